@@ -1,0 +1,133 @@
+//! Checkpoints: the training state as one `.safetensors` file per save.
+//!
+//! Tensors carry the layout's names, so any safetensors reader can use them. What a later `eval` or
+//! `predict` must know besides (depth, normalisation, where training stood) is JSON text under one
+//! metadata key.
+
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+pub use weights::{CheckpointInfo, load_info, load_into, load_network, save};
+
+const PREFIX: &str = "step-";
+const SUFFIX: &str = ".safetensors";
+
+/// A checkpoint that cannot be written, found or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("cannot read the checkpoint {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not a usable checkpoint: {reason}")]
+    Format { path: PathBuf, reason: String },
+    #[error("{path}: tensor `{name}`: expected {expected}, got {got}; is it a checkpoint of another network?")]
+    Tensor {
+        path: PathBuf,
+        name: String,
+        expected: String,
+        got: String,
+    },
+    #[error("no checkpoint in {folder}: train first, or name a .safetensors file with --checkpoint")]
+    None { folder: PathBuf },
+    #[error("cannot remove the old checkpoint {path}: {source}")]
+    Prune {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Write(#[from] crate::files::WriteError),
+}
+
+/// The name of the checkpoint taken after `step` steps.
+pub fn file_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}{SUFFIX}")
+}
+
+/// The checkpoint file that `path` stands for: itself, or the newest one of a run's folder.
+pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let inner = path.join("checkpoints");
+    let folder = if inner.is_dir() { inner } else { path.into() };
+    let newest = list(&folder)?.pop();
+    newest.ok_or(CheckpointError::None { folder })
+}
+
+/// Removes the oldest checkpoints of `folder` until `keep` are left.
+pub fn prune(folder: &Path, keep: usize) -> Result<(), CheckpointError> {
+    let all = list(folder)?;
+    for path in &all[..all.len().saturating_sub(keep)] {
+        std::fs::remove_file(path).map_err(|source| CheckpointError::Prune {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// The checkpoints of `folder`, oldest first.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let read = |source| CheckpointError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if let Some(step) = step_of(&path) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The step in a checkpoint's file name; `None` for any other file.
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_newest_is_the_one_of_the_highest_step_also_past_eight_digits() {
+        let names = ["step-99999999.safetensors", "step-100000000.safetensors", "notes.txt"];
+        let folder = folder_with(&names);
+        let newest = resolve(folder.path()).unwrap();
+        assert_eq!(newest, folder.path().join("step-100000000.safetensors"));
+    }
+
+    #[test]
+    fn pruning_removes_the_oldest_and_no_other_file() {
+        let names: Vec<String> = [5, 10, 15, 20].map(file_name).to_vec();
+        let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+        all.push("step-x.safetensors");
+        let folder = folder_with(&all);
+        prune(folder.path(), 2).unwrap();
+        let left = list(folder.path()).unwrap();
+        assert_eq!(left, [15, 20].map(|s| folder.path().join(file_name(s))));
+        assert!(folder.path().join("step-x.safetensors").exists());
+    }
+
+    #[test]
+    fn an_empty_folder_says_that_it_has_no_checkpoint() {
+        let folder = folder_with(&[]);
+        let error = resolve(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("no checkpoint in"), "{error}");
+    }
+}

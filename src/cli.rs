@@ -1,0 +1,283 @@
+//! The command line: clap types only. What the options mean together is decided in `config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+use crate::config::{BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset};
+use crate::data::{Augment, DatasetKind};
+use crate::progress::ProgressMode;
+
+const EXAMPLES: &str = "\
+Examples:
+  resnet-xla --preset quick              train a small network on the embedded sample
+  resnet-xla                             train ResNet-164 on CIFAR-10 as the Keras tutorial does
+  resnet-xla --depth 20 --epochs 2       the same on a smaller network
+  resnet-xla --device tpu                the same on a TPU; never falls back
+  resnet-xla eval                        score the last checkpoint of runs/keras
+
+Exit codes: 0 done, 1 runtime error, 2 usage, 3 data or checksum, 4 device unavailable,
+5 non-finite loss.";
+
+/// Trains residual networks as one XLA program on TPU, GPU or CPU.
+#[derive(Parser, Debug)]
+#[command(name = "resnet-xla", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub train: TrainArgs,
+
+    /// Say more: -v for debug messages, -vv for XLA's own log as well
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Train a network (what happens without a subcommand)
+    #[command(after_help = "\
+Examples:
+  resnet-xla train --preset quick
+  resnet-xla train --depth 20 --epochs 2 --out-dir runs/depth20")]
+    Train(Box<TrainArgs>),
+
+    /// Download and verify CIFAR-10, then show what is in it
+    #[command(after_help = "\
+Examples:
+  resnet-xla fetch
+  resnet-xla fetch --data-dir /datasets/cifar10")]
+    Fetch(FetchArgs),
+
+    /// Print the layers of a network with their shapes and parameters
+    #[command(after_help = "\
+Examples:
+  resnet-xla summary
+  resnet-xla summary --depth 20")]
+    Summary(SummaryArgs),
+
+    /// Score a checkpoint on the test images
+    #[command(after_help = "\
+Examples:
+  resnet-xla eval --checkpoint runs/keras
+  resnet-xla eval --checkpoint runs/keras --steps 10")]
+    Eval(EvalArgs),
+
+    /// Classify the first ten test images, or your own, with a checkpoint
+    #[command(after_help = "\
+Examples:
+  resnet-xla predict --checkpoint runs/keras
+  resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
+    Predict(PredictArgs),
+
+    /// Say which runtime, plugins and devices are found, and what is wrong
+    #[command(after_help = "\
+Examples:
+  resnet-xla doctor
+  TPU_LIBRARY_PATH=/opt/libtpu.so resnet-xla doctor")]
+    Doctor(DoctorArgs),
+}
+
+/// Options of a training run. Each is also a key of the `-c` file; what is not given comes from the
+/// environment (`RESNET_XLA_*`), then the file, then the preset.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainArgs {
+    /// Named set of defaults [default: keras]
+    #[arg(long, env = "RESNET_XLA_PRESET")]
+    pub preset: Option<Preset>,
+
+    /// TOML file with the same names as these options
+    #[arg(short = 'c', long, env = "RESNET_XLA_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub device: DeviceArgs,
+
+    /// Statistics of batch normalisation: over all replicas, or each replica's own [default: sync]
+    #[arg(long, env = "RESNET_XLA_BN")]
+    pub bn: Option<BatchNormMode>,
+
+    /// Layers of the network, 9n+2 [default: 164; quick: 11]
+    #[arg(long, env = "RESNET_XLA_DEPTH", value_name = "N")]
+    pub depth: Option<usize>,
+
+    /// [default: 100; quick: 3]
+    #[arg(long, env = "RESNET_XLA_EPOCHS", value_name = "N")]
+    pub epochs: Option<usize>,
+
+    /// Images in a step [default: 128; quick: 16]
+    #[arg(long, env = "RESNET_XLA_BATCH_SIZE", value_name = "N")]
+    pub batch_size: Option<usize>,
+
+    /// Learning rate of the first epoch [default: 0.1; quick: 0.05]
+    #[arg(long, env = "RESNET_XLA_LR", value_name = "RATE")]
+    pub lr: Option<f64>,
+
+    /// Learning rates from later epochs on [default: 80:0.01,120:0.001]
+    #[arg(long, env = "RESNET_XLA_LR_DROPS", value_name = "EPOCH:RATE,...")]
+    pub lr_drops: Option<LearningRateDrops>,
+
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, env = "RESNET_XLA_MOMENTUM", value_name = "M")]
+    pub momentum: Option<f64>,
+
+    /// Strength of the L2 penalty on kernels [default: 1e-4]
+    #[arg(long, env = "RESNET_XLA_L2", value_name = "L2")]
+    pub l2: Option<f64>,
+
+    /// Seed of weights, data order and augmentation [default: 0]
+    #[arg(long, env = "RESNET_XLA_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Augmentation of the training images [default: keras]
+    #[arg(long, env = "RESNET_XLA_AUGMENT")]
+    pub augment: Option<Augment>,
+
+    /// Steps in an epoch [default: as many whole batches as the data has]
+    #[arg(long, env = "RESNET_XLA_STEPS_PER_EPOCH", value_name = "N")]
+    pub steps_per_epoch: Option<u64>,
+
+    /// Stop after this many steps in all
+    #[arg(long, env = "RESNET_XLA_MAX_STEPS", value_name = "N")]
+    pub max_steps: Option<u64>,
+
+    /// Batches of each validation [default: all test images]
+    #[arg(long, env = "RESNET_XLA_EVAL_STEPS", value_name = "N")]
+    pub eval_steps: Option<u64>,
+
+    /// Take the training images in file order
+    #[arg(long, env = "RESNET_XLA_NO_SHUFFLE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub no_shuffle: Option<bool>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataArgs,
+
+    /// Folder of the run [default: runs/PRESET]
+    #[arg(long, env = "RESNET_XLA_OUT_DIR", value_name = "DIR")]
+    pub out_dir: Option<PathBuf>,
+
+    /// Replace the run that the folder holds
+    #[arg(long)]
+    #[serde(skip)]
+    pub overwrite: bool,
+
+    /// Start from these weights (.safetensors) instead of random ones
+    #[arg(long, env = "RESNET_XLA_INIT_WEIGHTS", value_name = "FILE")]
+    pub init_weights: Option<PathBuf>,
+
+    /// Steps between checkpoints [default: an epoch]
+    #[arg(long, env = "RESNET_XLA_CHECKPOINT_EVERY", value_name = "N")]
+    pub checkpoint_every: Option<u64>,
+
+    /// Checkpoints to keep [default: 3]
+    #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N")]
+    pub keep: Option<usize>,
+
+    /// Show of progress on the terminal [default: auto]
+    #[arg(long, env = "RESNET_XLA_PROGRESS")]
+    pub progress: Option<ProgressMode>,
+}
+
+/// Where and how precisely to compute.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeviceArgs {
+    /// Device to run on; `auto` tries TPU, GPU, CPU [default: auto]
+    #[arg(long, env = "RESNET_XLA_DEVICE")]
+    pub device: Option<DeviceChoice>,
+
+    /// Any PJRT plugin (shared library) to run on
+    #[arg(long, env = "RESNET_XLA_PLUGIN", value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
+
+    /// Number format of activations and kernels [default: f64 on CPU, bf16 on TPU]
+    #[arg(long, env = "RESNET_XLA_PRECISION")]
+    pub precision: Option<PrecisionChoice>,
+}
+
+/// Which images.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DataArgs {
+    /// Images to work on [default: cifar10; quick: sample]
+    #[arg(long, env = "RESNET_XLA_DATASET")]
+    pub dataset: Option<DatasetKind>,
+
+    /// Folder of the CIFAR-10 files; fetched there on first use [default: data]
+    #[arg(long, env = "RESNET_XLA_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct SummaryArgs {
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N")]
+    pub depth: usize,
+}
+
+/// Which trained weights, and on what to try them.
+#[derive(Args, Debug)]
+pub struct CheckpointArgs {
+    /// A .safetensors file, or the folder of a run (its newest checkpoint)
+    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    pub checkpoint: PathBuf,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Images in a step
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub batch_size: usize,
+
+    /// Score only the first N batches [default: all test images]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+
+    /// Write the logits of all scored images, [N, 10] f32, as a NumPy file
+    #[arg(long, value_name = "FILE.npy")]
+    pub dump_logits: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Pictures to classify (PNG or JPEG) [default: the first ten test images]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Where to write the picture of the predictions
+    #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
+    pub out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+}

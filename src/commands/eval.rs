@@ -1,0 +1,50 @@
+//! `eval`: loss and accuracy of a checkpoint on the test images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::trained::{self, Trained};
+use crate::cli::EvalArgs;
+use crate::data::{BatchSource, CLASSES};
+use crate::evaluate::{evaluate, evaluation_steps};
+
+pub fn run(args: &EvalArgs) -> Result<()> {
+    let device = trained::open_device(&args.from)?;
+    let Trained {
+        program,
+        weights,
+        info,
+    } = trained::load(&args.from, args.batch_size, &device)?;
+    let dataset = trained::load_data(&args.from)?;
+    let source = Arc::new(BatchSource::evaluation(
+        Arc::new(dataset.test),
+        info.normalization,
+        args.batch_size,
+    ));
+    let mut logits: Vec<f32> = Vec::new();
+    let steps = evaluation_steps(&source, args.steps);
+    let mean = evaluate(&source, steps, |batch| {
+        let (metrics, rows) = program.eval_step(&weights, batch)?;
+        // Padding rows stand behind the images.
+        logits.extend(&rows[..batch.count * CLASSES]);
+        Ok(metrics)
+    })?;
+    if let Some(path) = &args.dump_logits {
+        write_npy(path, &logits)?;
+    }
+    println!("images: {}", mean.count());
+    println!("loss: {:.3}", mean.loss());
+    println!("acc: {:.3}", mean.accuracy());
+    Ok(())
+}
+
+/// Writes logits [N, classes] as a NumPy file.
+fn write_npy(path: &Path, logits: &[f32]) -> Result<()> {
+    let rows = (logits.len() / CLASSES) as i64;
+    let literal = xla::Literal::vec1(logits).reshape(&[rows, CLASSES as i64])?;
+    literal
+        .write_npy(path)
+        .with_context(|| format!("cannot write the logits to {}", path.display()))
+}

@@ -1,0 +1,53 @@
+//! `fetch`: the data, verified, and a first look at it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cli::FetchArgs;
+use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
+use crate::pictures::{self, Caption, Tile, Tone};
+
+/// Images in the first look, and in one row of its picture.
+const IMAGES: usize = 10;
+const COLUMNS: usize = 5;
+const PICTURE: &str = "first_ten.png";
+
+pub fn run(args: &FetchArgs) -> Result<()> {
+    let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
+    let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
+    let dataset = data::load(kind, &folder)?;
+    for (name, split) in [("train", &dataset.train), ("test", &dataset.test)] {
+        println!("{name}_images {:?}", split.images.dim());
+        println!("{name}_labels ({},)", split.labels.len());
+    }
+    let count = IMAGES.min(dataset.train.len());
+    println!("first {count} training labels:");
+    for label in dataset.train.labels.iter().take(count) {
+        println!("  {label} {}", CLASS_NAMES[usize::from(*label)]);
+    }
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let picture = folder.join(PICTURE);
+    save_picture(&picture, &dataset.train, count)?;
+    println!("picture: {}", picture.display());
+    Ok(())
+}
+
+fn save_picture(path: &Path, split: &Split, count: usize) -> Result<()> {
+    let pixels = split.images.as_slice().context("images are not in standard layout")?;
+    let tiles: Vec<_> = pixels
+        .chunks_exact(SIDE * SIDE * 3)
+        .zip(&split.labels)
+        .take(count)
+        .map(|(image, label)| Tile {
+            image,
+            side: SIDE,
+            caption: vec![Caption {
+                text: CLASS_NAMES[usize::from(*label)].to_owned(),
+                tone: Tone::Neutral,
+            }],
+        })
+        .collect();
+    Ok(pictures::save_grid(path, &tiles, COLUMNS)?)
+}

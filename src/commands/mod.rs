@@ -1,0 +1,27 @@
+//! What each subcommand does, one file each.
+
+mod doctor;
+mod eval;
+mod fetch;
+mod predict;
+mod summary;
+mod train;
+mod trained;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::logger::Logger;
+
+/// Runs the command that the command line asks for; without one, trains.
+pub fn run(cli: &Cli, logger: &Logger) -> Result<()> {
+    match &cli.command {
+        None => train::run(&cli.train, logger),
+        Some(Command::Train(args)) => train::run(args, logger),
+        Some(Command::Fetch(args)) => fetch::run(args),
+        Some(Command::Summary(args)) => summary::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
+        Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Doctor(args)) => doctor::run(args),
+    }
+}

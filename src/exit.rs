@@ -1,0 +1,53 @@
+//! Which exit code an error stands for.
+
+use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
+use crate::data::DataError;
+use crate::device::DeviceError;
+use crate::run_dir::RunDirError;
+use crate::train::NonFiniteLoss;
+
+pub const RUNTIME: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const DATA: u8 = 3;
+pub const DEVICE: u8 = 4;
+pub const NON_FINITE: u8 = 5;
+
+/// The exit code of `error`, by the first cause in its chain that has one.
+pub fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(RUNTIME)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
+        Some(USAGE)
+    } else if cause.is::<DataError>() || cause.is::<CheckpointError>() {
+        Some(DATA)
+    } else if cause.is::<DeviceError>() {
+        Some(DEVICE)
+    } else if cause.is::<NonFiniteLoss>() {
+        Some(NON_FINITE)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_cause_below_other_contexts_decides() {
+        let cause = DeviceError::PluginMissing {
+            path: PathBuf::from("x.so"),
+        };
+        let error = anyhow::Error::new(cause).context("opening").context("run");
+        assert_eq!(code(&error), DEVICE);
+    }
+
+    #[test]
+    fn an_error_of_no_kind_is_a_runtime_error() {
+        assert_eq!(code(&anyhow::anyhow!("boom")), RUNTIME);
+    }
+}

@@ -1,0 +1,160 @@
+//! Files that are whole or not there: written beside their place, then renamed into it.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// A file that could not be written. What stood in its place before is untouched.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    #[error(
+        "cannot write {}: {source}; check that its folder exists, can be written to and has space left",
+        path.display()
+    )]
+    Io { path: PathBuf, source: io::Error },
+    #[error("cannot write {} as JSON: {source}", path.display())]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+}
+
+/// Writes `bytes` to `path` so that a reader, or a crash at any moment, finds the old file or the new one, whole.
+///
+/// The bytes go to a temporary file in the same folder, are synced to disk, and the file is renamed over `path`.
+/// A symbolic link at `path` is replaced, not followed.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    replace(path, bytes).map_err(|source| WriteError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// [`write_bytes`] for text.
+pub fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
+    write_bytes(path, text.as_bytes())
+}
+
+/// [`write_bytes`] for a value as indented JSON with a newline at its end.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|source| WriteError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.push('\n');
+    write_text(path, &text)
+}
+
+/// The name of the file that a temporary file of [`write_bytes`] called `name` was to become; a killed process
+/// leaves such files behind.
+pub fn temporary_target(name: &str) -> Option<&str> {
+    let (target, _random) = name
+        .strip_prefix('.')?
+        .strip_suffix(TEMPORARY_SUFFIX)?
+        .rsplit_once('.')?;
+    Some(target)
+}
+
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = tempfile::Builder::new()
+        .prefix(&format!(".{}.", name.to_string_lossy()))
+        .suffix(TEMPORARY_SUFFIX)
+        // The umask still applies: the file ends up as readable as any other the user makes.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    // The rename itself survives a power cut only once the folder is synced too.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note.txt");
+        write_text(&path, "a longer first text").unwrap();
+        write_text(&path, "second").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_written_file_has_the_permissions_of_an_ordinary_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, ordinary) = (folder.path().join("ours"), folder.path().join("ordinary"));
+        write_text(&ours, "x").unwrap();
+        fs::write(&ordinary, "x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&ordinary));
+    }
+
+    #[test]
+    fn json_is_indented_and_ends_with_a_newline() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        write_json(&path, &BTreeMap::from([("steps", 390)])).unwrap();
+        assert_eq!(
+            fs::read_to_string(path).unwrap(),
+            "{\n  \"steps\": 390\n}\n"
+        );
+    }
+
+    #[test]
+    fn a_symbolic_link_in_the_place_of_the_file_is_replaced_and_its_target_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "precious").unwrap();
+        symlink(&target, &link).unwrap();
+        write_text(&link, "new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&link).unwrap(), "new");
+        assert!(!link.is_symlink());
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/history.csv");
+        let message = write_text(&path, "x").unwrap_err().to_string();
+        assert!(message.contains("missing/history.csv"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_no_temporary_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        write_text(&path, "x").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_temporary_file_tells_which_file_it_was_to_become() {
+        assert_eq!(
+            temporary_target(".history.csv.Ab12Cd.tmp"),
+            Some("history.csv")
+        );
+        assert_eq!(temporary_target(".history.csv.swp"), None);
+        assert_eq!(temporary_target("history.csv"), None);
+    }
+}

@@ -1,0 +1,36 @@
+//! ResNets trained as one XLA program.
+//!
+//! The network, its loss, its hand-derived backward pass and the update are traced once
+//! ([`xla_graphs`]), compiled once by PJRT ([`program`]) and driven by a host loop ([`train`]) that
+//! streams normalised, augmented batches ([`data`]) into it. `docs/architecture.md` draws the line
+//! from the files on disk to the report.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod env_info;
+pub mod evaluate;
+pub mod exit;
+pub mod files;
+pub mod history;
+pub mod initialise;
+pub mod logger;
+pub mod memory;
+pub mod metrics;
+pub mod model;
+pub mod pictures;
+pub mod plot;
+pub mod plugins;
+pub mod predict;
+pub mod program;
+pub mod progress;
+mod raster;
+pub mod run_dir;
+pub mod runtime;
+pub mod schedule;
+pub mod state;
+pub mod summary;
+pub mod train;

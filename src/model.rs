@@ -1,0 +1,52 @@
+//! Chooses the traced model that suits a device.
+
+use xla_graphs::collective::Replicas;
+use xla_graphs::ops::conv::Lowering;
+use xla_graphs::{GraphError, Model, Precision, ResNet};
+
+use crate::config::{BatchNormMode, PrecisionChoice};
+use crate::data::{CLASSES, SIDE};
+use crate::device::DeviceKind;
+
+/// The settings that shape the computations.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSettings {
+    pub depth: usize,
+    pub batch_size: usize,
+    /// `None`: what suits the device.
+    pub precision: Option<PrecisionChoice>,
+    pub batch_norm: BatchNormMode,
+    pub l2: f64,
+    /// Momentum of SGD; evaluation and prediction do not read it.
+    pub momentum: f64,
+}
+
+/// The model of `settings` in the formulation that suits a device of kind `device`.
+pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
+    Ok(Model {
+        network: ResNet::new(settings.depth, CLASSES, lowering(device))?,
+        batch: settings.batch_size,
+        image_side: SIDE,
+        precision: precision(settings.precision, device),
+        replicas: Replicas(1),
+        sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
+        l2: settings.l2 as f32,
+        momentum: settings.momentum as f32,
+    })
+}
+
+fn lowering(device: DeviceKind) -> Lowering {
+    match device {
+        DeviceKind::Cpu => Lowering::PointwiseAsDot,
+        DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Convolution,
+    }
+}
+
+/// bf16 on a TPU, whose matrix unit works in it; f32 elsewhere.
+fn precision(choice: Option<PrecisionChoice>, device: DeviceKind) -> Precision {
+    match (choice, device) {
+        (Some(PrecisionChoice::F32), _) => Precision::F32,
+        (Some(PrecisionChoice::Bf16), _) | (None, DeviceKind::Tpu) => Precision::Bf16,
+        (None, _) => Precision::F32,
+    }
+}

@@ -1,0 +1,122 @@
+//! Classes of images.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use image::imageops::FilterType;
+use ndarray::Array3;
+
+use crate::data::{CLASSES, SIDE};
+
+/// Pictures larger than this on a side are refused before they are decoded.
+const LARGEST_SIDE: u32 = 16_384;
+
+/// The most likely class of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    pub class: usize,
+    /// Softmax of the class's logit.
+    pub probability: f64,
+}
+
+/// A picture that cannot be classified.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the picture {path}: {reason}; PNG and JPEG files are understood")]
+pub struct PictureError {
+    path: PathBuf,
+    reason: String,
+}
+
+/// The most likely class of each row of `logits` [N, classes], for the first `count` rows.
+pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<Prediction>> {
+    ensure!(
+        logits.len() >= count * CLASSES,
+        "expected logits of {count} images, got {} values",
+        logits.len()
+    );
+    Ok(logits.as_chunks::<CLASSES>().0[..count].iter().map(most_likely).collect())
+}
+
+fn most_likely(logits: &[f32; CLASSES]) -> Prediction {
+    let mut class = 0;
+    for (index, logit) in logits.iter().enumerate() {
+        if *logit > logits[class] {
+            class = index;
+        }
+    }
+    // Relative to the largest logit no exponential overflows, and the largest term is 1.
+    let relative = |logit: &f32| f64::from(logit - logits[class]).exp();
+    Prediction {
+        class,
+        probability: 1.0 / logits.iter().map(relative).sum::<f64>(),
+    }
+}
+
+/// Reads a PNG or JPEG of any size as an image the network takes, [32, 32, 3]: the largest square in
+/// the middle, resized with a triangle filter.
+pub fn read_picture(path: &Path) -> Result<Array3<u8>, PictureError> {
+    let wrong = |reason: String| PictureError {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut reader = image::ImageReader::open(path)
+        .and_then(|reader| reader.with_guessed_format())
+        .map_err(|error| wrong(error.to_string()))?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|error| wrong(error.to_string()))?;
+    let (width, height) = (picture.width(), picture.height());
+    let square = width.min(height);
+    let small = picture
+        .crop_imm((width - square) / 2, (height - square) / 2, square, square)
+        .resize_exact(SIDE as u32, SIDE as u32, FilterType::Triangle)
+        .into_rgb8();
+    Array3::from_shape_vec((SIDE, SIDE, 3), small.into_raw())
+        .map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_logit_wins_with_its_softmax_even_when_logits_are_huge() {
+        let mut logits = [0.0; CLASSES];
+        logits[3] = 2f32.ln();
+        let prediction = most_likely(&logits);
+        assert_eq!(prediction.class, 3);
+        // 2 / (2 + 9)
+        assert!((prediction.probability - 2.0 / 11.0).abs() < 1e-6);
+        assert!(most_likely(&[1e38; CLASSES]).probability.is_finite());
+    }
+
+    #[test]
+    fn too_few_logits_are_refused() {
+        assert!(predictions(&[0.0; 19], 2).is_err());
+        assert_eq!(predictions(&[0.0; 25], 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_wide_picture_is_cropped_to_its_middle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wide.png");
+        // Red left and right of a green square.
+        let picture = image::RgbImage::from_fn(192, 64, |x, _| {
+            image::Rgb(if (64..128).contains(&x) { [0, 255, 0] } else { [255, 0, 0] })
+        });
+        picture.save(&path).unwrap();
+        let image = read_picture(&path).unwrap();
+        assert!(image.rows().into_iter().all(|pixel| pixel.to_vec() == [0, 255, 0]));
+    }
+
+    #[test]
+    fn a_file_that_is_no_picture_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.png");
+        std::fs::write(&path, "not a picture").unwrap();
+        let message = read_picture(&path).unwrap_err().to_string();
+        assert!(message.contains("notes.png"), "{message}");
+    }
+}

@@ -1,0 +1,480 @@
+//! What a run shows on the terminal while it goes: a bar, plain lines, or nothing.
+//!
+//! All of it goes to stderr, beside the log, so that stdout holds results alone.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Best, EpochRecord};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProgressMode {
+    /// A bar on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// A bar; plain lines where stderr is no terminal
+    Bar,
+    /// A line an epoch, and one every half minute of a long epoch
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// Redraws of the bar per second, at most.
+const REDRAWS_PER_SECOND: u8 = 10;
+/// Time between the plain lines of a long epoch.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The stderr that bars are drawn on. Log messages have to go through it, or they would tear a bar:
+/// `indicatif_log_bridge::LogWrapper::new(terminal.clone(), logger)`.
+pub fn terminal() -> MultiProgress {
+    MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
+}
+
+/// The figures shown beside the steps of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepView {
+    pub loss: f64,
+    /// Fraction of one.
+    pub acc: f64,
+    pub images_per_sec: f64,
+    /// Fraction of one.
+    pub input_wait_frac: f64,
+}
+
+/// Shows a run: [`start`](Self::start) once, then for each epoch [`epoch_begin`](Self::epoch_begin),
+/// [`step`](Self::step)s, [`evaluation`](Self::evaluation)s and [`epoch_end`](Self::epoch_end).
+///
+/// A bar that is still there goes away when this is dropped.
+pub struct Progress {
+    output: Output,
+    terminal: MultiProgress,
+    /// "Epoch 3/100".
+    title: String,
+    steps: usize,
+    phase: Option<Phase>,
+}
+
+enum Output {
+    Bar,
+    Plain(Box<dyn Write + Send>),
+    None,
+}
+
+/// The training steps of an epoch, or its evaluation.
+struct Phase {
+    title: String,
+    /// Hidden unless the output is a bar.
+    bar: ProgressBar,
+    pace: Pace,
+}
+
+impl Progress {
+    /// Shows progress on the [`terminal`] as `mode` says. Where stderr is no terminal there is never a bar.
+    pub fn new(mode: ProgressMode, terminal: MultiProgress) -> Self {
+        let output = match mode {
+            ProgressMode::None => Output::None,
+            ProgressMode::Auto | ProgressMode::Bar if bar_can_be_drawn() => Output::Bar,
+            _ => Output::Plain(Box::new(io::stderr())),
+        };
+        Self::with_output(output, terminal)
+    }
+
+    fn with_output(output: Output, terminal: MultiProgress) -> Self {
+        Self {
+            output,
+            terminal,
+            title: String::new(),
+            steps: 0,
+            phase: None,
+        }
+    }
+
+    /// Prints lines about the run, before its first epoch.
+    pub fn start(&mut self, lines: &[String]) {
+        for line in lines {
+            self.print(line);
+        }
+    }
+
+    /// Begins an epoch, counted from 0, of `epochs`, that has `steps` training steps.
+    pub fn epoch_begin(&mut self, epoch: usize, epochs: usize, steps: usize) {
+        self.title = format!("Epoch {}/{epochs}", epoch + 1);
+        self.steps = steps;
+        self.begin_phase(steps, "");
+    }
+
+    /// `done` steps of the epoch are done.
+    pub fn step(&mut self, done: usize, view: &StepView) {
+        let steps = self.steps;
+        self.advance(done, steps, |eta| step_figures(view, eta));
+    }
+
+    /// `done` of the epoch's `steps` evaluation steps are done; 0 begins the evaluation.
+    pub fn evaluation(&mut self, done: usize, steps: usize) {
+        if done == 0 {
+            self.begin_phase(steps, " evaluation");
+        }
+        self.advance(done, steps, |eta| format!("eta {eta}"));
+    }
+
+    /// Ends the epoch with the line that stays. `best` includes this epoch.
+    pub fn epoch_end(&mut self, record: &EpochRecord, best: Option<Best>) {
+        self.end_phase();
+        let width = match self.output {
+            Output::Bar => terminal_width(),
+            _ => usize::MAX,
+        };
+        let line = epoch_line(&self.title, record, best, width);
+        self.print(&line);
+    }
+
+    /// Takes away a bar that is still there.
+    pub fn finish(&mut self) {
+        self.end_phase();
+    }
+
+    fn begin_phase(&mut self, steps: usize, name: &str) {
+        self.end_phase();
+        let bar = match self.output {
+            Output::Bar => self.terminal.add(ProgressBar::new(steps as u64)),
+            _ => ProgressBar::hidden(),
+        };
+        let title = format!("{}{name}", self.title);
+        self.phase = Some(Phase {
+            bar: bar.with_style(bar_style()).with_prefix(title.clone()),
+            title,
+            pace: Pace::new(Instant::now()),
+        });
+    }
+
+    fn end_phase(&mut self) {
+        if let Some(phase) = self.phase.take() {
+            phase.bar.finish_and_clear();
+            self.terminal.remove(&phase.bar);
+        }
+    }
+
+    fn advance(&mut self, done: usize, steps: usize, figures: impl Fn(&str) -> String) {
+        let Some(phase) = &mut self.phase else {
+            return;
+        };
+        let now = Instant::now();
+        let eta = phase.pace.eta(done, steps, now);
+        match &self.output {
+            Output::Bar => {
+                phase.bar.set_message(figures(&eta));
+                phase.bar.set_position(done as u64);
+            }
+            Output::Plain(_) if phase.pace.line_is_due(now) => {
+                let line = format!("{} {done}/{steps} {}", phase.title, figures(&eta));
+                self.print(&line);
+            }
+            _ => {}
+        }
+    }
+
+    /// Prints a line above a bar, if there is one. A closed stderr is no reason to stop training.
+    fn print(&mut self, line: &str) {
+        let _ = match &mut self.output {
+            Output::Bar => self.terminal.suspend(|| writeln!(io::stderr(), "{line}")),
+            Output::Plain(out) => writeln!(out, "{line}"),
+            Output::None => Ok(()),
+        };
+    }
+}
+
+/// How fast a phase goes.
+struct Pace {
+    last_line: Instant,
+    /// The first step reported. It may be far into a resumed epoch, and it includes the warm-up: the rate counts
+    /// from there.
+    first: Option<(usize, Instant)>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            last_line: now,
+            first: None,
+        }
+    }
+
+    /// The time left, as text, now that `done` of `steps` steps are done.
+    fn eta(&mut self, done: usize, steps: usize, now: Instant) -> String {
+        let (first_done, first_time) = *self.first.get_or_insert((done, now));
+        if done <= first_done {
+            return "-:--".to_owned();
+        }
+        let seconds_per_step = (now - first_time).as_secs_f64() / (done - first_done) as f64;
+        minutes_and_seconds(seconds_per_step * steps.saturating_sub(done) as f64)
+    }
+
+    fn line_is_due(&mut self, now: Instant) -> bool {
+        let due = now - self.last_line >= PLAIN_INTERVAL;
+        if due {
+            self.last_line = now;
+        }
+        due
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix} [{wide_bar:.cyan}] {pos}/{len} {msg}")
+        // The template is a constant, and the tests draw it.
+        .expect("the template of the bar is well-formed")
+        .progress_chars("=> ")
+}
+
+fn bar_can_be_drawn() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn terminal_width() -> usize {
+    usize::from(console::Term::stderr().size().1)
+}
+
+fn step_figures(view: &StepView, eta: &str) -> String {
+    format!(
+        "loss {:.3} acc {:.3} {:.0} img/s eta {eta} wait {:.0}%",
+        view.loss,
+        view.acc,
+        view.images_per_sec,
+        100.0 * view.input_wait_frac
+    )
+}
+
+/// The line that stays of an epoch: in full if `width` allows, otherwise in a short form that fits 80 columns.
+fn epoch_line(title: &str, record: &EpochRecord, best: Option<Best>, width: usize) -> String {
+    let mut full = format!(
+        "{title}  {:.1}s  loss {:.4}  acc {:.4}",
+        record.seconds, record.loss, record.acc
+    );
+    let mut short = format!(
+        "{title} {:.0}s loss {:.4} acc {:.4}",
+        record.seconds, record.loss, record.acc
+    );
+    if let (Some(val_loss), Some(val_acc)) = (record.val_loss, record.val_acc) {
+        full += &format!("  val_loss {val_loss:.4}  val_acc {val_acc:.4}");
+        short += &format!(" val {val_loss:.4} {val_acc:.4}");
+    }
+    full += &format!("  lr {}", record.lr);
+    if let Some(best) = best {
+        let best = format!("best {:.4} @ {}", best.val_acc, best.epoch + 1);
+        full += &format!("  ({best})");
+        short += &format!(" {best}");
+    }
+    if full.len() <= width { full } else { short }
+}
+
+/// Seconds as m:ss, or h:mm:ss from an hour on.
+fn minutes_and_seconds(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+
+    const VIEW: StepView = StepView {
+        loss: 1.2344,
+        acc: 0.5674,
+        images_per_sec: 1234.4,
+        input_wait_frac: 0.004,
+    };
+
+    const RECORD: EpochRecord = EpochRecord {
+        epoch: 2,
+        loss: 1.23449,
+        acc: 0.56781,
+        val_loss: Some(1.3456),
+        val_acc: Some(0.52),
+        lr: 0.1,
+        seconds: 12.34,
+        images_per_sec: 1234.0,
+        input_wait_frac: 0.0,
+    };
+
+    const BEST: Option<Best> = Some(Best {
+        epoch: 1,
+        val_acc: 0.5432,
+    });
+
+    /// A writer whose bytes can be read while something else owns it.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn after(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn plain_output_is_the_start_block_and_one_line_for_a_short_epoch() {
+        let out = Shared::default();
+        let output = Output::Plain(Box::new(out.clone()));
+        let mut progress = Progress::with_output(output, terminal());
+        progress.start(&["device CPU".to_owned(), "depth 11".to_owned()]);
+        progress.epoch_begin(2, 100, 390);
+        progress.step(390, &VIEW);
+        progress.evaluation(0, 78);
+        progress.evaluation(78, 78);
+        progress.epoch_end(&RECORD, BEST);
+        progress.finish();
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "device CPU\ndepth 11\nEpoch 3/100  12.3s  loss 1.2345  acc 0.5678  val_loss 1.3456  val_acc 0.5200  \
+             lr 0.1  (best 0.5432 @ 2)\n"
+        );
+    }
+
+    #[test]
+    fn a_long_epoch_gets_a_plain_line_every_half_minute() {
+        let out = Shared::default();
+        let output = Output::Plain(Box::new(out.clone()));
+        let mut progress = Progress::with_output(output, terminal());
+        progress.epoch_begin(0, 3, 390);
+        progress.step(100, &VIEW);
+        let pace = &mut progress.phase.as_mut().unwrap().pace;
+        pace.last_line -= PLAIN_INTERVAL;
+        // 100 steps in 20 s, 190 steps left: 38 s.
+        pace.first = Some((100, Instant::now() - Duration::from_secs(20)));
+        progress.step(200, &VIEW);
+        progress.step(201, &VIEW);
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "Epoch 1/3 200/390 loss 1.234 acc 0.567 1234 img/s eta 0:38 wait 0%\n"
+        );
+    }
+
+    #[test]
+    fn the_bar_of_a_long_run_fits_80_columns_and_goes_away() {
+        let screen = InMemoryTerm::new(24, 80);
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let terminal = MultiProgress::with_draw_target(target);
+        let mut progress = Progress::with_output(Output::Bar, terminal);
+        progress.epoch_begin(99, 100, 390);
+        progress.step(1, &VIEW);
+        progress.step(200, &VIEW);
+        let line = screen.contents();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.starts_with("Epoch 100/100 [=="), "{line}");
+        let figures = "] 200/390 loss 1.234 acc 0.567 1234 img/s eta 0:00 wait 0%";
+        assert!(line.ends_with(figures), "{line}");
+        progress.evaluation(0, 78);
+        progress.evaluation(39, 78);
+        let line = screen.contents();
+        assert!(line.starts_with("Epoch 100/100 evaluation [===="), "{line}");
+        assert!(line.contains("] 39/78 eta "), "{line}");
+        drop(progress);
+        assert_eq!(screen.contents(), "");
+    }
+
+    #[test]
+    fn no_output_means_no_output() {
+        let screen = InMemoryTerm::new(24, 80);
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let terminal = MultiProgress::with_draw_target(target);
+        let mut progress = Progress::new(ProgressMode::None, terminal);
+        progress.start(&["device CPU".to_owned()]);
+        progress.epoch_begin(0, 3, 390);
+        progress.step(1, &VIEW);
+        assert_eq!(screen.contents(), "");
+    }
+
+    #[test]
+    fn the_time_left_counts_from_the_first_step_that_was_seen() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        // A slow first step; then 10 steps in 5 s, and 20 steps to go.
+        assert_eq!(pace.eta(1, 31, after(start, 60.0)), "-:--");
+        assert_eq!(pace.eta(11, 31, after(start, 65.0)), "0:10");
+        // Resumed at step 300 of 390.
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.eta(301, 390, start), "-:--");
+        assert_eq!(pace.eta(302, 390, after(start, 2.0)), "2:56");
+    }
+
+    #[test]
+    fn a_plain_line_is_due_every_thirty_seconds() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let due: Vec<f64> = [0.0, 29.9, 30.0, 31.0, 59.0, 60.0, 95.0, 96.0]
+            .into_iter()
+            .filter(|&seconds| pace.line_is_due(after(start, seconds)))
+            .collect();
+        assert_eq!(due, [30.0, 60.0, 95.0]);
+    }
+
+    #[test]
+    fn the_line_of_an_epoch_fits_80_columns_when_it_has_to() {
+        let late = EpochRecord {
+            seconds: 1234.5,
+            loss: 12.34567,
+            ..RECORD
+        };
+        let line = epoch_line("Epoch 100/100", &late, BEST, 80);
+        assert_eq!(
+            line,
+            "Epoch 100/100 1234s loss 12.3457 acc 0.5678 val 1.3456 0.5200 best 0.5432 @ 2"
+        );
+        assert!(line.len() <= 80);
+    }
+
+    #[test]
+    fn an_epoch_without_evaluation_has_no_validation_figures() {
+        let record = EpochRecord {
+            val_loss: None,
+            val_acc: None,
+            ..RECORD
+        };
+        let line = epoch_line("Epoch 3/100", &record, None, usize::MAX);
+        assert_eq!(line, "Epoch 3/100  12.3s  loss 1.2345  acc 0.5678  lr 0.1");
+    }
+
+    #[test]
+    fn times_are_minutes_and_seconds_and_hours_from_an_hour_on() {
+        assert_eq!(minutes_and_seconds(0.4), "0:00");
+        assert_eq!(minutes_and_seconds(59.6), "1:00");
+        assert_eq!(minutes_and_seconds(754.0), "12:34");
+        assert_eq!(minutes_and_seconds(3661.0), "1:01:01");
+    }
+
+    #[test]
+    fn modes_are_named_the_same_on_the_command_line_and_in_a_file() {
+        for name in ["auto", "bar", "plain", "none"] {
+            let on_the_command_line = ProgressMode::from_str(name, false).unwrap();
+            let in_a_file: ProgressMode = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            assert_eq!(on_the_command_line, in_a_file);
+        }
+    }
+}

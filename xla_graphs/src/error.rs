@@ -1,0 +1,41 @@
+//! What can go wrong while a graph is traced.
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, GraphError>;
+
+/// An error met while tracing a network.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// The requested depth belongs to no network of the family.
+    #[error(
+        "depth {got} is not of the form 9n+2 with n >= 1 (pre-activation bottleneck network); \
+         use for example 11, 20, 29, 56, 110, 164 or 1001"
+    )]
+    Depth { got: usize },
+
+    /// A layer asked for a tensor that the layout does not have.
+    #[error("tensor `{name}` is not among the {known} tensors of this computation")]
+    MissingTensor { name: String, known: usize },
+
+    /// A tensor has other dimensions than the layout says.
+    #[error("tensor `{name}`: expected dimensions {expected:?}, got {got:?}")]
+    Dims {
+        name: String,
+        expected: Vec<usize>,
+        got: Vec<usize>,
+    },
+
+    /// XLA refused an operation; the message is XLA's own.
+    #[error("XLA: {0}")]
+    Xla(String),
+}
+
+impl From<xla::Error> for GraphError {
+    fn from(error: xla::Error) -> Self {
+        // The binding's own text appends a C++ backtrace that says nothing about our graph.
+        match error {
+            xla::Error::XlaError { msg, .. } => Self::Xla(msg),
+            other => Self::Xla(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Batch normalisation over the batch and image axes (Ioffe & Szegedy 2015, as Keras defines it).
+
+use xla::{PrimitiveType, XlaOp};
+
+use crate::Result;
+use crate::collective::Replicas;
+use crate::layout::{Init, Role, TensorSpec};
+use crate::ops::{cast, per_channel, scalar_like, sum_to_channel};
+use crate::tensors::Tensors;
+
+/// Share of the old value that a moving statistic keeps at each step (Keras's default).
+pub const MOMENTUM: f32 = 0.99;
+/// Added to the variance (Keras's default).
+pub const EPSILON: f32 = 1e-3;
+
+/// One batch-normalisation layer. Statistics are f32 whatever the precision of the activations.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    pub name: String,
+    pub channels: usize,
+}
+
+/// What the backward pass needs from the forward pass.
+pub struct Saved {
+    /// The input, [N, H, W, C].
+    x: XlaOp,
+    /// Mean over the batch, [C].
+    mean: XlaOp,
+    /// 1 / sqrt(variance + ε), [C].
+    rstd: XlaOp,
+    /// Values per channel, over all replicas that share the statistics.
+    count: f32,
+}
+
+impl BatchNorm {
+    fn path(&self, tensor: &str) -> String {
+        format!("{}/{tensor}", self.name)
+    }
+
+    /// gamma, beta, moving_mean and moving_variance, each [C].
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        let spec = |tensor, init, role| TensorSpec {
+            name: self.path(tensor),
+            dims: vec![self.channels],
+            init,
+            role,
+        };
+        let weight = Role::Weight { decays: false };
+        vec![
+            spec("gamma", Init::Ones, weight),
+            spec("beta", Init::Zeros, weight),
+            spec("moving_mean", Init::Zeros, Role::MovingStatistic),
+            spec("moving_variance", Init::Ones, Role::MovingStatistic),
+        ]
+    }
+
+    /// y = gamma · (x − μ) / sqrt(σ² + ε) + beta with μ, σ² of this batch, per channel; σ² is the
+    /// mean squared deviation (divided by N·H·W, not one less). [N, H, W, C] in and out.
+    ///
+    /// The new moving statistics, m ← 0.99·m + 0.01·batch value, go into `updates`.
+    ///
+    /// Both statistics come from one pass over `x`: with a pivot p, μ = p + E[x − p] and
+    /// σ² = E[(x − p)²] − E[x − p]². The moving mean is the pivot, so that the subtraction loses no
+    /// digits once training is under way.
+    pub fn forward(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+        updates: &mut Tensors,
+    ) -> Result<(XlaOp, Saved)> {
+        let dims = x.dims()?;
+        let per_replica: usize = dims[..3].iter().product();
+        let count = (per_replica * replicas.0) as f32;
+        let moving_mean = params.get(&self.path("moving_mean"))?;
+        let moving_variance = params.get(&self.path("moving_variance"))?;
+
+        let shifted = (cast(x, PrimitiveType::F32)? - per_channel(moving_mean, &dims)?)?;
+        let divisor = scalar_like(&shifted, count)?;
+        let first = (replicas.sum(&sum_to_channel(&shifted)?)? / &divisor)?;
+        let second = (replicas.sum(&sum_to_channel(&(&shifted * &shifted)?)?)? / &divisor)?;
+        let mean = (moving_mean + &first)?;
+        let variance = (second - (&first * &first)?)?.max(&scalar_like(&first, 0.0)?)?;
+
+        updates.insert(self.path("moving_mean"), moved(moving_mean, &mean)?);
+        updates.insert(
+            self.path("moving_variance"),
+            moved(moving_variance, &variance)?,
+        );
+        let rstd = (&variance + scalar_like(&variance, EPSILON)?)?.rsqrt()?;
+        let y = self.scale_and_shift(params, x, &mean, &rstd)?;
+        let saved = Saved {
+            x: x.clone(),
+            mean,
+            rstd,
+            count,
+        };
+        Ok((y, saved))
+    }
+
+    /// With x̂ = (x − μ) · rstd and M values per channel:
+    /// dbeta = Σ dy, dgamma = Σ dy·x̂, dx = gamma · rstd · (dy − dbeta/M − x̂ · dgamma/M).
+    ///
+    /// The sums in dx run over all replicas that shared the statistics; the gradients of gamma and
+    /// beta are this replica's own, to be summed with all others by the step.
+    pub fn backward(
+        &self,
+        params: &Tensors,
+        saved: &Saved,
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
+        let dims = dy.dims()?;
+        let wide = cast(dy, PrimitiveType::F32)?;
+        let centred = (cast(&saved.x, PrimitiveType::F32)? - per_channel(&saved.mean, &dims)?)?;
+        let x_hat = (centred * per_channel(&saved.rstd, &dims)?)?;
+        let dbeta = sum_to_channel(&wide)?;
+        let dgamma = sum_to_channel(&(&wide * &x_hat)?)?;
+
+        let count = scalar_like(&dbeta, saved.count)?;
+        let mean_dy = (replicas.sum(&dbeta)? / &count)?;
+        let mean_dy_x_hat = (replicas.sum(&dgamma)? / &count)?;
+        let slope = (params.get(&self.path("gamma"))? * &saved.rstd)?;
+        let projection = (x_hat * per_channel(&mean_dy_x_hat, &dims)?)?;
+        let inner = ((wide - per_channel(&mean_dy, &dims)?)? - projection)?;
+        let dx = (inner * per_channel(&slope, &dims)?)?;
+
+        gradients.insert(self.path("gamma"), dgamma);
+        gradients.insert(self.path("beta"), dbeta);
+        cast(&dx, dy.primitive_type()?)
+    }
+
+    /// y = gamma · (x − moving_mean) / sqrt(moving_variance + ε) + beta: inference.
+    pub fn infer(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
+        let variance = params.get(&self.path("moving_variance"))?;
+        let rstd = (variance + scalar_like(variance, EPSILON)?)?.rsqrt()?;
+        let mean = params.get(&self.path("moving_mean"))?;
+        self.scale_and_shift(params, x, mean, &rstd)
+    }
+
+    /// y = (x − mean) · (gamma · rstd) + beta, in the precision of `x`.
+    fn scale_and_shift(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        mean: &XlaOp,
+        rstd: &XlaOp,
+    ) -> Result<XlaOp> {
+        let dims = x.dims()?;
+        let slope = (params.get(&self.path("gamma"))? * rstd)?;
+        let centred = (cast(x, PrimitiveType::F32)? - per_channel(mean, &dims)?)?;
+        let scaled = (centred * per_channel(&slope, &dims)?)?;
+        let y = (scaled + per_channel(params.get(&self.path("beta"))?, &dims)?)?;
+        cast(&y, x.primitive_type()?)
+    }
+}
+
+/// The next value of a moving statistic: momentum · m + (1 − momentum) · batch value.
+fn moved(moving: &XlaOp, batch: &XlaOp) -> Result<XlaOp> {
+    let old = (moving * scalar_like(moving, MOMENTUM)?)?;
+    Ok((old + batch * scalar_like(batch, 1.0 - MOMENTUM)?)?)
+}

@@ -1,0 +1,310 @@
+//! 2-D convolution without bias, "same" padding.
+
+use xla::{PrimitiveType, XlaOp};
+
+use crate::Result;
+use crate::layout::{Init, Role, TensorSpec};
+use crate::ops::{cast, scalar_like, to_i64};
+use crate::tensors::Tensors;
+
+/// How a convolution is written for the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// Every convolution as XLA's own operation: what a TPU's and a GPU's compiler expects.
+    Convolution,
+    /// 1x1 kernels as matrix products over the flattened pixels, which XLA's CPU backend runs
+    /// several times faster than a convolution.
+    PointwiseAsDot,
+}
+
+/// One convolution layer.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    pub name: String,
+    /// Side of the square kernel.
+    pub side: usize,
+    pub stride: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    pub lowering: Lowering,
+}
+
+impl Conv {
+    fn kernel(&self) -> String {
+        format!("{}/kernel", self.name)
+    }
+
+    /// Kernel [side, side, in, out], He normal.
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        vec![TensorSpec {
+            name: self.kernel(),
+            dims: vec![self.side, self.side, self.inputs, self.outputs],
+            init: Init::HeNormal {
+                fan_in: self.side * self.side * self.inputs,
+            },
+            role: Role::Weight { decays: true },
+        }]
+    }
+
+    /// The side of the output for an input of side `side`: ⌈side / stride⌉.
+    pub fn output_side(&self, side: usize) -> usize {
+        side.div_ceil(self.stride)
+    }
+
+    fn is_pointwise_dot(&self) -> bool {
+        self.side == 1 && self.lowering == Lowering::PointwiseAsDot
+    }
+
+    /// y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o] over a, b, c, with
+    /// stride s and padding p. [N, H, W, in] to [N, ⌈H/s⌉, ⌈W/s⌉, out], in the precision of `x`.
+    pub fn forward(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
+        let kernel = cast(params.get(&self.kernel())?, x.primitive_type()?)?;
+        if self.is_pointwise_dot() {
+            let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
+            return Ok(self.subsample(x)?.dot_general(&kernel, &[3], &[0], &[], &[])?);
+        }
+        let (h, w) = image_side(x)?;
+        convolve(
+            x,
+            &kernel,
+            &Geometry {
+                stride: self.stride,
+                padding: [self.forward_padding(h), self.forward_padding(w)],
+                ..Geometry::default()
+            },
+            FORWARD,
+        )
+    }
+
+    /// The gradients of [`Self::forward`] at `x`: the kernel's goes into `gradients` (f32), the
+    /// input's is returned in the precision of `dy`.
+    pub fn backward(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        dy: &XlaOp,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
+        self.backward_kernel(x, dy, gradients)?;
+        self.backward_input(params, &x.dims()?, dy)
+    }
+
+    /// dx[n, h, w, c] = Σ dy[n, i, j, o] · kernel[a, b, c, o] over all i, j, a, b, o that
+    /// [`Self::forward`] pairs with h, w: a convolution of `dy`, spread out by the stride, with the
+    /// kernel turned by half a turn and its channels exchanged.
+    fn backward_input(&self, params: &Tensors, x_dims: &[usize], dy: &XlaOp) -> Result<XlaOp> {
+        let kernel = cast(params.get(&self.kernel())?, dy.primitive_type()?)?;
+        if self.is_pointwise_dot() {
+            let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
+            let dx = dy.dot_general(&kernel, &[3], &[1], &[], &[])?;
+            return self.spread(&dx, x_dims);
+        }
+        convolve(
+            dy,
+            &kernel.rev(&[0, 1])?,
+            &Geometry {
+                padding: [
+                    self.input_gradient_padding(x_dims[1]),
+                    self.input_gradient_padding(x_dims[2]),
+                ],
+                lhs_dilation: self.stride,
+                ..Geometry::default()
+            },
+            INPUT_GRADIENT,
+        )
+    }
+
+    /// dkernel[a, b, c, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · dy[n, i, j, o] over n, i, j: a
+    /// convolution of `x` with `dy`, spread out by the stride, that sums over the batch.
+    pub fn backward_kernel(&self, x: &XlaOp, dy: &XlaOp, gradients: &mut Tensors) -> Result<()> {
+        let gradient = if self.is_pointwise_dot() {
+            let product = self.subsample(x)?.dot_general_with_type(
+                dy,
+                &[0, 1, 2],
+                &[0, 1, 2],
+                &[],
+                &[],
+                PrimitiveType::F32,
+            )?;
+            product.reshape(&[1, 1, self.inputs as i64, self.outputs as i64])?
+        } else {
+            let (h, w) = image_side(x)?;
+            let product = convolve(
+                x,
+                dy,
+                &Geometry {
+                    padding: [
+                        self.kernel_gradient_padding(h),
+                        self.kernel_gradient_padding(w),
+                    ],
+                    rhs_dilation: self.stride,
+                    ..Geometry::default()
+                },
+                KERNEL_GRADIENT,
+            )?;
+            cast(&product, PrimitiveType::F32)?
+        };
+        gradients.insert(self.kernel(), gradient);
+        Ok(())
+    }
+
+    /// Every stride-th pixel of [N, H, W, C], from the first: all that a 1x1 kernel sees.
+    fn subsample(&self, x: &XlaOp) -> Result<XlaOp> {
+        if self.stride == 1 {
+            return Ok(x.clone());
+        }
+        let (h, w) = image_side(x)?;
+        let stride = self.stride as i64;
+        let rows = x.slice_in_dim(0, h as i64, stride, 1)?;
+        Ok(rows.slice_in_dim(0, w as i64, stride, 2)?)
+    }
+
+    /// The transpose of [`Self::subsample`]: back to dimensions `x_dims`, zero between the pixels.
+    fn spread(&self, dx: &XlaOp, x_dims: &[usize]) -> Result<XlaOp> {
+        if self.stride == 1 {
+            return Ok(dx.clone());
+        }
+        let gap = self.stride - 1;
+        let config = |side: usize| {
+            let covered = (self.output_side(side) - 1) * self.stride + 1;
+            (0, (side - covered) as i64, gap as i64)
+        };
+        let config = [(0, 0, 0), config(x_dims[1]), config(x_dims[2]), (0, 0, 0)];
+        Ok(dx.pad(&scalar_like(dx, 0.0)?, &config)?)
+    }
+
+    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
+    /// ⌈size / stride⌉ pixels, and of an odd total the larger half goes behind.
+    fn forward_padding(&self, size: usize) -> (i64, i64) {
+        let covered = (self.output_side(size) - 1) * self.stride + self.side;
+        let total = covered.saturating_sub(size) as i64;
+        (total / 2, total - total / 2)
+    }
+
+    /// Padding of `dy` in [`Self::backward_input`], such that the result has `size` pixels.
+    fn input_gradient_padding(&self, size: usize) -> (i64, i64) {
+        let (low, _) = self.forward_padding(size);
+        let dilated = ((self.output_side(size) - 1) * self.stride + 1) as i64;
+        let side = self.side as i64;
+        let before = side - 1 - low;
+        (before, size as i64 + side - 1 - dilated - before)
+    }
+
+    /// Padding of `x` in [`Self::backward_kernel`], such that the result has `side` pixels.
+    fn kernel_gradient_padding(&self, size: usize) -> (i64, i64) {
+        let (low, _) = self.forward_padding(size);
+        let dilated = ((self.output_side(size) - 1) * self.stride + 1) as i64;
+        (low, dilated + self.side as i64 - 1 - size as i64 - low)
+    }
+}
+
+/// Height and width of [N, H, W, C].
+fn image_side(x: &XlaOp) -> Result<(usize, usize)> {
+    let dims = x.dims()?;
+    Ok((dims[1], dims[2]))
+}
+
+/// Stride, padding and dilation of one convolution; the same on both image axes but for padding.
+struct Geometry {
+    stride: usize,
+    /// (low, high) of height and width; negative values crop.
+    padding: [(i64, i64); 2],
+    lhs_dilation: usize,
+    rhs_dilation: usize,
+}
+
+impl Default for Geometry {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            padding: [(0, 0); 2],
+            lhs_dilation: 1,
+            rhs_dilation: 1,
+        }
+    }
+}
+
+/// Which axis of each four-dimensional operand plays which part.
+struct Axes {
+    lhs: Operand,
+    rhs: Operand,
+    out: Operand,
+}
+
+/// `outer`: batch (of an image) or output channels (of a kernel); `inner`: the summed channels (or
+/// the channels of the result).
+struct Operand {
+    outer: i64,
+    inner: i64,
+    spatial: [i64; 2],
+}
+
+const NHWC: Operand = Operand {
+    outer: 0,
+    inner: 3,
+    spatial: [1, 2],
+};
+
+const FORWARD: Axes = Axes {
+    lhs: NHWC,
+    rhs: Operand {
+        outer: 3,
+        inner: 2,
+        spatial: [0, 1],
+    },
+    out: NHWC,
+};
+
+const INPUT_GRADIENT: Axes = Axes {
+    lhs: NHWC,
+    rhs: Operand {
+        outer: 2,
+        inner: 3,
+        spatial: [0, 1],
+    },
+    out: NHWC,
+};
+
+const KERNEL_GRADIENT: Axes = Axes {
+    lhs: Operand {
+        outer: 3,
+        inner: 0,
+        spatial: [1, 2],
+    },
+    rhs: Operand {
+        outer: 3,
+        inner: 0,
+        spatial: [1, 2],
+    },
+    out: Operand {
+        outer: 2,
+        inner: 3,
+        spatial: [0, 1],
+    },
+};
+
+/// XLA's general convolution with named parts.
+fn convolve(lhs: &XlaOp, rhs: &XlaOp, geometry: &Geometry, axes: Axes) -> Result<XlaOp> {
+    let both = |value: usize| to_i64(&[value, value]);
+    Ok(lhs.conv_general_dilated(
+        rhs,
+        &both(geometry.stride),
+        &geometry.padding,
+        &both(geometry.lhs_dilation),
+        &both(geometry.rhs_dilation),
+        axes.lhs.outer,
+        axes.lhs.inner,
+        &axes.lhs.spatial,
+        axes.out.outer,
+        axes.out.inner,
+        &axes.out.spatial,
+        axes.rhs.inner,
+        axes.rhs.outer,
+        &axes.rhs.spatial,
+        1,
+        1,
+        false,
+    )?)
+}

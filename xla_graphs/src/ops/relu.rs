@@ -1,0 +1,18 @@
+//! Rectified linear unit.
+
+use xla::XlaOp;
+
+use crate::Result;
+use crate::ops::scalar_like;
+
+/// y = max(x, 0), any shape.
+pub fn forward(x: &XlaOp) -> Result<XlaOp> {
+    Ok(x.max(&scalar_like(x, 0.0)?)?)
+}
+
+/// dx = dy where y > 0, else 0. `y` is the result of [`forward`]; the derivative at 0 is 0, as in
+/// TensorFlow.
+pub fn backward(y: &XlaOp, dy: &XlaOp) -> Result<XlaOp> {
+    let active = y.gt(&scalar_like(y, 0.0)?)?;
+    Ok(active.select(dy, &dy.zeros_like()?)?)
+}

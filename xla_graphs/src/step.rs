@@ -1,0 +1,264 @@
+//! The three computations of a run: train, evaluate, predict.
+//!
+//! Every input and output is an array (no tuples inside): state tensors in the order of the
+//! [`Layout`], then the batch. Images and weights are always parameters, never constants.
+
+use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
+
+use crate::collective::Replicas;
+use crate::layout::{Role, TensorSpec, momentum_name};
+use crate::ops::{cast, loss, to_i64};
+use crate::resnet::{IMAGE_CHANNELS, ResNet};
+use crate::tensors::Tensors;
+use crate::{Layout, Result, sgd};
+
+/// The number format of activations and kernels; master weights, statistics and loss are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    fn primitive(self) -> PrimitiveType {
+        match self {
+            Self::F32 => PrimitiveType::F32,
+            Self::Bf16 => PrimitiveType::Bf16,
+        }
+    }
+}
+
+/// Everything that shapes the computations.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub network: ResNet,
+    /// Images a replica sees in one step.
+    pub batch: usize,
+    /// Side of the square images.
+    pub image_side: usize,
+    pub precision: Precision,
+    /// Programs that run side by side and share one update.
+    pub replicas: Replicas,
+    /// Whether batch statistics cover all replicas, or each replica its own images.
+    pub sync_batch_norm: bool,
+    pub l2: f32,
+    pub momentum: f32,
+}
+
+/// Values in the metrics vector that [`train_step`] and [`eval_step`] return, f32 each.
+pub mod metrics {
+    /// Sum of the cross-entropies of the batch's images.
+    pub const CROSS_ENTROPY_SUM: usize = 0;
+    /// Images whose largest logit is the label's.
+    pub const CORRECT: usize = 1;
+    /// Images counted.
+    pub const COUNT: usize = 2;
+    /// The L2 penalty of the weights that the step was given.
+    pub const PENALTY: usize = 3;
+    /// Length of the vector.
+    pub const LEN: usize = 4;
+}
+
+impl Model {
+    /// The ordered table of state tensors.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.network)
+    }
+
+    /// Dimensions of one replica's images: [N, H, W, 3].
+    pub fn image_dims(&self) -> [usize; 4] {
+        [self.batch, self.image_side, self.image_side, IMAGE_CHANNELS]
+    }
+
+    fn batch_norm_replicas(&self) -> Replicas {
+        if self.sync_batch_norm {
+            self.replicas
+        } else {
+            Replicas(1)
+        }
+    }
+
+    fn decaying<'a>(&self, params: &'a Tensors) -> Result<Vec<&'a XlaOp>> {
+        self.network
+            .tensors()
+            .iter()
+            .filter(|t| t.role == Role::Weight { decays: true })
+            .map(|t| params.get(&t.name))
+            .collect()
+    }
+}
+
+/// Forward, backward and update of one batch.
+///
+/// Inputs: the state ([`Layout::state`]), images [N, H, W, 3] f32, labels [N] s32, learning rate
+/// f32. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
+/// ([`metrics`]) of this batch. With a loss that is not finite the next state is the old one.
+pub fn train_step(model: &Model) -> Result<XlaComputation> {
+    let layout = model.layout();
+    let mut inputs = Inputs::new("train_step");
+    let params = inputs.tensors(layout.state())?;
+    let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
+    let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
+    let learning_rate = inputs.array(ElementType::F32, &[], "learning_rate")?;
+
+    let replicas = model.replicas;
+    let statistics = model.batch_norm_replicas();
+    let mut next = Tensors::new();
+    let images = cast(&images, model.precision.primitive())?;
+    let (logits, saved) = model
+        .network
+        .forward(&params, &images, statistics, &mut next)?;
+    let loss = loss::forward(&logits, &labels)?;
+    let dlogits = loss::backward(&loss, model.batch * replicas.0)?;
+    let mut gradients = Tensors::new();
+    model
+        .network
+        .backward(&params, &saved, &dlogits, statistics, &mut gradients)?;
+
+    update_state(model, &params, &gradients, &learning_rate, &mut next)?;
+    let strength = inputs.builder.c0(model.l2)?;
+    let penalty = loss::l2_penalty(&model.decaying(&params)?, &strength)?;
+    let metrics = metrics_vector(&loss, &inputs.ones(model.batch)?, &penalty, replicas)?;
+
+    let finite = is_finite(&metrics)?;
+    let mut outputs = Vec::with_capacity(layout.state().len() + 1);
+    for (index, spec) in layout.state().iter().enumerate() {
+        outputs.push(keep_unless(&finite, next.get(&spec.name)?, params.get(&spec.name)?)?);
+        inputs.builder.setup_alias(index as i64, index as i64);
+    }
+    outputs.push(metrics);
+    inputs.build(&outputs)
+}
+
+/// Metrics and logits of one batch in inference mode.
+///
+/// Inputs: the network's tensors ([`Layout::network`]), images [N, H, W, 3] f32, labels [N] s32,
+/// weights [N] f32 (1 for an image that counts, 0 for padding). Outputs: the metrics ([`metrics`]),
+/// logits [N, classes] f32.
+pub fn eval_step(model: &Model) -> Result<XlaComputation> {
+    let mut inputs = Inputs::new("eval_step");
+    let params = inputs.tensors(model.layout().network())?;
+    let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
+    let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
+    let weights = inputs.array(ElementType::F32, &[model.batch], "weights")?;
+
+    let images = cast(&images, model.precision.primitive())?;
+    let logits = model.network.infer(&params, &images)?;
+    let loss = loss::forward(&logits, &labels)?;
+    let strength = inputs.builder.c0(model.l2)?;
+    let penalty = loss::l2_penalty(&model.decaying(&params)?, &strength)?;
+    let metrics = metrics_vector(&loss, &weights, &penalty, model.replicas)?;
+    inputs.build(&[metrics, logits])
+}
+
+/// Logits [N, classes] of images [N, H, W, 3]; inputs: the network's tensors, then the images.
+pub fn predict_step(model: &Model) -> Result<XlaComputation> {
+    let mut inputs = Inputs::new("predict_step");
+    let params = inputs.tensors(model.layout().network())?;
+    let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
+    let images = cast(&images, model.precision.primitive())?;
+    let logits = model.network.infer(&params, &images)?;
+    inputs.build(&[logits])
+}
+
+/// Sums the gradients over the replicas, adds the penalty's, and puts every weight's and momentum
+/// slot's next value into `next`. Moving statistics already there become the replicas' mean.
+fn update_state(
+    model: &Model,
+    params: &Tensors,
+    gradients: &Tensors,
+    learning_rate: &XlaOp,
+    next: &mut Tensors,
+) -> Result<()> {
+    for spec in model.layout().network() {
+        let Role::Weight { decays } = spec.role else {
+            if !model.sync_batch_norm {
+                next.insert(&spec.name, model.replicas.mean(next.get(&spec.name)?)?);
+            }
+            continue;
+        };
+        let weight = params.get(&spec.name)?;
+        let mut gradient = model.replicas.sum(gradients.get(&spec.name)?)?;
+        if decays {
+            gradient = loss::l2_gradient(weight, &gradient, model.l2)?;
+        }
+        let slot = momentum_name(&spec.name);
+        let (weight, velocity) = sgd::update(
+            weight,
+            params.get(&slot)?,
+            &gradient,
+            learning_rate,
+            model.momentum,
+        )?;
+        next.insert(&spec.name, weight);
+        next.insert(slot, velocity);
+    }
+    Ok(())
+}
+
+/// The metrics of a batch in the order of [`metrics`], summed over the replicas.
+fn metrics_vector(
+    loss: &loss::Loss,
+    weights: &XlaOp,
+    penalty: &XlaOp,
+    replicas: Replicas,
+) -> Result<XlaOp> {
+    let sum = |values: &XlaOp| -> Result<XlaOp> {
+        Ok((values * weights)?.reduce_sum(&[0], false)?.reshape(&[1])?)
+    };
+    let cross_entropy = sum(&loss.cross_entropy)?;
+    let parts = [sum(&loss.correct)?, weights.reduce_sum(&[0], false)?.reshape(&[1])?];
+    let sums = replicas.sum(&cross_entropy.concat_in_dim(&parts, 0)?)?;
+    Ok(sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
+}
+
+/// Whether every element of `values` is finite: a scalar predicate.
+fn is_finite(values: &XlaOp) -> Result<XlaOp> {
+    // The sum is finite only if every term is.
+    Ok(values.reduce_sum(&[0], false)?.is_finite()?)
+}
+
+/// `new` where the scalar predicate holds, else `old`.
+fn keep_unless(predicate: &XlaOp, new: &XlaOp, old: &XlaOp) -> Result<XlaOp> {
+    let spread = predicate.broadcast_in_dim(&to_i64(&new.dims()?), &[])?;
+    Ok(spread.select(new, old)?)
+}
+
+/// Declares the inputs of a computation, one after another, and builds it.
+struct Inputs {
+    builder: XlaBuilder,
+    count: i64,
+}
+
+impl Inputs {
+    fn new(name: &str) -> Self {
+        Self {
+            builder: XlaBuilder::new(name),
+            count: 0,
+        }
+    }
+
+    fn array(&mut self, element: ElementType, dims: &[usize], name: &str) -> Result<XlaOp> {
+        let op = self
+            .builder
+            .parameter(self.count, element, &to_i64(dims), name)?;
+        self.count += 1;
+        Ok(op)
+    }
+
+    fn tensors(&mut self, specs: &[TensorSpec]) -> Result<Tensors> {
+        let mut tensors = Tensors::new();
+        for spec in specs {
+            tensors.insert(&spec.name, self.array(ElementType::F32, &spec.dims, &spec.name)?);
+        }
+        Ok(tensors)
+    }
+
+    fn ones(&self, len: usize) -> Result<XlaOp> {
+        Ok(self.builder.c0(1f32)?.broadcast(&[len as i64])?)
+    }
+
+    fn build(&self, outputs: &[XlaOp]) -> Result<XlaComputation> {
+        Ok(self.builder.build(&self.builder.tuple(outputs)?)?)
+    }
+}
