@@ -8,8 +8,14 @@ fn main() {
     println!("cargo::rerun-if-env-changed=XLA_EXTENSION_DIR");
     let xla_dir = PathBuf::from(env::var_os("XLA_EXTENSION_DIR").unwrap_or_default());
     link_runtime(&xla_dir);
-    stamp("RESNET_XLA_RUNTIME", std::fs::read_to_string(xla_dir.join("VERSION")).ok());
-    stamp("RESNET_XLA_RUSTC", output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]));
+    stamp(
+        "RESNET_XLA_RUNTIME",
+        std::fs::read_to_string(xla_dir.join("VERSION")).ok(),
+    );
+    stamp(
+        "RESNET_XLA_RUSTC",
+        output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
+    );
     stamp("RESNET_XLA_GIT_COMMIT", git_commit());
 }
 
@@ -20,7 +26,9 @@ fn link_runtime(xla_dir: &Path) {
         Ok(real_library) => {
             // By the path with the link in it, so that a link to another runtime counts as a change.
             println!("cargo::rerun-if-changed={}", library.display());
-            let folder = real_library.parent().expect("a file's canonical path has a parent");
+            let folder = real_library
+                .parent()
+                .expect("a file's canonical path has a parent");
             println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
         }
         Err(error) => println!(
@@ -33,19 +41,33 @@ fn link_runtime(xla_dir: &Path) {
 
 /// Makes `value` readable in the program by `env!(name)`, "unknown" where there is none.
 fn stamp(name: &str, value: Option<String>) {
-    println!("cargo::rustc-env={name}={}", value.as_deref().unwrap_or("unknown").trim());
+    println!(
+        "cargo::rustc-env={name}={}",
+        value.as_deref().unwrap_or("unknown").trim()
+    );
 }
 
 /// The short hash of the commit this is built from, with `-dirty` when tracked files differ from it.
 /// None outside a checkout of this repository.
 fn git_commit() -> Option<String> {
     // A missing path would make cargo run this script on every build.
-    let watched = ["build.rs", "Cargo.toml", "Cargo.lock", "src", "xla_graphs", ".git/HEAD", ".git/logs/HEAD"];
+    let watched = [
+        "build.rs",
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "xla_graphs",
+        ".git/HEAD",
+        ".git/logs/HEAD",
+    ];
     for path in watched.into_iter().filter(|path| Path::new(path).exists()) {
         println!("cargo::rerun-if-changed={path}");
     }
     // Not empty where this package lies inside some other repository.
-    if !output_of("git", &["rev-parse", "--show-prefix"])?.trim().is_empty() {
+    if !output_of("git", &["rev-parse", "--show-prefix"])?
+        .trim()
+        .is_empty()
+    {
         return None;
     }
     let commit = output_of("git", &["rev-parse", "--short", "HEAD"])?;
@@ -57,5 +79,8 @@ fn git_commit() -> Option<String> {
 /// What a program prints, None when it cannot be run or fails.
 fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -230,7 +230,12 @@ impl Config {
         }
         check("lr", "a finite number above 0", self.lr, self.lr > 0.0)?;
         let momentum_fits = (0.0..1.0).contains(&self.momentum);
-        check("momentum", "a number from 0 up to but not 1", self.momentum, momentum_fits)?;
+        check(
+            "momentum",
+            "a number from 0 up to but not 1",
+            self.momentum,
+            momentum_fits,
+        )?;
         check("l2", "a finite number, 0 or more", self.l2, self.l2 >= 0.0)
     }
 }
@@ -303,5 +308,7 @@ fn near_miss(key: &str, options: &[String]) -> String {
         .map(|option| (strsim::jaro_winkler(key, option), option))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(String::new(), |(_, option)| format!(", did you mean `{option}`?"))
+        .map_or(String::new(), |(_, option)| {
+            format!(", did you mean `{option}`?")
+        })
 }

@@ -47,11 +47,15 @@ pub enum DeviceError {
         tried: String,
         setup: &'static str,
     },
-    #[error("the PJRT plugin {path} is not there; check --plugin, TPU_LIBRARY_PATH and XLA_PJRT_PLUGIN")]
+    #[error(
+        "the PJRT plugin {path} is not there; check --plugin, TPU_LIBRARY_PATH and XLA_PJRT_PLUGIN"
+    )]
     PluginMissing { path: PathBuf },
     #[error("the PJRT plugin {path} cannot be used: {reason}")]
     Plugin { path: PathBuf, reason: String },
-    #[error("XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so")]
+    #[error(
+        "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
+    )]
     PluginVariable { value: String },
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },

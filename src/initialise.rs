@@ -98,20 +98,32 @@ mod tests {
         let expected: f64 = 2.0 / 144.0;
         // Five standard errors of each estimate.
         assert!(mean.abs() < 5.0 * (expected / 200_000.0).sqrt(), "{mean}");
-        assert!((variance / expected - 1.0).abs() < 5.0 * (2.0f64 / 200_000.0).sqrt(), "{variance}");
+        assert!(
+            (variance / expected - 1.0).abs() < 5.0 * (2.0f64 / 200_000.0).sqrt(),
+            "{variance}"
+        );
         let limit = 2.0 * expected.sqrt() / 0.879_625_661_034_24;
         let largest = values.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
-        assert!(largest <= limit && largest > 0.99 * limit, "{largest} {limit}");
+        assert!(
+            largest <= limit && largest > 0.99 * limit,
+            "{largest} {limit}"
+        );
     }
 
     #[test]
     fn glorot_uniform_fills_its_interval_evenly() {
-        let init = Init::GlorotUniform { fan_in: 256, fan_out: 10 };
+        let init = Init::GlorotUniform {
+            fan_in: 256,
+            fan_out: 10,
+        };
         let values = values(&tensor("d", init, &[100_000]), 7);
         let limit = (6.0f64 / 266.0).sqrt();
         let (mean, variance) = moments(&values);
         assert!(mean.abs() < 0.01 * limit, "{mean}");
-        assert!((variance / (limit * limit / 3.0) - 1.0).abs() < 0.02, "{variance}");
+        assert!(
+            (variance / (limit * limit / 3.0) - 1.0).abs() < 0.02,
+            "{variance}"
+        );
         assert!(values.iter().all(|v| f64::from(v.abs()) <= limit));
     }
 

@@ -213,7 +213,10 @@ mod tests {
         let root = root_with(&[("dev/vfio/vfio", ""), ("dev/null", "")]);
         assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
         let error = find(&PluginKind::Tpu, root.path()).unwrap_err().to_string();
-        assert!(error.contains("/dev/accel*") && error.contains("0x1ae0"), "{error}");
+        assert!(
+            error.contains("/dev/accel*") && error.contains("0x1ae0"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -245,7 +248,10 @@ mod tests {
     #[test]
     fn the_variable_needs_a_type_and_a_path() {
         let (kind, path) = parse_variable("cuda:/opt/plugin.so").unwrap();
-        assert_eq!((kind, path), (PluginKind::Gpu, PathBuf::from("/opt/plugin.so")));
+        assert_eq!(
+            (kind, path),
+            (PluginKind::Gpu, PathBuf::from("/opt/plugin.so"))
+        );
         for wrong in ["", "cuda", ":/opt/plugin.so", "cuda:"] {
             assert!(parse_variable(wrong).is_err(), "{wrong}");
         }

@@ -34,7 +34,10 @@ pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<Prediction>> {
         "expected logits of {count} images, got {} values",
         logits.len()
     );
-    Ok(logits.as_chunks::<CLASSES>().0[..count].iter().map(most_likely).collect())
+    Ok(logits.as_chunks::<CLASSES>().0[..count]
+        .iter()
+        .map(most_likely)
+        .collect())
 }
 
 fn most_likely(logits: &[f32; CLASSES]) -> Prediction {
@@ -104,11 +107,20 @@ mod tests {
         let path = folder.path().join("wide.png");
         // Red left and right of a green square.
         let picture = image::RgbImage::from_fn(192, 64, |x, _| {
-            image::Rgb(if (64..128).contains(&x) { [0, 255, 0] } else { [255, 0, 0] })
+            image::Rgb(if (64..128).contains(&x) {
+                [0, 255, 0]
+            } else {
+                [255, 0, 0]
+            })
         });
         picture.save(&path).unwrap();
         let image = read_picture(&path).unwrap();
-        assert!(image.rows().into_iter().all(|pixel| pixel.to_vec() == [0, 255, 0]));
+        assert!(
+            image
+                .rows()
+                .into_iter()
+                .all(|pixel| pixel.to_vec() == [0, 255, 0])
+        );
     }
 
     #[test]

@@ -135,7 +135,11 @@ impl<'a> Program<'a> {
 
     fn upload_tensors(&self, state: &HostState, specs: &[TensorSpec]) -> Result<Vec<PjRtBuffer>> {
         let got = state.values().len();
-        ensure!(got == specs.len(), "state: expected {} tensors, got {got}", specs.len());
+        ensure!(
+            got == specs.len(),
+            "state: expected {} tensors, got {got}",
+            specs.len()
+        );
         let upload = |(spec, values): (&TensorSpec, &Vec<f32>)| {
             self.device
                 .upload(values, &spec.dims)
@@ -186,7 +190,9 @@ impl<'a> Program<'a> {
     /// Metrics of `batch`, and its logits [N, classes], padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
         let (metrics, logits) = self.run_eval(&weights.buffers, batch)?;
-        let logits = logits.to_literal_sync().and_then(|literal| literal.to_vec());
+        let logits = logits
+            .to_literal_sync()
+            .and_then(|literal| literal.to_vec());
         Ok((metrics.read()?, logits.context("reading the logits")?))
     }
 

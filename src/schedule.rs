@@ -97,7 +97,10 @@ mod tests {
     fn the_tutorials_schedule_drops_at_80_and_120() {
         let drops: LearningRateDrops = "80:0.01,120:0.001".parse().unwrap();
         let rate = |epoch| learning_rate(epoch, 0.1, &drops);
-        assert_eq!([rate(0), rate(79), rate(80), rate(119)], [0.1, 0.1, 0.01, 0.01]);
+        assert_eq!(
+            [rate(0), rate(79), rate(80), rate(119)],
+            [0.1, 0.1, 0.01, 0.01]
+        );
         assert_eq!([rate(120), rate(1000)], [0.001, 0.001]);
     }
 
@@ -119,8 +122,20 @@ mod tests {
         let form = |part: &str| DropsError::Form { part: part.into() };
         assert_eq!(error("80"), form("80"));
         assert_eq!(error("80:0.01,x:1"), form("x:1"));
-        assert_eq!(error("9:1,3:1"), DropsError::Order { epoch: 3, before: 9 });
-        assert_eq!(error("3:-1"), DropsError::Rate { epoch: 3, rate: -1.0 });
+        assert_eq!(
+            error("9:1,3:1"),
+            DropsError::Order {
+                epoch: 3,
+                before: 9
+            }
+        );
+        assert_eq!(
+            error("3:-1"),
+            DropsError::Rate {
+                epoch: 3,
+                rate: -1.0
+            }
+        );
         assert!(matches!(error("3:NaN"), DropsError::Rate { .. }));
     }
 }

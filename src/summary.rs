@@ -171,6 +171,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1727482].map(grouped), ["0", "999", "1,000", "1,727,482"]);
+        assert_eq!(
+            [0, 999, 1000, 1727482].map(grouped),
+            ["0", "999", "1,000", "1,727,482"]
+        );
     }
 }

@@ -124,7 +124,9 @@ impl Trainer<'_> {
         let mut mean = Mean::default();
         let mut pending: Option<PendingMetrics> = None;
         for step in 0..steps {
-            let batch = batches.next_batch()?.context("the input ended before the run did")?;
+            let batch = batches
+                .next_batch()?
+                .context("the input ended before the run did")?;
             let metrics;
             (state, metrics) = self.program.train_step(state, batch, rate)?;
             totals.steps += 1;
@@ -183,7 +185,10 @@ impl Trainer<'_> {
         }
         totals.non_finite += 1;
         totals.non_finite_in_a_row += 1;
-        log::warn!("the loss of a step in epoch {} is not finite; its update was left out", epoch + 1);
+        log::warn!(
+            "the loss of a step in epoch {} is not finite; its update was left out",
+            epoch + 1
+        );
         if totals.non_finite_in_a_row == NON_FINITE_LIMIT {
             return Err(NonFiniteLoss {
                 count: NON_FINITE_LIMIT,

@@ -11,7 +11,9 @@ fn main() {
         Ok(real_library) => {
             // By the path with the link in it, so that a link to another runtime counts as a change.
             println!("cargo::rerun-if-changed={}", library.display());
-            let folder = real_library.parent().expect("a file's canonical path has a parent");
+            let folder = real_library
+                .parent()
+                .expect("a file's canonical path has a parent");
             println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
         }
         Err(error) => println!(

@@ -23,14 +23,18 @@ pub enum CheckpointError {
     },
     #[error("{path} is not a usable checkpoint: {reason}")]
     Format { path: PathBuf, reason: String },
-    #[error("{path}: tensor `{name}`: expected {expected}, got {got}; is it a checkpoint of another network?")]
+    #[error(
+        "{path}: tensor `{name}`: expected {expected}, got {got}; is it a checkpoint of another network?"
+    )]
     Tensor {
         path: PathBuf,
         name: String,
         expected: String,
         got: String,
     },
-    #[error("no checkpoint in {folder}: train first, or name a .safetensors file with --checkpoint")]
+    #[error(
+        "no checkpoint in {folder}: train first, or name a .safetensors file with --checkpoint"
+    )]
     None { folder: PathBuf },
     #[error("cannot remove the old checkpoint {path}: {source}")]
     Prune {
@@ -89,7 +93,10 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// The step in a checkpoint's file name; `None` for any other file.
 fn step_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
-    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+    name.strip_prefix(PREFIX)?
+        .strip_suffix(SUFFIX)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -106,7 +113,11 @@ mod tests {
 
     #[test]
     fn the_newest_is_the_one_of_the_highest_step_also_past_eight_digits() {
-        let names = ["step-99999999.safetensors", "step-100000000.safetensors", "notes.txt"];
+        let names = [
+            "step-99999999.safetensors",
+            "step-100000000.safetensors",
+            "notes.txt",
+        ];
         let folder = folder_with(&names);
         let newest = resolve(folder.path()).unwrap();
         assert_eq!(newest, folder.path().join("step-100000000.safetensors"));

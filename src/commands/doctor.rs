@@ -45,7 +45,10 @@ fn accelerator(kind: &PluginKind) {
     let name = kind.device();
     let hardware = plugins::hardware(kind, root);
     if hardware.is_empty() {
-        println!("{name}         none: looked for {}", plugins::looked_for(kind));
+        println!(
+            "{name}         none: looked for {}",
+            plugins::looked_for(kind)
+        );
     } else {
         println!("{name}         {}", hardware.join(", "));
     }

@@ -35,7 +35,10 @@ pub fn run(args: &FetchArgs) -> Result<()> {
 }
 
 fn save_picture(path: &Path, split: &Split, count: usize) -> Result<()> {
-    let pixels = split.images.as_slice().context("images are not in standard layout")?;
+    let pixels = split
+        .images
+        .as_slice()
+        .context("images are not in standard layout")?;
     let tiles: Vec<_> = pixels
         .chunks_exact(SIDE * SIDE * 3)
         .zip(&split.labels)

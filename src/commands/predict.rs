@@ -57,7 +57,9 @@ fn first_test_images(args: &PredictArgs) -> Result<Subjects> {
     let count = TEST_IMAGES.min(test.len());
     Ok(Subjects {
         images: test.images.slice(s![..count, .., .., ..]).to_owned(),
-        names: (0..count).map(|index| format!("test image {index}")).collect(),
+        names: (0..count)
+            .map(|index| format!("test image {index}"))
+            .collect(),
         labels: Some(test.labels.slice(s![..count]).to_owned()),
     })
 }
@@ -94,7 +96,10 @@ fn true_class(subjects: &Subjects, index: usize) -> Option<usize> {
 }
 
 fn save_picture(args: &PredictArgs, subjects: &Subjects, predictions: &[Prediction]) -> Result<()> {
-    let pixels = subjects.images.as_slice().context("images are not in standard layout")?;
+    let pixels = subjects
+        .images
+        .as_slice()
+        .context("images are not in standard layout")?;
     let tiles: Vec<_> = pixels
         .chunks_exact(SIDE * SIDE * 3)
         .zip(predictions)

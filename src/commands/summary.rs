@@ -11,8 +11,8 @@ use crate::summary;
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
     // The lowering changes how the network is computed, not what it is.
-    let network = ResNet::new(args.depth, CLASSES, Lowering::Convolution)
-        .map_err(ConfigError::from)?;
+    let network =
+        ResNet::new(args.depth, CLASSES, Lowering::Convolution).map_err(ConfigError::from)?;
     print!("{}", summary::table(&network));
     Ok(())
 }

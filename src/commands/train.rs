@@ -126,7 +126,11 @@ fn start_block(
 ) -> Vec<String> {
     let layout = program.layout();
     vec![
-        format!("device      {}, {:?}", device.description(), program.model().precision),
+        format!(
+            "device      {}, {:?}",
+            device.description(),
+            program.model().precision
+        ),
         format!(
             "network     ResNet-{} v2, {} parameters ({} trainable)",
             config.depth,

@@ -42,7 +42,12 @@ pub fn load<'a>(
     }
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
-    log::info!("{}: depth {}, step {}", path.display(), info.depth, info.step);
+    log::info!(
+        "{}: depth {}, step {}",
+        path.display(),
+        info.depth,
+        info.step
+    );
     let settings = ModelSettings {
         depth: info.depth,
         batch_size,

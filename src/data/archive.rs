@@ -43,6 +43,7 @@ fn extract(archive: &Path, missing: &[OfficialFile], place: &Place) -> Result<()
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::io::Read;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -65,7 +66,7 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.set_size(length);
         let name = "cifar-10-batches-bin/test_batch.bin";
-        let zeros = std::io::repeat(0);
+        let zeros = std::io::repeat(0).take(length);
         tar.append_data(&mut header, name, zeros).unwrap();
         tar.into_inner().unwrap().finish().unwrap();
 

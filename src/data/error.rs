@@ -1,5 +1,6 @@
 //! What can go wrong between the disk and a batch.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -98,5 +99,16 @@ impl DataError {
             path: path.to_path_buf(),
             source,
         }
+    }
+
+    /// The message with those of its causes, on one line.
+    pub(super) fn with_causes(&self) -> String {
+        let mut message = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        message
     }
 }

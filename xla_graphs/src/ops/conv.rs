@@ -63,7 +63,9 @@ impl Conv {
         let kernel = cast(params.get(&self.kernel())?, x.primitive_type()?)?;
         if self.is_pointwise_dot() {
             let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
-            return Ok(self.subsample(x)?.dot_general(&kernel, &[3], &[0], &[], &[])?);
+            return Ok(self
+                .subsample(x)?
+                .dot_general(&kernel, &[3], &[0], &[], &[])?);
         }
         let (h, w) = image_side(x)?;
         convolve(

@@ -2,10 +2,10 @@
 
 use xla::XlaOp;
 
+use crate::Result;
 use crate::layout::{Init, Role, TensorSpec};
 use crate::ops::{per_channel, sum_to_channel};
 use crate::tensors::Tensors;
-use crate::Result;
 
 /// y = x · kernel + bias, in f32.
 #[derive(Clone, Debug)]

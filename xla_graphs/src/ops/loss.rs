@@ -20,9 +20,7 @@ pub struct Loss {
 /// Integer labels [N] to one-hot rows [N, `classes`] in f32.
 fn one_hot(labels: &XlaOp, classes: usize) -> Result<XlaOp> {
     let dims = [labels.dims()?[0], classes];
-    let class = labels
-        .builder()
-        .iota(ElementType::S32, &to_i64(&dims), 1)?;
+    let class = labels.builder().iota(ElementType::S32, &to_i64(&dims), 1)?;
     let label = labels.broadcast_in_dim(&to_i64(&dims), &[0])?;
     cast(&class.eq(&label)?, PrimitiveType::F32)
 }

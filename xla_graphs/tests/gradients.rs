@@ -1,0 +1,303 @@
+//! Every layer's backward pass against central differences of its forward pass.
+
+mod common;
+
+use common::{Graph, Input, check_gradients, input};
+use xla::{ElementType, XlaOp};
+use xla_graphs::Result;
+use xla_graphs::collective::Replicas;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::{Conv, Lowering};
+use xla_graphs::ops::dense::Dense;
+use xla_graphs::ops::{loss, pool, relu};
+use xla_graphs::tensors::Tensors;
+
+fn check_conv(side: usize, stride: usize, image: [usize; 3], outputs: usize) {
+    let [batch, size, inputs] = image;
+    for lowering in [Lowering::Convolution, Lowering::PointwiseAsDot] {
+        let conv = Conv {
+            name: "c".into(),
+            side,
+            stride,
+            inputs,
+            outputs,
+            lowering,
+        };
+        check_gradients(
+            &[
+                input("x", &[batch, size, size, inputs]),
+                input("c/kernel", &[side, side, inputs, outputs]),
+            ],
+            &["x", "c/kernel"],
+            |t| conv.forward(t, t.get("x")?),
+            |t, dy| {
+                let mut gradients = Tensors::new();
+                let dx = conv.backward(t, t.get("x")?, dy, &mut gradients)?;
+                gradients.insert("x", dx);
+                Ok(gradients)
+            },
+        );
+    }
+}
+
+#[test]
+fn convolution_3x3() {
+    check_conv(3, 1, [2, 6, 5], 4);
+}
+
+#[test]
+fn convolution_3x3_of_one_pixel() {
+    check_conv(3, 1, [1, 1, 3], 2);
+}
+
+#[test]
+fn convolution_3x3_with_stride_2_on_even_and_odd_sides() {
+    check_conv(3, 2, [2, 6, 3], 5);
+    check_conv(3, 2, [1, 7, 3], 5);
+}
+
+#[test]
+fn convolution_1x1() {
+    check_conv(1, 1, [2, 4, 7], 3);
+}
+
+#[test]
+fn convolution_1x1_with_stride_2_on_even_and_odd_sides() {
+    check_conv(1, 2, [2, 6, 3], 4);
+    check_conv(1, 2, [1, 5, 3], 4);
+    check_conv(1, 2, [1, 1, 3], 4);
+}
+
+#[test]
+fn both_lowerings_of_a_convolution_agree() {
+    let inputs = [input("x", &[2, 5, 5, 3]), input("c/kernel", &[1, 1, 3, 4])];
+    let run = |lowering| {
+        let conv = Conv {
+            name: "c".into(),
+            side: 1,
+            stride: 2,
+            inputs: 3,
+            outputs: 4,
+            lowering,
+        };
+        Graph::new(&inputs, |t| Ok(vec![conv.forward(t, t.get("x")?)?])).run(&inputs)
+    };
+    let (a, b) = (run(Lowering::Convolution), run(Lowering::PointwiseAsDot));
+    let largest = a[0]
+        .iter()
+        .zip(&b[0])
+        .fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(largest < 1e-5, "{largest}");
+}
+
+/// The inputs of a batch norm named `b` on images [n, h, h, c].
+fn batch_norm_inputs(n: usize, h: usize, c: usize) -> [Input; 5] {
+    let mut variance = input("b/moving_variance", &[c]);
+    variance.values.iter_mut().for_each(|v| *v = v.abs() + 0.5);
+    [
+        input("x", &[n, h, h, c]),
+        input("b/gamma", &[c]),
+        input("b/beta", &[c]),
+        input("b/moving_mean", &[c]),
+        variance,
+    ]
+}
+
+fn batch_norm(channels: usize) -> BatchNorm {
+    BatchNorm {
+        name: "b".into(),
+        channels,
+    }
+}
+
+#[test]
+fn batch_norm_in_training() {
+    for (n, h, c) in [(3, 4, 5), (1, 3, 1), (5, 1, 9)] {
+        let bn = batch_norm(c);
+        let forward = |t: &Tensors| bn.forward(t, t.get("x")?, Replicas(1), &mut Tensors::new());
+        check_gradients(
+            &batch_norm_inputs(n, h, c),
+            &["x", "b/gamma", "b/beta"],
+            |t| Ok(forward(t)?.0),
+            |t, dy| {
+                let mut gradients = Tensors::new();
+                let (_, saved) = forward(t)?;
+                let dx = bn.backward(t, &saved, dy, Replicas(1), &mut gradients)?;
+                gradients.insert("x", dx);
+                Ok(gradients)
+            },
+        );
+    }
+}
+
+#[test]
+fn batch_norm_has_the_mean_and_biased_variance_of_the_batch() {
+    let inputs = batch_norm_inputs(4, 3, 2);
+    let bn = batch_norm(2);
+    let graph = Graph::new(&inputs, |t| {
+        let mut updates = Tensors::new();
+        let (y, _) = bn.forward(t, t.get("x")?, Replicas(1), &mut updates)?;
+        let mean = updates.get("b/moving_mean")?.clone();
+        Ok(vec![y, mean, updates.get("b/moving_variance")?.clone()])
+    });
+    let outputs = graph.run(&inputs);
+    let value = |name: &str, i: usize| {
+        let input = inputs.iter().find(|i| i.name == name).unwrap();
+        f64::from(input.values[i])
+    };
+    for channel in 0..2 {
+        let x: Vec<f64> = (0..36).map(|i| value("x", 2 * i + channel)).collect();
+        let mean = x.iter().sum::<f64>() / 36.0;
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 36.0;
+        let close = |got: f32, expected: f64| {
+            assert!((f64::from(got) - expected).abs() < 2e-6, "{got} {expected}");
+        };
+        let y = (x[7] - mean) / (variance + 1e-3).sqrt();
+        let scaled = y * value("b/gamma", channel) + value("b/beta", channel);
+        close(outputs[0][14 + channel], scaled);
+        close(
+            outputs[1][channel],
+            0.99 * value("b/moving_mean", channel) + 0.01 * mean,
+        );
+        let moving = value("b/moving_variance", channel);
+        close(outputs[2][channel], 0.99 * moving + 0.01 * variance);
+    }
+}
+
+#[test]
+fn batch_norm_keeps_its_digits_far_from_zero() {
+    // With values around 1000 and the pivot there too, one pass must not cancel.
+    let mut inputs = batch_norm_inputs(8, 4, 1);
+    inputs[0].values.iter_mut().for_each(|v| *v += 1000.0);
+    inputs[3].values[0] = 1000.5;
+    let bn = batch_norm(1);
+    let graph = Graph::new(&inputs, |t| {
+        let mut updates = Tensors::new();
+        bn.forward(t, t.get("x")?, Replicas(1), &mut updates)?;
+        Ok(vec![updates.get("b/moving_variance")?.clone()])
+    });
+    let moved = f64::from(graph.run(&inputs)[0][0]);
+    let x: Vec<f64> = inputs[0].values.iter().map(|&v| f64::from(v)).collect();
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64;
+    let expected = 0.99 * f64::from(inputs[4].values[0]) + 0.01 * variance;
+    assert!((moved - expected).abs() < 1e-6, "{moved} {expected}");
+}
+
+#[test]
+fn dense_layer() {
+    let dense = Dense {
+        name: "d".into(),
+        inputs: 7,
+        outputs: 3,
+    };
+    check_gradients(
+        &[
+            input("x", &[5, 7]),
+            input("d/kernel", &[7, 3]),
+            input("d/bias", &[3]),
+        ],
+        &["x", "d/kernel", "d/bias"],
+        |t| dense.forward(t, t.get("x")?),
+        |t, dy| {
+            let mut gradients = Tensors::new();
+            let dx = dense.backward(t, t.get("x")?, dy, &mut gradients)?;
+            gradients.insert("x", dx);
+            Ok(gradients)
+        },
+    );
+}
+
+#[test]
+fn rectified_linear_unit_away_from_its_kink() {
+    let mut x = input("x", &[2, 3, 3, 5]);
+    // Central differences are meaningless within a step of the kink.
+    x.values.iter_mut().for_each(|v| *v += 0.05f32.copysign(*v));
+    check_gradients(
+        &[x],
+        &["x"],
+        |t| relu::forward(t.get("x")?),
+        |t, dy| only("x", relu::backward(&relu::forward(t.get("x")?)?, dy)?),
+    );
+}
+
+#[test]
+fn global_average_pooling() {
+    for dims in [[2, 3, 3, 5], [1, 1, 1, 2]] {
+        check_gradients(
+            &[input("x", &dims)],
+            &["x"],
+            |t| pool::forward(t.get("x")?),
+            |_, dy| only("x", pool::backward(&dims, dy)?),
+        );
+    }
+}
+
+/// Labels 0, 1, 2, … modulo the number of classes, as a graph value.
+fn labels(logits: &XlaOp) -> Result<XlaOp> {
+    let dims = logits.dims()?;
+    let builder = logits.builder();
+    let index = builder.iota1(ElementType::S32, dims[0])?;
+    Ok(index.rem_(&builder.c0(dims[1] as i32)?.broadcast(&[dims[0] as i64])?)?)
+}
+
+#[test]
+fn softmax_cross_entropy() {
+    let mut logits = input("z", &[6, 4]);
+    logits.values.iter_mut().for_each(|v| *v *= 3.0);
+    let mean = |t: &Tensors| {
+        let z = t.get("z")?;
+        let loss = loss::forward(z, &labels(z)?)?;
+        Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
+    };
+    check_gradients(&[logits], &["z"], mean, |t, dy| {
+        let z = t.get("z")?;
+        let dz = loss::backward(&loss::forward(z, &labels(z)?)?, 6)?;
+        only("z", (dz * dy.broadcast(&[6, 4])?)?)
+    });
+}
+
+#[test]
+fn cross_entropy_of_huge_logits_is_finite_and_right() {
+    let logits = Input {
+        name: "z",
+        dims: vec![2, 3],
+        values: vec![1e4, 0.0, 0.0, 1e4, 0.0, 0.0],
+    };
+    let graph = Graph::new(std::slice::from_ref(&logits), |t| {
+        let z = t.get("z")?;
+        let loss = loss::forward(z, &labels(z)?)?;
+        Ok(vec![loss.cross_entropy, loss.correct])
+    });
+    let outputs = graph.run(std::slice::from_ref(&logits));
+    assert_eq!(outputs[0], [0.0, 1e4]);
+    assert_eq!(outputs[1], [1.0, 0.0]);
+}
+
+#[test]
+fn l2_penalty() {
+    const STRENGTH: f32 = 0.3;
+    check_gradients(
+        &[input("a", &[3, 2]), input("b", &[1, 1, 2, 2])],
+        &["a", "b"],
+        |t| {
+            let strength = t.get("a")?.builder().c0(STRENGTH)?;
+            loss::l2_penalty(&[t.get("a")?, t.get("b")?], &strength)
+        },
+        |t, dy| {
+            let mut gradients = Tensors::new();
+            for name in ["a", "b"] {
+                let weight = t.get(name)?;
+                let slope = loss::l2_gradient(weight, &weight.zeros_like()?, STRENGTH)?;
+                gradients.insert(name, (slope * dy)?);
+            }
+            Ok(gradients)
+        },
+    );
+}
+
+fn only(name: &str, gradient: XlaOp) -> Result<Tensors> {
+    let mut gradients = Tensors::new();
+    gradients.insert(name, gradient);
+    Ok(gradients)
+}
