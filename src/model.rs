@@ -1,7 +1,7 @@
 //! Chooses the traced model that suits a device.
 
 use xla_graphs::collective::Replicas;
-use xla_graphs::ops::conv::Lowering;
+use xla_graphs::ops::Lowering;
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
 use crate::config::{BatchNormMode, PrecisionChoice};
@@ -37,8 +37,8 @@ pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, Grap
 
 fn lowering(device: DeviceKind) -> Lowering {
     match device {
-        DeviceKind::Cpu => Lowering::PointwiseAsDot,
-        DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Convolution,
+        DeviceKind::Cpu => Lowering::Dots,
+        DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
     }
 }
 

@@ -136,10 +136,10 @@ pub fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xla_graphs::ops::conv::Lowering;
+    use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
-        ResNet::new(depth, 10, Lowering::Convolution).unwrap()
+        ResNet::new(depth, 10, Lowering::Native).unwrap()
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The six official CIFAR-10 files: found in the data folder, or fetched into it.
 //!
 //! A file may lie in the data folder itself or in its `cifar-10-batches-bin`, the official archive's folder, where
-//! fetched files go. A file that is there is never overwritten. Work in progress lives in `.fetch` beside that folder
-//! and is removed once all files are there. The lock file in the folder lets one process fetch at a time; the system
-//! releases it when a process dies.
+//! fetched files go. A file that is there is never overwritten. Work in progress lives in a folder `.fetch` in there
+//! and is removed once all files are complete. The lock file lets one process fetch at a time; the system releases it
+//! when a process dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -17,8 +17,10 @@ use super::npm;
 
 /// The folder inside the official archive.
 const FOLDER: &str = "cifar-10-batches-bin";
-/// Where downloads and half-written files live.
+/// Where downloads and half-written files live, in [`FOLDER`].
 const WORK_FOLDER: &str = ".fetch";
+/// Locked by the process that fetches, in [`FOLDER`].
+const LOCK_FILE: &str = ".lock";
 
 /// One file of the binary version of CIFAR-10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +107,7 @@ impl OfficialFile {
     }
 }
 
-/// Where a fetch puts things; both folders are on one file system.
+/// Where a fetch puts things. Both are on one file system, so that a finished file can be moved.
 pub(super) struct Place {
     /// The finished files.
     pub(super) folder: PathBuf,
@@ -115,9 +117,10 @@ pub(super) struct Place {
 
 /// The official files with their paths, in the order of [`FILES`]. Fetches what is missing.
 pub(super) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
+    let folder = data_dir.join(FOLDER);
     let place = Place {
-        folder: data_dir.join(FOLDER),
-        work: data_dir.join(WORK_FOLDER),
+        work: folder.join(WORK_FOLDER),
+        folder,
     };
     if FILES.iter().any(|file| file.locate(data_dir).is_none()) {
         fetch_missing(data_dir, &place)?;
@@ -134,7 +137,7 @@ pub(super) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, Path
 
 fn fetch_missing(data_dir: &Path, place: &Place) -> Result<(), DataError> {
     fs::create_dir_all(&place.folder).map_err(DataError::io("create", &place.folder))?;
-    let _lock = lock(&place.folder.join(".lock"))?;
+    let _lock = lock(&place.folder.join(LOCK_FILE))?;
 
     // Another process may have fetched some, or all, while this one waited for the lock.
     let mut missing = Vec::new();

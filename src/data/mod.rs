@@ -6,7 +6,7 @@
 //! | `fetch` | the six official files: found, or fetched and verified |
 //! | `archive`, `npm` | the two places they are fetched from |
 //! | `download`, `tarball`, `progress` | a resumable HTTP download; what is in a tarball; how far it is |
-//! | `checksum` | SHA-256 while reading |
+//! | `checksum` | SHA-256 sums |
 //! | `sample` | the subset of CIFAR-10 inside the program |
 //! | `normalization` | channel means and deviations of a training split |
 //! | `random` | numbers that depend on (seed, epoch, index) alone |
@@ -14,6 +14,7 @@
 //! | `augment` | one image: shift, flip, normalise |
 //! | `batches` | which images make up the batch of a step |
 //! | `prefetch` | batches made ahead on worker threads |
+//! | `error` | what can go wrong |
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.

@@ -6,9 +6,9 @@ use xla::{PrimitiveType, XlaOp};
 use crate::collective::Replicas;
 use crate::layout::TensorSpec;
 use crate::ops::batch_norm::{self, BatchNorm};
-use crate::ops::conv::{Conv, Lowering};
+use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
-use crate::ops::{cast, pool, relu};
+use crate::ops::{Lowering, cast, pool, relu};
 use crate::tensors::Tensors;
 use crate::{GraphError, Result};
 
@@ -73,7 +73,7 @@ impl ResNet {
             depth,
             stem: conv("conv_in", 3, 1, (IMAGE_CHANNELS, STEM_FILTERS), lowering),
             units,
-            bn_out: batch_norm("bn_out", inputs),
+            bn_out: batch_norm("bn_out", inputs, lowering),
             dense: Dense {
                 name: "dense".to_owned(),
                 inputs,
@@ -189,11 +189,11 @@ impl Unit {
         let path = |layer: &str| format!("{name}/{layer}");
         Self {
             name: name.to_owned(),
-            bn1: batch_norm(&path("bn1"), inputs),
+            bn1: batch_norm(&path("bn1"), inputs, lowering),
             conv1: conv(&path("conv1"), 1, stride, (inputs, inner), lowering),
-            bn2: batch_norm(&path("bn2"), inner),
+            bn2: batch_norm(&path("bn2"), inner, lowering),
             conv2: conv(&path("conv2"), 3, 1, (inner, inner), lowering),
-            bn3: batch_norm(&path("bn3"), inner),
+            bn3: batch_norm(&path("bn3"), inner, lowering),
             conv3: conv(&path("conv3"), 1, 1, (inner, outputs), lowering),
             shortcut: (inputs != outputs)
                 .then(|| conv(&path("shortcut"), 1, stride, (inputs, outputs), lowering)),
@@ -307,9 +307,10 @@ fn conv(
     }
 }
 
-fn batch_norm(name: &str, channels: usize) -> BatchNorm {
+fn batch_norm(name: &str, channels: usize, lowering: Lowering) -> BatchNorm {
     BatchNorm {
         name: name.to_owned(),
         channels,
+        lowering,
     }
 }

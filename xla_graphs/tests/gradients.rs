@@ -7,14 +7,14 @@ use xla::{ElementType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::BatchNorm;
-use xla_graphs::ops::conv::{Conv, Lowering};
+use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
-use xla_graphs::ops::{loss, pool, relu};
+use xla_graphs::ops::{Lowering, loss, pool, relu};
 use xla_graphs::tensors::Tensors;
 
 fn check_conv(side: usize, stride: usize, image: [usize; 3], outputs: usize) {
     let [batch, size, inputs] = image;
-    for lowering in [Lowering::Convolution, Lowering::PointwiseAsDot] {
+    for lowering in [Lowering::Native, Lowering::Dots] {
         let conv = Conv {
             name: "c".into(),
             side,
@@ -82,7 +82,7 @@ fn both_lowerings_of_a_convolution_agree() {
         };
         Graph::new(&inputs, |t| Ok(vec![conv.forward(t, t.get("x")?)?])).run(&inputs)
     };
-    let (a, b) = (run(Lowering::Convolution), run(Lowering::PointwiseAsDot));
+    let (a, b) = (run(Lowering::Native), run(Lowering::Dots));
     let largest = a[0]
         .iter()
         .zip(&b[0])
@@ -103,17 +103,23 @@ fn batch_norm_inputs(n: usize, h: usize, c: usize) -> [Input; 5] {
     ]
 }
 
-fn batch_norm(channels: usize) -> BatchNorm {
+fn batch_norm(channels: usize, lowering: Lowering) -> BatchNorm {
     BatchNorm {
         name: "b".into(),
         channels,
+        lowering,
     }
 }
 
 #[test]
 fn batch_norm_in_training() {
-    for (n, h, c) in [(3, 4, 5), (1, 3, 1), (5, 1, 9)] {
-        let bn = batch_norm(c);
+    for (n, h, c, lowering) in [
+        (3, 4, 5, Lowering::Native),
+        (3, 4, 5, Lowering::Dots),
+        (1, 3, 1, Lowering::Dots),
+        (5, 1, 9, Lowering::Dots),
+    ] {
+        let bn = batch_norm(c, lowering);
         let forward = |t: &Tensors| bn.forward(t, t.get("x")?, Replicas(1), &mut Tensors::new());
         check_gradients(
             &batch_norm_inputs(n, h, c),
@@ -133,7 +139,7 @@ fn batch_norm_in_training() {
 #[test]
 fn batch_norm_has_the_mean_and_biased_variance_of_the_batch() {
     let inputs = batch_norm_inputs(4, 3, 2);
-    let bn = batch_norm(2);
+    let bn = batch_norm(2, Lowering::Dots);
     let graph = Graph::new(&inputs, |t| {
         let mut updates = Tensors::new();
         let (y, _) = bn.forward(t, t.get("x")?, Replicas(1), &mut updates)?;
@@ -170,7 +176,7 @@ fn batch_norm_keeps_its_digits_far_from_zero() {
     let mut inputs = batch_norm_inputs(8, 4, 1);
     inputs[0].values.iter_mut().for_each(|v| *v += 1000.0);
     inputs[3].values[0] = 1000.5;
-    let bn = batch_norm(1);
+    let bn = batch_norm(1, Lowering::Dots);
     let graph = Graph::new(&inputs, |t| {
         let mut updates = Tensors::new();
         bn.forward(t, t.get("x")?, Replicas(1), &mut updates)?;

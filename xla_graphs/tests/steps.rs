@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use common::{Input, execute_computation, input};
 use xla_graphs::collective::Replicas;
 use xla_graphs::layout::{Role, momentum_name};
-use xla_graphs::ops::conv::Lowering;
+use xla_graphs::ops::Lowering;
 use xla_graphs::step::metrics;
 use xla_graphs::{Init, Layout, Model, Precision, ResNet, eval_step, train_step};
 
@@ -21,7 +21,7 @@ const L2: f32 = 1e-2;
 
 fn model() -> Model {
     Model {
-        network: ResNet::new(11, CLASSES, Lowering::PointwiseAsDot).unwrap(),
+        network: ResNet::new(11, CLASSES, Lowering::Dots).unwrap(),
         batch: BATCH,
         image_side: SIDE,
         precision: Precision::F32,
@@ -253,7 +253,7 @@ fn padding_counts_for_nothing_in_evaluation() {
 #[test]
 fn depths_outside_the_family_are_refused() {
     for depth in [0, 2, 10, 12, 163] {
-        let error = ResNet::new(depth, 10, Lowering::Convolution).unwrap_err();
+        let error = ResNet::new(depth, 10, Lowering::Native).unwrap_err();
         assert!(
             error.to_string().contains(&format!("depth {depth} ")),
             "{error}"

@@ -5,7 +5,7 @@ use xla::{PrimitiveType, XlaOp};
 use crate::Result;
 use crate::collective::Replicas;
 use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{cast, per_channel, scalar_like, sum_to_channel};
+use crate::ops::{Lowering, cast, per_channel, scalar_like, sum_to_channel};
 use crate::tensors::Tensors;
 
 /// Share of the old value that a moving statistic keeps at each step (Keras's default).
@@ -18,6 +18,7 @@ pub const EPSILON: f32 = 1e-3;
 pub struct BatchNorm {
     pub name: String,
     pub channels: usize,
+    pub lowering: Lowering,
 }
 
 /// What the backward pass needs from the forward pass.
@@ -77,8 +78,12 @@ impl BatchNorm {
 
         let shifted = (cast(x, PrimitiveType::F32)? - per_channel(moving_mean, &dims)?)?;
         let divisor = scalar_like(&shifted, count)?;
-        let first = (replicas.sum(&sum_to_channel(&shifted)?)? / &divisor)?;
-        let second = (replicas.sum(&sum_to_channel(&(&shifted * &shifted)?)?)? / &divisor)?;
+        let average = |values: &XlaOp| -> Result<XlaOp> {
+            let sum = replicas.sum(&sum_to_channel(values, self.lowering)?)?;
+            Ok((sum / &divisor)?)
+        };
+        let first = average(&shifted)?;
+        let second = average(&(&shifted * &shifted)?)?;
         let mean = (moving_mean + &first)?;
         let variance = (second - (&first * &first)?)?.max(&scalar_like(&first, 0.0)?)?;
 
@@ -115,8 +120,8 @@ impl BatchNorm {
         let wide = cast(dy, PrimitiveType::F32)?;
         let centred = (cast(&saved.x, PrimitiveType::F32)? - per_channel(&saved.mean, &dims)?)?;
         let x_hat = (centred * per_channel(&saved.rstd, &dims)?)?;
-        let dbeta = sum_to_channel(&wide)?;
-        let dgamma = sum_to_channel(&(&wide * &x_hat)?)?;
+        let dbeta = sum_to_channel(&wide, self.lowering)?;
+        let dgamma = sum_to_channel(&(&wide * &x_hat)?, self.lowering)?;
 
         let count = scalar_like(&dbeta, saved.count)?;
         let mean_dy = (replicas.sum(&dbeta)? / &count)?;

