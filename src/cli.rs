@@ -115,7 +115,12 @@ pub struct TrainArgs {
     pub batch_size: Option<usize>,
 
     /// Learning rate of the first epoch [default: 0.1; quick: 0.05]
-    #[arg(long, env = "RESNET_XLA_LR", value_name = "RATE")]
+    #[arg(
+        long,
+        env = "RESNET_XLA_LR",
+        value_name = "RATE",
+        allow_negative_numbers = true
+    )]
     pub lr: Option<f64>,
 
     /// Learning rates from later epochs on [default: 80:0.01,120:0.001]
@@ -123,11 +128,21 @@ pub struct TrainArgs {
     pub lr_drops: Option<LearningRateDrops>,
 
     /// Momentum of SGD [default: 0.9]
-    #[arg(long, env = "RESNET_XLA_MOMENTUM", value_name = "M")]
+    #[arg(
+        long,
+        env = "RESNET_XLA_MOMENTUM",
+        value_name = "M",
+        allow_negative_numbers = true
+    )]
     pub momentum: Option<f64>,
 
     /// Strength of the L2 penalty on kernels [default: 1e-4]
-    #[arg(long, env = "RESNET_XLA_L2", value_name = "L2")]
+    #[arg(
+        long,
+        env = "RESNET_XLA_L2",
+        value_name = "L2",
+        allow_negative_numbers = true
+    )]
     pub l2: Option<f64>,
 
     /// Seed of weights, data order and augmentation [default: 0]
@@ -254,7 +269,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
 
-    /// Write the logits of all scored images, [N, 10] f32, as a NumPy file
+    /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file
     #[arg(long, value_name = "FILE.npy")]
     pub dump_logits: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use crate::state::HostState;
 const TRUNCATION: f64 = 2.0;
 /// Standard deviation of a unit normal that is truncated at ±2: dividing by it gives the truncated
 /// distribution the variance that was asked for.
-const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_78;
+const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
 
 /// The state that training starts from: kernels and gammas as Keras initialises them, momentum 0.
 pub fn initial_state(layout: &Layout, seed: u64) -> HostState {

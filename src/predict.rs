@@ -27,7 +27,7 @@ pub struct PictureError {
     reason: String,
 }
 
-/// The most likely class of each row of `logits` [N, classes], for the first `count` rows.
+/// The most likely class of each row of `logits` `[N, classes]`, for the first `count` rows.
 pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<Prediction>> {
     ensure!(
         logits.len() >= count * CLASSES,

@@ -184,10 +184,10 @@ impl<'a> Program<'a> {
     /// Metrics of `batch` with the weights of a training state.
     pub fn eval_step_of_state(&self, state: &State, batch: &Batch) -> Result<BatchMetrics> {
         let network = &state.buffers[..self.layout.network().len()];
-        Ok(self.run_eval(network, batch)?.0.read()?)
+        self.run_eval(network, batch)?.0.read()
     }
 
-    /// Metrics of `batch`, and its logits [N, classes], padding rows included.
+    /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
         let (metrics, logits) = self.run_eval(&weights.buffers, batch)?;
         let logits = logits
@@ -214,7 +214,7 @@ impl<'a> Program<'a> {
         Ok((metrics, logits))
     }
 
-    /// Logits [N, classes] of normalised images [N, H, W, 3].
+    /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
     pub fn predict_step(&self, weights: &Weights, images: &[f32]) -> Result<Vec<f32>> {
         let images = self.upload_images(images)?;
         let mut inputs: Vec<&PjRtBuffer> = weights.buffers.iter().collect();

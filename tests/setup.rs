@@ -4,44 +4,17 @@
 //! named here. In place of the registry stands a tiny wheel and a `python3` that "downloads" it by copying.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 /// What `setup` and the pretended download call, besides `c++` and `python3`.
-const TOOLS: [&str; 28] = [
-    "awk",
-    "basename",
-    "bash",
-    "cat",
-    "cp",
-    "cut",
-    "df",
-    "dirname",
-    "du",
-    "env",
-    "find",
-    "flock",
-    "getconf",
-    "grep",
-    "head",
-    "ln",
-    "mkdir",
-    "mktemp",
-    "mv",
-    "readlink",
-    "rm",
-    "sha256sum",
-    "sleep",
-    "sort",
-    "touch",
-    "uname",
-    "xargs",
-    "sed",
-];
+const TOOLS: &str = "awk basename bash cat cp cut df dirname du env find flock getconf grep head ln mkdir mktemp mv \
+    readlink rm sha256sum sleep sort touch uname xargs sed";
 
 /// A checkout with nothing but `setup` and what it reads.
 struct Checkout {
@@ -57,7 +30,7 @@ impl Checkout {
         fs::copy(source.join("setup"), checkout.path("setup")).unwrap();
         copy_folder(&source.join("xla_runtime"), &checkout.path("xla_runtime"));
         fs::create_dir(checkout.path("bin")).unwrap();
-        for tool in TOOLS.into_iter().chain(["c++", "python3"]) {
+        for tool in TOOLS.split_whitespace().chain(["c++", "python3"]) {
             symlink(find_in_path(tool), checkout.path("bin").join(tool)).unwrap();
         }
         checkout
@@ -365,21 +338,31 @@ fn a_download_with_the_wrong_checksum_is_refused_and_leaves_nothing() {
 fn an_interrupted_run_cleans_up_and_the_next_one_succeeds() {
     let checkout = Checkout::new();
     let wheel = checkout.pin_libclang();
-    checkout.replace_pip_download("sleep 600");
+    let survived = checkout.path("survived");
+    checkout.replace_pip_download(&format!("sleep 10; touch {}", survived.display()));
     let mut setup = checkout
         .setup_libclang_only()
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(setup.stdout.take().unwrap()).lines();
-    assert_eq!(
-        lines.next().unwrap().unwrap(),
-        "setup: downloading libclang 18.1.1 (25 MB)"
-    );
+    while checkout.downloads() == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     run_ok(Command::new("bash").args(["-c", &format!("kill -TERM {}", setup.id())]));
+    // The download holds the pipe open as long as it lives, so this waits for its end too.
+    let mut stdout = String::new();
+    setup
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
     assert_eq!(setup.wait().unwrap().code(), Some(143));
-    // The download holds the pipe open as long as it lives, so this also waits for its end.
-    assert!(lines.next().is_none());
+    assert_eq!(stdout, "setup: downloading libclang 18.1.1 (25 MB)\n");
+    assert!(
+        !survived.exists(),
+        "the download went on after the interrupt"
+    );
     assert_eq!(checkout.work_folders_left(), 0);
 
     checkout.replace_pip_download(&format!("cp {} \"$dest\"/", wheel.display()));

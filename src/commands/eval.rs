@@ -40,7 +40,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes logits [N, classes] as a NumPy file.
+/// Writes logits `[N, classes]` as a NumPy file.
 fn write_npy(path: &Path, logits: &[f32]) -> Result<()> {
     let rows = (logits.len() / CLASSES) as i64;
     let literal = xla::Literal::vec1(logits).reshape(&[rows, CLASSES as i64])?;

@@ -144,8 +144,19 @@ fn start_block(
             grouped(dataset.test.len())
         ),
         format!(
-            "training    {} epochs, batch {}, learning rate {}, then {}",
-            config.epochs, config.batch_size, config.lr, config.lr_drops
+            "training    {} epochs, batch {}, learning rate {}",
+            config.epochs,
+            config.batch_size,
+            rates(config)
         ),
     ]
+}
+
+/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
+fn rates(config: &Config) -> String {
+    let drops = config.lr_drops.iter();
+    let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);
+    reached.fold(config.lr.to_string(), |text, (epoch, rate)| {
+        format!("{text}, {rate} from epoch {}", epoch + 1)
+    })
 }

@@ -40,7 +40,7 @@ pub enum Role {
 pub struct TensorSpec {
     /// Path-like name, for example `stage1/unit01/conv2/kernel`.
     pub name: String,
-    /// Dimensions: kernels HWIO, dense kernels [in, out], vectors [channels].
+    /// Dimensions: kernels HWIO, dense kernels `[in, out]`, vectors `[channels]`.
     pub dims: Vec<usize>,
     pub init: Init,
     pub role: Role,

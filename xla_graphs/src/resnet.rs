@@ -46,9 +46,9 @@ pub struct Saved {
     images: XlaOp,
     units: Vec<UnitSaved>,
     bn_out: batch_norm::Saved,
-    /// After the last ReLU, [N, h, w, C].
+    /// After the last ReLU, `[N, h, w, C]`.
     features: XlaOp,
-    /// After pooling, [N, C].
+    /// After pooling, `[N, C]`.
     pooled: XlaOp,
 }
 
@@ -91,7 +91,7 @@ impl ResNet {
         tensors
     }
 
-    /// Logits [N, classes] (f32) of normalised `images` [N, H, W, 3] in training mode. The precision
+    /// Logits `[N, classes]` (f32) of normalised `images` `[N, H, W, 3]` in training mode. The precision
     /// of `images` is the precision of all activations. New moving statistics go into `updates`.
     pub fn forward(
         &self,
@@ -121,7 +121,7 @@ impl ResNet {
         Ok((logits, saved))
     }
 
-    /// The gradient of every weight, given `dlogits` [N, classes].
+    /// The gradient of every weight, given `dlogits` `[N, classes]`.
     pub fn backward(
         &self,
         params: &Tensors,
@@ -145,7 +145,7 @@ impl ResNet {
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
 
-    /// Logits [N, classes] of normalised `images` [N, H, W, 3], with moving statistics: inference.
+    /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
         let mut x = self.stem.forward(params, images)?;
         for unit in &self.units {
@@ -211,7 +211,7 @@ impl Unit {
         tensors
     }
 
-    /// y = conv3(a3) + shortcut, aᵢ = relu(bnᵢ(·)): [N, H, W, in] to [N, H/s, W/s, out].
+    /// y = conv3(a3) + shortcut, aᵢ = relu(bnᵢ(·)): `[N, H, W, in]` to `[N, H/s, W/s, out]`.
     fn forward(
         &self,
         params: &Tensors,

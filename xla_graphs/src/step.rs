@@ -3,6 +3,8 @@
 //! Every input and output is an array (no tuples inside): state tensors in the order of the
 //! [`Layout`], then the batch. Images and weights are always parameters, never constants.
 
+use std::fmt;
+
 use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::collective::Replicas;
@@ -17,6 +19,15 @@ use crate::{Layout, Result, sgd};
 pub enum Precision {
     F32,
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 impl Precision {
@@ -65,7 +76,7 @@ impl Model {
         Layout::new(&self.network)
     }
 
-    /// Dimensions of one replica's images: [N, H, W, 3].
+    /// Dimensions of one replica's images: `[N, H, W, 3]`.
     pub fn image_dims(&self) -> [usize; 4] {
         [self.batch, self.image_side, self.image_side, IMAGE_CHANNELS]
     }
@@ -90,7 +101,7 @@ impl Model {
 
 /// Forward, backward and update of one batch.
 ///
-/// Inputs: the state ([`Layout::state`]), images [N, H, W, 3] f32, labels [N] s32, learning rate
+/// Inputs: the state ([`Layout::state`]), images `[N, H, W, 3]` f32, labels `[N]` s32, learning rate
 /// f32. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
 /// ([`metrics`]) of this batch. With a loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
@@ -136,9 +147,9 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 
 /// Metrics and logits of one batch in inference mode.
 ///
-/// Inputs: the network's tensors ([`Layout::network`]), images [N, H, W, 3] f32, labels [N] s32,
-/// weights [N] f32 (1 for an image that counts, 0 for padding). Outputs: the metrics ([`metrics`]),
-/// logits [N, classes] f32.
+/// Inputs: the network's tensors ([`Layout::network`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
+/// weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics ([`metrics`]),
+/// logits `[N, classes]` f32.
 pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let mut inputs = Inputs::new("eval_step");
     let params = inputs.tensors(model.layout().network())?;
@@ -155,7 +166,7 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     inputs.build(&[metrics, logits])
 }
 
-/// Logits [N, classes] of images [N, H, W, 3]; inputs: the network's tensors, then the images.
+/// Logits `[N, classes]` of images `[N, H, W, 3]`; inputs: the network's tensors, then the images.
 pub fn predict_step(model: &Model) -> Result<XlaComputation> {
     let mut inputs = Inputs::new("predict_step");
     let params = inputs.tensors(model.layout().network())?;

@@ -23,11 +23,11 @@ pub struct BatchNorm {
 
 /// What the backward pass needs from the forward pass.
 pub struct Saved {
-    /// The input, [N, H, W, C].
+    /// The input, `[N, H, W, C]`.
     x: XlaOp,
-    /// Mean over the batch, [C].
+    /// Mean over the batch, `[C]`.
     mean: XlaOp,
-    /// 1 / sqrt(variance + ε), [C].
+    /// 1 / sqrt(variance + ε), `[C]`.
     rstd: XlaOp,
     /// Values per channel, over all replicas that share the statistics.
     count: f32,
@@ -38,7 +38,7 @@ impl BatchNorm {
         format!("{}/{tensor}", self.name)
     }
 
-    /// gamma, beta, moving_mean and moving_variance, each [C].
+    /// gamma, beta, moving_mean and moving_variance, each `[C]`.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let spec = |tensor, init, role| TensorSpec {
             name: self.path(tensor),
@@ -56,7 +56,7 @@ impl BatchNorm {
     }
 
     /// y = gamma · (x − μ) / sqrt(σ² + ε) + beta with μ, σ² of this batch, per channel; σ² is the
-    /// mean squared deviation (divided by N·H·W, not one less). [N, H, W, C] in and out.
+    /// mean squared deviation (divided by N·H·W, not one less). `[N, H, W, C]` in and out.
     ///
     /// The new moving statistics, m ← 0.99·m + 0.01·batch value, go into `updates`.
     ///

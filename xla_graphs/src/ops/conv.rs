@@ -26,7 +26,7 @@ impl Conv {
         format!("{}/kernel", self.name)
     }
 
-    /// Kernel [side, side, in, out], He normal.
+    /// Kernel `[side, side, in, out]`, He normal.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         vec![TensorSpec {
             name: self.kernel(),
@@ -47,8 +47,8 @@ impl Conv {
         self.side == 1 && self.lowering == Lowering::Dots
     }
 
-    /// y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o] over a, b, c, with
-    /// stride s and padding p. [N, H, W, in] to [N, ⌈H/s⌉, ⌈W/s⌉, out], in the precision of `x`.
+    /// `y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o]` over a, b, c, with
+    /// stride s and padding p. `[N, H, W, in]` to `[N, ⌈H/s⌉, ⌈W/s⌉, out]`, in the precision of `x`.
     pub fn forward(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
         let kernel = cast(params.get(&self.kernel())?, x.primitive_type()?)?;
         if self.is_pointwise_dot() {
@@ -83,7 +83,7 @@ impl Conv {
         self.backward_input(params, &x.dims()?, dy)
     }
 
-    /// dx[n, h, w, c] = Σ dy[n, i, j, o] · kernel[a, b, c, o] over all i, j, a, b, o that
+    /// `dx[n, h, w, c] = Σ dy[n, i, j, o] · kernel[a, b, c, o]` over all i, j, a, b, o that
     /// [`Self::forward`] pairs with h, w: a convolution of `dy`, spread out by the stride, with the
     /// kernel turned by half a turn and its channels exchanged.
     fn backward_input(&self, params: &Tensors, x_dims: &[usize], dy: &XlaOp) -> Result<XlaOp> {
@@ -108,7 +108,7 @@ impl Conv {
         )
     }
 
-    /// dkernel[a, b, c, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · dy[n, i, j, o] over n, i, j: a
+    /// `dkernel[a, b, c, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · dy[n, i, j, o]` over n, i, j: a
     /// convolution of `x` with `dy`, spread out by the stride, that sums over the batch.
     pub fn backward_kernel(&self, x: &XlaOp, dy: &XlaOp, gradients: &mut Tensors) -> Result<()> {
         let gradient = if self.is_pointwise_dot() {
@@ -142,7 +142,7 @@ impl Conv {
         Ok(())
     }
 
-    /// Every stride-th pixel of [N, H, W, C], from the first: all that a 1x1 kernel sees.
+    /// Every stride-th pixel of `[N, H, W, C]`, from the first: all that a 1x1 kernel sees.
     fn subsample(&self, x: &XlaOp) -> Result<XlaOp> {
         if self.stride == 1 {
             return Ok(x.clone());
@@ -192,7 +192,7 @@ impl Conv {
     }
 }
 
-/// Height and width of [N, H, W, C].
+/// Height and width of `[N, H, W, C]`.
 fn image_side(x: &XlaOp) -> Result<(usize, usize)> {
     let dims = x.dims()?;
     Ok((dims[1], dims[2]))

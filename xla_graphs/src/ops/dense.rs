@@ -24,7 +24,7 @@ impl Dense {
         format!("{}/bias", self.name)
     }
 
-    /// Kernel [in, out], Glorot uniform; bias [out], zero.
+    /// Kernel `[in, out]`, Glorot uniform; bias `[out]`, zero.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         vec![
             TensorSpec {
@@ -45,7 +45,7 @@ impl Dense {
         ]
     }
 
-    /// y = x · kernel + bias: [N, in] to [N, out].
+    /// y = x · kernel + bias: `[N, in]` to `[N, out]`.
     pub fn forward(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
         let product = x.dot_general(params.get(&self.kernel())?, &[1], &[0], &[], &[])?;
         let bias = per_channel(params.get(&self.bias())?, &product.dims()?)?;

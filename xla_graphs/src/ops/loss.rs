@@ -7,17 +7,17 @@ use crate::ops::{cast, scalar_like, to_i64};
 
 /// What [`forward`] returns.
 pub struct Loss {
-    /// Cross-entropy of each image, [N], in nats.
+    /// Cross-entropy of each image, `[N]`, in nats.
     pub cross_entropy: XlaOp,
-    /// 1 where the largest logit is the label's, else 0, [N].
+    /// 1 where the largest logit is the label's, else 0, `[N]`.
     pub correct: XlaOp,
-    /// Softmax of the logits, [N, K].
+    /// Softmax of the logits, `[N, K]`.
     pub probabilities: XlaOp,
-    /// The labels as one-hot rows, [N, K].
+    /// The labels as one-hot rows, `[N, K]`.
     pub one_hot: XlaOp,
 }
 
-/// Integer labels [N] to one-hot rows [N, `classes`] in f32.
+/// Integer labels `[N]` to one-hot rows `[N, classes]` in f32.
 fn one_hot(labels: &XlaOp, classes: usize) -> Result<XlaOp> {
     let dims = [labels.dims()?[0], classes];
     let class = labels.builder().iota(ElementType::S32, &to_i64(&dims), 1)?;
@@ -25,13 +25,13 @@ fn one_hot(labels: &XlaOp, classes: usize) -> Result<XlaOp> {
     cast(&class.eq(&label)?, PrimitiveType::F32)
 }
 
-/// Row values [N] repeated over the columns of [N, K].
+/// Row values `[N]` repeated over the columns of `[N, K]`.
 fn per_row(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
     Ok(values.broadcast_in_dim(&to_i64(dims), &[0])?)
 }
 
-/// cross_entropy = log Σₖ exp(zₖ) − z[label], with the largest logit taken out first so that no
-/// exponential overflows. `logits` [N, K] f32, `labels` [N] s32.
+/// cross_entropy = `log Σₖ exp(zₖ) − z[label]`, with the largest logit taken out first so that no
+/// exponential overflows. `logits` `[N, K]` f32, `labels` `[N]` s32.
 ///
 /// Of equal logits the one of lowest index counts as the prediction, as in `tf.argmax`.
 pub fn forward(logits: &XlaOp, labels: &XlaOp) -> Result<Loss> {

@@ -1,6 +1,6 @@
 //! The layers. Each `forward` stands beside its `backward`, with the formula in its comment.
 //!
-//! Images are [N, H, W, C], kernels HWIO, dense kernels [in, out]: the same as Keras.
+//! Images are `[N, H, W, C]`, kernels HWIO, dense kernels `[in, out]`: the same as Keras.
 
 pub mod batch_norm;
 pub mod conv;
@@ -13,7 +13,7 @@ use xla::{PrimitiveType, XlaOp};
 
 use crate::Result;
 
-/// Spreads one value per channel, [C], over the last axis of an array with dimensions `dims`.
+/// Spreads one value per channel, `[C]`, over the last axis of an array with dimensions `dims`.
 pub(crate) fn per_channel(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
     let last = dims.len() as i64 - 1;
     Ok(values.broadcast_in_dim(&to_i64(dims), &[last])?)
@@ -29,7 +29,7 @@ pub enum Lowering {
     Dots,
 }
 
-/// The sum over every axis but the last: [.., C] to [C].
+/// The sum over every axis but the last: `[.., C]` to `[C]`.
 pub(crate) fn sum_to_channel(x: &XlaOp, lowering: Lowering) -> Result<XlaOp> {
     match lowering {
         Lowering::Native => {

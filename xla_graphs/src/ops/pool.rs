@@ -5,7 +5,7 @@ use xla::{PrimitiveType, XlaOp};
 use crate::Result;
 use crate::ops::{cast, scalar_like, to_i64};
 
-/// y[n, c] = mean over h, w of x[n, h, w, c]. Takes [N, H, W, C] of any precision, gives [N, C] in
+/// `y[n, c] = mean over h, w of x[n, h, w, c]`. Takes `[N, H, W, C]` of any precision, gives `[N, C]` in
 /// f32.
 pub fn forward(x: &XlaOp) -> Result<XlaOp> {
     let dims = x.dims()?;
@@ -14,7 +14,7 @@ pub fn forward(x: &XlaOp) -> Result<XlaOp> {
     Ok((sum / area)?)
 }
 
-/// dx[n, h, w, c] = dy[n, c] / (H·W), for `x` of dimensions `x_dims` [N, H, W, C].
+/// `dx[n, h, w, c] = dy[n, c] / (H·W)`, for `x` of dimensions `x_dims` `[N, H, W, C]`.
 pub fn backward(x_dims: &[usize], dy: &XlaOp) -> Result<XlaOp> {
     let area = scalar_like(dy, (x_dims[1] * x_dims[2]) as f32)?;
     let share = (dy / area)?;

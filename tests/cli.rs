@@ -1,0 +1,143 @@
+//! The command line: what is refused, with which message and exit code.
+
+mod program;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use program::{fail, succeed, text};
+
+#[test]
+fn summary_ends_with_the_parameter_counts_of_the_tutorial() {
+    let table = succeed(&["summary"]);
+    let expected = "Total params: 1,727,482\n\
+                    Trainable params: 1,703,258\n\
+                    Non-trainable params: 24,224\n";
+    assert!(table.ends_with(expected), "{table}");
+    assert!(table.contains("stage3/unit18/conv3"));
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    for command in ["train", "fetch", "summary", "eval", "predict", "doctor"] {
+        let help = succeed(&[command, "--help"]);
+        assert!(
+            help.contains("Examples:\n  resnet-xla"),
+            "{command}: {help}"
+        );
+    }
+}
+
+#[test]
+fn a_tpu_that_is_not_there_is_one_clear_error_within_two_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let out_dir = folder.path().join("run");
+    let start = Instant::now();
+    let message = fail(&["--device", "tpu", "--out-dir", text(&out_dir)], 4);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(
+        message.contains("no TPU") && message.contains("/dev/accel*"),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(
+        !out_dir.exists(),
+        "a refused run must leave no folder behind"
+    );
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_named() {
+    let message = fail(&["--plugin", "no/such/plugin.so"], 4);
+    assert!(message.contains("no/such/plugin.so"), "{message}");
+}
+
+#[test]
+fn a_plugin_that_is_no_plugin_is_refused_without_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    fs::write(&path, "not a library").unwrap();
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(message.contains("plugin.so"), "{message}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
+    for (args, word) in [
+        (&["--depth", "12"][..], "9n+2"),
+        (&["--batch-size", "0"], "--batch-size"),
+        (&["--lr", "-1"], "--lr"),
+        (&["--lr", "NaN"], "--lr"),
+        (&["--momentum", "1.5"], "--momentum"),
+        (&["--lr-drops", "9:0.1,3:0.2"], "order of epoch"),
+        (&["--device", "abacus"], "abacus"),
+        (&["--dpeth", "20"], "--depth"),
+        (&["summary", "--depth", "5"], "9n+2"),
+    ] {
+        let message = fail(args, 2);
+        assert!(message.contains(word), "{args:?}: {message}");
+    }
+}
+
+#[test]
+fn a_config_file_with_an_unknown_key_suggests_the_near_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "batch-sise = 3\n").unwrap();
+    let message = fail(&["-c", text(&path)], 2);
+    assert!(
+        message.contains("batch-sise") && message.contains("`batch-size`"),
+        "{message}"
+    );
+    fs::write(&path, "depth = \"deep\"\n").unwrap();
+    let message = fail(&["-c", text(&path)], 2);
+    assert!(
+        message.contains("run.toml") && message.contains("depth"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_flipped_byte_is_refused_before_anything_compiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for index in 1..=5 {
+        fs::write(
+            data.join(format!("data_batch_{index}.bin")),
+            vec![0; 30_730_000],
+        )
+        .unwrap();
+    }
+    fs::write(data.join("test_batch.bin"), vec![0; 30_730_000]).unwrap();
+    let out_dir = folder.path().join("run");
+    let message = fail(&["--data-dir", text(&data), "--out-dir", text(&out_dir)], 3);
+    // The official sum of the first file, and the sum of 30,730,000 zero bytes.
+    for part in [
+        "data_batch_1.bin",
+        "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "3a8a84b64bcf861b26141d5cdcae007b",
+    ] {
+        assert!(message.contains(part), "{part} is not in {message}");
+    }
+    assert!(!message.contains("compiled"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let eval = |path: &str| fail(&["eval", "--dataset", "sample", "--checkpoint", path], 3);
+    assert!(eval(text(&path)).contains("x.safetensors"));
+    fs::write(&path, "garbage").unwrap();
+    assert!(eval(text(&path)).contains("not a usable checkpoint"));
+    assert!(eval(text(folder.path())).contains("no checkpoint in"));
+}
+
+#[test]
+fn doctor_says_what_is_there_and_what_is_not() {
+    let report = succeed(&["doctor"]);
+    for part in ["runtime", "libtensorflow_cc", "TPU", "GPU", "cpu ("] {
+        assert!(report.contains(part), "{part} is not in {report}");
+    }
+}

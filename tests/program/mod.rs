@@ -1,0 +1,45 @@
+//! Runs the program as a user does.
+
+#![allow(dead_code, reason = "each test file uses its part of this module")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The program with `args`, on the CPU and with nothing of this process's settings.
+pub fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_resnet-xla"));
+    command.args(args);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RESNET_XLA_")) {
+        command.env_remove(name);
+    }
+    for name in ["XLA_PJRT_PLUGIN", "TPU_LIBRARY_PATH", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the program and returns what it printed and how it ended.
+pub fn run(args: &[&str]) -> Output {
+    program(args).output().unwrap()
+}
+
+/// Runs the program, which must succeed, and returns its standard output.
+pub fn succeed(args: &[&str]) -> String {
+    let output = run(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?} failed: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the program, which must fail with exit code `code`, and returns its error text.
+pub fn fail(args: &[&str], code: i32) -> String {
+    let output = run(args);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
+    errors
+}
+
+/// `path` as text for a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
