@@ -51,26 +51,41 @@ Examples:
   resnet-xla fetch --data-dir /datasets/cifar10")]
     Fetch(FetchArgs),
 
-    /// Print the layers of a network with their shapes and parameters
+    /// Print the layers of a network with shapes, parameters, FLOPs and memory
     #[command(after_help = "\
 Examples:
   resnet-xla summary
-  resnet-xla summary --depth 20")]
+  resnet-xla summary --depth 20 --json")]
     Summary(SummaryArgs),
 
-    /// Score a checkpoint on the test images
+    /// Score a checkpoint on the test images: loss, accuracy, top-5, classes, confusion matrix
     #[command(after_help = "\
 Examples:
   resnet-xla eval --checkpoint runs/keras
-  resnet-xla eval --checkpoint runs/keras --steps 10")]
+  resnet-xla eval --checkpoint runs/keras --steps 10 --json")]
     Eval(EvalArgs),
 
     /// Classify the first ten test images, or your own, with a checkpoint
     #[command(after_help = "\
 Examples:
   resnet-xla predict --checkpoint runs/keras
+  resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
     Predict(PredictArgs),
+
+    /// Draw accuracy and loss of one or more runs over each other, as PNG and SVG
+    #[command(after_help = "\
+Examples:
+  resnet-xla plot runs/keras
+  resnet-xla plot runs/depth20 runs/depth29 --out-dir plots/depths")]
+    Plot(PlotArgs),
+
+    /// Make the report.html of a run anew, from its newest checkpoint
+    #[command(after_help = "\
+Examples:
+  resnet-xla report --checkpoint runs/keras
+  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
+    Report(ReportArgs),
 
     /// Say which runtime, plugins and devices are found, and what is wrong
     #[command(after_help = "\
@@ -78,6 +93,20 @@ Examples:
   resnet-xla doctor
   TPU_LIBRARY_PATH=/opt/libtpu.so resnet-xla doctor")]
     Doctor(DoctorArgs),
+
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  resnet-xla completions bash > ~/.local/share/bash-completion/completions/resnet-xla
+  resnet-xla completions fish > ~/.config/fish/completions/resnet-xla.fish")]
+    Completions(CompletionsArgs),
+
+    /// Print the manual page of the program, or of one command
+    #[command(after_help = "\
+Examples:
+  resnet-xla man > ~/.local/share/man/man1/resnet-xla.1
+  resnet-xla man eval | man -l -")]
+    Man(ManArgs),
 }
 
 /// Options of a training run. Each is also a key of the `-c` file; what is not given comes from the
@@ -211,7 +240,7 @@ pub struct DeviceArgs {
     #[arg(long, env = "RESNET_XLA_PLUGIN", value_name = "PATH")]
     pub plugin: Option<PathBuf>,
 
-    /// Number format of activations and kernels [default: f64 on CPU, bf16 on TPU]
+    /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
     #[arg(long, env = "RESNET_XLA_PRECISION")]
     pub precision: Option<PrecisionChoice>,
 }
@@ -240,6 +269,10 @@ pub struct SummaryArgs {
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N")]
     pub depth: usize,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which trained weights, and on what to try them.
@@ -272,6 +305,10 @@ pub struct EvalArgs {
     /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file
     #[arg(long, value_name = "FILE.npy")]
     pub dump_logits: Option<PathBuf>,
+
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -279,13 +316,61 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG) [default: the first ten test images]
+    /// Pictures to classify (PNG or JPEG): the largest square in the middle, resized to 32x32
+    /// [default: the first ten test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
+
+    /// Test images to classify, by index from 0
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        conflicts_with = "images"
+    )]
+    pub index: Vec<usize>,
 
     /// Where to write the picture of the predictions
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PlotArgs {
+    /// Folders of runs, or history.csv files
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+
+    /// Folder to write accuracy and loss to
+    #[arg(long, default_value = "plots", value_name = "DIR")]
+    pub out_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Where to write the page [default: report.html in the run's folder]
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// Shell to complete for
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// Command to describe [default: the program]
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -120,6 +120,10 @@ pub enum ConfigError {
         expected: &'static str,
         got: String,
     },
+    #[error("--index: expected 0 to {last}, got {got}")]
+    Index { got: usize, last: usize },
+    #[error("there is no command `{got}`; --help lists them")]
+    Command { got: String },
     #[error(transparent)]
     Depth(#[from] xla_graphs::GraphError),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::data::{Batch, BatchSource, Batches};
+use crate::data::{Batch, BatchSource, Batches, CLASSES};
 use crate::metrics::{BatchMetrics, Mean};
 
 /// Threads that make evaluation batches: they only normalise.
@@ -17,16 +17,28 @@ pub fn evaluation_steps(source: &BatchSource, asked: Option<u64>) -> u64 {
     asked.map_or(all, |steps| steps.min(all))
 }
 
-/// Runs `step` on the first `steps` batches of `source` and averages.
+/// What a network makes of the first images of a split.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluation {
+    pub mean: Mean,
+    /// `[N, classes]`, in the order of the images.
+    pub logits: Vec<f32>,
+}
+
+/// Runs `step`, which returns metrics and logits, on the first `steps` batches of `source`.
 pub fn evaluate(
     source: &Arc<BatchSource>,
     steps: u64,
-    mut step: impl FnMut(&Batch) -> Result<BatchMetrics>,
-) -> Result<Mean> {
+    mut step: impl FnMut(&Batch) -> Result<(BatchMetrics, Vec<f32>)>,
+) -> Result<Evaluation> {
     let mut batches = Batches::start(Arc::clone(source), 0..steps, WORKERS)?;
-    let mut mean = Mean::default();
+    let mut evaluation = Evaluation::default();
     while let Some(batch) = batches.next_batch()? {
-        mean.add(&step(batch)?);
+        let (metrics, rows) = step(batch)?;
+        evaluation.mean.add(&metrics);
+        // Padding rows stand behind the images.
+        let rows = &rows[..batch.count * CLASSES];
+        evaluation.logits.extend_from_slice(rows);
     }
-    Ok(mean)
+    Ok(evaluation)
 }

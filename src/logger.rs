@@ -14,6 +14,9 @@ use crate::progress;
 /// Target prefix of the program's own messages.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
+/// Target of messages for `train.log` alone: what the terminal shows in its own form.
+pub const TRAIN_LOG: &str = "resnet_xla::train_log";
+
 /// The program's logger.
 pub struct Logger {
     /// The terminal that progress bars are drawn on: messages make room for them.
@@ -33,6 +36,7 @@ impl Logger {
         let stderr = env_logger::Builder::new()
             .filter_level(LevelFilter::Warn)
             .filter_module(CRATE, own_level)
+            .filter_module(TRAIN_LOG, LevelFilter::Off)
             .parse_default_env()
             .format(|out, record| match record.level() {
                 Level::Info => writeln!(out, "{}", record.args()),

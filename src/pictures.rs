@@ -5,6 +5,9 @@ use std::path::Path;
 use image::{RgbImage, imageops};
 use plotters::{coord::Shift, element::BitMapElement, prelude::*};
 
+use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
+use crate::files;
+use crate::predict::Prediction;
 use crate::raster::{self, FONT, OVERSAMPLING, PictureError};
 
 /// Each pixel of an image becomes a square of this many pixels.
@@ -53,15 +56,75 @@ impl Tone {
     }
 }
 
-/// Draws the tiles in rows of `columns` as a PNG, in reading order.
+/// Columns of a picture of predictions.
+pub const PREDICTION_COLUMNS: usize = 5;
+
+/// Tiles of the first images of `split` with what was predicted of each: green where it is right, red where wrong.
+pub fn prediction_tiles<'a>(
+    split: &'a Split,
+    predictions: &[[Prediction; CLASSES]],
+) -> Vec<Tile<'a>> {
+    let tiles = split.pixels().iter().zip(&split.labels).zip(predictions);
+    tiles
+        .map(|((image, label), ranking)| Tile {
+            image,
+            side: SIDE,
+            caption: prediction_captions(ranking[0], Some(usize::from(*label))),
+        })
+        .collect()
+}
+
+/// What is said under an image of a prediction, with the true class where it is known.
+pub fn prediction_captions(prediction: Prediction, truth: Option<usize>) -> Vec<Caption> {
+    let percent = 100.0 * prediction.probability;
+    let tone = match truth {
+        None => Tone::Neutral,
+        Some(truth) if truth == prediction.class => Tone::Correct,
+        Some(_) => Tone::Wrong,
+    };
+    let mut lines = vec![Caption {
+        text: format!("{} {percent:.0} %", CLASS_NAMES[prediction.class]),
+        tone,
+    }];
+    lines.extend(truth.map(|truth| Caption {
+        text: format!("true: {}", CLASS_NAMES[truth]),
+        tone: Tone::Neutral,
+    }));
+    lines
+}
+
+/// A picture in memory.
+#[derive(Debug, Clone)]
+pub struct Png {
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    pub bytes: Vec<u8>,
+}
+
+/// One image at its own size, `side` x `side` x 3 bytes.
+pub fn image_png(image: &[u8], side: usize) -> Result<Vec<u8>, PictureError> {
+    let tile = Tile {
+        image,
+        side,
+        caption: Vec::new(),
+    };
+    raster::encode_png(&rgb(0, &tile)?)
+}
+
+/// Writes [`grid`] to a file.
 pub fn save_grid(path: &Path, tiles: &[Tile], columns: usize) -> Result<(), PictureError> {
+    Ok(files::write_bytes(path, &grid(tiles, columns)?.bytes)?)
+}
+
+/// Draws the tiles in rows of `columns`, in reading order.
+pub fn grid(tiles: &[Tile], columns: usize) -> Result<Png, PictureError> {
     let images = tiles
         .iter()
         .enumerate()
         .map(|(index, tile)| enlarged(index, tile))
         .collect::<Result<Vec<_>, _>>()?;
     let grid = Grid::around(tiles, columns);
-    raster::save_png(path, grid.size(), |area| {
+    let bytes = raster::png(grid.size(), |area| {
         area.fill(&WHITE)?;
         for (index, (tile, image)) in tiles.iter().zip(images).enumerate() {
             let (left, top) = grid.corner(index);
@@ -69,6 +132,10 @@ pub fn save_grid(path: &Path, tiles: &[Tile], columns: usize) -> Result<(), Pict
             draw_tile(area, corner, grid.cell, tile, image)?;
         }
         Ok::<_, DrawingAreaErrorKind<_>>(())
+    })?;
+    Ok(Png {
+        size: grid.size(),
+        bytes,
     })
 }
 
@@ -114,22 +181,27 @@ impl Grid {
 
 /// The tile's image at its size in the large drawing, every pixel a square.
 fn enlarged(index: usize, tile: &Tile) -> Result<RgbImage, PictureError> {
-    let side = tile.side as u32;
-    let image = RgbImage::from_raw(side, side, tile.image.to_vec())
-        .filter(|_| tile.image.len() == tile.side * tile.side * 3)
-        .ok_or(PictureError::TileSize {
-            index,
-            side: tile.side,
-            expected: tile.side * tile.side * 3,
-            got: tile.image.len(),
-        })?;
-    let large = side * ENLARGEMENT * OVERSAMPLING;
+    let image = rgb(index, tile)?;
+    let large = tile.side as u32 * ENLARGEMENT * OVERSAMPLING;
     Ok(imageops::resize(
         &image,
         large,
         large,
         imageops::FilterType::Nearest,
     ))
+}
+
+/// The tile's image; `index` is its place in the grid.
+fn rgb(index: usize, tile: &Tile) -> Result<RgbImage, PictureError> {
+    let side = tile.side as u32;
+    RgbImage::from_raw(side, side, tile.image.to_vec())
+        .filter(|_| tile.image.len() == tile.side * tile.side * 3)
+        .ok_or(PictureError::TileSize {
+            index,
+            side: tile.side,
+            expected: tile.side * tile.side * 3,
+            got: tile.image.len(),
+        })
 }
 
 fn draw_tile<DB: DrawingBackend>(
@@ -177,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    fn grid(tiles: &[Tile], columns: usize) -> RgbImage {
+    fn drawn(tiles: &[Tile], columns: usize) -> RgbImage {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("grid.png");
         save_grid(&path, tiles, columns).unwrap();
@@ -210,7 +282,7 @@ mod tests {
             side: 32,
             caption: caption("cat", Tone::Neutral),
         };
-        let picture = grid(&vec![tile; 10], 5);
+        let picture = drawn(&vec![tile; 10], 5);
         // 5 images of 160 and 6 margins of 16; 2 rows of 160 + 7 + 19 and 3 margins.
         assert_eq!(picture.dimensions(), (896, 420));
     }
@@ -223,7 +295,7 @@ mod tests {
             side: 32,
             caption: Vec::new(),
         };
-        let picture = grid(&[tile.clone(), tile], 2);
+        let picture = drawn(&[tile.clone(), tile], 2);
         for row in 0..32 {
             for column in 0..32 {
                 let at = (row * 32 + column) * 3;
@@ -244,7 +316,7 @@ mod tests {
     fn a_correct_caption_is_green_and_a_wrong_one_red() {
         let image = [128; 32 * 32 * 3];
         let with_tone = |tone| {
-            green_and_red(&grid(
+            green_and_red(&drawn(
                 &[Tile {
                     image: &image,
                     side: 32,
@@ -263,7 +335,7 @@ mod tests {
     #[test]
     fn a_caption_wider_than_its_image_is_cut() {
         let image = [255; 32 * 32 * 3];
-        let picture = grid(
+        let picture = drawn(
             &[Tile {
                 image: &image,
                 side: 32,

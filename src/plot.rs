@@ -12,6 +12,7 @@ use plotters::{
 };
 
 use crate::{
+    files,
     history::EpochRecord,
     raster::{self, FONT, OVERSAMPLING, PictureError},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub const SIZE: (u32, u32) = (960, 600);
 /// Height above the plotting area, for title, legend and learning rates.
 const HEADER: u32 = 68;
+/// Height of a legend's line when there are several runs.
+const LEGEND_LINE: u32 = 22;
 /// Width left of the plotting area, for the labels of the y axis and the margin.
 const LEFT: u32 = 80;
 /// Width right of the plotting area.
@@ -29,10 +32,24 @@ const MARGIN: u32 = 12;
 // Blue and vermillion of the Okabe-Ito palette: told apart with every kind of colour blindness, and in grey.
 const TRAIN: RGBColor = RGBColor(0, 114, 178);
 const VALIDATION: RGBColor = RGBColor(213, 94, 0);
+/// For several runs: Okabe and Ito's colours in an order that keeps neighbours far apart.
+const RUN_COLOURS: [RGBColor; 7] = [
+    TRAIN,
+    VALIDATION,
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
+];
 const TEXT: RGBColor = RGBColor(38, 38, 38);
 const FAINT_TEXT: RGBColor = RGBColor(110, 110, 110);
 const AXIS: RGBColor = RGBColor(150, 150, 150);
 const GRID: RGBColor = RGBColor(230, 230, 230);
+
+/// Width of a curve, and of the training curves where several runs share a plot.
+const THICK: u32 = 2;
+const THIN: u32 = 1;
 
 /// Up to this many epochs every point gets a dot of its own.
 const DOTS_UP_TO: usize = 40;
@@ -41,44 +58,128 @@ const MOST_RATES: usize = 12;
 /// A value this large is a run that blew up: leaving it out keeps the rest readable.
 const LARGEST_VALUE: f64 = 1e9;
 
-/// Draws training and validation accuracy against epoch as a PNG.
-pub fn save_accuracy(path: &Path, records: &[EpochRecord]) -> Result<(), PictureError> {
-    let chart = Chart {
-        title: "Accuracy",
-        curves: vec![
-            curve("train", TRAIN, records, |record| Some(record.acc)),
-            curve("validation", VALIDATION, records, |record| record.val_acc),
-        ],
-        rates: rates(records),
-    };
-    raster::save_png(path, SIZE, |area| draw(area, OVERSAMPLING, &chart))
+/// What a plot shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    Accuracy,
+    Loss,
 }
 
-/// Draws training and validation loss against epoch as a PNG.
-pub fn save_loss(path: &Path, records: &[EpochRecord]) -> Result<(), PictureError> {
-    let chart = Chart {
-        title: "Loss",
-        curves: vec![
-            curve("train", TRAIN, records, |record| Some(record.loss)),
-            curve("validation", VALIDATION, records, |record| record.val_loss),
-        ],
-        rates: rates(records),
+impl Quantity {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Accuracy => "Accuracy",
+            Self::Loss => "Loss",
+        }
+    }
+
+    fn training(self, record: &EpochRecord) -> Option<f64> {
+        Some(match self {
+            Self::Accuracy => record.acc,
+            Self::Loss => record.loss,
+        })
+    }
+
+    fn validation(self, record: &EpochRecord) -> Option<f64> {
+        match self {
+            Self::Accuracy => record.val_acc,
+            Self::Loss => record.val_loss,
+        }
+    }
+}
+
+/// The curves of one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub name: &'a str,
+    pub records: &'a [EpochRecord],
+}
+
+/// Draws `quantity` against epoch as `stem`.png and `stem`.svg: training and validation of one run, or
+/// several runs over each other, each in its own colour, training thin and validation thick.
+///
+/// # Errors
+///
+/// A picture that cannot be drawn or written.
+pub fn save(stem: &Path, quantity: Quantity, runs: &[Run]) -> Result<(), PictureError> {
+    let chart = match runs {
+        [run] => Chart::of_run(quantity, run.records),
+        _ => Chart::of_runs(quantity, runs),
     };
-    raster::save_png(path, SIZE, |area| draw(area, OVERSAMPLING, &chart))
+    let png = raster::png(SIZE, |area| draw(area, OVERSAMPLING, &chart))?;
+    files::write_bytes(&stem.with_extension("png"), &png)?;
+    let svg = raster::svg(SIZE, |area| draw(area, 1, &chart))?;
+    Ok(files::write_text(&stem.with_extension("svg"), &svg)?)
 }
 
 /// What is drawn; epochs are counted from 1 here, as on the terminal.
 struct Chart {
     title: &'static str,
     curves: Vec<Curve>,
+    legend: Legend,
     rates: Vec<Rate>,
+}
+
+enum Legend {
+    /// Beside the title: each curve's name and last value.
+    Inline,
+    /// Under the title, a line for each run: colour, name and last values.
+    Lines(Vec<(RGBColor, String)>),
 }
 
 struct Curve {
     label: &'static str,
     colour: RGBColor,
+    width: u32,
     /// (epoch, value), finite and in order.
     points: Vec<(f64, f64)>,
+}
+
+impl Chart {
+    fn of_run(quantity: Quantity, records: &[EpochRecord]) -> Self {
+        let training = |record: &EpochRecord| quantity.training(record);
+        let validation = |record: &EpochRecord| quantity.validation(record);
+        Self {
+            title: quantity.title(),
+            curves: vec![
+                curve("train", TRAIN, THICK, records, training),
+                curve("validation", VALIDATION, THICK, records, validation),
+            ],
+            legend: Legend::Inline,
+            rates: rates(records),
+        }
+    }
+
+    fn of_runs(quantity: Quantity, runs: &[Run]) -> Self {
+        let (mut curves, mut lines) = (Vec::new(), Vec::new());
+        for (run, colour) in runs.iter().zip(RUN_COLOURS.into_iter().cycle()) {
+            let records = run.records;
+            let training = curve("train", colour, THIN, records, |r| quantity.training(r));
+            let validation = curve("validation", colour, THICK, records, |r| {
+                quantity.validation(r)
+            });
+            let values: Vec<_> = [&training, &validation]
+                .into_iter()
+                .filter_map(|c| Some(format!("{} {:.4}", c.label, c.points.last()?.1)))
+                .collect();
+            lines.push((colour, format!("{}  {}", run.name, values.join("  "))));
+            curves.extend([training, validation]);
+        }
+        Self {
+            title: quantity.title(),
+            curves,
+            legend: Legend::Lines(lines),
+            rates: Vec::new(),
+        }
+    }
+
+    /// Height above the plotting area: title, legend and learning rates.
+    fn header(&self) -> u32 {
+        match &self.legend {
+            Legend::Inline => HEADER,
+            Legend::Lines(lines) => HEADER - 12 + LEGEND_LINE * lines.len() as u32,
+        }
+    }
 }
 
 /// A learning rate and the epoch after which it came into force.
@@ -91,6 +192,7 @@ struct Rate {
 fn curve(
     label: &'static str,
     colour: RGBColor,
+    width: u32,
     records: &[EpochRecord],
     value: impl Fn(&EpochRecord) -> Option<f64>,
 ) -> Curve {
@@ -102,6 +204,7 @@ fn curve(
     Curve {
         label,
         colour,
+        width,
         points,
     }
 }
@@ -137,8 +240,17 @@ fn draw<DB: DrawingBackend>(
 ) -> DrawResult<DB> {
     let px = |length: u32| length * scale;
     area.fill(&WHITE)?;
-    let (header, body) = area.split_vertically(px(HEADER));
-    draw_title_and_legend(&header, scale, chart)?;
+    let (header, body) = area.split_vertically(px(chart.header()));
+    let title = text(22, scale, &TEXT);
+    header.draw(&Text::new(
+        chart.title,
+        (px(LEFT) as i32, px(14) as i32),
+        title,
+    ))?;
+    match &chart.legend {
+        Legend::Inline => draw_inline_legend(&header, scale, &chart.curves)?,
+        Legend::Lines(lines) => draw_legend_lines(&header, scale, lines)?,
+    }
 
     let mut plot = ChartBuilder::on(&body)
         .margin_left(px(MARGIN))
@@ -169,19 +281,16 @@ fn draw<DB: DrawingBackend>(
     Ok(())
 }
 
-/// The title on the left; on the right what each colour means and where its curve ends.
-fn draw_title_and_legend<DB: DrawingBackend>(
+/// On the right what each colour means and where its curve ends.
+fn draw_inline_legend<DB: DrawingBackend>(
     header: &DrawingArea<DB, Shift>,
     scale: u32,
-    chart: &Chart,
+    curves: &[Curve],
 ) -> DrawResult<DB> {
     let px = |length: u32| (length * scale) as i32;
-    let title = text(22, scale, &TEXT);
-    header.draw(&Text::new(chart.title, (px(LEFT), px(14)), title))?;
-
     let style = text(15, scale, &TEXT);
     let mut right = px(SIZE.0 - RIGHT);
-    for curve in chart.curves.iter().rev() {
+    for curve in curves.iter().rev() {
         let Some((_, last)) = curve.points.last() else {
             continue;
         };
@@ -195,6 +304,24 @@ fn draw_title_and_legend<DB: DrawingBackend>(
             curve.colour.stroke_width(3 * scale),
         ))?;
         right = left - px(58);
+    }
+    Ok(())
+}
+
+/// A line for each run under the title.
+fn draw_legend_lines<DB: DrawingBackend>(
+    header: &DrawingArea<DB, Shift>,
+    scale: u32,
+    lines: &[(RGBColor, String)],
+) -> DrawResult<DB> {
+    let px = |length: u32| (length * scale) as i32;
+    let mut top = px(46);
+    for (colour, label) in lines {
+        let dash = vec![(px(LEFT), top + px(7)), (px(LEFT + 26), top + px(7))];
+        header.draw(&PathElement::new(dash, colour.stroke_width(3 * scale)))?;
+        let style = text(15, scale, &TEXT);
+        header.draw(&Text::new(label.as_str(), (px(LEFT + 34), top), style))?;
+        top += px(LEGEND_LINE);
     }
     Ok(())
 }
@@ -245,11 +372,11 @@ fn draw_curve<DB: DrawingBackend>(
     curve: &Curve,
 ) -> DrawResult<DB> {
     if curve.points.len() > 1 {
-        let line = curve.colour.stroke_width(2 * scale);
+        let line = curve.colour.stroke_width(curve.width * scale);
         plot.draw_series([PathElement::new(curve.points.clone(), line)])?;
     }
     if curve.points.len() <= DOTS_UP_TO {
-        let dot = |&point| Circle::new(point, 4 * scale, curve.colour.filled());
+        let dot = |&point| Circle::new(point, 2 * curve.width * scale, curve.colour.filled());
         plot.draw_series(curve.points.iter().map(dot))?;
     }
     Ok(())
@@ -379,9 +506,10 @@ mod tests {
 
     fn accuracy_plot(records: &[EpochRecord]) -> RgbImage {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("accuracy.png");
-        save_accuracy(&path, records).unwrap();
-        image::open(path).unwrap().to_rgb8()
+        let stem = folder.path().join("accuracy");
+        let name = "run";
+        save(&stem, Quantity::Accuracy, &[Run { name, records }]).unwrap();
+        image::open(stem.with_extension("png")).unwrap().to_rgb8()
     }
 
     fn pixels_of(picture: &RgbImage, colour: RGBColor) -> usize {
@@ -393,6 +521,7 @@ mod tests {
         vec![Curve {
             label: "train",
             colour: TRAIN,
+            width: THICK,
             points: values.to_vec(),
         }]
     }
@@ -476,8 +605,42 @@ mod tests {
                 ..record(epoch, 0.1, None, 0.1)
             })
             .collect();
-        let curve = curve("train", TRAIN, &records, |record| Some(record.loss));
+        let curve = curve("train", TRAIN, THICK, &records, |record| Some(record.loss));
         assert_eq!(curve.points, [(1.0, 1.0), (5.0, 2.0)]);
+    }
+
+    #[test]
+    fn several_runs_have_a_colour_and_a_line_of_the_legend_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let stem = folder.path().join("accuracy");
+        let first: Vec<_> = (0..3)
+            .map(|epoch| record(epoch, 0.5, Some(0.4), 0.1))
+            .collect();
+        let second: Vec<_> = (0..5)
+            .map(|epoch| record(epoch, 0.7, Some(0.6), 0.1))
+            .collect();
+        let runs =
+            [("runs/a", &first), ("runs/b", &second)].map(|(name, records)| Run { name, records });
+        save(&stem, Quantity::Accuracy, &runs).unwrap();
+        let picture = image::open(stem.with_extension("png")).unwrap().to_rgb8();
+        // The second run goes on where the first has ended.
+        let right_half = |colour: RGBColor| {
+            let wanted = Rgb([colour.0, colour.1, colour.2]);
+            picture
+                .enumerate_pixels()
+                .any(|(x, y, pixel)| x > 600 && y > 120 && *pixel == wanted)
+        };
+        assert!(!right_half(RUN_COLOURS[0]));
+        assert!(right_half(RUN_COLOURS[1]));
+        let svg = std::fs::read_to_string(stem.with_extension("svg")).unwrap();
+        for text in [
+            "runs/a  train 0.5000  validation 0.4000",
+            "runs/b  train 0.7000  validation 0.6000",
+            "#0072B2",
+            "#D55E00",
+        ] {
+            assert!(svg.contains(text), "no {text} in {svg}");
+        }
     }
 
     #[test]

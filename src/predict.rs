@@ -11,7 +11,7 @@ use crate::data::{CLASSES, SIDE};
 /// Pictures larger than this on a side are refused before they are decoded.
 const LARGEST_SIDE: u32 = 16_384;
 
-/// The most likely class of an image.
+/// A class an image may be of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     pub class: usize,
@@ -27,8 +27,8 @@ pub struct PictureError {
     reason: String,
 }
 
-/// The most likely class of each row of `logits` `[N, classes]`, for the first `count` rows.
-pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<Prediction>> {
+/// All classes by falling probability for each of the first `count` rows of `logits` `[N, classes]`.
+pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<[Prediction; CLASSES]>> {
     ensure!(
         logits.len() >= count * CLASSES,
         "expected logits of {count} images, got {} values",
@@ -36,23 +36,23 @@ pub fn predictions(logits: &[f32], count: usize) -> Result<Vec<Prediction>> {
     );
     Ok(logits.as_chunks::<CLASSES>().0[..count]
         .iter()
-        .map(most_likely)
+        .map(ranked)
         .collect())
 }
 
-fn most_likely(logits: &[f32; CLASSES]) -> Prediction {
-    let mut class = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[class] {
-            class = index;
-        }
-    }
+/// The classes of one image by falling probability; of equals the lower label comes first.
+pub fn ranked(logits: &[f32; CLASSES]) -> [Prediction; CLASSES] {
+    let mut order: [usize; CLASSES] = std::array::from_fn(|class| class);
+    // A stable sort.
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     // Relative to the largest logit no exponential overflows, and the largest term is 1.
-    let relative = |logit: &f32| f64::from(logit - logits[class]).exp();
-    Prediction {
+    let largest = logits[order[0]];
+    let relative = |class: usize| f64::from(logits[class] - largest).exp();
+    let sum: f64 = order.iter().map(|&class| relative(class)).sum();
+    order.map(|class| Prediction {
         class,
-        probability: 1.0 / logits.iter().map(relative).sum::<f64>(),
-    }
+        probability: relative(class) / sum,
+    })
 }
 
 /// Reads a PNG or JPEG of any size as an image the network takes, [32, 32, 3]: the largest square in
@@ -85,14 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_logit_wins_with_its_softmax_even_when_logits_are_huge() {
+    fn classes_are_ranked_by_their_softmax_even_when_logits_are_huge() {
         let mut logits = [0.0; CLASSES];
-        logits[3] = 2f32.ln();
-        let prediction = most_likely(&logits);
-        assert_eq!(prediction.class, 3);
-        // 2 / (2 + 9)
-        assert!((prediction.probability - 2.0 / 11.0).abs() < 1e-6);
-        assert!(most_likely(&[1e38; CLASSES]).probability.is_finite());
+        logits[3] = 4f32.ln();
+        logits[7] = 2f32.ln();
+        let [first, second, third, ..] = ranked(&logits);
+        assert_eq!((first.class, second.class, third.class), (3, 7, 0));
+        // 4, 2 and 1 of 4 + 2 + 8
+        for (guess, expected) in [
+            (first, 4.0 / 14.0),
+            (second, 2.0 / 14.0),
+            (third, 1.0 / 14.0),
+        ] {
+            assert!((guess.probability - expected).abs() < 1e-6);
+        }
+        assert!(ranked(&[1e38; CLASSES])[0].probability.is_finite());
     }
 
     #[test]

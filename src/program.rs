@@ -150,14 +150,22 @@ impl<'a> Program<'a> {
 
     /// Copies the state off the device.
     pub fn download_state(&self, state: &State) -> Result<HostState> {
-        let read = |(spec, buffer): (&TensorSpec, &PjRtBuffer)| -> Result<Vec<f32>> {
-            buffer
-                .to_literal_sync()
-                .and_then(|literal| literal.to_vec())
-                .with_context(|| format!("downloading `{}`", spec.name))
-        };
         let pairs = self.layout.state().iter().zip(&state.buffers);
-        Ok(HostState::new(pairs.map(read).collect::<Result<_>>()?))
+        let values = pairs.map(|(spec, buffer)| download(&spec.name, buffer));
+        Ok(HostState::new(values.collect::<Result<_>>()?))
+    }
+
+    /// Copies the tensors whose names `wanted` picks off the device, with their names.
+    pub fn download_tensors(
+        &self,
+        state: &State,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Vec<f32>)>> {
+        let pairs = self.layout.state().iter().zip(&state.buffers);
+        pairs
+            .filter(|(spec, _)| wanted(&spec.name))
+            .map(|(spec, buffer)| Ok((spec.name.clone(), download(&spec.name, buffer)?)))
+            .collect()
     }
 
     /// One training step: forward, backward and update in one execution.
@@ -181,26 +189,22 @@ impl<'a> Program<'a> {
         Ok((State { buffers }, metrics))
     }
 
-    /// Metrics of `batch` with the weights of a training state.
-    pub fn eval_step_of_state(&self, state: &State, batch: &Batch) -> Result<BatchMetrics> {
+    /// [`Self::eval_step`] with the weights of a training state.
+    pub fn eval_step_of_state(
+        &self,
+        state: &State,
+        batch: &Batch,
+    ) -> Result<(BatchMetrics, Vec<f32>)> {
         let network = &state.buffers[..self.layout.network().len()];
-        self.run_eval(network, batch)?.0.read()
+        self.run_eval(network, batch)
     }
 
     /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
-        let (metrics, logits) = self.run_eval(&weights.buffers, batch)?;
-        let logits = logits
-            .to_literal_sync()
-            .and_then(|literal| literal.to_vec());
-        Ok((metrics.read()?, logits.context("reading the logits")?))
+        self.run_eval(&weights.buffers, batch)
     }
 
-    fn run_eval(
-        &self,
-        network: &[PjRtBuffer],
-        batch: &Batch,
-    ) -> Result<(PendingMetrics, PjRtBuffer)> {
+    fn run_eval(&self, network: &[PjRtBuffer], batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
         let images = self.upload_images(&batch.images)?;
         let labels = self.upload_labels(&batch.labels)?;
         let weights = self.device.upload(&batch.weights, &[self.model.batch])?;
@@ -211,7 +215,7 @@ impl<'a> Program<'a> {
         let metrics = PendingMetrics {
             buffer: single(outputs)?,
         };
-        Ok((metrics, logits))
+        Ok((metrics.read()?, download("logits", &logits)?))
     }
 
     /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
@@ -220,8 +224,7 @@ impl<'a> Program<'a> {
         let mut inputs: Vec<&PjRtBuffer> = weights.buffers.iter().collect();
         inputs.push(&images);
         let logits = single(execute(self.predict_executable()?, &inputs, 1)?)?;
-        let literal = logits.to_literal_sync().context("reading the logits")?;
-        literal.to_vec().context("reading the logits")
+        download("logits", &logits)
     }
 
     fn upload_images(&self, images: &[f32]) -> Result<PjRtBuffer> {
@@ -236,6 +239,14 @@ impl<'a> Program<'a> {
             .upload(labels, &[self.model.batch])
             .context("uploading a batch's labels")
     }
+}
+
+/// Copies an array off the device.
+fn download(name: &str, buffer: &PjRtBuffer) -> Result<Vec<f32>> {
+    buffer
+        .to_literal_sync()
+        .and_then(|literal| literal.to_vec())
+        .with_context(|| format!("downloading `{name}`"))
 }
 
 /// Runs `executable` and checks how many arrays it returns.

@@ -13,6 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Best, EpochRecord};
+use crate::logger::TRAIN_LOG;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub enum ProgressMode {
 
 /// Redraws of the bar per second, at most.
 const REDRAWS_PER_SECOND: u8 = 10;
+/// Time between redraws of the seconds of something that has no steps.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between the plain lines of a long epoch.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -103,7 +106,24 @@ impl Progress {
     pub fn start(&mut self, lines: &[String]) {
         for line in lines {
             self.print(line);
+            log::info!(target: TRAIN_LOG, "{line}");
         }
+    }
+
+    /// Says what is being done, on a terminal with the seconds going by, while `work` does it.
+    pub fn working<T>(&mut self, what: &str, work: impl FnOnce() -> T) -> T {
+        let Output::Bar = self.output else {
+            self.print(&format!("{what} ..."));
+            return work();
+        };
+        let spinner = self.terminal.add(ProgressBar::new_spinner());
+        spinner.set_style(spinner_style());
+        spinner.set_message(what.to_owned());
+        spinner.enable_steady_tick(SPINNER_INTERVAL);
+        let result = work();
+        spinner.finish_and_clear();
+        self.terminal.remove(&spinner);
+        result
     }
 
     /// Begins an epoch, counted from 0, of `epochs`, that has `steps` training steps.
@@ -134,8 +154,9 @@ impl Progress {
             Output::Bar => terminal_width(),
             _ => usize::MAX,
         };
-        let line = epoch_line(&self.title, record, best, width);
-        self.print(&line);
+        self.print(&epoch_line(&self.title, record, best, width));
+        let full = epoch_line(&self.title, record, best, usize::MAX);
+        log::info!(target: TRAIN_LOG, "{full}");
     }
 
     /// Takes away a bar that is still there.
@@ -233,6 +254,12 @@ fn bar_style() -> ProgressStyle {
         // The template is a constant, and the tests draw it.
         .expect("the template of the bar is well-formed")
         .progress_chars("=> ")
+}
+
+fn spinner_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg} ... {elapsed}")
+        // The template is a constant, and the tests draw it.
+        .expect("the template of the spinner is well-formed")
 }
 
 fn bar_can_be_drawn() -> bool {
@@ -396,6 +423,27 @@ mod tests {
         assert!(line.starts_with("Epoch 100/100 evaluation [===="), "{line}");
         assert!(line.contains("] 39/78 eta "), "{line}");
         drop(progress);
+        assert_eq!(screen.contents(), "");
+    }
+
+    #[test]
+    fn work_without_steps_shows_its_name_and_the_seconds_and_goes_away() {
+        let screen = InMemoryTerm::new(24, 80);
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let terminal = MultiProgress::with_draw_target(target);
+        let mut progress = Progress::with_output(Output::Bar, terminal);
+        let seen = progress.working("compiling", || {
+            let start = Instant::now();
+            // The first redraw comes from another thread.
+            while screen.contents().is_empty() && start.elapsed() < Duration::from_secs(30) {
+                std::thread::yield_now();
+            }
+            screen.contents()
+        });
+        assert!(
+            seen.starts_with("compiling ... ") && seen.ends_with('s'),
+            "{seen}"
+        );
         assert_eq!(screen.contents(), "");
     }
 

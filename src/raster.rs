@@ -1,16 +1,16 @@
-//! From drawing commands to a PNG file: what plots and pictures share.
+//! From drawing commands to PNG and SVG: what plots and pictures share.
 
-use std::{error::Error, path::Path};
+use std::error::Error;
 
 use image::{ImageFormat, RgbImage, imageops};
 use plotters::{
     coord::Shift,
-    prelude::{BitMapBackend, DrawingArea, IntoDrawingArea},
+    prelude::{BitMapBackend, DrawingArea, IntoDrawingArea, SVGBackend},
     style::{FontStyle, register_font},
 };
 use thiserror::Error;
 
-use crate::files::{self, WriteError};
+use crate::files::WriteError;
 
 /// The font family of every text in a picture: Roboto, embedded, so that no font of the system is needed.
 pub const FONT: &str = "sans-serif";
@@ -41,20 +41,17 @@ pub enum PictureError {
     },
 }
 
-/// Writes the PNG file `path`, `size` (width, height) pixels, atomically.
+/// A PNG of `size` (width, height) pixels.
 ///
 /// `draw` gets an area [`OVERSAMPLING`] times that size; it has to scale its lengths and font sizes by as much.
-pub fn save_png<E>(
-    path: &Path,
+pub fn png<E>(
     size: (u32, u32),
     draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>) -> Result<(), E>,
-) -> Result<(), PictureError>
+) -> Result<Vec<u8>, PictureError>
 where
     E: Error + Send + Sync + 'static,
 {
-    // Fails only for bytes that are no font; drawing text would then report the font as missing.
-    let _ = register_font(FONT, FontStyle::Normal, ROBOTO);
-
+    register_roboto();
     let mut large = RgbImage::new(size.0 * OVERSAMPLING, size.1 * OVERSAMPLING);
     let large_size = large.dimensions();
     {
@@ -63,8 +60,36 @@ where
         area.present()
             .map_err(|error| PictureError::Draw(Box::new(error)))?;
     }
-    let picture = imageops::thumbnail(&large, size.0, size.1);
+    encode_png(&imageops::thumbnail(&large, size.0, size.1))
+}
+
+/// An SVG of `size` (width, height) units.
+pub fn svg<E>(
+    size: (u32, u32),
+    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Result<(), E>,
+) -> Result<String, PictureError>
+where
+    E: Error + Send + Sync + 'static,
+{
+    register_roboto();
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        draw(&area).map_err(|error| PictureError::Draw(Box::new(error)))?;
+        area.present()
+            .map_err(|error| PictureError::Draw(Box::new(error)))?;
+    }
+    Ok(text)
+}
+
+/// The bytes of a PNG file.
+pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, PictureError> {
     let mut png = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png)?;
-    Ok(files::write_bytes(path, png.get_ref())?)
+    Ok(png.into_inner())
+}
+
+fn register_roboto() {
+    // Fails only for bytes that are no font; drawing text would then report the font as missing.
+    let _ = register_font(FONT, FontStyle::Normal, ROBOTO);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::files;
+use crate::{files, tensorboard};
 
 const CONFIG: &str = "config.toml";
 const ENV: &str = "env.json";
@@ -18,8 +18,10 @@ const REPORT: &str = "report.html";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 const EVENTS: &str = "events";
-const ACCURACY_PLOT: &str = "accuracy.png";
-const LOSS_PLOT: &str = "loss.png";
+const ACCURACY_PLOT: &str = "accuracy";
+const LOSS_PLOT: &str = "loss";
+/// Endings of each plot.
+const PLOT_ENDINGS: [&str; 2] = [".png", ".svg"];
 
 /// What to do with a folder that holds a run already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,13 @@ impl RunDir {
         Ok(run_dir)
     }
 
+    /// The folder of a run that is there already, to read from.
+    pub fn of(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -124,10 +133,12 @@ impl RunDir {
         self.root.join(PLOTS)
     }
 
+    /// Without its ending: there is one of each kind.
     pub fn accuracy_plot(&self) -> PathBuf {
         self.plots().join(ACCURACY_PLOT)
     }
 
+    /// Without its ending: there is one of each kind.
     pub fn loss_plot(&self) -> PathBuf {
         self.plots().join(LOSS_PLOT)
     }
@@ -179,8 +190,11 @@ fn is_run_file(folder: &str, name: &str) -> bool {
             .strip_prefix("step-")
             .and_then(|rest| rest.strip_suffix(".safetensors"))
             .is_some_and(|step| step.parse::<u64>().is_ok()),
-        PLOTS => [ACCURACY_PLOT, LOSS_PLOT].contains(&name),
-        EVENTS => name.starts_with("events.out.tfevents."),
+        PLOTS => PLOT_ENDINGS
+            .iter()
+            .filter_map(|ending| name.strip_suffix(ending))
+            .any(|stem| [ACCURACY_PLOT, LOSS_PLOT].contains(&stem)),
+        EVENTS => name.starts_with(tensorboard::FILE_PREFIX),
         _ => false,
     }
 }
@@ -258,7 +272,7 @@ mod tests {
         }
     }
 
-    const A_RUN: [&str; 9] = [
+    const A_RUN: [&str; 10] = [
         "config.toml",
         "env.json",
         "train.log",
@@ -267,6 +281,7 @@ mod tests {
         "report.html",
         "checkpoints/step-00000390.safetensors",
         "plots/accuracy.png",
+        "plots/loss.svg",
         "events/events.out.tfevents.1700000000.host",
     ];
 
@@ -301,8 +316,8 @@ mod tests {
             (run.report(), "report.html"),
             (run.checkpoints(), "checkpoints"),
             (run.plots(), "plots"),
-            (run.accuracy_plot(), "plots/accuracy.png"),
-            (run.loss_plot(), "plots/loss.png"),
+            (run.accuracy_plot(), "plots/accuracy"),
+            (run.loss_plot(), "plots/loss"),
             (run.events(), "events"),
         ];
         for (path, expected) in paths {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
 use xla_graphs::layout::TensorSpec;
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
@@ -10,14 +11,49 @@ use xla_graphs::{Layout, ResNet};
 
 use crate::data;
 
-/// One row of the table.
-#[derive(Clone, Debug, PartialEq)]
+/// Bytes of an f32 activation.
+const BYTES: usize = 4;
+
+/// One row of the table; everything is for one image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Layer {
     pub name: String,
     pub kind: String,
-    /// Dimensions of the output for one image.
+    /// Dimensions of the output.
     pub output: Vec<usize>,
     pub parameters: usize,
+    /// Floating-point operations of the forward pass in inference; a multiplication and an addition
+    /// count as two.
+    pub flops: usize,
+    /// Memory of the output in f32, which training keeps for the backward pass.
+    pub activation_bytes: usize,
+}
+
+/// The table and its sums.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub depth: usize,
+    pub layers: Vec<Layer>,
+    pub total_parameters: usize,
+    pub trainable_parameters: usize,
+    pub flops: usize,
+    pub activation_bytes: usize,
+}
+
+impl Summary {
+    /// The summary of `network`.
+    pub fn of(network: &ResNet) -> Self {
+        let layers = layers(network);
+        let layout = Layout::new(network);
+        Self {
+            depth: network.depth,
+            total_parameters: layout.total_parameters(),
+            trainable_parameters: layout.trainable_parameters(),
+            flops: layers.iter().map(|layer| layer.flops).sum(),
+            activation_bytes: layers.iter().map(|layer| layer.activation_bytes).sum(),
+            layers,
+        }
+    }
 }
 
 /// The layers that hold parameters or change the shape, in the order in which data meets them.
@@ -29,18 +65,23 @@ pub fn layers(network: &ResNet) -> Vec<Layer> {
     }
     let channels = network.bn_out.channels;
     layers.push(batch_norm(&network.bn_out, side));
-    layers.push(Layer {
-        name: "avg_pool".to_owned(),
-        kind: "global average pooling".to_owned(),
-        output: vec![channels],
-        parameters: 0,
-    });
-    layers.push(Layer {
-        name: network.dense.name.clone(),
-        kind: "dense, softmax".to_owned(),
-        output: vec![network.dense.outputs],
-        parameters: elements(&network.dense.tensors()),
-    });
+    let pooled = side * side * channels;
+    layers.push(layer(
+        "avg_pool",
+        "average pooling",
+        vec![channels],
+        0,
+        pooled,
+    ));
+    let dense = &network.dense;
+    layers.push(layer(
+        &dense.name,
+        "dense",
+        vec![dense.outputs],
+        elements(&dense.tensors()),
+        // The bias is the sum's first term.
+        2 * dense.inputs * dense.outputs,
+    ));
     layers
 }
 
@@ -53,12 +94,15 @@ fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
     layers.push(batch_norm(&unit.bn3, *side));
     layers.push(conv(&unit.conv3, side));
     layers.extend(unit.shortcut.as_ref().map(|c| conv(c, &mut shortcut_side)));
-    layers.push(Layer {
-        name: format!("{}/add", unit.name),
-        kind: "add".to_owned(),
-        output: vec![*side, *side, unit.conv3.outputs],
-        parameters: 0,
-    });
+    let output = vec![*side, *side, unit.conv3.outputs];
+    let additions = output.iter().product();
+    layers.push(layer(
+        &format!("{}/add", unit.name),
+        "add",
+        output,
+        0,
+        additions,
+    ));
 }
 
 /// The row of a convolution; `side` becomes the side of its output.
@@ -69,20 +113,34 @@ fn conv(conv: &Conv, side: &mut usize) -> Layer {
     } else {
         String::new()
     };
-    Layer {
-        name: conv.name.clone(),
-        kind: format!("conv {0}x{0}{stride}", conv.side),
-        output: vec![*side, *side, conv.outputs],
-        parameters: elements(&conv.tensors()),
-    }
+    let output = vec![*side, *side, conv.outputs];
+    let terms = conv.side * conv.side * conv.inputs;
+    let flops = 2 * terms * output.iter().product::<usize>();
+    let kind = format!("conv {0}x{0}{stride}", conv.side);
+    layer(&conv.name, &kind, output, elements(&conv.tensors()), flops)
 }
 
 fn batch_norm(bn: &BatchNorm, side: usize) -> Layer {
+    let output = vec![side, side, bn.channels];
+    // Times a factor, plus an offset, and the maximum with 0.
+    let flops = 3 * output.iter().product::<usize>();
+    layer(
+        &bn.name,
+        "batch norm, ReLU",
+        output,
+        elements(&bn.tensors()),
+        flops,
+    )
+}
+
+fn layer(name: &str, kind: &str, output: Vec<usize>, parameters: usize, flops: usize) -> Layer {
     Layer {
-        name: bn.name.clone(),
-        kind: "batch norm, ReLU".to_owned(),
-        output: vec![side, side, bn.channels],
-        parameters: elements(&bn.tensors()),
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        activation_bytes: BYTES * output.iter().product::<usize>(),
+        output,
+        parameters,
+        flops,
     }
 }
 
@@ -90,29 +148,53 @@ fn elements(tensors: &[TensorSpec]) -> usize {
     tensors.iter().map(TensorSpec::len).sum()
 }
 
-/// The table as text, ending with the parameter counts as Keras states them.
+/// The table as text, at most 80 columns wide, ending with the parameter counts as Keras states them.
 pub fn table(network: &ResNet) -> String {
-    let mut text = format!("ResNet-{} v2\n\n", network.depth);
+    let summary = Summary::of(network);
+    let mut text = format!("ResNet-{} v2, one image\n\n", network.depth);
     // Writing to a String cannot fail.
-    let mut line = |name: &str, kind: &str, output: &str, parameters: &str| {
-        let _ = writeln!(text, "{name:<26} {kind:<24} {output:<16} {parameters:>10}");
+    let mut line = |[name, kind, output, parameters, mflops, kib]: [&str; 6]| {
+        let _ = writeln!(
+            text,
+            "{name:<22} {kind:<18} {output:<13} {parameters:>7} {mflops:>7} {kib:>6}"
+        );
     };
-    line("Layer", "Type", "Output", "Params");
-    line("input", "images", &shape(&[data::SIDE, data::SIDE, 3]), "0");
-    for layer in layers(network) {
-        let parameters = grouped(layer.parameters);
-        line(&layer.name, &layer.kind, &shape(&layer.output), &parameters);
+    line(["Layer", "Type", "Output", "Params", "MFLOPs", "KiB"]);
+    let input = [data::SIDE, data::SIDE, 3];
+    line([
+        "input",
+        "image",
+        &shape(&input),
+        "0",
+        "0.00",
+        &kib(BYTES * data::IMAGE_LEN),
+    ]);
+    for layer in &summary.layers {
+        line([
+            &layer.name,
+            &layer.kind,
+            &shape(&layer.output),
+            &grouped(layer.parameters),
+            &format!("{:.2}", layer.flops as f64 / 1e6),
+            &kib(layer.activation_bytes),
+        ]);
     }
-    let layout = Layout::new(network);
-    let (total, trainable) = (layout.total_parameters(), layout.trainable_parameters());
     let _ = write!(
         text,
-        "\nTotal params: {}\nTrainable params: {}\nNon-trainable params: {}\n",
-        grouped(total),
-        grouped(trainable),
-        grouped(total - trainable)
+        "\nForward pass: {:.1} MFLOPs (a multiplication and an addition are two)\n\
+         Activations: {:.1} MiB in f32; a training step keeps them for each image\n\
+         Total params: {}\nTrainable params: {}\nNon-trainable params: {}\n",
+        summary.flops as f64 / 1e6,
+        summary.activation_bytes as f64 / 1024.0 / 1024.0,
+        grouped(summary.total_parameters),
+        grouped(summary.trainable_parameters),
+        grouped(summary.total_parameters - summary.trainable_parameters)
     );
     text
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{:.1}", bytes as f64 / 1024.0)
 }
 
 fn shape(dims: &[usize]) -> String {
@@ -155,6 +237,35 @@ mod tests {
             let sum: usize = layers(&network).iter().map(|l| l.parameters).sum();
             assert_eq!(sum, Layout::new(&network).total_parameters());
         }
+    }
+
+    #[test]
+    fn resnet_164_has_the_operations_that_the_literature_states() {
+        // Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", table 1: 4.99e8.
+        let flops = Summary::of(&network(164)).flops as f64;
+        assert!((flops / 4.99e8 - 1.0).abs() < 0.05, "{flops}");
+    }
+
+    #[test]
+    fn operations_and_memory_of_a_layer_are_those_of_a_calculation_by_hand() {
+        let layers = layers(&network(11));
+        let of = |name: &str| {
+            let layer = layers.iter().find(|layer| layer.name == name).unwrap();
+            (layer.flops, layer.activation_bytes)
+        };
+        // 27 products and their sum for each of 32 * 32 * 16 outputs, of 4 bytes.
+        assert_eq!(of("conv_in"), (2 * 27 * 16_384, 65_536));
+        // Stride 2: 16 * 16 positions, 64 inputs, 128 outputs.
+        assert_eq!(of("stage2/unit01/shortcut"), (2 * 64 * 32_768, 131_072));
+        assert_eq!(of("bn_out"), (3 * 16_384, 65_536));
+        assert_eq!(of("dense"), (2 * 2_560, 40));
+    }
+
+    #[test]
+    fn the_table_fits_80_columns() {
+        let table = table(&network(164));
+        let widest = table.lines().map(str::len).max().unwrap();
+        assert!(widest <= 80, "{widest}");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::checkpoint::{self, CheckpointInfo};
 use crate::config::Config;
 use crate::data::{BatchSource, Batches};
-use crate::evaluate::{evaluate, evaluation_steps};
+use crate::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::history::{EpochRecord, History};
 use crate::metrics::{BatchMetrics, Mean};
-use crate::plot;
 use crate::program::{PendingMetrics, Program, State};
 use crate::progress::{Progress, StepView};
+use crate::reporter::{EpochEnd, Reporter};
 use crate::run_dir::RunDir;
 use crate::schedule::learning_rate;
 
@@ -43,6 +43,7 @@ pub struct Trainer<'a> {
     pub run_dir: &'a RunDir,
     pub program: &'a Program<'a>,
     pub progress: Progress,
+    pub reporter: Reporter<'a>,
     pub training: Arc<BatchSource>,
     pub validation: Arc<BatchSource>,
     /// What checkpoints say of the run; step and epoch are filled in.
@@ -65,6 +66,23 @@ pub struct Outcome {
     pub input_wait_frac: f64,
     /// Steps whose loss was not finite, and which changed nothing.
     pub non_finite_steps: u64,
+    pub timing: Timing,
+    /// The evaluation after the last epoch.
+    #[serde(skip)]
+    pub evaluation: Evaluation,
+}
+
+/// Where the time of a run went, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Timing {
+    /// Waiting for the next batch.
+    pub input_s: f64,
+    /// Training steps.
+    pub compute_s: f64,
+    pub evaluation_s: f64,
+    pub checkpoint_s: f64,
+    /// Plots, events and report.
+    pub report_s: f64,
 }
 
 /// Sums over the run so far.
@@ -74,6 +92,9 @@ struct Totals {
     images: u64,
     training: Duration,
     waited: Duration,
+    evaluating: Duration,
+    saving: Duration,
+    reporting: Duration,
     non_finite: u64,
     non_finite_in_a_row: u32,
 }
@@ -95,18 +116,19 @@ impl Trainer<'_> {
         let mut history = History::create(&self.run_dir.history())?;
         let mut batches = Batches::start(Arc::clone(&self.training), 0..total, workers())?;
         let mut totals = Totals::default();
+        let mut evaluation = Evaluation::default();
         for epoch in 0..epochs {
             let start = Instant::now();
             let steps = per_epoch.min(total - totals.steps);
             self.progress.epoch_begin(epoch, epochs, steps as usize);
             let result;
             (state, result) = self.epoch(state, epoch, steps, &mut batches, &mut totals)?;
-            let validation = self.validate(&state)?;
-            history.push(self.record(epoch, &result, &validation, start.elapsed()))?;
-            self.after_epoch(&state, epoch, totals.steps, &history)?;
+            evaluation = timed(&mut totals.evaluating, || self.validate(&state))?;
+            history.push(self.record(epoch, &result, &evaluation.mean, start.elapsed()))?;
+            self.after_epoch(&state, epoch, &history, &evaluation, &mut totals)?;
         }
         self.progress.finish();
-        outcome(&history, &totals)
+        outcome(&history, &totals, evaluation)
     }
 
     /// Runs `steps` training steps. Metrics are read one step late, so that the device always has
@@ -121,6 +143,7 @@ impl Trainer<'_> {
     ) -> Result<(State, EpochResult)> {
         let rate = learning_rate(epoch, self.config.lr, &self.config.lr_drops);
         let (start, waited_before) = (Instant::now(), batches.waited());
+        let saving_before = totals.saving;
         let mut mean = Mean::default();
         let mut pending: Option<PendingMetrics> = None;
         for step in 0..steps {
@@ -139,7 +162,7 @@ impl Trainer<'_> {
                 if let Some(late) = pending.take() {
                     self.account(&late.read()?, epoch, rate, &mut mean, totals)?;
                 }
-                self.save(&state, totals.steps, epoch)?;
+                self.save(&state, epoch, totals)?;
             }
         }
         if let Some(late) = pending {
@@ -147,7 +170,7 @@ impl Trainer<'_> {
         }
         let result = EpochResult {
             mean,
-            training: start.elapsed(),
+            training: start.elapsed() - (totals.saving - saving_before),
             waited: batches.waited() - waited_before,
         };
         totals.images += mean.count();
@@ -156,16 +179,16 @@ impl Trainer<'_> {
         Ok((state, result))
     }
 
-    fn validate(&mut self, state: &State) -> Result<Mean> {
+    fn validate(&mut self, state: &State) -> Result<Evaluation> {
         let (program, progress) = (self.program, &mut self.progress);
         let steps = evaluation_steps(&self.validation, self.config.eval_steps);
         let mut done = 0;
         progress.evaluation(done, steps as usize);
         evaluate(&self.validation, steps, |batch| {
-            let metrics = program.eval_step_of_state(state, batch)?;
+            let result = program.eval_step_of_state(state, batch)?;
             done += 1;
             progress.evaluation(done, steps as usize);
-            Ok(metrics)
+            Ok(result)
         })
     }
 
@@ -235,21 +258,29 @@ impl Trainer<'_> {
         }
     }
 
-    /// Shows the epoch, draws the curves and saves the weights.
+    /// Shows the epoch, saves the weights and brings the run's report up to date.
     fn after_epoch(
         &mut self,
         state: &State,
         epoch: usize,
-        step: u64,
         history: &History,
+        evaluation: &Evaluation,
+        totals: &mut Totals,
     ) -> Result<()> {
         let records = history.records();
         if let Some(record) = records.last() {
             self.progress.epoch_end(record, history.best());
         }
-        plot::save_accuracy(&self.run_dir.accuracy_plot(), records)?;
-        plot::save_loss(&self.run_dir.loss_plot(), records)?;
-        self.save(state, step, epoch + 1)
+        self.save(state, epoch + 1, totals)?;
+        let kernels = self.program.download_tensors(state, has_histogram)?;
+        timed(&mut totals.reporting, || {
+            self.reporter.epoch(&EpochEnd {
+                step: totals.steps,
+                records,
+                evaluation,
+                kernels: &kernels,
+            })
+        })
     }
 
     fn checkpoint_due(&self, step: u64) -> bool {
@@ -258,7 +289,12 @@ impl Trainer<'_> {
             .is_some_and(|every| step.is_multiple_of(every))
     }
 
-    fn save(&self, state: &State, step: u64, epoch: usize) -> Result<()> {
+    fn save(&self, state: &State, epoch: usize, totals: &mut Totals) -> Result<()> {
+        let step = totals.steps;
+        timed(&mut totals.saving, || self.save_step(state, step, epoch))
+    }
+
+    fn save_step(&self, state: &State, step: u64, epoch: usize) -> Result<()> {
         let info = CheckpointInfo {
             step,
             epoch,
@@ -279,7 +315,21 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-fn outcome(history: &History, totals: &Totals) -> Result<Outcome> {
+/// The kernels whose values TensorBoard shows: the first, the last, and one of each stage.
+fn has_histogram(name: &str) -> bool {
+    ["conv_in/kernel", "dense/kernel"].contains(&name)
+        || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
+}
+
+/// Runs `work` and adds the time it takes to `total`.
+fn timed<T>(total: &mut Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = work();
+    *total += start.elapsed();
+    result
+}
+
+fn outcome(history: &History, totals: &Totals, evaluation: Evaluation) -> Result<Outcome> {
     let last = history.records().last().context("the run has no epoch")?;
     let training = totals.training.as_secs_f64();
     Ok(Outcome {
@@ -292,5 +342,13 @@ fn outcome(history: &History, totals: &Totals) -> Result<Outcome> {
         images_per_sec: totals.images as f64 / training,
         input_wait_frac: totals.waited.as_secs_f64() / training,
         non_finite_steps: totals.non_finite,
+        timing: Timing {
+            input_s: totals.waited.as_secs_f64(),
+            compute_s: training - totals.waited.as_secs_f64(),
+            evaluation_s: totals.evaluating.as_secs_f64(),
+            checkpoint_s: totals.saving.as_secs_f64(),
+            report_s: totals.reporting.as_secs_f64(),
+        },
+        evaluation,
     })
 }

@@ -1,14 +1,16 @@
-//! `eval`: loss and accuracy of a checkpoint on the test images.
+//! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 use super::trained::{self, Trained};
 use crate::cli::EvalArgs;
-use crate::data::{BatchSource, CLASSES};
-use crate::evaluate::{evaluate, evaluation_steps};
+use crate::data::{BatchSource, CLASS_NAMES, CLASSES};
+use crate::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::scores::Scores;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
@@ -17,27 +19,64 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         weights,
         info,
     } = trained::load(&args.from, args.batch_size, &device)?;
-    let dataset = trained::load_data(&args.from)?;
+    let test = Arc::new(trained::load_data(&args.from)?.test);
     let source = Arc::new(BatchSource::evaluation(
-        Arc::new(dataset.test),
+        Arc::clone(&test),
         info.normalization,
         args.batch_size,
     ));
-    let mut logits: Vec<f32> = Vec::new();
     let steps = evaluation_steps(&source, args.steps);
-    let mean = evaluate(&source, steps, |batch| {
-        let (metrics, rows) = program.eval_step(&weights, batch)?;
-        // Padding rows stand behind the images.
-        logits.extend(&rows[..batch.count * CLASSES]);
-        Ok(metrics)
-    })?;
+    let evaluation = evaluate(&source, steps, |batch| program.eval_step(&weights, batch))?;
     if let Some(path) = &args.dump_logits {
-        write_npy(path, &logits)?;
+        write_npy(path, &evaluation.logits)?;
     }
-    println!("images: {}", mean.count());
-    println!("loss: {:.3}", mean.loss());
-    println!("acc: {:.3}", mean.accuracy());
+    let scores = Scores::of(&evaluation.logits, &test.labels.to_vec());
+    if args.json {
+        println!("{:#}", as_json(&evaluation, &scores));
+    } else {
+        print_scores(&evaluation, &scores);
+    }
     Ok(())
+}
+
+fn print_scores(evaluation: &Evaluation, scores: &Scores) {
+    println!("images: {}", evaluation.mean.count());
+    println!("loss: {:.3}", evaluation.mean.loss());
+    println!("acc: {:.3}", evaluation.mean.accuracy());
+    println!("top5: {:.3}", scores.top5());
+    println!("\n{:<10}  images    acc  precision", "class");
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    for (name, class) in CLASS_NAMES.iter().zip(scores.classes()) {
+        let (acc, precision) = (share(class.acc), share(class.precision));
+        println!("{name:<10}  {:>6}  {acc:>5}  {precision:>9}", class.images);
+    }
+    println!("\nrows: true class, columns: what it was taken for");
+    let heads: Vec<String> = CLASS_NAMES
+        .iter()
+        .map(|name| format!("{:>5.5}", name))
+        .collect();
+    println!("{:<10} {}", "", heads.join(" "));
+    for (name, row) in CLASS_NAMES.iter().zip(&scores.confusion) {
+        let counts: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
+        println!("{name:<10} {}", counts.join(" "));
+    }
+}
+
+fn as_json(evaluation: &Evaluation, scores: &Scores) -> Value {
+    let classes: serde_json::Map<String, Value> = CLASS_NAMES
+        .iter()
+        .zip(scores.classes())
+        .map(|(name, class)| ((*name).to_owned(), json!(class)))
+        .collect();
+    json!({
+        "images": evaluation.mean.count(),
+        "loss": evaluation.mean.loss(),
+        "acc": evaluation.mean.accuracy(),
+        "top5": scores.top5(),
+        "classes": classes,
+        "class_names": CLASS_NAMES,
+        "confusion": scores.confusion,
+    })
 }
 
 /// Writes logits `[N, classes]` as a NumPy file.

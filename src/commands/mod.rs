@@ -3,7 +3,10 @@
 mod doctor;
 mod eval;
 mod fetch;
+mod plot;
 mod predict;
+mod report;
+mod shell;
 mod summary;
 mod train;
 mod trained;
@@ -22,6 +25,10 @@ pub fn run(cli: &Cli, logger: &Logger) -> Result<()> {
         Some(Command::Summary(args)) => summary::run(args),
         Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Plot(args)) => plot::run(args),
+        Some(Command::Report(args)) => report::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Completions(args)) => shell::completions(args),
+        Some(Command::Man(args)) => shell::man(args),
     }
 }

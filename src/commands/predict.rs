@@ -1,20 +1,25 @@
-//! `predict`: class names for the first ten test images, or for pictures of the user's.
+//! `predict`: class names for test images, or for pictures of the user's.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ndarray::{Array1, Array4, Axis, s};
+use ndarray::{Array1, Array4, Axis};
+use serde_json::{Value, json};
 
 use super::trained::{self, Trained};
 use crate::cli::PredictArgs;
-use crate::data::{Batch, BatchSource, CLASS_NAMES, SIDE, Split};
-use crate::pictures::{self, Caption, Tile, Tone};
+use crate::config::ConfigError;
+use crate::data::{Batch, BatchSource, CLASS_NAMES, CLASSES, IMAGE_LEN, SIDE, Split};
+use crate::pictures::{self, Tile};
 use crate::predict::{Prediction, predictions, read_picture};
 
-/// Test images to classify when no picture is named, as in the tutorial.
+/// Test images to classify when none is named, as in the tutorial.
 const TEST_IMAGES: usize = 10;
-/// Images in a row of the picture.
-const COLUMNS: usize = 5;
+/// Classes named for each image.
+const GUESSES: usize = 3;
+
+/// The classes of one image by falling probability.
+type Ranking = [Prediction; CLASSES];
 
 /// Images to classify, with what is known of each.
 struct Subjects {
@@ -27,7 +32,7 @@ struct Subjects {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
     let subjects = if args.images.is_empty() {
-        first_test_images(args)?
+        test_images(args)?
     } else {
         pictures_of_the_user(args)?
     };
@@ -45,22 +50,37 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut batch = Batch::default();
     source.fill(0, &mut batch);
     let logits = program.predict_step(&weights, &batch.images)?;
-    let predictions = predictions(&logits, count)?;
-    print_table(&subjects, &predictions);
-    save_picture(args, &subjects, &predictions)?;
+    let rankings = predictions(&logits, count)?;
+    save_picture(args, &subjects, &rankings)?;
+    if args.json {
+        println!("{:#}", as_json(&subjects, &rankings));
+        return Ok(());
+    }
+    print_table(&subjects, &rankings);
     println!("\npicture: {}", args.out.display());
     Ok(())
 }
 
-fn first_test_images(args: &PredictArgs) -> Result<Subjects> {
+fn test_images(args: &PredictArgs) -> Result<Subjects> {
     let test = trained::load_data(&args.from)?.test;
-    let count = TEST_IMAGES.min(test.len());
+    let indices = match args.index.is_empty() {
+        true => (0..TEST_IMAGES.min(test.len())).collect(),
+        false => args.index.clone(),
+    };
+    if let Some(index) = indices.iter().find(|index| **index >= test.len()) {
+        return Err(ConfigError::Index {
+            got: *index,
+            last: test.len() - 1,
+        }
+        .into());
+    }
     Ok(Subjects {
-        images: test.images.slice(s![..count, .., .., ..]).to_owned(),
-        names: (0..count)
+        images: test.images.select(Axis(0), &indices),
+        labels: Some(test.labels.select(Axis(0), &indices)),
+        names: indices
+            .iter()
             .map(|index| format!("test image {index}"))
             .collect(),
-        labels: Some(test.labels.slice(s![..count]).to_owned()),
     })
 }
 
@@ -77,17 +97,37 @@ fn pictures_of_the_user(args: &PredictArgs) -> Result<Subjects> {
     })
 }
 
-fn print_table(subjects: &Subjects, predictions: &[Prediction]) {
+fn print_table(subjects: &Subjects, rankings: &[Ranking]) {
     let width = subjects.names.iter().map(String::len).max().unwrap_or(0);
-    for (index, (name, prediction)) in subjects.names.iter().zip(predictions).enumerate() {
-        let class = CLASS_NAMES[prediction.class];
-        let percent = 100.0 * prediction.probability;
+    for (index, (name, ranking)) in subjects.names.iter().zip(rankings).enumerate() {
+        let guesses: Vec<String> = ranking[..GUESSES].iter().map(guess).collect();
         let truth = match true_class(subjects, index) {
-            Some(truth) => format!("  true: {}", CLASS_NAMES[truth]),
+            Some(truth) => format!(" true: {}", CLASS_NAMES[truth]),
             None => String::new(),
         };
-        println!("{name:<width$}  {class:<10} {percent:>5.1} %{truth}");
+        println!("{name:<width$} {}{truth}", guesses.join(" "));
     }
+}
+
+fn guess(guess: &Prediction) -> String {
+    let percent = 100.0 * guess.probability;
+    format!("{:>10} {percent:>4.1}%", CLASS_NAMES[guess.class])
+}
+
+fn as_json(subjects: &Subjects, rankings: &[Ranking]) -> Value {
+    let images = subjects.names.iter().zip(rankings).enumerate();
+    images
+        .map(|(index, (name, ranking))| {
+            let guesses = ranking[..GUESSES].iter().map(|guess| {
+                json!({"class": CLASS_NAMES[guess.class], "probability": guess.probability})
+            });
+            json!({
+                "image": name,
+                "predictions": guesses.collect::<Vec<_>>(),
+                "true": true_class(subjects, index).map(|truth| CLASS_NAMES[truth]),
+            })
+        })
+        .collect()
 }
 
 fn true_class(subjects: &Subjects, index: usize) -> Option<usize> {
@@ -95,38 +135,24 @@ fn true_class(subjects: &Subjects, index: usize) -> Option<usize> {
     labels.get(index).map(|&label| usize::from(label))
 }
 
-fn save_picture(args: &PredictArgs, subjects: &Subjects, predictions: &[Prediction]) -> Result<()> {
+fn save_picture(args: &PredictArgs, subjects: &Subjects, rankings: &[Ranking]) -> Result<()> {
     let pixels = subjects
         .images
         .as_slice()
         .context("images are not in standard layout")?;
     let tiles: Vec<_> = pixels
-        .chunks_exact(SIDE * SIDE * 3)
-        .zip(predictions)
+        .chunks_exact(IMAGE_LEN)
+        .zip(rankings)
         .enumerate()
-        .map(|(index, (image, prediction))| Tile {
+        .map(|(index, (image, ranking))| Tile {
             image,
             side: SIDE,
-            caption: captions(prediction, true_class(subjects, index)),
+            caption: pictures::prediction_captions(ranking[0], true_class(subjects, index)),
         })
         .collect();
-    Ok(pictures::save_grid(&args.out, &tiles, COLUMNS)?)
-}
-
-fn captions(prediction: &Prediction, truth: Option<usize>) -> Vec<Caption> {
-    let percent = 100.0 * prediction.probability;
-    let tone = match truth {
-        None => Tone::Neutral,
-        Some(truth) if truth == prediction.class => Tone::Correct,
-        Some(_) => Tone::Wrong,
-    };
-    let mut lines = vec![Caption {
-        text: format!("{} {percent:.0} %", CLASS_NAMES[prediction.class]),
-        tone,
-    }];
-    lines.extend(truth.map(|truth| Caption {
-        text: format!("true: {}", CLASS_NAMES[truth]),
-        tone: Tone::Neutral,
-    }));
-    lines
+    Ok(pictures::save_grid(
+        &args.out,
+        &tiles,
+        pictures::PREDICTION_COLUMNS,
+    )?)
 }

@@ -7,11 +7,15 @@ use xla_graphs::ops::Lowering;
 use crate::cli::SummaryArgs;
 use crate::config::ConfigError;
 use crate::data::CLASSES;
-use crate::summary;
+use crate::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
     // The lowering changes how the network is computed, not what it is.
     let network = ResNet::new(args.depth, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
-    print!("{}", summary::table(&network));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&Summary::of(&network))?);
+    } else {
+        print!("{}", summary::table(&network));
+    }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::logger::Logger;
 use crate::model::{self, ModelSettings};
 use crate::program::Program;
 use crate::progress::Progress;
+use crate::reporter::Reporter;
 use crate::run_dir::{RunDir, RunDirMode};
 use crate::summary::grouped;
 use crate::train::{Outcome, Trainer};
@@ -53,17 +54,27 @@ pub fn run(args: &TrainArgs, logger: &Logger) -> Result<()> {
         Some(path) => checkpoint::load_into(path, layout, initial_state(layout, config.seed))?,
         None => initial_state(layout, config.seed),
     };
-    let compiled = program.compile_train()?;
+    let compiled = progress.working("compiling the training step", || program.compile_train())?;
 
     let normalization = Normalization::of(&dataset.train);
+    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    let test = Arc::new(dataset.test);
+    let reporter = Reporter::start(
+        &config,
+        &run_dir,
+        &training,
+        &normalization,
+        Arc::clone(&test),
+    )?;
     let mut trainer = Trainer {
         config: &config,
         run_dir: &run_dir,
         program: &program,
         progress,
-        training: Arc::new(training_source(&config, dataset.train, normalization)),
+        reporter,
+        training,
         validation: Arc::new(BatchSource::evaluation(
-            Arc::new(dataset.test),
+            test,
             normalization,
             config.batch_size,
         )),
@@ -83,6 +94,7 @@ pub fn run(args: &TrainArgs, logger: &Logger) -> Result<()> {
         compile_s: compiled.as_secs_f64(),
     };
     files::write_json(&run_dir.result(), &result)?;
+    trainer.reporter.write_report(&result.outcome.evaluation)?;
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
 }

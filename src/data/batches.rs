@@ -114,9 +114,7 @@ impl BatchSource {
         let epoch = step / self.steps_per_epoch;
         let first = (step % self.steps_per_epoch) as usize * self.batch_size;
         let order = self.order_of(epoch);
-        // `Split` promises standard layout.
-        let pixels = self.split.images.as_slice().expect("standard layout");
-        let images: &[[u8; IMAGE_LEN]] = pixels.as_chunks().0;
+        let images = self.split.pixels();
 
         batch.clear(self.batch_size);
         for (slot, out) in batch.images.as_chunks_mut().0.iter_mut().enumerate() {

@@ -56,6 +56,13 @@ impl Split {
         }
     }
 
+    /// The images' pixels, one array each.
+    pub fn pixels(&self) -> &[[u8; IMAGE_LEN]] {
+        // The images are in standard layout, as promised above.
+        let pixels = self.images.as_slice().expect("standard layout");
+        pixels.as_chunks().0
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -37,6 +37,12 @@ impl Normalization {
         }
     }
 
+    /// The pixel value that `value` was before it was normalised; `channel` counts red, green, blue.
+    pub fn pixel(&self, value: f32, channel: usize) -> u8 {
+        // A cast of a number outside 0..=255 gives the nearer end.
+        (value * (self.std[channel] + EPSILON) + self.mean[channel]).round() as u8
+    }
+
     /// What a difference from the mean is multiplied with: `1 / (std + 1e-6)`.
     pub(super) fn scale(&self) -> [f32; CHANNELS] {
         self.std.map(|std| 1.0 / (std + EPSILON))
@@ -79,5 +85,22 @@ mod tests {
         let normalization = Normalization::of(&sample.train);
         assert_near(normalization.mean, [125.5803, 123.4098, 114.1207]);
         assert_near(normalization.std, [62.6246, 61.8366, 66.5173]);
+    }
+
+    #[test]
+    fn a_normalised_pixel_gets_its_value_back() {
+        let normalization = Normalization {
+            mean: [125.0, 123.0, 114.0],
+            std: [63.0, 62.0, 66.5],
+        };
+        let scale = normalization.scale();
+        for channel in 0..3 {
+            for value in 0..=255u8 {
+                let normalised = (f32::from(value) - normalization.mean[channel]) * scale[channel];
+                assert_eq!(normalization.pixel(normalised, channel), value);
+            }
+            assert_eq!(normalization.pixel(-9.0, channel), 0);
+            assert_eq!(normalization.pixel(9.0, channel), 255);
+        }
     }
 }

@@ -1,0 +1,44 @@
+//! `plot`: the curves of one or more runs over each other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cli::PlotArgs;
+use crate::history::History;
+use crate::plot::{self, Quantity, Run};
+use crate::run_dir::RunDir;
+
+pub fn run(args: &PlotArgs) -> Result<()> {
+    let mut runs = Vec::new();
+    for path in &args.runs {
+        runs.push((
+            path.display().to_string(),
+            History::read(&history_of(path))?,
+        ));
+    }
+    let runs: Vec<Run> = runs
+        .iter()
+        .map(|(name, history)| Run {
+            name,
+            records: history.records(),
+        })
+        .collect();
+    std::fs::create_dir_all(&args.out_dir)
+        .with_context(|| format!("cannot make the folder {}", args.out_dir.display()))?;
+    for (quantity, name) in [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")] {
+        let stem = args.out_dir.join(name);
+        plot::save(&stem, quantity, &runs)?;
+        println!("{}.png  {name}.svg", stem.display());
+    }
+    Ok(())
+}
+
+/// The history that `path` stands for: itself, or the one of a run's folder.
+fn history_of(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        RunDir::of(path).history()
+    } else {
+        path.to_owned()
+    }
+}

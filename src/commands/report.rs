@@ -1,0 +1,38 @@
+//! `report`: the page of a run, made anew from its folder and its newest checkpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::trained::{self, Trained};
+use crate::cli::ReportArgs;
+use crate::data::BatchSource;
+use crate::evaluate::evaluate;
+use crate::report;
+use crate::run_dir::RunDir;
+
+const BATCH_SIZE: usize = 128;
+
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let device = trained::open_device(&args.from)?;
+    let Trained {
+        program,
+        weights,
+        info,
+    } = trained::load(&args.from, BATCH_SIZE, &device)?;
+    let test = Arc::new(trained::load_data(&args.from)?.test);
+    let normalization = info.normalization;
+    let source = Arc::new(BatchSource::evaluation(
+        Arc::clone(&test),
+        normalization,
+        BATCH_SIZE,
+    ));
+    let steps = source.steps_per_epoch();
+    let evaluation = evaluate(&source, steps, |batch| program.eval_step(&weights, batch))?;
+    let run_dir = RunDir::of(&args.from.checkpoint);
+    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
+    report::write(&path, &run_dir, &evaluation, &test)?;
+    println!("report: {}", path.display());
+    Ok(())
+}
