@@ -262,8 +262,8 @@ pub struct EvalArgs {
     pub from: CheckpointArgs,
 
     /// Images in a step
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    pub batch_size: usize,
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
 
     /// Score only the first N batches [default: all test images]
     #[arg(long, value_name = "N")]

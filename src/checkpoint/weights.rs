@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use xla_graphs::{Layout, TensorSpec};
 
 use super::CheckpointError;
-use crate::data::Normalization;
+use crate::data::{DatasetKind, Normalization};
 use crate::files;
 use crate::state::HostState;
 
@@ -27,7 +27,9 @@ pub struct CheckpointInfo {
     pub step: u64,
     /// Whole epochs finished.
     pub epoch: usize,
-    /// How the images were normalised.
+    /// The images that the network was trained on.
+    pub dataset: DatasetKind,
+    /// How they were normalised.
     pub normalization: Normalization,
 }
 

@@ -12,16 +12,14 @@ use crate::evaluate::{evaluate, evaluation_steps};
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
-    let Trained {
-        program,
-        weights,
-        info,
-    } = trained::load(&args.from, args.batch_size, &device)?;
-    let dataset = trained::load_data(&args.from)?;
+    let checkpoint = trained::find(&args.from)?;
+    let dataset = trained::load_data(&args.from, &checkpoint.info)?;
+    let batch_size = args.batch_size as usize;
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::new(dataset.test),
-        info.normalization,
-        args.batch_size,
+        checkpoint.info.normalization,
+        batch_size,
     ));
     let mut logits: Vec<f32> = Vec::new();
     let steps = evaluation_steps(&source, args.steps);

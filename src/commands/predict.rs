@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use ndarray::{Array1, Array4, Axis, s};
 
 use super::trained::{self, Trained};
+use crate::checkpoint::CheckpointInfo;
 use crate::cli::PredictArgs;
 use crate::data::{Batch, BatchSource, CLASS_NAMES, SIDE, Split};
 use crate::pictures::{self, Caption, Tile, Tone};
@@ -26,22 +27,19 @@ struct Subjects {
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
+    let checkpoint = trained::find(&args.from)?;
     let subjects = if args.images.is_empty() {
-        first_test_images(args)?
+        first_test_images(args, &checkpoint.info)?
     } else {
         pictures_of_the_user(args)?
     };
     let count = subjects.names.len();
-    let Trained {
-        program,
-        weights,
-        info,
-    } = trained::load(&args.from, count, &device)?;
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, count, &device)?;
     let split = Split {
         labels: Array1::zeros(count),
         images: subjects.images.clone(),
     };
-    let source = BatchSource::evaluation(Arc::new(split), info.normalization, count);
+    let source = BatchSource::evaluation(Arc::new(split), checkpoint.info.normalization, count);
     let mut batch = Batch::default();
     source.fill(0, &mut batch);
     let logits = program.predict_step(&weights, &batch.images)?;
@@ -52,8 +50,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn first_test_images(args: &PredictArgs) -> Result<Subjects> {
-    let test = trained::load_data(&args.from)?.test;
+fn first_test_images(args: &PredictArgs, info: &CheckpointInfo) -> Result<Subjects> {
+    let test = trained::load_data(&args.from, info)?.test;
     let count = TEST_IMAGES.min(test.len());
     Ok(Subjects {
         images: test.images.slice(s![..count, .., .., ..]).to_owned(),

@@ -72,6 +72,7 @@ pub fn run(args: &TrainArgs, logger: &Logger) -> Result<()> {
             l2: config.l2,
             step: 0,
             epoch: 0,
+            dataset: config.dataset,
             normalization,
         },
     };
@@ -127,7 +128,7 @@ fn start_block(
     let layout = program.layout();
     vec![
         format!(
-            "device      {}, {:?}",
+            "device      {}, {}",
             device.description(),
             program.model().precision
         ),
