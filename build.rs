@@ -50,17 +50,12 @@ fn stamp(name: &str, value: Option<String>) {
 /// The short hash of the commit this is built from, with `-dirty` when tracked files differ from it.
 /// None outside a checkout of this repository.
 fn git_commit() -> Option<String> {
+    watch(["build.rs", "Cargo.toml", "Cargo.lock", "src", "xla_graphs"]);
     let git_files = output_of(
         "git",
         &["rev-parse", "--git-path", "HEAD", "--git-path", "logs/HEAD"],
     )?;
-    let sources = ["build.rs", "Cargo.toml", "Cargo.lock", "src", "xla_graphs"];
-    for path in git_files.lines().chain(sources) {
-        // A path that does not exist would make cargo run this script on every build.
-        if Path::new(path).exists() {
-            println!("cargo::rerun-if-changed={path}");
-        }
-    }
+    watch(git_files.lines());
     let prefix = output_of("git", &["rev-parse", "--show-prefix"])?;
     if !prefix.trim().is_empty() {
         return None; // this package lies inside some other repository
@@ -69,6 +64,16 @@ fn git_commit() -> Option<String> {
     let changes = output_of("git", &["status", "--porcelain", "--untracked-files=no"])?;
     let dirty = if changes.is_empty() { "" } else { "-dirty" };
     Some(format!("{}{dirty}", commit.trim()))
+}
+
+/// Has cargo run this script again when one of `paths` changes.
+fn watch<'a>(paths: impl IntoIterator<Item = &'a str>) {
+    for path in paths {
+        // A path that does not exist would make cargo run this script on every build.
+        if Path::new(path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
 }
 
 /// What a program prints, None when it cannot be run or fails.

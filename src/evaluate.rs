@@ -17,16 +17,20 @@ pub fn evaluation_steps(source: &BatchSource, asked: Option<u64>) -> u64 {
     asked.map_or(all, |steps| steps.min(all))
 }
 
-/// Runs `step` on the first `steps` batches of `source` and averages.
+/// Runs `step` on the first `steps` batches of `source` and averages. When `step` gives `None`, the
+/// evaluation ends there, and so does this.
 pub fn evaluate(
     source: &Arc<BatchSource>,
     steps: u64,
-    mut step: impl FnMut(&Batch) -> Result<BatchMetrics>,
-) -> Result<Mean> {
+    mut step: impl FnMut(&Batch) -> Result<Option<BatchMetrics>>,
+) -> Result<Option<Mean>> {
     let mut batches = Batches::start(Arc::clone(source), 0..steps, WORKERS)?;
     let mut mean = Mean::default();
     while let Some(batch) = batches.next_batch()? {
-        mean.add(&step(batch)?);
+        match step(batch)? {
+            Some(metrics) => mean.add(&metrics),
+            None => return Ok(None),
+        }
     }
-    Ok(mean)
+    Ok(Some(mean))
 }

@@ -27,8 +27,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let (metrics, rows) = program.eval_step(&weights, batch)?;
         // Padding rows stand behind the images.
         logits.extend(&rows[..batch.count * CLASSES]);
-        Ok(metrics)
-    })?;
+        Ok(Some(metrics))
+    })?
+    .context("the evaluation ended early")?;
     if let Some(path) = &args.dump_logits {
         write_npy(path, &logits)?;
     }

@@ -38,7 +38,7 @@ pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
         "{}: ResNet-{}, step {}",
         path.display(),
         info.depth,
-        info.step
+        info.position.step
     );
     Ok(Checkpoint { path, info })
 }
