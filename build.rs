@@ -50,30 +50,30 @@ fn stamp(name: &str, value: Option<String>) {
 /// The short hash of the commit this is built from, with `-dirty` when tracked files differ from it.
 /// None outside a checkout of this repository.
 fn git_commit() -> Option<String> {
-    // A missing path would make cargo run this script on every build.
-    let watched = [
-        "build.rs",
-        "Cargo.toml",
-        "Cargo.lock",
-        "src",
-        "xla_graphs",
-        ".git/HEAD",
-        ".git/logs/HEAD",
-    ];
-    for path in watched.into_iter().filter(|path| Path::new(path).exists()) {
-        println!("cargo::rerun-if-changed={path}");
-    }
-    // Not empty where this package lies inside some other repository.
-    if !output_of("git", &["rev-parse", "--show-prefix"])?
-        .trim()
-        .is_empty()
-    {
-        return None;
+    watch(["build.rs", "Cargo.toml", "Cargo.lock", "src", "xla_graphs"]);
+    let git_files = output_of(
+        "git",
+        &["rev-parse", "--git-path", "HEAD", "--git-path", "logs/HEAD"],
+    )?;
+    watch(git_files.lines());
+    let prefix = output_of("git", &["rev-parse", "--show-prefix"])?;
+    if !prefix.trim().is_empty() {
+        return None; // this package lies inside some other repository
     }
     let commit = output_of("git", &["rev-parse", "--short", "HEAD"])?;
     let changes = output_of("git", &["status", "--porcelain", "--untracked-files=no"])?;
     let dirty = if changes.is_empty() { "" } else { "-dirty" };
     Some(format!("{}{dirty}", commit.trim()))
+}
+
+/// Has cargo run this script again when one of `paths` changes.
+fn watch<'a>(paths: impl IntoIterator<Item = &'a str>) {
+    for path in paths {
+        // A path that does not exist would make cargo run this script on every build.
+        if Path::new(path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
 }
 
 /// What a program prints, None when it cannot be run or fails.

@@ -18,11 +18,11 @@ Examples:
   resnet-xla eval                        score the last checkpoint of runs/keras
 
 Exit codes: 0 done, 1 runtime error, 2 usage, 3 data or checksum, 4 device unavailable,
-5 non-finite loss.";
+5 non-finite loss, 130 and 143 interrupted (SIGINT, SIGTERM) after saving.";
 
 /// Trains residual networks as one XLA program on TPU, GPU or CPU.
 #[derive(Parser, Debug)]
-#[command(name = "resnet-xla", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "resnet-xla", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -38,10 +38,13 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Train a network (what happens without a subcommand)
-    #[command(after_help = "\
+    #[command(
+        args_override_self = true,
+        after_help = "\
 Examples:
   resnet-xla train --preset quick
-  resnet-xla train --depth 20 --epochs 2 --out-dir runs/depth20")]
+  resnet-xla train --depth 20 --epochs 2 --out-dir runs/depth20"
+    )]
     Train(Box<TrainArgs>),
 
     /// Download and verify CIFAR-10, then show what is in it
@@ -211,6 +214,11 @@ pub struct TrainArgs {
     #[serde(skip)]
     pub overwrite: bool,
 
+    /// Go on with the run that the folder holds, at the step it left
+    #[arg(long, conflicts_with_all = ["overwrite", "init_weights"])]
+    #[serde(skip)]
+    pub resume: bool,
+
     /// Start from these weights (.safetensors) instead of random ones
     #[arg(long, env = "RESNET_XLA_INIT_WEIGHTS", value_name = "FILE")]
     pub init_weights: Option<PathBuf>,
@@ -219,7 +227,7 @@ pub struct TrainArgs {
     #[arg(long, env = "RESNET_XLA_CHECKPOINT_EVERY", value_name = "N")]
     pub checkpoint_every: Option<u64>,
 
-    /// Checkpoints to keep [default: 3]
+    /// Checkpoints to keep, at least 2 [default: 3]
     #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N")]
     pub keep: Option<usize>,
 
@@ -295,8 +303,8 @@ pub struct EvalArgs {
     pub from: CheckpointArgs,
 
     /// Images in a step
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    pub batch_size: usize,
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
 
     /// Score only the first N batches [default: all test images]
     #[arg(long, value_name = "N")]

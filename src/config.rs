@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::TrainArgs;
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
+use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
 
 /// A named set of defaults.
@@ -124,22 +125,100 @@ pub enum ConfigError {
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]
     Command { got: String },
+    #[error(
+        "--resume: `{field}` was {saved} and is now {now}; a run goes on only with the settings that \
+         its weights depend on. Leave it out, or start a new run with another --out-dir"
+    )]
+    Differs {
+        field: String,
+        saved: String,
+        now: String,
+    },
+    #[error(
+        "--resume: {folder} holds no checkpoint to go on from; start the run without --resume (with \
+         --overwrite, if the folder holds an older one)"
+    )]
+    NothingToResume { folder: PathBuf },
     #[error(transparent)]
     Depth(#[from] xla_graphs::GraphError),
 }
 
 impl Config {
-    /// Merges `flags` (which hold the environment's values too) with the file that they name and
-    /// the preset, and checks the result.
+    /// Merges `flags` (which hold the environment's values too) with the file that they name, with
+    /// the settings of the run to be resumed, and with the preset; checks the result.
     pub fn resolve(flags: &TrainArgs) -> Result<Self, ConfigError> {
-        let file = match &flags.config {
-            Some(path) => read_file(path)?,
-            None => TrainArgs::default(),
+        let mut layers = vec![flags.clone()];
+        if let Some(path) = &flags.config {
+            layers.push(read_file(path)?);
+        }
+        let config = Self::merge(&layers);
+        let config = if flags.resume {
+            Self::resolve_resumed(layers, config.out_dir)?
+        } else {
+            config
         };
-        let preset = flags.preset.or(file.preset).unwrap_or(Preset::Keras);
-        let config = Self::merge(flags, &file, Self::preset(preset));
         config.validate()?;
         Ok(config)
+    }
+
+    /// The settings of the run in `out_dir`, where `layers` do not name others that it can take.
+    fn resolve_resumed(mut layers: Vec<TrainArgs>, out_dir: PathBuf) -> Result<Self, ConfigError> {
+        let path = out_dir.join(run_dir::CONFIG);
+        if !path.exists() {
+            return Err(ConfigError::NothingToResume { folder: out_dir });
+        }
+        let saved = read_file(&path)?;
+        layers.push(saved.clone());
+        let config = Self {
+            out_dir,
+            ..Self::merge(&layers)
+        };
+        config.check_resumes(&Self::merge(&[saved]))?;
+        Ok(config)
+    }
+
+    /// Refuses settings other than those of `saved` that the weights or the history depend on.
+    fn check_resumes(&self, saved: &Self) -> Result<(), ConfigError> {
+        /// Settings that a resumed run may change.
+        const FREE: [&str; 11] = [
+            "preset",
+            "device",
+            "plugin",
+            "epochs",
+            "max-steps",
+            "data-dir",
+            "out-dir",
+            "init-weights",
+            "checkpoint-every",
+            "keep",
+            "progress",
+        ];
+        let (saved, now) = (saved.to_table(), self.to_table());
+        let text = |table: &toml::Table, field: &str| {
+            table
+                .get(field)
+                .map_or("not set".to_owned(), toml::Value::to_string)
+        };
+        for field in saved.keys().chain(now.keys()) {
+            if !FREE.contains(&field.as_str()) && saved.get(field) != now.get(field) {
+                return Err(ConfigError::Differs {
+                    field: field.clone(),
+                    saved: text(&saved, field),
+                    now: text(&now, field),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn to_table(&self) -> toml::Table {
+        // Every field is a number, a flag or text, which TOML can always say.
+        toml::Table::try_from(self).expect("settings are plain values")
+    }
+
+    /// The settings in the form that `-c` reads.
+    pub fn to_toml(&self) -> String {
+        self.to_table().to_string()
     }
 
     /// The defaults of `preset`.
@@ -186,10 +265,12 @@ impl Config {
         }
     }
 
-    fn merge(flags: &TrainArgs, file: &TrainArgs, preset: Self) -> Self {
+    /// Each setting from the first of `layers` that names it, else from the preset.
+    fn merge(layers: &[TrainArgs]) -> Self {
         macro_rules! pick {
-            ($($field:ident).+) => { flags.$($field).+.clone().or_else(|| file.$($field).+.clone()) };
+            ($($field:ident).+) => { layers.iter().find_map(|layer| layer.$($field).+.clone()) };
         }
+        let preset = Self::preset(pick!(preset).unwrap_or(Preset::Keras));
         Self {
             preset: preset.preset,
             device: pick!(device.device).unwrap_or(preset.device),
@@ -223,7 +304,13 @@ impl Config {
         xla_graphs::resnet::units_per_stage(self.depth)?;
         at_least_one("epochs", self.epochs as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
-        at_least_one("keep", self.keep as u64)?;
+        if self.keep < 2 {
+            return Err(ConfigError::Value {
+                option: "keep",
+                expected: "2 or more, so that one is left when the newest is damaged",
+                got: self.keep.to_string(),
+            });
+        }
         for (option, steps) in [
             ("steps-per-epoch", self.steps_per_epoch),
             ("max-steps", self.max_steps),
@@ -296,7 +383,7 @@ fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
 
 /// The long names of the training options that a file may set.
 fn option_names() -> Vec<String> {
-    const FLAGS_ONLY: [&str; 2] = ["config", "overwrite"];
+    const FLAGS_ONLY: [&str; 3] = ["config", "overwrite", "resume"];
     TrainArgs::augment_args(clap::Command::new("train"))
         .get_arguments()
         .filter_map(|arg| arg.get_long())

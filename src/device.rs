@@ -81,12 +81,16 @@ impl Device {
             let (kind, path) = plugins::parse_variable(&value)?;
             return Self::load(&kind, &path);
         }
+        let mut missing = Vec::new();
         for kind in [PluginKind::Tpu, PluginKind::Gpu] {
             match Self::open_plugin(&kind) {
                 Ok(device) => return Ok(device),
-                Err(reason) => log::info!("not taking a {}: {reason}", kind.device()),
+                Err(DeviceError::NoHardware { device, .. }) => missing.push(format!("no {device}")),
+                // The hardware is there: say what keeps it from being used.
+                Err(reason) => missing.push(reason.to_string()),
             }
         }
+        log::info!("taking the CPU: {} on this machine", missing.join(", "));
         Self::open_cpu()
     }
 

@@ -25,20 +25,23 @@ pub struct Evaluation {
     pub logits: Vec<f32>,
 }
 
-/// Runs `step`, which returns metrics and logits, on the first `steps` batches of `source`.
+/// Runs `step`, which gives metrics and logits, on the first `steps` batches of `source`. When `step`
+/// gives `None`, the evaluation ends there, and so does this.
 pub fn evaluate(
     source: &Arc<BatchSource>,
     steps: u64,
-    mut step: impl FnMut(&Batch) -> Result<(BatchMetrics, Vec<f32>)>,
-) -> Result<Evaluation> {
+    mut step: impl FnMut(&Batch) -> Result<Option<(BatchMetrics, Vec<f32>)>>,
+) -> Result<Option<Evaluation>> {
     let mut batches = Batches::start(Arc::clone(source), 0..steps, WORKERS)?;
     let mut evaluation = Evaluation::default();
     while let Some(batch) = batches.next_batch()? {
-        let (metrics, rows) = step(batch)?;
+        let Some((metrics, rows)) = step(batch)? else {
+            return Ok(None);
+        };
         evaluation.mean.add(&metrics);
         // Padding rows stand behind the images.
         let rows = &rows[..batch.count * CLASSES];
         evaluation.logits.extend_from_slice(rows);
     }
-    Ok(evaluation)
+    Ok(Some(evaluation))
 }

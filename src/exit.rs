@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::run_dir::RunDirError;
+use crate::signals::Interrupted;
 use crate::train::NonFiniteLoss;
 
 pub const RUNTIME: u8 = 1;
@@ -28,7 +29,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     } else if cause.is::<NonFiniteLoss>() {
         Some(NON_FINITE)
     } else {
-        None
+        let interrupted = cause.downcast_ref::<Interrupted>()?;
+        Some(interrupted.signal.exit_code())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +65,8 @@ impl Logger {
         let file = File::options()
             .create(true)
             .append(true)
+            // A link planted in the run's folder must not lead the log elsewhere.
+            .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .with_context(|| format!("cannot open the log file {}", path.display()))?;
         *self.lock() = Some(file);

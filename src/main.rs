@@ -1,22 +1,32 @@
 //! Parses the command line, runs it, prints the chain of causes of an error.
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::Parser;
 use resnet_xla::cli::Cli;
 use resnet_xla::logger::Logger;
+use resnet_xla::process::Process;
+use resnet_xla::signals::Signals;
 use resnet_xla::{commands, exit, memory, runtime};
 
 fn main() -> ExitCode {
     memory::keep_freed_memory();
     let cli = Cli::parse();
-    runtime::quiet(cli.verbose);
-    let result = Logger::install(cli.verbose).and_then(|logger| commands::run(&cli, logger));
-    match result {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // With stderr closed there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(exit::code(&error))
         }
     }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let signals = Signals::catch().context("waiting for signals")?;
+    runtime::quiet(cli.verbose);
+    let logger = Logger::install(cli.verbose)?;
+    commands::run(cli, &Process { logger, signals })
 }

@@ -1,5 +1,6 @@
 //! Loss and accuracy: of one batch as the device reports them, and over many batches.
 
+use serde::{Deserialize, Serialize};
 use xla_graphs::step::metrics as slot;
 
 /// The sums that one training or evaluation step reports.
@@ -38,7 +39,7 @@ impl BatchMetrics {
 }
 
 /// Mean loss and accuracy over the images of several batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     loss_sum: f64,
     correct: f64,

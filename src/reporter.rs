@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::config::Config;
 use crate::data::{Batch, BatchSource, CHANNELS, IMAGE_LEN, Normalization, SIDE, Split};
@@ -39,27 +39,31 @@ pub struct EpochEnd<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// Starts an event file with the settings and the first batch of `training`.
-    pub fn start(
-        config: &'a Config,
-        run_dir: &'a RunDir,
-        training: &BatchSource,
-        normalization: &Normalization,
-        test: Arc<Split>,
-    ) -> Result<Self> {
+    /// Starts an event file with the settings.
+    pub fn start(config: &'a Config, run_dir: &'a RunDir, test: Arc<Split>) -> Result<Self> {
         let mut events = EventWriter::create(&run_dir.events())?;
-        let settings = toml::to_string(config).context("writing the config as TOML")?;
-        events.text(0, "config", &format!("```toml\n{settings}```\n"))?;
-        let mut batch = Batch::default();
-        training.fill(0, &mut batch);
-        let picture = first_images(&batch, normalization)?;
-        events.image(0, "train/first_batch", picture.size, picture.bytes)?;
+        events.text(0, "config", &format!("```toml\n{}```\n", config.to_toml()))?;
         Ok(Self {
             config,
             run_dir,
             test,
             events,
         })
+    }
+
+    /// Shows the batch of `step`, the first of this process, in TensorBoard.
+    pub fn first_batch(
+        &mut self,
+        step: u64,
+        training: &BatchSource,
+        normalization: &Normalization,
+    ) -> Result<()> {
+        let mut batch = Batch::default();
+        training.fill(step, &mut batch);
+        let picture = first_images(&batch, normalization)?;
+        Ok(self
+            .events
+            .image(step, "train/first_batch", picture.size, picture.bytes)?)
     }
 
     /// Brings plots, events and report up to date.
@@ -71,13 +75,13 @@ impl<'a> Reporter<'a> {
         plot::save(&self.run_dir.accuracy_plot(), Quantity::Accuracy, &runs)?;
         plot::save(&self.run_dir.loss_plot(), Quantity::Loss, &runs)?;
         self.write_events(end)?;
-        self.write_report(end.evaluation)
-    }
-
-    /// Writes the report again, with what the run's folder holds by now.
-    pub fn write_report(&self, evaluation: &Evaluation) -> Result<()> {
         let path = self.run_dir.report();
-        Ok(report::write(&path, self.run_dir, evaluation, &self.test)?)
+        Ok(report::write(
+            &path,
+            self.run_dir,
+            end.evaluation,
+            &self.test,
+        )?)
     }
 
     fn write_events(&mut self, end: &EpochEnd) -> Result<()> {

@@ -7,14 +7,20 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{files, tensorboard};
+use crate::{
+    files,
+    lock::{Lock, LockError},
+    tensorboard,
+};
 
-const CONFIG: &str = "config.toml";
+/// Where a run keeps its settings.
+pub const CONFIG: &str = "config.toml";
 const ENV: &str = "env.json";
 const TRAIN_LOG: &str = "train.log";
 const HISTORY: &str = "history.csv";
 const RESULT: &str = "result.json";
 const REPORT: &str = "report.html";
+const LOCK: &str = "run.lock";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 const EVENTS: &str = "events";
@@ -49,6 +55,11 @@ pub enum RunDirError {
     )]
     NotAFolder { path: PathBuf },
     #[error(
+        "{} is in use by process {pid}: wait for it, stop it, or choose another folder with --out-dir",
+        path.display()
+    )]
+    InUse { path: PathBuf, pid: String },
+    #[error(
         "--overwrite does not follow the symbolic link {}: remove the link, or choose another folder with --out-dir",
         path.display()
     )]
@@ -60,10 +71,12 @@ pub enum RunDirError {
     Unusable { path: PathBuf, source: io::Error },
 }
 
-/// A run's folder, there and writable. Its methods name the paths of the files in it.
-#[derive(Debug, Clone)]
+/// A run's folder: there, writable and this process's own, or only read from. Its methods name the paths of the files in it.
+#[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
+    /// `None` where the folder is only read from.
+    _lock: Option<Lock>,
 }
 
 impl RunDir {
@@ -72,10 +85,11 @@ impl RunDir {
     /// A folder counts as holding a run when any file that a run writes is in it. [`RunDirMode::Overwrite`] removes
     /// those files by name; anything else in the folder stays.
     pub fn create(root: &Path, mode: RunDirMode) -> Result<Self, RunDirError> {
+        make_folder(root)?;
         let run_dir = Self {
             root: root.to_owned(),
+            _lock: Some(lock(root)?),
         };
-        make_folder(root)?;
         match mode {
             RunDirMode::Fresh => run_dir.refuse_a_run()?,
             RunDirMode::Overwrite => run_dir.remove_run()?,
@@ -94,6 +108,7 @@ impl RunDir {
     pub fn of(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            _lock: None,
         }
     }
 
@@ -233,6 +248,16 @@ fn check_writable(folder: &Path) -> Result<(), RunDirError> {
         .map_err(|source| unusable(folder, source))
 }
 
+fn lock(root: &Path) -> Result<Lock, RunDirError> {
+    Lock::take(&root.join(LOCK)).map_err(|error| match error {
+        LockError::Held { pid } => RunDirError::InUse {
+            path: root.to_owned(),
+            pid,
+        },
+        LockError::Io(source) => unusable(&root.join(LOCK), source),
+    })
+}
+
 fn unusable(path: &Path, source: io::Error) -> RunDirError {
     RunDirError::Unusable {
         path: path.to_owned(),
@@ -246,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// All files under a folder by their relative paths, sorted.
+    /// All files under a folder but the lock, by their relative paths, sorted.
     fn files_under(root: &Path) -> Vec<String> {
         let mut found = Vec::new();
         let mut folders = vec![root.to_owned()];
@@ -260,6 +285,7 @@ mod tests {
                 }
             }
         }
+        found.retain(|name| name != LOCK);
         found.sort();
         found
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::checkpoint::{self, CheckpointInfo};
+use crate::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::config::Config;
 use crate::data::{BatchSource, Batches};
 use crate::evaluate::{Evaluation, evaluate, evaluation_steps};
@@ -15,8 +15,8 @@ use crate::metrics::{BatchMetrics, Mean};
 use crate::program::{PendingMetrics, Program, State};
 use crate::progress::{Progress, StepView};
 use crate::reporter::{EpochEnd, Reporter};
-use crate::run_dir::RunDir;
 use crate::schedule::learning_rate;
+use crate::signals::{Interrupted, Signal, Signals};
 
 /// Steps in a row that may have a loss that is not finite before the run ends.
 const NON_FINITE_LIMIT: u32 = 3;
@@ -24,8 +24,8 @@ const NON_FINITE_LIMIT: u32 = 3;
 /// The loss was not finite several times in a row.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the loss was not finite in {count} steps in a row, the last being step {step} of epoch {epoch} \
-     (learning rate {learning_rate}); the weights are those before the first of them. \
+    "the loss was not finite in {count} steps in a row, the last being step {step} of the run, in \
+     epoch {epoch} (learning rate {learning_rate}); the weights are those before the first of them. \
      Try a lower --lr"
 )]
 pub struct NonFiniteLoss {
@@ -40,14 +40,28 @@ pub struct NonFiniteLoss {
 /// Everything a run needs besides its state.
 pub struct Trainer<'a> {
     pub config: &'a Config,
-    pub run_dir: &'a RunDir,
     pub program: &'a Program<'a>,
     pub progress: Progress,
     pub reporter: Reporter<'a>,
     pub training: Arc<BatchSource>,
     pub validation: Arc<BatchSource>,
-    /// What checkpoints say of the run; step and epoch are filled in.
+    pub history: History,
+    /// What checkpoints say of the run; the position in it is where the run begins.
     pub info: CheckpointInfo,
+    /// `None` only while a checkpoint is handed over.
+    pub saver: Option<Saver>,
+    pub signals: Signals,
+    pub spent: Spent,
+}
+
+/// Where the time of this process went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    waiting: Duration,
+    stepping: Duration,
+    evaluating: Duration,
+    saving: Duration,
+    reporting: Duration,
 }
 
 /// What a finished run came to.
@@ -60,259 +74,314 @@ pub struct Outcome {
     /// Epochs begun.
     pub epochs: usize,
     pub steps: u64,
-    /// Training images per second over the whole run, evaluation left out.
+    /// Training images per second in this process, evaluation left out.
     pub images_per_sec: f64,
     /// Share of the training time spent waiting for a batch.
     pub input_wait_frac: f64,
     /// Steps whose loss was not finite, and which changed nothing.
     pub non_finite_steps: u64,
-    pub timing: Timing,
+    pub timing: TimingSplit,
     /// The evaluation after the last epoch.
     #[serde(skip)]
     pub evaluation: Evaluation,
 }
 
-/// Where the time of a run went, in seconds.
+/// Where the time of this process went, in seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Timing {
+pub struct TimingSplit {
     /// Waiting for the next batch.
     pub input_s: f64,
     /// Training steps.
     pub compute_s: f64,
     pub evaluation_s: f64,
+    /// Copying checkpoints off the device and waiting for the one before to be written.
     pub checkpoint_s: f64,
     /// Plots, events and report.
     pub report_s: f64,
 }
 
-/// Sums over the run so far.
-#[derive(Default)]
-struct Totals {
-    steps: u64,
+impl From<Spent> for TimingSplit {
+    fn from(spent: Spent) -> Self {
+        Self {
+            input_s: spent.waiting.as_secs_f64(),
+            compute_s: spent.stepping.as_secs_f64(),
+            evaluation_s: spent.evaluating.as_secs_f64(),
+            checkpoint_s: spent.saving.as_secs_f64(),
+            report_s: spent.reporting.as_secs_f64(),
+        }
+    }
+}
+
+/// Where the time went, over an epoch or the whole process.
+#[derive(Clone, Copy, Default)]
+struct Timing {
     images: u64,
     training: Duration,
     waited: Duration,
-    evaluating: Duration,
-    saving: Duration,
-    reporting: Duration,
-    non_finite: u64,
-    non_finite_in_a_row: u32,
 }
 
-/// One epoch's training part.
-struct EpochResult {
-    mean: Mean,
-    training: Duration,
-    waited: Duration,
+impl Timing {
+    fn images_per_sec(&self) -> f64 {
+        self.images as f64 / self.seconds()
+    }
+
+    fn input_wait_frac(&self) -> f64 {
+        self.waited.as_secs_f64() / self.seconds()
+    }
+
+    /// Above 0, also for an epoch that was resumed behind its last step.
+    fn seconds(&self) -> f64 {
+        self.training.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }
 
 impl Trainer<'_> {
     /// Trains from `state` to the end of the last epoch, or to `max_steps`.
-    pub fn run(&mut self, mut state: State) -> Result<Outcome> {
+    pub fn run(mut self, mut state: State) -> Result<Outcome> {
         let per_epoch = self.training.steps_per_epoch();
-        let all = per_epoch.saturating_mul(self.config.epochs as u64);
-        let total = self.config.max_steps.map_or(all, |steps| steps.min(all));
+        let total = total_steps(self.config, per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
-        let mut history = History::create(&self.run_dir.history())?;
-        let mut batches = Batches::start(Arc::clone(&self.training), 0..total, workers())?;
-        let mut totals = Totals::default();
-        let mut evaluation = Evaluation::default();
-        for epoch in 0..epochs {
+        let steps = self.position().step..total;
+        let mut batches = Batches::start(Arc::clone(&self.training), steps, workers())?;
+        let mut whole = Timing::default();
+        let mut last_evaluation = Evaluation::default();
+        self.signals.watch();
+        // An epoch that was cut short, by max_steps or just before its evaluation, is taken up again.
+        while self.position().step < total || self.position().step_in_epoch > 0 {
             let start = Instant::now();
-            let steps = per_epoch.min(total - totals.steps);
-            self.progress.epoch_begin(epoch, epochs, steps as usize);
-            let result;
-            (state, result) = self.epoch(state, epoch, steps, &mut batches, &mut totals)?;
-            evaluation = timed(&mut totals.evaluating, || self.validate(&state))?;
-            history.push(self.record(epoch, &result, &evaluation.mean, start.elapsed()))?;
-            self.after_epoch(&state, epoch, &history, &evaluation, &mut totals)?;
+            let epoch = self.position().epoch;
+            let left_in_epoch = per_epoch - self.position().step_in_epoch;
+            let steps = left_in_epoch.min(total - self.position().step);
+            let shown = self.position().step_in_epoch + steps;
+            self.progress.epoch_begin(epoch, epochs, shown as usize);
+            let timing;
+            (state, timing) = self.epoch(state, steps, &mut batches)?;
+            whole.images += timing.images;
+            whole.training += timing.training;
+            whole.waited += timing.waited;
+            let evaluation = self.validate(&state)?;
+            if let Some(signal) = self.signals.received() {
+                self.save(&state)?;
+                return Err(self.interrupt(signal));
+            }
+            last_evaluation = evaluation.context("the evaluation ended early")?;
+            self.finish_epoch(&timing, &last_evaluation.mean, start.elapsed())?;
+            self.save(&state)?;
+            self.report(&state, &last_evaluation)?;
+            if self.position().step_in_epoch > 0 {
+                break;
+            }
         }
         self.progress.finish();
-        outcome(&history, &totals, evaluation)
+        let outcome = self.outcome(&whole, last_evaluation)?;
+        self.saver.map_or(Ok(()), Saver::finish)?;
+        Ok(outcome)
+    }
+
+    fn position(&mut self) -> &mut Position {
+        &mut self.info.position
     }
 
     /// Runs `steps` training steps. Metrics are read one step late, so that the device always has
-    /// its next step before the host waits for the last.
+    /// its next step before the host waits for the last, and before a checkpoint is taken.
     fn epoch(
         &mut self,
         mut state: State,
-        epoch: usize,
         steps: u64,
         batches: &mut Batches,
-        totals: &mut Totals,
-    ) -> Result<(State, EpochResult)> {
-        let rate = learning_rate(epoch, self.config.lr, &self.config.lr_drops);
+    ) -> Result<(State, Timing)> {
+        let rate = self.learning_rate();
         let (start, waited_before) = (Instant::now(), batches.waited());
-        let saving_before = totals.saving;
-        let mut mean = Mean::default();
+        let saving_before = self.spent.saving;
+        let images_before = self.position().mean.count();
+        let timing = |mean: &Mean, batches: &Batches| Timing {
+            images: mean.count() - images_before,
+            training: start.elapsed(),
+            waited: batches.waited() - waited_before,
+        };
         let mut pending: Option<PendingMetrics> = None;
-        for step in 0..steps {
+        for _ in 0..steps {
             let batch = batches
                 .next_batch()?
                 .context("the input ended before the run did")?;
             let metrics;
             (state, metrics) = self.program.train_step(state, batch, rate)?;
-            totals.steps += 1;
-            if let Some(late) = pending.replace(metrics) {
-                self.account(&late.read()?, epoch, rate, &mut mean, totals)?;
+            self.position().step += 1;
+            self.position().step_in_epoch += 1;
+            self.account(pending.replace(metrics))?;
+            self.show(&timing(&self.info.position.mean, batches));
+            let signal = self.signals.received();
+            if signal.is_some() || self.checkpoint_due() {
+                self.account(pending.take())?;
+                self.save(&state)?;
             }
-            let waited = batches.waited() - waited_before;
-            self.show(step + 1, &mean, start.elapsed(), waited);
-            if self.checkpoint_due(totals.steps) {
-                if let Some(late) = pending.take() {
-                    self.account(&late.read()?, epoch, rate, &mut mean, totals)?;
-                }
-                self.save(&state, epoch, totals)?;
+            if let Some(signal) = signal {
+                return Err(self.interrupt(signal));
             }
         }
-        if let Some(late) = pending {
-            self.account(&late.read()?, epoch, rate, &mut mean, totals)?;
-        }
-        let result = EpochResult {
-            mean,
-            training: start.elapsed() - (totals.saving - saving_before),
-            waited: batches.waited() - waited_before,
+        self.account(pending)?;
+        let timing = timing(&self.info.position.mean, batches);
+        self.spent.waiting += timing.waited;
+        let elsewhere = timing.waited + (self.spent.saving - saving_before);
+        self.spent.stepping += timing.training.saturating_sub(elsewhere);
+        Ok((state, timing))
+    }
+
+    /// Adds a step's metrics, if there are any; ends the run when the loss stays not finite.
+    fn account(&mut self, pending: Option<PendingMetrics>) -> Result<()> {
+        let Some(pending) = pending else {
+            return Ok(());
         };
-        totals.images += mean.count();
-        totals.training += result.training;
-        totals.waited += result.waited;
-        Ok((state, result))
-    }
-
-    fn validate(&mut self, state: &State) -> Result<Evaluation> {
-        let (program, progress) = (self.program, &mut self.progress);
-        let steps = evaluation_steps(&self.validation, self.config.eval_steps);
-        let mut done = 0;
-        progress.evaluation(done, steps as usize);
-        evaluate(&self.validation, steps, |batch| {
-            let result = program.eval_step_of_state(state, batch)?;
-            done += 1;
-            progress.evaluation(done, steps as usize);
-            Ok(result)
-        })
-    }
-
-    /// Adds a step's metrics; ends the run when the loss stays not finite.
-    fn account(
-        &self,
-        metrics: &BatchMetrics,
-        epoch: usize,
-        learning_rate: f64,
-        mean: &mut Mean,
-        totals: &mut Totals,
-    ) -> Result<()> {
+        let metrics: BatchMetrics = pending.read()?;
+        let learning_rate = self.learning_rate();
+        let position = self.position();
         if metrics.is_finite() {
-            totals.non_finite_in_a_row = 0;
-            mean.add(metrics);
+            position.non_finite_in_a_row = 0;
+            position.mean.add(&metrics);
             return Ok(());
         }
-        totals.non_finite += 1;
-        totals.non_finite_in_a_row += 1;
-        log::warn!(
-            "the loss of a step in epoch {} is not finite; its update was left out",
-            epoch + 1
-        );
-        if totals.non_finite_in_a_row == NON_FINITE_LIMIT {
-            return Err(NonFiniteLoss {
-                count: NON_FINITE_LIMIT,
-                step: totals.steps,
-                epoch: epoch + 1,
-                learning_rate,
-            }
-            .into());
+        position.non_finite += 1;
+        position.non_finite_in_a_row += 1;
+        let epoch = position.epoch + 1;
+        log::warn!("the loss of a step in epoch {epoch} is not finite; its update was left out");
+        if position.non_finite_in_a_row < NON_FINITE_LIMIT {
+            return Ok(());
         }
-        Ok(())
+        Err(NonFiniteLoss {
+            count: NON_FINITE_LIMIT,
+            step: position.step,
+            epoch,
+            learning_rate,
+        }
+        .into())
     }
 
-    fn show(&mut self, done: u64, mean: &Mean, elapsed: Duration, waited: Duration) {
-        if mean.count() == 0 {
+    fn show(&mut self, timing: &Timing) {
+        let position = &self.info.position;
+        if timing.images == 0 {
             return;
         }
         let view = StepView {
-            loss: mean.loss(),
-            acc: mean.accuracy(),
-            images_per_sec: mean.count() as f64 / elapsed.as_secs_f64(),
-            input_wait_frac: waited.as_secs_f64() / elapsed.as_secs_f64(),
+            loss: position.mean.loss(),
+            acc: position.mean.accuracy(),
+            images_per_sec: timing.images_per_sec(),
+            input_wait_frac: timing.input_wait_frac(),
         };
-        self.progress.step(done as usize, &view);
+        let done = position.step_in_epoch as usize;
+        self.progress.step(done, &view);
     }
 
-    fn record(
-        &self,
-        epoch: usize,
-        result: &EpochResult,
-        validation: &Mean,
-        elapsed: Duration,
-    ) -> EpochRecord {
-        let training = result.training.as_secs_f64();
-        EpochRecord {
-            epoch,
-            loss: result.mean.loss(),
-            acc: result.mean.accuracy(),
+    /// Loss, accuracy and logits of the validation images; `None` when a signal came.
+    fn validate(&mut self, state: &State) -> Result<Option<Evaluation>> {
+        let start = Instant::now();
+        let (program, progress, signals) = (self.program, &mut self.progress, &self.signals);
+        let steps = evaluation_steps(&self.validation, self.config.eval_steps);
+        let mut done = 0;
+        progress.evaluation(done, steps as usize);
+        let evaluation = evaluate(&self.validation, steps, |batch| {
+            let result = program.eval_step_of_state(state, batch)?;
+            done += 1;
+            progress.evaluation(done, steps as usize);
+            Ok(signals.received().is_none().then_some(result))
+        });
+        self.spent.evaluating += start.elapsed();
+        evaluation
+    }
+
+    /// Records the epoch, shows it, and moves the position behind it if all its steps are done.
+    fn finish_epoch(&mut self, timing: &Timing, validation: &Mean, took: Duration) -> Result<()> {
+        let lr = self.learning_rate();
+        let position = &self.info.position;
+        let record = EpochRecord {
+            epoch: position.epoch,
+            loss: position.mean.loss(),
+            acc: position.mean.accuracy(),
             val_loss: Some(validation.loss()),
             val_acc: Some(validation.accuracy()),
-            lr: learning_rate(epoch, self.config.lr, &self.config.lr_drops),
-            seconds: elapsed.as_secs_f64(),
-            images_per_sec: result.mean.count() as f64 / training,
-            input_wait_frac: result.waited.as_secs_f64() / training,
-        }
-    }
-
-    /// Shows the epoch, saves the weights and brings the run's report up to date.
-    fn after_epoch(
-        &mut self,
-        state: &State,
-        epoch: usize,
-        history: &History,
-        evaluation: &Evaluation,
-        totals: &mut Totals,
-    ) -> Result<()> {
-        let records = history.records();
-        if let Some(record) = records.last() {
-            self.progress.epoch_end(record, history.best());
-        }
-        self.save(state, epoch + 1, totals)?;
-        let kernels = self.program.download_tensors(state, has_histogram)?;
-        timed(&mut totals.reporting, || {
-            self.reporter.epoch(&EpochEnd {
-                step: totals.steps,
-                records,
-                evaluation,
-                kernels: &kernels,
-            })
-        })
-    }
-
-    fn checkpoint_due(&self, step: u64) -> bool {
-        self.config
-            .checkpoint_every
-            .is_some_and(|every| step.is_multiple_of(every))
-    }
-
-    fn save(&self, state: &State, epoch: usize, totals: &mut Totals) -> Result<()> {
-        let step = totals.steps;
-        timed(&mut totals.saving, || self.save_step(state, step, epoch))
-    }
-
-    fn save_step(&self, state: &State, step: u64, epoch: usize) -> Result<()> {
-        let info = CheckpointInfo {
-            step,
-            epoch,
-            ..self.info.clone()
+            lr,
+            seconds: took.as_secs_f64(),
+            images_per_sec: timing.images_per_sec(),
+            input_wait_frac: timing.input_wait_frac(),
         };
-        let folder = self.run_dir.checkpoints();
-        let path = folder.join(checkpoint::file_name(step));
-        let state = self.program.download_state(state)?;
-        checkpoint::save(&path, self.program.layout(), &state, &info)?;
-        checkpoint::prune(&folder, self.config.keep)?;
-        log::debug!("saved {}", path.display());
+        self.history.push(record.clone())?;
+        self.progress.epoch_end(&record, self.history.best());
+        if position.step_in_epoch == self.training.steps_per_epoch() {
+            let position = self.position();
+            position.epoch += 1;
+            position.step_in_epoch = 0;
+            position.mean = Mean::default();
+        }
         Ok(())
+    }
+
+    /// Brings what people look at up to date.
+    fn report(&mut self, state: &State, evaluation: &Evaluation) -> Result<()> {
+        let start = Instant::now();
+        let kernels = self.program.download_tensors(state, has_histogram)?;
+        let result = self.reporter.epoch(&EpochEnd {
+            step: self.info.position.step,
+            records: self.history.records(),
+            evaluation,
+            kernels: &kernels,
+        });
+        self.spent.reporting += start.elapsed();
+        result
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let epoch = self.info.position.epoch;
+        learning_rate(epoch, self.config.lr, &self.config.lr_drops)
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let step = self.info.position.step;
+        let every = self.config.checkpoint_every;
+        every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    /// Copies the state off the device and has it written.
+    fn save(&mut self, state: &State) -> Result<()> {
+        let start = Instant::now();
+        let saver = self.saver.take().context("there is no checkpoint thread")?;
+        let state = self.program.download_state(state)?;
+        self.saver = Some(saver.save(state, self.info.clone())?);
+        self.spent.saving += start.elapsed();
+        Ok(())
+    }
+
+    /// Waits for the checkpoint just taken; the error that ends the run.
+    fn interrupt(&mut self, signal: Signal) -> anyhow::Error {
+        self.progress.finish();
+        if let Some(Err(error)) = self.saver.take().map(Saver::finish) {
+            return error;
+        }
+        let step = self.info.position.step;
+        Interrupted { signal, step }.into()
+    }
+
+    fn outcome(&self, whole: &Timing, evaluation: Evaluation) -> Result<Outcome> {
+        let records = self.history.records();
+        let last = records.last().context("the run has no epoch")?;
+        Ok(Outcome {
+            loss: last.loss,
+            acc: last.acc,
+            val_loss: last.val_loss.unwrap_or(f64::NAN),
+            val_acc: last.val_acc.unwrap_or(f64::NAN),
+            epochs: records.len(),
+            steps: self.info.position.step,
+            images_per_sec: whole.images_per_sec(),
+            input_wait_frac: whole.input_wait_frac(),
+            non_finite_steps: self.info.position.non_finite,
+            timing: self.spent.into(),
+            evaluation,
+        })
     }
 }
 
-/// Threads that make training batches.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+/// Steps of the whole run, with `per_epoch` steps an epoch.
+pub fn total_steps(config: &Config, per_epoch: u64) -> u64 {
+    let all = per_epoch.saturating_mul(config.epochs as u64);
+    config.max_steps.map_or(all, |steps| steps.min(all))
 }
 
 /// The kernels whose values TensorBoard shows: the first, the last, and one of each stage.
@@ -321,34 +390,9 @@ fn has_histogram(name: &str) -> bool {
         || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
 }
 
-/// Runs `work` and adds the time it takes to `total`.
-fn timed<T>(total: &mut Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let result = work();
-    *total += start.elapsed();
-    result
-}
-
-fn outcome(history: &History, totals: &Totals, evaluation: Evaluation) -> Result<Outcome> {
-    let last = history.records().last().context("the run has no epoch")?;
-    let training = totals.training.as_secs_f64();
-    Ok(Outcome {
-        loss: last.loss,
-        acc: last.acc,
-        val_loss: last.val_loss.unwrap_or(f64::NAN),
-        val_acc: last.val_acc.unwrap_or(f64::NAN),
-        epochs: history.records().len(),
-        steps: totals.steps,
-        images_per_sec: totals.images as f64 / training,
-        input_wait_frac: totals.waited.as_secs_f64() / training,
-        non_finite_steps: totals.non_finite,
-        timing: Timing {
-            input_s: totals.waited.as_secs_f64(),
-            compute_s: training - totals.waited.as_secs_f64(),
-            evaluation_s: totals.evaluating.as_secs_f64(),
-            checkpoint_s: totals.saving.as_secs_f64(),
-            report_s: totals.reporting.as_secs_f64(),
-        },
-        evaluation,
-    })
+/// Threads that make training batches: one makes more than a CPU can use, and a fast device comes
+/// with many cores.
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    cores.div_ceil(2)
 }

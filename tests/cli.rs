@@ -73,6 +73,7 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         (&["--device", "abacus"], "abacus"),
         (&["--dpeth", "20"], "--depth"),
         (&["summary", "--depth", "5"], "9n+2"),
+        (&["eval", "--batch-size", "0"], "--batch-size"),
     ] {
         let message = fail(args, 2);
         assert!(message.contains(word), "{args:?}: {message}");
@@ -127,7 +128,7 @@ fn a_flipped_byte_is_refused_before_anything_compiles() {
 fn a_checkpoint_that_is_none_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
-    let eval = |path: &str| fail(&["eval", "--dataset", "sample", "--checkpoint", path], 3);
+    let eval = |path: &str| fail(&["eval", "--checkpoint", path], 3);
     assert!(eval(text(&path)).contains("x.safetensors"));
     fs::write(&path, "garbage").unwrap();
     assert!(eval(text(&path)).contains("not a usable checkpoint"));

@@ -139,7 +139,7 @@ esac"#,
                     .unwrap()
                     .file_name()
                     .to_string_lossy()
-                    .starts_with("work.")
+                    .starts_with("partial.")
             })
             .count()
     }
@@ -300,7 +300,7 @@ fn a_damaged_wheel_is_fetched_again_and_leftovers_of_killed_runs_go() {
     let wheel = checkout.pin_libclang();
     checkout.replace_pip_download(&format!("cp {} \"$dest\"/", wheel.display()));
     fs::create_dir_all(checkout.path("cache/wheels")).unwrap();
-    fs::create_dir_all(checkout.path("cache/work.killed/folder")).unwrap();
+    fs::create_dir_all(checkout.path("cache/partial.killed/folder")).unwrap();
     let packed = fs::read(&wheel).unwrap();
     fs::write(
         checkout.path("cache/wheels/libclang-18.1.1.whl"),

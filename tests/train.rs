@@ -79,15 +79,7 @@ fn the_quick_preset_learns() {
 
     // Evaluation of the saved weights, in a process of its own, agrees with the run.
     let logits = folder.path().join("logits.npy");
-    let eval = [
-        "eval",
-        "--device",
-        "cpu",
-        "--dataset",
-        "sample",
-        "--checkpoint",
-        text(&out),
-    ];
+    let eval = ["eval", "--device", "cpu", "--checkpoint", text(&out)];
     let mut all = eval.to_vec();
     all.extend(["--dump-logits", text(&logits)]);
     let printed = succeed(&all);
@@ -289,8 +281,6 @@ fn predictions_come_as_a_table_and_a_picture() {
     short_run(&out, &[]);
     let predict = [
         "predict",
-        "--dataset",
-        "sample",
         "--checkpoint",
         text(&out),
         "--out",

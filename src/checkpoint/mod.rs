@@ -1,14 +1,20 @@
 //! Checkpoints: the training state as one `.safetensors` file per save.
 //!
-//! Tensors carry the layout's names, so any safetensors reader can use them. What a later `eval` or
-//! `predict` must know besides (depth, normalisation, where training stood) is JSON text under one
-//! metadata key.
+//! Tensors carry the layout's names, so any safetensors reader can use them. What a later `eval`,
+//! `predict` or `--resume` must know besides is JSON text under one metadata key. A checkpoint is
+//! committed by a rename: it is there whole, or not at all.
 
-mod weights;
+mod file;
+mod saver;
 
 use std::path::{Path, PathBuf};
 
-pub use weights::{CheckpointInfo, load_info, load_into, load_network, save};
+use xla_graphs::Layout;
+
+pub use file::{CheckpointInfo, Position, load, load_info, load_into, load_network, save};
+pub use saver::Saver;
+
+use crate::state::HostState;
 
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".safetensors";
@@ -59,6 +65,34 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     let folder = if inner.is_dir() { inner } else { path.into() };
     let newest = list(&folder)?.pop();
     newest.ok_or(CheckpointError::None { folder })
+}
+
+/// The newest checkpoint in `folder` that is whole, loaded. A damaged one is named in a warning, and
+/// the one before it is taken.
+///
+/// # Errors
+/// [`CheckpointError::None`] when there is no checkpoint; the newest one's error when all are
+/// damaged. Never does a run start afresh because of it.
+pub fn load_newest(
+    folder: &Path,
+    layout: &Layout,
+) -> Result<(HostState, CheckpointInfo), CheckpointError> {
+    let mut first_error = None;
+    for path in list(folder)?.iter().rev() {
+        match load(path, layout) {
+            Ok(loaded) => {
+                log::info!("going on from {}", path.display());
+                return Ok(loaded);
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or(CheckpointError::None {
+        folder: folder.to_owned(),
+    }))
 }
 
 /// Removes the oldest checkpoints of `folder` until `keep` are left.

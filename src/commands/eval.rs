@@ -14,19 +14,20 @@ use crate::scores::Scores;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
-    let Trained {
-        program,
-        weights,
-        info,
-    } = trained::load(&args.from, args.batch_size, &device)?;
-    let test = Arc::new(trained::load_data(&args.from)?.test);
+    let checkpoint = trained::find(&args.from)?;
+    let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
+    let batch_size = args.batch_size as usize;
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&test),
-        info.normalization,
-        args.batch_size,
+        checkpoint.info.normalization,
+        batch_size,
     ));
     let steps = evaluation_steps(&source, args.steps);
-    let evaluation = evaluate(&source, steps, |batch| program.eval_step(&weights, batch))?;
+    let evaluation = evaluate(&source, steps, |batch| {
+        program.eval_step(&weights, batch).map(Some)
+    })?
+    .context("the evaluation ended early")?;
     if let Some(path) = &args.dump_logits {
         write_npy(path, &evaluation.logits)?;
     }

