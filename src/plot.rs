@@ -315,6 +315,11 @@ fn draw_legend_lines<DB: DrawingBackend>(
     lines: &[(RGBColor, String)],
 ) -> DrawResult<DB> {
     let px = |length: u32| (length * scale) as i32;
+    let faint = text(13, scale, &FAINT_TEXT);
+    let hint = "thin: train, thick: validation";
+    let (width, _) = header.estimate_text_size(hint, &faint)?;
+    let right = (px(SIZE.0 - RIGHT) - width as i32, px(20));
+    header.draw(&Text::new(hint, right, faint))?;
     let mut top = px(46);
     for (colour, label) in lines {
         let dash = vec![(px(LEFT), top + px(7)), (px(LEFT + 26), top + px(7))];

@@ -27,7 +27,7 @@ pub const TUTORIAL_IMAGES: usize = 10;
 /// Guesses shown for each of them.
 const GUESSES: usize = 3;
 /// Mistakes shown.
-const MISTAKES: usize = 20;
+const MISTAKES: usize = 21;
 
 /// A report that cannot be made.
 #[derive(Debug, Error)]
@@ -259,7 +259,7 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
     figures.push(Figure {
         name: "top-5 accuracy",
         value: percent(scores.top5()),
-        note: "true class among five".to_owned(),
+        note: "of five guesses".to_owned(),
     });
     if let Some(last) = run.records.last() {
         figures.push(Figure {

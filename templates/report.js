@@ -24,8 +24,9 @@ function ticks(low, high, count) {
 // Powers of ten around all values, for the learning rate.
 function powers(low, high) {
   const found = [];
-  const [first, last] = [Math.floor(Math.log10(low) + 1e-9), Math.ceil(Math.log10(high) - 1e-9)];
-  for (let power = first; power <= Math.max(last, first + 1); power++) found.push(10 ** power);
+  let [first, last] = [Math.floor(Math.log10(low) + 1e-9), Math.ceil(Math.log10(high) - 1e-9)];
+  if (first === last) [first, last] = [first - 1, last + 1];
+  for (let power = first; power <= last; power++) found.push(10 ** power);
   return { values: found };
 }
 
@@ -36,7 +37,7 @@ function draw(chart) {
   chart.replaceChildren();
   if (numbers.length === 0) return;
   const width = chart.clientWidth, height = Number(chart.dataset.height);
-  const box = { left: 46, right: width - 14, top: 12, bottom: height - 34 };
+  const box = { left: 46, right: width - 14, top: 12, bottom: height - 38 };
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const scale = logarithmic ? powers(low, high) : ticks(low, high, height / 42);
   const measure = logarithmic ? Math.log10 : Number;
@@ -55,9 +56,9 @@ function draw(chart) {
   const room = Math.max(2, Math.floor(width / 60));
   const marks = ticks(first, last, room).values.filter((epoch) => Number.isInteger(epoch) && epoch >= first && epoch <= last);
   for (const epoch of marks) {
-    element("text", { x: x(epoch), y: height - 14, "text-anchor": "middle" }, svg).textContent = epoch;
+    element("text", { x: x(epoch), y: height - 18, "text-anchor": "middle" }, svg).textContent = epoch;
   }
-  const caption = element("text", { x: box.right, y: height - 1, "text-anchor": "end" }, svg);
+  const caption = element("text", { x: box.right, y: height - 4, "text-anchor": "end" }, svg);
   caption.textContent = "epoch";
   for (let i = 1; i < curves.lr.length && !logarithmic; i++) {
     if (curves.lr[i] === curves.lr[i - 1] || new Set(curves.lr).size > 12) continue;
@@ -73,7 +74,7 @@ function draw(chart) {
       if (logarithmic && !begins) path += `H${(x(curves.epoch[i - 1]) + x(curves.epoch[i])) / 2}V${y(value)}H${x(curves.epoch[i])}`;
       else path += `${begins ? "M" : "L"}${x(curves.epoch[i])} ${y(value)}`;
     });
-    element("path", { d: path, style: `stroke: var(--${line.kind === "validation" ? "validation" : "train"})` }, svg);
+    element("path", { class: "line", d: path, style: `stroke: var(--${line.kind === "validation" ? "validation" : "train"})` }, svg);
   }
   hover(chart, svg, lines, x, y, box);
   if (curves.epoch.length <= 30) dots(svg, lines, x, y);

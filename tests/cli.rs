@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use program::{fail, succeed, text};
+use serde_json::Value;
 
 #[test]
 fn summary_ends_with_the_parameter_counts_of_the_tutorial() {
@@ -19,13 +20,82 @@ fn summary_ends_with_the_parameter_counts_of_the_tutorial() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["train", "fetch", "summary", "eval", "predict", "doctor"] {
+    for command in [
+        "train",
+        "fetch",
+        "summary",
+        "eval",
+        "predict",
+        "plot",
+        "report",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         let help = succeed(&[command, "--help"]);
-        assert!(
-            help.contains("Examples:\n  resnet-xla"),
-            "{command}: {help}"
-        );
+        let examples = help.split("Examples:\n").nth(1).unwrap();
+        let shown = examples.matches("resnet-xla ").count();
+        assert!(shown >= 2, "{command}: {help}");
     }
+}
+
+#[test]
+fn summary_json_adds_up_to_its_totals() {
+    let summary: Value = serde_json::from_str(&succeed(&["summary", "--json"])).unwrap();
+    let sum = |key: &str| -> u64 {
+        let layers = summary["layers"].as_array().unwrap();
+        layers
+            .iter()
+            .map(|layer| layer[key].as_u64().unwrap())
+            .sum()
+    };
+    assert_eq!(summary["total_parameters"], 1_727_482);
+    assert_eq!(sum("parameters"), 1_727_482);
+    assert_eq!(summary["flops"], sum("flops"));
+    assert_eq!(summary["activation_bytes"], sum("activation_bytes"));
+}
+
+#[test]
+fn plot_overlays_runs_by_folder_or_history_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = "epoch,loss,acc,val_loss,val_acc,lr,seconds,images_per_sec,input_wait_frac";
+    let run = folder.path().join("first");
+    fs::create_dir(&run).unwrap();
+    fs::write(
+        run.join("history.csv"),
+        format!("{header}\n0,2,0.1,2.5,0.125,0.1,1,1,0\n"),
+    )
+    .unwrap();
+    let second = folder.path().join("second.csv");
+    fs::write(&second, format!("{header}\n0,1,0.5,1.5,0.375,0.1,1,1,0\n")).unwrap();
+    let out = folder.path().join("plots");
+    succeed(&["plot", text(&run), text(&second), "--out-dir", text(&out)]);
+    let svg = fs::read_to_string(out.join("accuracy.svg")).unwrap();
+    assert!(
+        svg.contains("first  train 0.1000  validation 0.1250"),
+        "{svg}"
+    );
+    assert!(
+        svg.contains("second.csv  train 0.5000  validation 0.3750"),
+        "{svg}"
+    );
+    assert!(out.join("loss.png").is_file());
+    let missing = fail(&["plot", text(&folder.path().join("third"))], 1);
+    assert!(missing.contains("third"), "{missing}");
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_commands_and_options() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = succeed(&["completions", shell]);
+        for word in ["predict", "dump-logits"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    let page = succeed(&["man"]);
+    assert!(page.contains(".TH resnet-xla 1"), "{page}");
+    assert!(succeed(&["man", "eval"]).contains("resnet\\-xla eval"));
+    assert!(fail(&["man", "evil"], 2).contains("evil"));
 }
 
 #[test]

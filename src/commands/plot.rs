@@ -29,7 +29,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     for (quantity, name) in [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")] {
         let stem = args.out_dir.join(name);
         plot::save(&stem, quantity, &runs)?;
-        println!("{}.png  {name}.svg", stem.display());
+        println!("{0}.png\n{0}.svg", stem.display());
     }
     Ok(())
 }

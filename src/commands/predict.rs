@@ -109,7 +109,7 @@ fn print_table(subjects: &Subjects, rankings: &[Ranking]) {
 
 fn guess(guess: &Prediction) -> String {
     let percent = 100.0 * guess.probability;
-    format!("{:>10} {percent:>4.1}%", CLASS_NAMES[guess.class])
+    format!("{:>10} {percent:>3.0}%", CLASS_NAMES[guess.class])
 }
 
 fn as_json(subjects: &Subjects, rankings: &[Ranking]) -> Value {

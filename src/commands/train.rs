@@ -224,11 +224,10 @@ fn start_block(
             grouped(dataset.test.len())
         ),
         format!(
-            "training    {} epochs, batch {}, learning rate {}",
-            config.epochs,
-            config.batch_size,
-            rates(config)
+            "training    {} epochs, batch {}",
+            config.epochs, config.batch_size
         ),
+        format!("rate        {}", rates(config)),
     ]
 }
 
