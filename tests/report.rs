@@ -56,7 +56,7 @@ fn the_report_tells_everything_and_needs_nothing_else() {
         "The most confident mistakes",
         "Where the time went",
         "lr-drops = &#34;1:0.005&#34;",
-        "a &#60;b&#62; run/config.toml --out-dir runs/again",
+        "a &#60;b&#62; run/config.toml&#39; --out-dir runs/again",
     ] {
         assert!(page.contains(part), "no {part}");
     }

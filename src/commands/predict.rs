@@ -52,6 +52,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     save_picture(args, &subjects, &rankings)?;
     if args.json {
         println!("{:#}", as_json(&subjects, &rankings));
+        log::info!("picture: {}", args.out.display());
         return Ok(());
     }
     print_table(&subjects, &rankings);

@@ -93,10 +93,9 @@ mod tests {
             mean: [125.0, 123.0, 114.0],
             std: [63.0, 62.0, 66.5],
         };
-        let scale = normalization.scale();
-        for channel in 0..3 {
+        for (channel, scale) in normalization.scale().into_iter().enumerate() {
             for value in 0..=255u8 {
-                let normalised = (f32::from(value) - normalization.mean[channel]) * scale[channel];
+                let normalised = (f32::from(value) - normalization.mean[channel]) * scale;
                 assert_eq!(normalization.pixel(normalised, channel), value);
             }
             assert_eq!(normalization.pixel(-9.0, channel), 0);

@@ -1,6 +1,6 @@
 //! Event files for TensorBoard: scalars, histograms, images and text of a run.
 //!
-//! An event file is a row of [`record`]s, each holding one `Event` message ([`messages`]).
+//! An event file is a row of records (`record.rs`), each holding one `Event` message (`messages.rs`).
 
 mod histogram;
 mod messages;

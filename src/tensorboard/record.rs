@@ -46,8 +46,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_record_is_the_bytes_that_tensorflow_writes() {
-        // tf.io.TFRecordWriter(path).write(b"") of TensorFlow 2.21.
+    fn an_empty_record_is_the_bytes_that_tensorboard_writes() {
+        // RecordWriter(file).write(b"") of tensorboard.summary.writer.record_writer, version 2.21.
         let mut written = Vec::new();
         write_record(&mut written, b"").unwrap();
         let expected = [

@@ -1,127 +1,31 @@
-//! `report.html`: a run on one page that needs no network and no other file.
-
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+//! The content of the page, in the form that its template takes.
 
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use thiserror::Error;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Layout, ResNet};
 
+use super::{ReportError, Run, TUTORIAL_IMAGES};
 use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
 use crate::evaluate::Evaluation;
-use crate::files::{self, WriteError};
-use crate::history::{EpochRecord, History, HistoryError};
+use crate::history::EpochRecord;
 use crate::pictures;
 use crate::predict::{Prediction, ranked};
 use crate::raster::PictureError;
-use crate::run_dir::RunDir;
 use crate::scores::{Scores, confident_mistakes};
 use crate::summary::grouped;
 
-/// Test images whose predictions are shown, as in the tutorial.
-pub const TUTORIAL_IMAGES: usize = 10;
-/// Guesses shown for each of them.
+/// Guesses shown for each of the tutorial's images.
 const GUESSES: usize = 3;
-/// Mistakes shown.
+/// Mistakes shown: rows of seven on a desk, of three on a phone.
 const MISTAKES: usize = 21;
-
-/// A report that cannot be made.
-#[derive(Debug, Error)]
-pub enum ReportError {
-    #[error("cannot read {}: {source}; is its folder the folder of a run?", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("cannot understand {}: {reason}", path.display())]
-    Format { path: PathBuf, reason: String },
-    #[error("cannot fill the page's template: {0}")]
-    Template(#[from] askama::Error),
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    #[error(transparent)]
-    Picture(#[from] PictureError),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-/// Writes the report on a run to `path`, from the files of its folder and from an evaluation on the first images
-/// of `test`.
-///
-/// A run that is not finished has no `result.json` yet; the page then leaves out what only that file tells.
-pub fn write(
-    path: &Path,
-    run_dir: &RunDir,
-    evaluation: &Evaluation,
-    test: &Split,
-) -> Result<(), ReportError> {
-    let page = Page::new(&Run::read(run_dir)?, evaluation, test)?;
-    Ok(files::write_text(path, &page.render()?)?)
-}
-
-/// What the files of a run's folder say.
-struct Run {
-    name: String,
-    config_text: String,
-    config: toml::Table,
-    env: Value,
-    /// Null while the run goes on.
-    result: Value,
-    records: Vec<EpochRecord>,
-}
-
-impl Run {
-    fn read(run_dir: &RunDir) -> Result<Self, ReportError> {
-        let config_text = read(&run_dir.config())?;
-        let config = config_text
-            .parse()
-            .map_err(|error: toml::de::Error| ReportError::Format {
-                path: run_dir.config(),
-                reason: error.to_string(),
-            })?;
-        let result = match run_dir.result().exists() {
-            true => read_json(&run_dir.result())?,
-            false => Value::Null,
-        };
-        Ok(Self {
-            name: run_dir.root().display().to_string(),
-            config_text,
-            config,
-            env: read_json(&run_dir.env())?,
-            result,
-            records: History::read(&run_dir.history())?.records().to_vec(),
-        })
-    }
-
-    /// A setting as text; "" for one that is not set.
-    fn setting(&self, key: &str) -> String {
-        match self.config.get(key) {
-            None => String::new(),
-            Some(toml::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<String, ReportError> {
-    fs::read_to_string(path).map_err(|source| ReportError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn read_json(path: &Path) -> Result<Value, ReportError> {
-    serde_json::from_str(&read(path)?).map_err(|error| ReportError::Format {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
-}
 
 /// The page's content, in the order of `templates/report.html`.
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page {
+pub struct Page {
     title: String,
     subtitle: String,
     figures: Vec<Figure>,
@@ -207,7 +111,8 @@ struct Share {
 }
 
 impl Page {
-    fn new(run: &Run, evaluation: &Evaluation, test: &Split) -> Result<Self, ReportError> {
+    /// From what a run left, and an evaluation on the first images of `test`.
+    pub fn new(run: &Run, evaluation: &Evaluation, test: &Split) -> Result<Self, ReportError> {
         let labels = test.labels.to_vec();
         let scores = Scores::of(&evaluation.logits, &labels);
         let depth = run.setting("depth");
@@ -215,8 +120,8 @@ impl Page {
             title: format!("ResNet-{depth} v2 on {}", run.setting("dataset")),
             subtitle: subtitle(run),
             figures: figures(run, &scores),
-            curves: curves(&run.records),
-            epochs: run.records.iter().map(epoch_row).collect(),
+            curves: curves(run.history.records()),
+            epochs: run.history.records().iter().map(epoch_row).collect(),
             class_names: CLASS_NAMES,
             classes: class_rows(&scores),
             matrix: matrix(&scores),
@@ -228,8 +133,8 @@ impl Page {
             environment: environment(&run.env),
             command: command_line(&run.env),
             again: format!(
-                "resnet-xla -c {}/config.toml --out-dir runs/again",
-                run.name
+                "resnet-xla -c {} --out-dir runs/again",
+                quoted(&format!("{}/config.toml", run.name))
             ),
             config: run.config_text.clone(),
         })
@@ -242,10 +147,10 @@ fn subtitle(run: &Run) -> String {
     let state = match run.result.is_null() {
         true => format!(
             "{} of {} epochs so far",
-            run.records.len(),
+            run.history.records().len(),
             run.setting("epochs")
         ),
-        false => format!("{} epochs", run.records.len()),
+        false => format!("{} epochs", run.history.records().len()),
     };
     format!("{} · {state} · {device} · started {started}", run.name)
 }
@@ -261,7 +166,7 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
         value: percent(scores.top5()),
         note: "of five guesses".to_owned(),
     });
-    if let Some(last) = run.records.last() {
+    if let Some(last) = run.history.records().last() {
         figures.push(Figure {
             name: "validation loss",
             value: last
@@ -270,37 +175,29 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
             note: format!("training {:.4}", last.loss),
         });
     }
-    if let Some((epoch, acc)) = best(&run.records) {
+    if let Some(best) = run.history.best() {
         figures.push(Figure {
             name: "best epoch",
-            value: epoch.to_string(),
-            note: format!("accuracy {}", percent(acc)),
+            value: (best.epoch + 1).to_string(),
+            note: format!("accuracy {}", percent(best.val_acc)),
         });
     }
     figures.extend(parameters(run));
-    let seconds: f64 = run.records.iter().map(|record| record.seconds).sum();
+    let seconds: f64 = run
+        .history
+        .records()
+        .iter()
+        .map(|record| record.seconds)
+        .sum();
     figures.push(Figure {
         name: "time",
         value: duration(seconds),
-        note: match run.records.last() {
+        note: match run.history.records().last() {
             Some(last) => format!("{} images/s", grouped(last.images_per_sec.round() as usize)),
             None => String::new(),
         },
     });
     figures
-}
-
-/// The epoch, counted from 1, with the highest validation accuracy.
-fn best(records: &[EpochRecord]) -> Option<(usize, f64)> {
-    let mut best: Option<(usize, f64)> = None;
-    for record in records {
-        if let Some(acc) = record.val_acc
-            && best.is_none_or(|(_, highest)| acc > highest)
-        {
-            best = Some((record.epoch + 1, acc));
-        }
-    }
-    best
 }
 
 fn parameters(run: &Run) -> Option<Figure> {
@@ -502,8 +399,18 @@ fn environment(env: &Value) -> Vec<(String, String)> {
 
 fn command_line(env: &Value) -> String {
     let words = env["command_line"].as_array().into_iter().flatten();
-    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+    let words: Vec<String> = words.filter_map(Value::as_str).map(quoted).collect();
     words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 fn percent(share: f64) -> String {
@@ -518,5 +425,29 @@ fn duration(seconds: f64) -> String {
         10..60 => format!("{whole} s"),
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_quoted_where_a_shell_would_take_it_apart() {
+        let env =
+            json!({"command_line": ["./resnet-xla", "--lr-drops=8:0.01", "my run", "it's", ""]});
+        assert_eq!(
+            command_line(&env),
+            r"./resnet-xla --lr-drops=8:0.01 'my run' 'it'\''s' ''"
+        );
+    }
+
+    #[test]
+    fn times_are_in_the_two_largest_units() {
+        let shown = [0.04, 9.96, 75.4, 3599.0, 7260.0].map(duration);
+        assert_eq!(
+            shown,
+            ["0.0 s", "10 s", "1 min 15 s", "59 min 59 s", "2 h 1 min"]
+        );
     }
 }
