@@ -47,7 +47,8 @@ function draw(chart) {
     : box.left + 8 + (epoch - first) / (last - first) * (box.right - box.left - 16);
   const y = (value) => box.bottom - (measure(value) - bottom) / (top - bottom) * (box.bottom - box.top);
 
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" }, chart);
+  const title = chart.closest("section").querySelector("h2").textContent;
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${title} against epoch` }, chart);
   for (const value of scale.values) {
     element("line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) }, svg);
     const label = element("text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, svg);
@@ -118,7 +119,9 @@ function hover(chart, svg, lines, x, y, box) {
     tip.hidden = false;
     const left = middle + 14 + tip.offsetWidth > chart.clientWidth ? middle - 14 - tip.offsetWidth : middle + 14;
     tip.style.left = `${Math.max(0, left)}px`;
-    tip.style.top = "14px";
+    // Away from the curves.
+    const high = lines.some((line) => line.values[nearest] !== null && y(line.values[nearest]) < (box.top + box.bottom) / 2);
+    tip.style.top = `${high ? box.bottom - tip.offsetHeight - 8 : box.top + 4}px`;
   });
   svg.addEventListener("pointerleave", () => {
     tip.hidden = true;

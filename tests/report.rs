@@ -115,9 +115,11 @@ fn probe(page: &str) -> String {
     format!(
         r#"<iframe id="frame" width="390" height="900" srcdoc="{escaped}"></iframe><pre id="seen"></pre><script>
 const frame = document.getElementById("frame");
-frame.onload = () => setTimeout(() => {{
+const waiting = setInterval(() => {{
   const page = frame.contentDocument;
   const svg = page.querySelector(".chart svg");
+  if (page.querySelectorAll(".chart svg").length < 3 || ![...page.images].every((image) => image.complete)) return;
+  clearInterval(waiting);
   const box = svg.getBoundingClientRect();
   const at = {{ clientX: box.right - 20, clientY: box.top + 50, bubbles: true }};
   svg.dispatchEvent(new frame.contentWindow.PointerEvent("pointermove", at));
@@ -128,7 +130,7 @@ frame.onload = () => setTimeout(() => {{
     tip: page.querySelector(".tip:not([hidden])").innerText,
     broken: [...page.images].filter((image) => image.naturalWidth !== 32).length,
   }});
-}}, 500);
+}}, 100);
 </script>"#
     )
 }
