@@ -219,7 +219,7 @@ pub struct DeviceArgs {
     #[arg(long, env = "RESNET_XLA_PLUGIN", value_name = "PATH")]
     pub plugin: Option<PathBuf>,
 
-    /// Number format of activations and kernels [default: f64 on CPU, bf16 on TPU]
+    /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
     #[arg(long, env = "RESNET_XLA_PRECISION")]
     pub precision: Option<PrecisionChoice>,
 }
