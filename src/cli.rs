@@ -75,6 +75,14 @@ Examples:
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
     Predict(PredictArgs),
 
+    /// Write the weights and moving statistics of a checkpoint, to use elsewhere
+    #[command(after_help = "\
+Examples:
+  resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
+  resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
+    Export(ExportArgs),
+
     /// Say which runtime, plugins and devices are found, and what is wrong
     #[command(after_help = "\
 Examples:
@@ -293,6 +301,17 @@ pub struct PredictArgs {
 
     /// Where to write the picture of the predictions
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
+    pub out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// A .safetensors file, or the folder of a run (its newest checkpoint)
+    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    pub checkpoint: PathBuf,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
 }
 

@@ -19,7 +19,9 @@ fn summary_ends_with_the_parameter_counts_of_the_tutorial() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["train", "fetch", "summary", "eval", "predict", "doctor"] {
+    for command in [
+        "train", "fetch", "summary", "eval", "predict", "export", "doctor",
+    ] {
         let help = succeed(&[command, "--help"]);
         assert!(
             help.contains("Examples:\n  resnet-xla"),
@@ -74,6 +76,7 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         (&["--dpeth", "20"], "--depth"),
         (&["summary", "--depth", "5"], "9n+2"),
         (&["eval", "--batch-size", "0"], "--batch-size"),
+        (&["export", "--out", "model.h5"], "keras_weights.py"),
     ] {
         let message = fail(args, 2);
         assert!(message.contains(word), "{args:?}: {message}");

@@ -23,46 +23,33 @@ use xla_graphs::tensors::Tensors;
 /// Names a fixture of depth 164; it is too large to be part of the project.
 const FIXTURE_164: &str = "RESNET_XLA_REFERENCE_164";
 
-/// The largest deviations allowed.
-struct Tolerances {
-    /// Logits and losses, of all steps.
-    logits: f64,
-    gradients: f64,
-    /// Weights and moving statistics after the first step.
-    first: f64,
-    /// Weights and moving statistics after the last step.
-    last: f64,
-}
-
-impl Tolerances {
-    fn of(&self, class: &str) -> f64 {
-        match class.split_once('/') {
-            Some(("gradient", _)) => self.gradients,
-            Some(("after1", _)) => self.first,
-            Some(("after5", _)) => self.last,
-            _ => self.logits,
-        }
-    }
-}
-
+/// The largest deviation allowed in `class`.
+///
 /// A few units in the last place would do, but for the ReLU: an activation within rounding of zero
 /// may fall on either side of its kink, which takes one pixel's term out of a gradient's sum or puts
 /// it in, and each later step starts from there.
-const SHALLOW: Tolerances = Tolerances {
-    logits: 1e-5,
-    gradients: 1e-4,
-    first: 1e-6,
-    last: 1e-4,
-};
+fn allowed(class: &str) -> f64 {
+    match class.split_once('/') {
+        Some(("gradient", _)) | Some(("after5", _)) => 1e-4,
+        Some(("after1", _)) => 1e-6,
+        _ => 1e-5,
+    }
+}
+
+/// [`allowed`] at depth 164, where rounding grows through so many layers that Keras in float32 is
+/// itself `keras_float32` away from Keras in float64: the same order of magnitude.
+fn allowed_when_deep(keras_float32: f64) -> f64 {
+    (10.0 * keras_float32).max(1e-6)
+}
 
 #[test]
 fn depth_11_trains_as_keras_does() {
-    compare(&committed(11), &SHALLOW);
+    compare(&committed(11), |class, _| allowed(class));
 }
 
 #[test]
 fn depth_20_trains_as_keras_does() {
-    compare(&committed(20), &SHALLOW);
+    compare(&committed(20), |class, _| allowed(class));
 }
 
 #[test]
@@ -71,13 +58,7 @@ fn depth_164_trains_as_keras_does() {
         println!("skipped: {FIXTURE_164} names no fixture; docs/numerics.md says how to make one");
         return;
     };
-    let tolerances = Tolerances {
-        logits: 1e-4,
-        gradients: 1e-1,
-        first: 1e-4,
-        last: 1e-1,
-    };
-    compare(Path::new(&path), &tolerances);
+    compare(Path::new(&path), |_, keras| allowed_when_deep(keras));
 }
 
 fn committed(depth: usize) -> PathBuf {
@@ -142,8 +123,9 @@ impl Reference {
     }
 }
 
-/// Replays the fixture at `path`, prints the largest deviation of each class and checks them all.
-fn compare(path: &Path, tolerances: &Tolerances) {
+/// Replays the fixture at `path`, prints the largest deviation of each class and checks each against
+/// `allowed`, which gets the class and the deviation of Keras in float32.
+fn compare(path: &Path, allowed: impl Fn(&str, f64) -> f64) {
     let reference = Reference::read(path);
     let device = Device::open(DeviceChoice::Cpu, None).unwrap();
     let settings = ModelSettings {
@@ -180,7 +162,7 @@ fn compare(path: &Path, tolerances: &Tolerances) {
         );
     }
     for (class, (found, name)) in &largest {
-        let allowed = tolerances.of(class);
+        let allowed = allowed(class, reference.info.keras_float32[class]);
         assert!(
             *found <= allowed,
             "{name}: {found:.1e} is more than {allowed:.0e}"

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod eval;
+mod export;
 mod fetch;
 mod predict;
 mod summary;
@@ -22,6 +23,7 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Summary(args)) => summary::run(args),
         Some(Command::Eval(args)) => eval::run(args),
         Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Export(args)) => export::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
     }
 }
