@@ -90,6 +90,14 @@ Examples:
   resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
     Report(ReportArgs),
 
+    /// Write the weights and moving statistics of a checkpoint, to use elsewhere
+    #[command(after_help = "\
+Examples:
+  resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
+  resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
+    Export(ExportArgs),
+
     /// Say which runtime, plugins and devices are found, and what is wrong
     #[command(after_help = "\
 Examples:
@@ -379,6 +387,17 @@ pub struct ManArgs {
     /// Command to describe [default: the program]
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// A .safetensors file, or the folder of a run (its newest checkpoint)
+    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    pub checkpoint: PathBuf,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
 }
 
 #[derive(Args, Debug)]

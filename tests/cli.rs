@@ -28,6 +28,7 @@ fn every_command_has_help_with_examples() {
         "predict",
         "plot",
         "report",
+        "export",
         "doctor",
         "completions",
         "man",
@@ -144,6 +145,7 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         (&["--dpeth", "20"], "--depth"),
         (&["summary", "--depth", "5"], "9n+2"),
         (&["eval", "--batch-size", "0"], "--batch-size"),
+        (&["export", "--out", "model.h5"], "keras_weights.py"),
     ] {
         let message = fail(args, 2);
         assert!(message.contains(word), "{args:?}: {message}");

@@ -20,10 +20,12 @@ const INFO_KEY: &str = "resnet-xla";
 /// The metadata key of the SHA-256 sum over the info and all tensors, in the order of the layout.
 const DIGEST_KEY: &str = "sha256";
 
-/// What a checkpoint says of itself besides its tensors.
+/// What a checkpoint says of itself besides its tensors. A file that comes from another program
+/// (`scripts/keras_weights.py`) has no version, config and position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointInfo {
     /// The program's version.
+    #[serde(default)]
     pub version: String,
     /// Layers of the network.
     pub depth: usize,
@@ -34,7 +36,9 @@ pub struct CheckpointInfo {
     /// How they were normalised.
     pub normalization: Normalization,
     /// The run's settings, in the form of `config.toml`.
+    #[serde(default)]
     pub config: String,
+    #[serde(default)]
     pub position: Position,
 }
 
@@ -62,12 +66,31 @@ pub fn save(
     state: &HostState,
     info: &CheckpointInfo,
 ) -> Result<(), CheckpointError> {
+    write(path, layout.state(), state, info)
+}
+
+/// [`save`] of the network's tensors alone ([`Layout::network`]): nothing to resume from.
+pub fn save_network(
+    path: &Path,
+    layout: &Layout,
+    weights: &HostState,
+    info: &CheckpointInfo,
+) -> Result<(), CheckpointError> {
+    write(path, layout.network(), weights, info)
+}
+
+fn write(
+    path: &Path,
+    specs: &[TensorSpec],
+    state: &HostState,
+    info: &CheckpointInfo,
+) -> Result<(), CheckpointError> {
     let unwritable = |reason: String| format_error(path, reason);
     let info = serde_json::to_string(info).map_err(|e| unwritable(e.to_string()))?;
     let tensors: Vec<Vec<u8>> = state.values().iter().map(|v| to_bytes(v)).collect();
     let mut views = Vec::with_capacity(tensors.len());
     let mut digest = Sha256::new_with_prefix(&info);
-    for (spec, bytes) in layout.state().iter().zip(&tensors) {
+    for (spec, bytes) in specs.iter().zip(&tensors) {
         digest.update(bytes);
         let view = TensorView::new(Dtype::F32, spec.dims.clone(), bytes)
             .map_err(|e| unwritable(e.to_string()))?;

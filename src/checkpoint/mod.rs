@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use xla_graphs::Layout;
 
-pub use file::{CheckpointInfo, Position, load, load_info, load_into, load_network, save};
+pub use file::{
+    CheckpointInfo, Position, load, load_info, load_into, load_network, save, save_network,
+};
 pub use saver::Saver;
 
 use crate::state::HostState;

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod eval;
+mod export;
 mod fetch;
 mod plot;
 mod predict;
@@ -27,6 +28,7 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Predict(args)) => predict::run(args),
         Some(Command::Plot(args)) => plot::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Export(args)) => export::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Completions(args)) => shell::completions(args),
         Some(Command::Man(args)) => shell::man(args),

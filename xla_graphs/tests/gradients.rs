@@ -12,8 +12,9 @@ use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::{Lowering, loss, pool, relu};
 use xla_graphs::tensors::Tensors;
 
-fn check_conv(side: usize, stride: usize, image: [usize; 3], outputs: usize) {
-    let [batch, size, inputs] = image;
+/// `x_dims`: `[N, H, W, in]`.
+fn check_conv(side: usize, stride: usize, x_dims: [usize; 4], outputs: usize) {
+    let inputs = x_dims[3];
     for lowering in [Lowering::Native, Lowering::Dots] {
         let conv = Conv {
             name: "c".into(),
@@ -25,7 +26,7 @@ fn check_conv(side: usize, stride: usize, image: [usize; 3], outputs: usize) {
         };
         check_gradients(
             &[
-                input("x", &[batch, size, size, inputs]),
+                input("x", &x_dims),
                 input("c/kernel", &[side, side, inputs, outputs]),
             ],
             &["x", "c/kernel"],
@@ -42,30 +43,38 @@ fn check_conv(side: usize, stride: usize, image: [usize; 3], outputs: usize) {
 
 #[test]
 fn convolution_3x3() {
-    check_conv(3, 1, [2, 6, 5], 4);
+    check_conv(3, 1, [2, 6, 6, 5], 4);
+    check_conv(3, 1, [1, 5, 3, 1], 9);
+    check_conv(3, 1, [3, 2, 4, 3], 1);
 }
 
 #[test]
 fn convolution_3x3_of_one_pixel() {
-    check_conv(3, 1, [1, 1, 3], 2);
+    check_conv(3, 1, [1, 1, 1, 3], 2);
+    check_conv(3, 2, [1, 1, 1, 3], 2);
 }
 
 #[test]
 fn convolution_3x3_with_stride_2_on_even_and_odd_sides() {
-    check_conv(3, 2, [2, 6, 3], 5);
-    check_conv(3, 2, [1, 7, 3], 5);
+    check_conv(3, 2, [2, 6, 6, 3], 5);
+    check_conv(3, 2, [1, 7, 7, 3], 5);
+    check_conv(3, 2, [1, 5, 4, 2], 3);
+    check_conv(3, 2, [1, 2, 3, 1], 1);
 }
 
 #[test]
 fn convolution_1x1() {
-    check_conv(1, 1, [2, 4, 7], 3);
+    check_conv(1, 1, [2, 4, 4, 7], 3);
+    check_conv(1, 1, [1, 3, 5, 1], 11);
+    check_conv(1, 1, [1, 1, 1, 3], 4);
 }
 
 #[test]
 fn convolution_1x1_with_stride_2_on_even_and_odd_sides() {
-    check_conv(1, 2, [2, 6, 3], 4);
-    check_conv(1, 2, [1, 5, 3], 4);
-    check_conv(1, 2, [1, 1, 3], 4);
+    check_conv(1, 2, [2, 6, 6, 3], 4);
+    check_conv(1, 2, [1, 5, 5, 3], 4);
+    check_conv(1, 2, [1, 1, 1, 3], 4);
+    check_conv(1, 2, [3, 3, 4, 1], 2);
 }
 
 #[test]
@@ -118,6 +127,8 @@ fn batch_norm_in_training() {
         (3, 4, 5, Lowering::Dots),
         (1, 3, 1, Lowering::Dots),
         (5, 1, 9, Lowering::Dots),
+        (1, 1, 3, Lowering::Native),
+        (1, 1, 3, Lowering::Dots),
     ] {
         let bn = batch_norm(c, lowering);
         let forward = |t: &Tensors| bn.forward(t, t.get("x")?, Replicas(1), &mut Tensors::new());
@@ -171,6 +182,27 @@ fn batch_norm_has_the_mean_and_biased_variance_of_the_batch() {
 }
 
 #[test]
+fn batch_norm_in_inference_reads_the_moving_statistics() {
+    for (n, h, c) in [(2, 3, 5), (1, 1, 1)] {
+        let inputs = batch_norm_inputs(n, h, c);
+        let bn = batch_norm(c, Lowering::Dots);
+        let graph = Graph::new(&inputs, |t| Ok(vec![bn.infer(t, t.get("x")?)?]));
+        let y = graph.run(&inputs).remove(0);
+        let [x, gamma, beta, mean, variance] = inputs.map(|input| input.values);
+        assert_eq!(y.len(), n * h * h * c);
+        for (index, (got, x)) in y.iter().zip(x).enumerate() {
+            let of = |values: &[f32]| f64::from(values[index % c]);
+            let x_hat = (f64::from(x) - of(&mean)) / (of(&variance) + 1e-3).sqrt();
+            let expected = of(&gamma) * x_hat + of(&beta);
+            assert!(
+                (f64::from(*got) - expected).abs() < 1e-6,
+                "{got} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
 fn batch_norm_keeps_its_digits_far_from_zero() {
     // With values around 1000 and the pivot there too, one pass must not cancel.
     let mut inputs = batch_norm_inputs(8, 4, 1);
@@ -192,26 +224,28 @@ fn batch_norm_keeps_its_digits_far_from_zero() {
 
 #[test]
 fn dense_layer() {
-    let dense = Dense {
-        name: "d".into(),
-        inputs: 7,
-        outputs: 3,
-    };
-    check_gradients(
-        &[
-            input("x", &[5, 7]),
-            input("d/kernel", &[7, 3]),
-            input("d/bias", &[3]),
-        ],
-        &["x", "d/kernel", "d/bias"],
-        |t| dense.forward(t, t.get("x")?),
-        |t, dy| {
-            let mut gradients = Tensors::new();
-            let dx = dense.backward(t, t.get("x")?, dy, &mut gradients)?;
-            gradients.insert("x", dx);
-            Ok(gradients)
-        },
-    );
+    for (batch, inputs, outputs) in [(5, 7, 3), (1, 1, 1), (1, 9, 2)] {
+        let dense = Dense {
+            name: "d".into(),
+            inputs,
+            outputs,
+        };
+        check_gradients(
+            &[
+                input("x", &[batch, inputs]),
+                input("d/kernel", &[inputs, outputs]),
+                input("d/bias", &[outputs]),
+            ],
+            &["x", "d/kernel", "d/bias"],
+            |t| dense.forward(t, t.get("x")?),
+            |t, dy| {
+                let mut gradients = Tensors::new();
+                let dx = dense.backward(t, t.get("x")?, dy, &mut gradients)?;
+                gradients.insert("x", dx);
+                Ok(gradients)
+            },
+        );
+    }
 }
 
 #[test]
@@ -228,8 +262,23 @@ fn rectified_linear_unit_away_from_its_kink() {
 }
 
 #[test]
+fn at_its_kink_the_rectified_linear_unit_has_slope_zero_as_in_tensorflow() {
+    let x = Input {
+        name: "x",
+        dims: vec![3],
+        values: vec![-0.0, 0.0, 1e-30],
+    };
+    let graph = Graph::new(std::slice::from_ref(&x), |t| {
+        let y = relu::forward(t.get("x")?)?;
+        let dy = y.builder().c0(1f32)?.broadcast(&[3])?;
+        Ok(vec![relu::backward(&y, &dy)?])
+    });
+    assert_eq!(graph.run(&[x])[0], [0.0, 0.0, 1.0]);
+}
+
+#[test]
 fn global_average_pooling() {
-    for dims in [[2, 3, 3, 5], [1, 1, 1, 2]] {
+    for dims in [[2, 3, 3, 5], [1, 1, 1, 2], [1, 5, 2, 1]] {
         check_gradients(
             &[input("x", &dims)],
             &["x"],
@@ -249,18 +298,21 @@ fn labels(logits: &XlaOp) -> Result<XlaOp> {
 
 #[test]
 fn softmax_cross_entropy() {
-    let mut logits = input("z", &[6, 4]);
-    logits.values.iter_mut().for_each(|v| *v *= 3.0);
-    let mean = |t: &Tensors| {
-        let z = t.get("z")?;
-        let loss = loss::forward(z, &labels(z)?)?;
-        Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
-    };
-    check_gradients(&[logits], &["z"], mean, |t, dy| {
-        let z = t.get("z")?;
-        let dz = loss::backward(&loss::forward(z, &labels(z)?)?, 6)?;
-        only("z", (dz * dy.broadcast(&[6, 4])?)?)
-    });
+    for (batch, classes) in [(6, 4), (1, 3), (3, 1)] {
+        let mut logits = input("z", &[batch, classes]);
+        logits.values.iter_mut().for_each(|v| *v *= 3.0);
+        let mean = |t: &Tensors| {
+            let z = t.get("z")?;
+            let loss = loss::forward(z, &labels(z)?)?;
+            Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
+        };
+        check_gradients(&[logits], &["z"], mean, |t, dy| {
+            let z = t.get("z")?;
+            let dz = loss::backward(&loss::forward(z, &labels(z)?)?, batch)?;
+            let spread = dy.broadcast(&[batch as i64, classes as i64])?;
+            only("z", (dz * spread)?)
+        });
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::ops::{Lowering, cast, per_channel, scalar_like, sum_to_channel};
 use crate::tensors::Tensors;
 
 /// Share of the old value that a moving statistic keeps at each step (Keras's default).
-pub const MOMENTUM: f32 = 0.99;
+pub const MOMENTUM: f64 = 0.99;
 /// Added to the variance (Keras's default).
 pub const EPSILON: f32 = 1e-3;
 
@@ -163,6 +163,8 @@ impl BatchNorm {
 
 /// The next value of a moving statistic: momentum · m + (1 − momentum) · batch value.
 fn moved(moving: &XlaOp, batch: &XlaOp) -> Result<XlaOp> {
-    let old = (moving * scalar_like(moving, MOMENTUM)?)?;
-    Ok((old + batch * scalar_like(batch, 1.0 - MOMENTUM)?)?)
+    let old = (moving * scalar_like(moving, MOMENTUM as f32)?)?;
+    // 1 - 0.99 in f32 would be 1e-6 too small.
+    let share = scalar_like(batch, (1.0 - MOMENTUM) as f32)?;
+    Ok((old + batch * share)?)
 }

@@ -1,0 +1,97 @@
+//! Weights that leave the program and come back.
+
+mod program;
+
+use std::fs;
+use std::path::Path;
+
+use program::{succeed, text};
+use safetensors::{Dtype, SafeTensors};
+
+/// One step of the smallest network on the sample.
+fn train(out_dir: &Path, more: &[&str]) {
+    let mut args = vec!["--preset", "quick", "--device", "cpu", "--batch-size", "8"];
+    args.extend(["--max-steps", "1", "--eval-steps", "1"]);
+    args.extend(["--out-dir", text(out_dir)]);
+    args.extend(more);
+    succeed(&args);
+}
+
+fn evaluate(checkpoint: &Path) -> String {
+    let path = text(checkpoint);
+    succeed(&[
+        "eval",
+        "--device",
+        "cpu",
+        "--dataset",
+        "sample",
+        "--checkpoint",
+        path,
+    ])
+}
+
+#[test]
+fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, exported) = (
+        folder.path().join("run"),
+        folder.path().join("w.safetensors"),
+    );
+    train(&run, &[]);
+    let args = [
+        "export",
+        "--checkpoint",
+        text(&run),
+        "--out",
+        text(&exported),
+    ];
+    let line = succeed(&args);
+    // 55 tensors of depth 11, and their parameters by Keras's count.
+    assert!(
+        line.ends_with("depth 11, step 1, 55 tensors, 128,122 parameters\n"),
+        "{line}"
+    );
+
+    let bytes = fs::read(&exported).unwrap();
+    let checkpoint = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
+    let (ours, all) = (
+        SafeTensors::deserialize(&bytes).unwrap(),
+        SafeTensors::deserialize(&checkpoint).unwrap(),
+    );
+    assert_eq!(ours.len(), 55);
+    for (name, view) in ours.tensors() {
+        assert!(!name.starts_with("momentum/"));
+        assert!(view == all.tensor(&name).unwrap(), "{name} differs");
+    }
+    assert_eq!(evaluate(&exported), evaluate(&run));
+}
+
+#[test]
+fn training_starts_from_weights_that_another_program_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, foreign) = (
+        folder.path().join("run"),
+        folder.path().join("k.safetensors"),
+    );
+    // Keras's weights, from the fixture of tests/reference.rs: without any metadata of ours.
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let bytes = fs::read(fixture.join("keras_depth11.safetensors")).unwrap();
+    let fixture = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = fixture.tensors().into_iter().filter_map(|(name, view)| {
+        assert!(view.dtype() == Dtype::F32 || name == "labels");
+        Some((name.strip_prefix("initial/")?.to_owned(), view))
+    });
+    fs::write(&foreign, safetensors::serialize(tensors, None).unwrap()).unwrap();
+
+    // A learning rate too small to move an f32 weight keeps the weights that were loaded.
+    train(&run, &["--init-weights", text(&foreign), "--lr", "1e-30"]);
+    let bytes = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
+    let trained = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, view) in trained.tensors() {
+        if name.starts_with("momentum/") || name.contains("moving_") {
+            continue;
+        }
+        let loaded = fixture.tensor(&format!("initial/{name}")).unwrap();
+        assert!(view == loaded, "{name} differs");
+    }
+}

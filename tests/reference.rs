@@ -1,0 +1,324 @@
+//! The program's training, step by step, against Keras in float64.
+//!
+//! `tests/fixtures/make_keras_fixtures.py` says what Keras computed and which tensors a fixture has.
+//! Each is compared by name. A deviation is the largest difference in a tensor, relative to the
+//! largest element that Keras has there; losses count one by one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use resnet_xla::config::{BatchNormMode, DeviceChoice, PrecisionChoice};
+use resnet_xla::data::{Batch, CLASSES};
+use resnet_xla::device::Device;
+use resnet_xla::model::{self, ModelSettings};
+use resnet_xla::program::{Program, State};
+use resnet_xla::state::HostState;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use xla::{ElementType, XlaBuilder};
+use xla_graphs::collective::Replicas;
+use xla_graphs::layout::{Role, momentum_name};
+use xla_graphs::tensors::Tensors;
+
+/// Names a fixture of depth 164; it is too large to be part of the project.
+const FIXTURE_164: &str = "RESNET_XLA_REFERENCE_164";
+
+/// The largest deviation allowed in `class`.
+///
+/// A few units in the last place would do, but for the ReLU: an activation within rounding of zero
+/// may fall on either side of its kink, which takes one pixel's term out of a gradient's sum or puts
+/// it in, and each later step starts from there.
+fn allowed(class: &str) -> f64 {
+    match class.split_once('/') {
+        Some(("gradient", _)) | Some(("after5", _)) => 1e-4,
+        Some(("after1", _)) => 1e-6,
+        _ => 1e-5,
+    }
+}
+
+/// [`allowed`] at depth 164, where rounding grows through so many layers that Keras in float32 is
+/// itself `keras_float32` away from Keras in float64: the same order of magnitude.
+fn allowed_when_deep(keras_float32: f64) -> f64 {
+    (10.0 * keras_float32).max(1e-6)
+}
+
+#[test]
+fn depth_11_trains_as_keras_does() {
+    compare(&committed(11), |class, _| allowed(class));
+}
+
+#[test]
+fn depth_20_trains_as_keras_does() {
+    compare(&committed(20), |class, _| allowed(class));
+}
+
+#[test]
+fn depth_164_trains_as_keras_does() {
+    let Some(path) = std::env::var_os(FIXTURE_164) else {
+        println!("skipped: {FIXTURE_164} names no fixture; docs/numerics.md says how to make one");
+        return;
+    };
+    compare(Path::new(&path), |_, keras| allowed_when_deep(keras));
+}
+
+fn committed(depth: usize) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    folder.join(format!("keras_depth{depth}.safetensors"))
+}
+
+/// What a fixture says of itself.
+#[derive(Deserialize)]
+struct Info {
+    depth: usize,
+    learning_rate: f64,
+    momentum: f64,
+    l2: f64,
+    /// Deviations of Keras in float32, by class of tensors.
+    keras_float32: BTreeMap<String, f64>,
+}
+
+struct Reference {
+    info: Info,
+    batch: Batch,
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Reference {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let info = &metadata.metadata().as_ref().unwrap()["reference"];
+        let mut tensors = BTreeMap::new();
+        let mut labels = Vec::new();
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let words = view.data().as_chunks::<4>().0;
+            if view.dtype() == Dtype::I32 {
+                labels = words.iter().map(|b| i32::from_le_bytes(*b)).collect();
+            } else {
+                let values = words.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                tensors.insert(name, values);
+            }
+        }
+        let count = labels.len();
+        Self {
+            info: serde_json::from_str(info).unwrap(),
+            batch: Batch {
+                images: tensors.remove("images").unwrap(),
+                labels,
+                weights: vec![1.0; count],
+                count,
+            },
+            tensors,
+        }
+    }
+
+    /// The state that training starts from: Keras's values, momentum 0.
+    fn initial_state(&self, program: &Program) -> HostState {
+        let specs = program.layout().state().iter();
+        let values = specs.map(|spec| match spec.role {
+            Role::Momentum => vec![0.0; spec.len()],
+            _ => self.tensors[&format!("initial/{}", spec.name)].clone(),
+        });
+        HostState::new(values.collect())
+    }
+}
+
+/// Replays the fixture at `path`, prints the largest deviation of each class and checks each against
+/// `allowed`, which gets the class and the deviation of Keras in float32.
+fn compare(path: &Path, allowed: impl Fn(&str, f64) -> f64) {
+    let reference = Reference::read(path);
+    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let settings = ModelSettings {
+        depth: reference.info.depth,
+        batch_size: reference.batch.count,
+        precision: Some(PrecisionChoice::F32),
+        batch_norm: BatchNormMode::Sync,
+        l2: reference.info.l2,
+        momentum: reference.info.momentum,
+    };
+    let model = model::build(&settings, device.kind).unwrap();
+    let program = Program::new(&device, model);
+    let ours = Replay::run(&reference, &program, &device);
+
+    let mut largest = BTreeMap::<String, (f64, &str)>::new();
+    for (name, expected) in &reference.tensors {
+        let got = ours.get(name).unwrap_or_else(|| panic!("no {name}"));
+        let found = deviation(name, got, expected);
+        let entry = largest.entry(class(name)).or_insert((0.0, name));
+        if !(found <= entry.0) {
+            *entry = (found, name);
+        }
+    }
+    assert_eq!(ours.len(), reference.tensors.len());
+    println!(
+        "depth {}: largest deviations from Keras in float64",
+        reference.info.depth
+    );
+    println!("| tensors | this program | Keras in float32 |\n| --- | --- | --- |");
+    for (class, (found, _)) in &largest {
+        println!(
+            "| {class} | {found:.1e} | {:.1e} |",
+            reference.info.keras_float32[class]
+        );
+    }
+    for (class, (found, name)) in &largest {
+        let allowed = allowed(class, reference.info.keras_float32[class]);
+        assert!(
+            *found <= allowed,
+            "{name}: {found:.1e} is more than {allowed:.0e}"
+        );
+    }
+}
+
+/// The program's own values for every tensor of a fixture, by name.
+struct Replay<'a> {
+    reference: &'a Reference,
+    program: &'a Program<'a>,
+    found: BTreeMap<String, Vec<f32>>,
+}
+
+impl<'a> Replay<'a> {
+    fn run(
+        reference: &'a Reference,
+        program: &'a Program<'a>,
+        device: &Device,
+    ) -> BTreeMap<String, Vec<f32>> {
+        let mut replay = Self {
+            reference,
+            program,
+            found: BTreeMap::new(),
+        };
+        let initial = reference.initial_state(program);
+        let logits = training_logits(program, device, &initial, &reference.batch);
+        replay.found.insert("training_logits".into(), logits);
+        replay.train(&initial);
+        replay.found
+    }
+
+    fn train(&mut self, initial: &HostState) {
+        let (mut losses, mut cross_entropies) = (Vec::new(), Vec::new());
+        let mut state = self.program.upload_state(initial).unwrap();
+        self.record("initial", &state);
+        for step in 1..=self.reference.tensors["loss"].len() {
+            let rate = self.reference.info.learning_rate;
+            let metrics;
+            (state, metrics) = self
+                .program
+                .train_step(state, &self.reference.batch, rate)
+                .unwrap();
+            let metrics = metrics.read().unwrap();
+            losses.push(metrics.loss() as f32);
+            cross_entropies.push((metrics.cross_entropy_sum / metrics.count) as f32);
+            if self
+                .reference
+                .tensors
+                .contains_key(&format!("after{step}/dense/bias"))
+            {
+                self.record(&format!("after{step}"), &state);
+            }
+            if step == 1 {
+                self.record_gradients(&state);
+            }
+        }
+        self.found.insert("loss".into(), losses);
+        self.found.insert("cross_entropy".into(), cross_entropies);
+    }
+
+    /// Weights, moving statistics and the logits of inference.
+    fn record(&mut self, moment: &str, state: &State) {
+        let state = self.program.download_state(state).unwrap();
+        let network = self.program.layout().network();
+        let values: Vec<_> = state.values()[..network.len()].to_vec();
+        for (spec, values) in network.iter().zip(&values) {
+            self.found
+                .insert(format!("{moment}/{}", spec.name), values.clone());
+        }
+        let weights = self
+            .program
+            .upload_weights(&HostState::new(values))
+            .unwrap();
+        let (_, logits) = self
+            .program
+            .eval_step(&weights, &self.reference.batch)
+            .unwrap();
+        self.found
+            .insert(format!("inference_logits/{moment}"), logits);
+    }
+
+    /// The first velocity is -learning_rate · gradient.
+    fn record_gradients(&mut self, first: &State) {
+        let state = self.program.download_state(first).unwrap();
+        let specs = self.program.layout().state();
+        let rate = self.reference.info.learning_rate as f32;
+        for spec in self.program.layout().network() {
+            let slot = momentum_name(&spec.name);
+            if let Some(index) = specs.iter().position(|t| t.name == slot) {
+                let gradient = state.values()[index].iter().map(|v| -v / rate).collect();
+                self.found
+                    .insert(format!("gradient/{}", spec.name), gradient);
+            }
+        }
+    }
+}
+
+/// The logits of the forward pass in training, which no step returns: the network alone, traced for
+/// this test.
+fn training_logits(
+    program: &Program,
+    device: &Device,
+    state: &HostState,
+    batch: &Batch,
+) -> Vec<f32> {
+    let builder = XlaBuilder::new("training_logits");
+    let mut params = Tensors::new();
+    let mut buffers = Vec::new();
+    let mut parameter = |dims: &[usize], values: &[f32]| {
+        let index = buffers.len() as i64;
+        buffers.push(device.upload(values, dims).unwrap());
+        let dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
+        builder
+            .parameter(index, ElementType::F32, &dims, "")
+            .unwrap()
+    };
+    for (spec, values) in program.layout().network().iter().zip(state.values()) {
+        params.insert(&spec.name, parameter(&spec.dims, values));
+    }
+    let images = parameter(&program.model().image_dims(), &batch.images);
+    let network = &program.model().network;
+    let (logits, _) = network
+        .forward(&params, &images, Replicas(1), &mut Tensors::new())
+        .unwrap();
+    let executable = device.client().compile(&logits.build().unwrap()).unwrap();
+    let output = &executable.execute_b(&buffers).unwrap()[0][0];
+    let logits: Vec<f32> = output.to_literal_sync().unwrap().to_vec().unwrap();
+    assert_eq!(logits.len(), batch.count * CLASSES);
+    logits
+}
+
+/// Tensors of one kind at one moment, such as `gradient/gamma`; a name without a slash is its own.
+fn class(name: &str) -> String {
+    let Some((moment, tensor)) = name.split_once('/') else {
+        return name.to_owned();
+    };
+    match tensor.rsplit_once('/') {
+        None => name.to_owned(),
+        Some(("dense", kind)) => format!("{moment}/dense {kind}"),
+        Some((_, "kernel")) => format!("{moment}/convolution kernel"),
+        Some((_, kind)) => format!("{moment}/{kind}"),
+    }
+}
+
+fn deviation(name: &str, got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len(), "{name}: number of elements");
+    let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let one_by_one = name == "loss" || name == "cross_entropy";
+    let relative = |(got, expected): (&f32, &f32)| {
+        let scale = if one_by_one { expected.abs() } else { largest };
+        (f64::from(*got) - f64::from(*expected)).abs() / f64::from(scale)
+    };
+    // A NaN must not get lost in the maximum.
+    got.iter()
+        .zip(expected)
+        .map(relative)
+        .fold(0.0, |m, d| if d <= m { m } else { d })
+}
