@@ -145,7 +145,7 @@ fn compare(path: &Path, allowed: impl Fn(&str, f64) -> f64) {
         let got = ours.get(name).unwrap_or_else(|| panic!("no {name}"));
         let found = deviation(name, got, expected);
         let entry = largest.entry(class(name)).or_insert((0.0, name));
-        if !(found <= entry.0) {
+        if found.is_nan() || found > entry.0 {
             *entry = (found, name);
         }
     }
