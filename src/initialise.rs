@@ -128,6 +128,44 @@ mod tests {
     }
 
     #[test]
+    fn the_first_values_are_those_of_a_second_implementation() {
+        // tests/fixtures/initial_values.py prints them. No device, thread or replica count enters
+        // into them: the arguments of `values` are all that they depend on.
+        let network = xla_graphs::ResNet::new(164, 10, xla_graphs::ops::Lowering::Native).unwrap();
+        let layout = Layout::new(&network);
+        for (name, expected) in [
+            (
+                "conv_in/kernel",
+                [
+                    -0.269841246,
+                    -0.059188793,
+                    -0.112929768,
+                    -0.409497047,
+                    -0.247871611,
+                    0.311444424,
+                ],
+            ),
+            (
+                "dense/kernel",
+                [
+                    -0.022270111,
+                    -0.022130471,
+                    0.135810123,
+                    0.108485386,
+                    -0.047186797,
+                    0.041868672,
+                ],
+            ),
+        ] {
+            let spec = layout.network().iter().find(|t| t.name == name).unwrap();
+            for (got, expected) in values(spec, 0).iter().zip(expected) {
+                let error: f64 = f64::from(*got) - expected;
+                assert!(error.abs() < 2e-8, "{name}: {got} {expected}");
+            }
+        }
+    }
+
+    #[test]
     fn name_and_seed_choose_the_stream() {
         let init = Init::HeNormal { fan_in: 9 };
         let of = |name: &str, seed| values(&tensor(name, init, &[64]), seed);
