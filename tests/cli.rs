@@ -29,6 +29,7 @@ fn every_command_has_help_with_examples() {
         "plot",
         "report",
         "export",
+        "bench",
         "doctor",
         "completions",
         "man",
