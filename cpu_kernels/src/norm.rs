@@ -41,7 +41,8 @@ impl Norm {
         let mut out = [0.0; 16];
         for c in 0..16 {
             let z = (x[c] - mean[c]).mul_add(scale[c], beta[c]);
-            out[c] = if z > 0.0 { z } else { 0.0 };
+            // Not `z > 0.0`: what is not a number must stay so until it reaches the loss.
+            out[c] = if z < 0.0 { 0.0 } else { z };
         }
         out
     }

@@ -217,8 +217,8 @@ fn stride_2_on_even_and_odd_sides() {
 }
 
 #[test]
-fn one_image_of_one_pixel() {
-    check([1, 1, 1, 16], [Shape(1, 1, 16), Shape(1, 1, 32)]);
+fn images_of_one_pixel() {
+    check([3, 1, 1, 16], [Shape(1, 1, 16), Shape(1, 1, 32)]);
     check([2, 1, 1, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
 }
 
