@@ -48,6 +48,15 @@ pub enum DeviceError {
         setup: &'static str,
     },
     #[error(
+        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
+    )]
+    NoCompiler {
+        device: &'static str,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
         "the PJRT plugin {path} is not there; check --plugin, TPU_LIBRARY_PATH and XLA_PJRT_PLUGIN"
     )]
     PluginMissing { path: PathBuf },

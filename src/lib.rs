@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
+pub mod compile;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -23,6 +24,7 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod pictures;
+pub mod pjrt_c;
 pub mod plot;
 pub mod plugins;
 pub mod predict;

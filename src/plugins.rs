@@ -20,6 +20,8 @@ const NVIDIA_PCI_VENDOR: &str = "0x10de";
 pub enum PluginKind {
     Tpu,
     Gpu,
+    /// A CPU plugin stands in for the runtime's own CPU; it is used only where it is asked for.
+    Cpu,
     /// Any other, under the name that the user gave.
     Named(String),
 }
@@ -30,6 +32,7 @@ impl PluginKind {
         match self {
             Self::Tpu => "TPU",
             Self::Gpu => "GPU",
+            Self::Cpu => "CPU",
             Self::Named(_) => "device",
         }
     }
@@ -39,6 +42,7 @@ impl PluginKind {
         match self {
             Self::Tpu => "tpu",
             Self::Gpu => "cuda",
+            Self::Cpu => "cpu",
             Self::Named(name) => name,
         }
     }
@@ -47,6 +51,7 @@ impl PluginKind {
     fn setup(&self) -> (&'static str, &'static str) {
         match self {
             Self::Gpu => ("cuda", "cuda/xla_cuda_plugin.so"),
+            Self::Cpu => ("cpu-plugin", "cpu/libpjrt_cpu.so"),
             Self::Tpu | Self::Named(_) => ("tpu", "tpu/libtpu.so"),
         }
     }
@@ -100,6 +105,17 @@ pub fn find(kind: &PluginKind, root: &Path) -> Result<PathBuf, DeviceError> {
     }
 }
 
+/// The plugin of `kind` to compile with; its hardware need not be there.
+pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
+    let candidates = candidates(&kind, Path::new("/"));
+    let found = candidates.iter().find(|path| path.is_file());
+    found.cloned().ok_or_else(|| DeviceError::NoCompiler {
+        device: kind.device(),
+        tried: join(&candidates),
+        setup: kind.setup().0,
+    })
+}
+
 /// Where a plugin of `kind` may lie, most particular first.
 pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
@@ -145,7 +161,7 @@ pub fn hardware(kind: &PluginKind, root: &Path) -> Vec<String> {
             found.extend(pci_cards(root, NVIDIA_PCI_VENDOR));
             found
         }
-        PluginKind::Named(_) => Vec::new(),
+        PluginKind::Cpu | PluginKind::Named(_) => Vec::new(),
     }
 }
 
@@ -154,7 +170,7 @@ pub fn looked_for(kind: &PluginKind) -> &'static str {
     match kind {
         PluginKind::Tpu => "/dev/accel*, /dev/vfio/<number>, PCI vendor 0x1ae0",
         PluginKind::Gpu => "/dev/nvidia*, PCI vendor 0x10de",
-        PluginKind::Named(_) => "nothing",
+        PluginKind::Cpu | PluginKind::Named(_) => "nothing",
     }
 }
 
