@@ -26,6 +26,7 @@ pub mod model;
 pub mod pictures;
 pub mod pjrt_c;
 pub mod plot;
+pub mod plugin_file;
 pub mod plugins;
 pub mod predict;
 pub mod process;

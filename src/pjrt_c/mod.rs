@@ -145,36 +145,45 @@ pub struct Memory {
     pub code: i64,
 }
 
+/// Checks that `path` can be loaded and offers the interface; starts nothing of it.
+///
+/// # Errors
+/// Every reason for which a file is no plugin; one that crashes takes the process with it.
+pub fn check(path: &Path) -> Result<()> {
+    open(path).map(drop)
+}
+
+/// Loads the library and takes its function table.
+fn open(path: &Path) -> Result<PJRT_Api> {
+    // SAFETY: loading runs the library's initialisers, which is what the user asked for by naming it;
+    // the library is leaked below, so that nothing of it is ever used after an unload.
+    let library = unsafe { Library::new(path) }.map_err(load_error)?;
+    let library: &'static Library = Box::leak(Box::new(library));
+    // SAFETY: the interface defines the symbol's type.
+    let entry = unsafe { library.get::<unsafe extern "C" fn() -> *const PJRT_Api>(ENTRY) };
+    let entry = entry.map_err(|_| PjrtError::NoPlugin)?;
+    // SAFETY: the function takes nothing and returns a table that lives as long as the library, or
+    // null.
+    let table = unsafe { entry().as_ref() }.ok_or(PjrtError::NoTable)?;
+    let version = table.pjrt_api_version;
+    if version.major_version as u32 != PJRT_API_MAJOR {
+        return Err(PjrtError::Version {
+            major: version.major_version,
+            minor: version.minor_version,
+            expected: PJRT_API_MAJOR,
+        });
+    }
+    Ok(copy_table(table))
+}
+
 impl Plugin {
     /// Loads and initialises the plugin at `path`.
     ///
     /// # Errors
-    /// Every reason for which a file is no usable plugin; a plugin that crashes takes the process with
-    /// it.
+    /// As [`check`], and what the plugin says when it cannot start.
     pub fn load(path: &Path) -> Result<Self> {
-        // SAFETY: loading runs the library's initialisers, which is what the user asked for by naming
-        // it; the library is leaked below, so that nothing of it is ever used after an unload.
-        let library = unsafe { Library::new(path) }.map_err(load_error)?;
-        let library: &'static Library = Box::leak(Box::new(library));
-        // SAFETY: the interface defines the symbol's type.
-        let entry =
-            unsafe { library.get::<unsafe extern "C" fn() -> *const PJRT_Api>(ENTRY) };
-        let entry = entry.map_err(|_| PjrtError::NoPlugin)?;
-        // SAFETY: the function takes nothing and returns a table that lives as long as the library, or
-        // null.
-        let table = unsafe { entry().as_ref() }.ok_or(PjrtError::NoTable)?;
-        let version = table.pjrt_api_version;
-        if version.major_version as u32 != PJRT_API_MAJOR {
-            return Err(PjrtError::Version {
-                major: version.major_version,
-                minor: version.minor_version,
-                expected: PJRT_API_MAJOR,
-            });
-        }
         let plugin = Self {
-            api: Arc::new(Api {
-                table: copy_table(table),
-            }),
+            api: Arc::new(Api { table: open(path)? }),
         };
         plugin.initialize()?;
         Ok(plugin)
