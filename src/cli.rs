@@ -100,6 +100,13 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
+    /// Time the training step of one configuration, on a synthetic batch
+    #[command(after_help = "\
+Examples:
+  resnet-xla bench --depth 20
+  resnet-xla bench --precision bf16 --steps 10 --json")]
+    Bench(BenchArgs),
+
     /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
     #[command(after_help = "\
 Examples:
@@ -411,6 +418,32 @@ pub struct ExportArgs {
     /// The file to write
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N")]
+    pub depth: usize,
+
+    /// Images in a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+
+    /// Steps to time
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+
+    /// Steps before those, not timed; the first reaches memory that is new to the process
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub warmup: u32,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

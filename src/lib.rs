@@ -5,6 +5,7 @@
 //! streams normalised, augmented batches ([`data`]) into it. `docs/architecture.md` draws the line
 //! from the files on disk to the report.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -18,3 +18,14 @@ pub fn keep_freed_memory() {
         }
     }
 }
+
+/// The most memory that this process ever had resident, in bytes (`VmHWM`); `None` where the system
+/// does not say.
+pub fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use xla::{PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
+use xla_graphs::layout::{ARRAYS, NETWORK_ARRAYS};
 use xla_graphs::step::metrics as slot;
-use xla_graphs::{Layout, Model, TensorSpec, eval_step, predict_step, train_step};
+use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
 
 use crate::data::Batch;
 use crate::device::Device;
@@ -123,49 +124,57 @@ impl<'a> Program<'a> {
 
     /// Puts a state from the host on the device.
     pub fn upload_state(&self, state: &HostState) -> Result<State> {
-        let buffers = self.upload_tensors(state, self.layout.state())?;
+        let buffers = self.upload_arrays(state, self.layout.state().len())?;
         Ok(State { buffers })
     }
 
     /// Puts the network's tensors ([`Layout::network`]) on the device.
     pub fn upload_weights(&self, weights: &HostState) -> Result<Weights> {
-        let buffers = self.upload_tensors(weights, self.layout.network())?;
+        let buffers = self.upload_arrays(weights, self.layout.network().len())?;
         Ok(Weights { buffers })
     }
 
-    fn upload_tensors(&self, state: &HostState, specs: &[TensorSpec]) -> Result<Vec<PjRtBuffer>> {
+    fn upload_arrays(&self, state: &HostState, tensors: usize) -> Result<Vec<PjRtBuffer>> {
         let got = state.values().len();
         ensure!(
-            got == specs.len(),
-            "state: expected {} tensors, got {got}",
-            specs.len()
+            got == tensors,
+            "state: expected {tensors} tensors, got {got}"
         );
-        let upload = |(spec, values): (&TensorSpec, &Vec<f32>)| {
-            self.device
-                .upload(values, &spec.dims)
-                .with_context(|| format!("uploading `{}`", spec.name))
-        };
-        specs.iter().zip(state.values()).map(upload).collect()
+        let arrays = self.layout.join(state.values());
+        let pairs = ARRAYS.iter().zip(&arrays);
+        pairs
+            .map(|(array, values)| {
+                self.device
+                    .upload(values, &[values.len()])
+                    .with_context(|| format!("uploading the {}", array.name()))
+            })
+            .collect()
     }
 
     /// Copies the state off the device.
     pub fn download_state(&self, state: &State) -> Result<HostState> {
-        let pairs = self.layout.state().iter().zip(&state.buffers);
-        let values = pairs.map(|(spec, buffer)| download(&spec.name, buffer));
-        Ok(HostState::new(values.collect::<Result<_>>()?))
+        let pairs = ARRAYS.iter().zip(&state.buffers);
+        let arrays: Vec<_> = pairs
+            .map(|(array, buffer)| download(array.name(), buffer))
+            .collect::<Result<_>>()?;
+        Ok(HostState::new(self.layout.split(&arrays)))
     }
 
-    /// Copies the tensors whose names `wanted` picks off the device, with their names.
+    /// Copies the network's tensors whose names `wanted` picks off the device, with their names.
     pub fn download_tensors(
         &self,
         state: &State,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, Vec<f32>)>> {
-        let pairs = self.layout.state().iter().zip(&state.buffers);
-        pairs
+        let pairs = ARRAYS.iter().zip(&state.buffers).take(NETWORK_ARRAYS);
+        let arrays: Vec<_> = pairs
+            .map(|(array, buffer)| download(array.name(), buffer))
+            .collect::<Result<_>>()?;
+        let tensors = self.layout.network().iter().zip(self.layout.split(&arrays));
+        Ok(tensors
             .filter(|(spec, _)| wanted(&spec.name))
-            .map(|(spec, buffer)| Ok((spec.name.clone(), download(&spec.name, buffer)?)))
-            .collect()
+            .map(|(spec, values)| (spec.name.clone(), values))
+            .collect())
     }
 
     /// One training step: forward, backward and update in one execution.
@@ -180,7 +189,7 @@ impl<'a> Program<'a> {
         let learning_rate = self.device.upload(&[learning_rate as f32], &[])?;
         let mut inputs: Vec<&PjRtBuffer> = state.buffers.iter().collect();
         inputs.extend([&images, &labels, &learning_rate]);
-        let outputs = self.layout.state().len() + 1;
+        let outputs = ARRAYS.len() + 1;
         let mut buffers = execute(self.train_executable()?, &inputs, outputs)?;
         let metrics = buffers.split_off(outputs - 1);
         let metrics = PendingMetrics {
@@ -195,7 +204,7 @@ impl<'a> Program<'a> {
         state: &State,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
-        let network = &state.buffers[..self.layout.network().len()];
+        let network = &state.buffers[..NETWORK_ARRAYS];
         self.run_eval(network, batch)
     }
 

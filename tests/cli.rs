@@ -29,6 +29,8 @@ fn every_command_has_help_with_examples() {
         "plot",
         "report",
         "export",
+        "bench",
+        "compile",
         "doctor",
         "completions",
         "man",

@@ -25,6 +25,10 @@ pub enum GraphError {
         got: Vec<usize>,
     },
 
+    /// A flat array would have no element.
+    #[error("the network has no tensor of this kind to put into an array")]
+    NoTensors,
+
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]
     Xla(String),

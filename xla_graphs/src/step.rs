@@ -1,18 +1,18 @@
 //! The three computations of a run: train, evaluate, predict.
 //!
-//! Every input and output is an array (no tuples inside): state tensors in the order of the
-//! [`Layout`], then the batch. Images and weights are always parameters, never constants.
+//! Every input and output is an array (no tuples inside): first the flat arrays of the state
+//! ([`ARRAYS`]), then the batch. Images and weights are always parameters, never constants.
 
 use std::fmt;
 
 use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::collective::Replicas;
-use crate::layout::{Role, TensorSpec, momentum_name};
+use crate::layout::{ARRAYS, Array, NETWORK_ARRAYS};
 use crate::ops::{cast, loss, to_i64};
 use crate::resnet::{IMAGE_CHANNELS, ResNet};
 use crate::tensors::Tensors;
-use crate::{Layout, Result, sgd};
+use crate::{GraphError, Layout, Result, sgd};
 
 /// The number format of activations and kernels; master weights, statistics and loss are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,57 +88,43 @@ impl Model {
             Replicas(1)
         }
     }
-
-    fn decaying<'a>(&self, params: &'a Tensors) -> Result<Vec<&'a XlaOp>> {
-        self.network
-            .tensors()
-            .iter()
-            .filter(|t| t.role == Role::Weight { decays: true })
-            .map(|t| params.get(&t.name))
-            .collect()
-    }
 }
 
 /// Forward, backward and update of one batch.
 ///
-/// Inputs: the state ([`Layout::state`]), images `[N, H, W, 3]` f32, labels `[N]` s32, learning rate
-/// f32. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
+/// Inputs: the state's arrays ([`ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]` s32, learning
+/// rate f32. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
 /// ([`metrics`]) of this batch. With a loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
     let mut inputs = Inputs::new("train_step");
-    let params = inputs.tensors(layout.state())?;
+    let state = inputs.state(&layout, &ARRAYS)?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let learning_rate = inputs.array(ElementType::F32, &[], "learning_rate")?;
 
     let replicas = model.replicas;
     let statistics = model.batch_norm_replicas();
-    let mut next = Tensors::new();
+    let mut moved = Tensors::new();
     let images = cast(&images, model.precision.primitive())?;
     let (logits, saved) = model
         .network
-        .forward(&params, &images, statistics, &mut next)?;
+        .forward(&state.tensors, &images, statistics, &mut moved)?;
     let loss = loss::forward(&logits, &labels)?;
     let dlogits = loss::backward(&loss, model.batch * replicas.0)?;
     let mut gradients = Tensors::new();
     model
         .network
-        .backward(&params, &saved, &dlogits, statistics, &mut gradients)?;
+        .backward(&state.tensors, &saved, &dlogits, statistics, &mut gradients)?;
 
-    update_state(model, &params, &gradients, &learning_rate, &mut next)?;
-    let strength = inputs.builder.c0(model.l2)?;
-    let penalty = loss::l2_penalty(&model.decaying(&params)?, &strength)?;
+    let next = next_state(model, &state, &gradients, &moved, &learning_rate)?;
+    let penalty = penalty(model, &state)?;
     let metrics = metrics_vector(&loss, &inputs.ones(model.batch)?, &penalty, replicas)?;
 
     let finite = is_finite(&metrics)?;
-    let mut outputs = Vec::with_capacity(layout.state().len() + 1);
-    for (index, spec) in layout.state().iter().enumerate() {
-        outputs.push(keep_unless(
-            &finite,
-            next.get(&spec.name)?,
-            params.get(&spec.name)?,
-        )?);
+    let mut outputs = Vec::with_capacity(next.len() + 1);
+    for (index, (new, old)) in next.iter().zip(&state.arrays).enumerate() {
+        outputs.push(keep_unless(&finite, new, old)?);
         inputs.builder.setup_alias(index as i64, index as i64);
     }
     outputs.push(metrics);
@@ -147,68 +133,78 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 
 /// Metrics and logits of one batch in inference mode.
 ///
-/// Inputs: the network's tensors ([`Layout::network`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
-/// weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics ([`metrics`]),
-/// logits `[N, classes]` f32.
+/// Inputs: the network's arrays (the first [`NETWORK_ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]`
+/// s32, weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics
+/// ([`metrics`]), logits `[N, classes]` f32.
 pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let mut inputs = Inputs::new("eval_step");
-    let params = inputs.tensors(model.layout().network())?;
+    let network = inputs.state(&model.layout(), &ARRAYS[..NETWORK_ARRAYS])?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let weights = inputs.array(ElementType::F32, &[model.batch], "weights")?;
 
     let images = cast(&images, model.precision.primitive())?;
-    let logits = model.network.infer(&params, &images)?;
+    let logits = model.network.infer(&network.tensors, &images)?;
     let loss = loss::forward(&logits, &labels)?;
-    let strength = inputs.builder.c0(model.l2)?;
-    let penalty = loss::l2_penalty(&model.decaying(&params)?, &strength)?;
+    let penalty = penalty(model, &network)?;
     let metrics = metrics_vector(&loss, &weights, &penalty, model.replicas)?;
     inputs.build(&[metrics, logits])
 }
 
-/// Logits `[N, classes]` of images `[N, H, W, 3]`; inputs: the network's tensors, then the images.
+/// Logits `[N, classes]` of images `[N, H, W, 3]`; inputs: the network's arrays, then the images.
 pub fn predict_step(model: &Model) -> Result<XlaComputation> {
     let mut inputs = Inputs::new("predict_step");
-    let params = inputs.tensors(model.layout().network())?;
+    let network = inputs.state(&model.layout(), &ARRAYS[..NETWORK_ARRAYS])?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let images = cast(&images, model.precision.primitive())?;
-    let logits = model.network.infer(&params, &images)?;
+    let logits = model.network.infer(&network.tensors, &images)?;
     inputs.build(&[logits])
 }
 
-/// Sums the gradients over the replicas, adds the penalty's, and puts every weight's and momentum
-/// slot's next value into `next`. Moving statistics already there become the replicas' mean.
-fn update_state(
+/// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
+/// weights with the sum of the `gradients` over the replicas and the penalty's. `moved` has the next
+/// moving statistics; where replicas did not share theirs, their mean is taken.
+fn next_state(
     model: &Model,
-    params: &Tensors,
+    state: &State,
     gradients: &Tensors,
+    moved: &Tensors,
     learning_rate: &XlaOp,
-    next: &mut Tensors,
-) -> Result<()> {
-    for spec in model.layout().network() {
-        let Role::Weight { decays } = spec.role else {
-            if !model.sync_batch_norm {
-                next.insert(&spec.name, model.replicas.mean(next.get(&spec.name)?)?);
-            }
-            continue;
-        };
-        let weight = params.get(&spec.name)?;
-        let mut gradient = model.replicas.sum(gradients.get(&spec.name)?)?;
-        if decays {
-            gradient = loss::l2_gradient(weight, &gradient, model.l2)?;
-        }
-        let slot = momentum_name(&spec.name);
-        let (weight, velocity) = sgd::update(
-            weight,
-            params.get(&slot)?,
-            &gradient,
-            learning_rate,
-            model.momentum,
-        )?;
-        next.insert(&spec.name, weight);
-        next.insert(slot, velocity);
+) -> Result<Vec<XlaOp>> {
+    let layout = model.layout();
+    let weights = state.array(Array::Weights);
+    let gradient = flat(&layout, Array::Weights, gradients)?;
+    let gradient = model.replicas.sum(&gradient)?;
+    let gradient = loss::l2_gradient(weights, &gradient, layout.decaying_len(), model.l2)?;
+    let (weights, momentum) = sgd::update(
+        weights,
+        state.array(Array::Momentum),
+        &gradient,
+        learning_rate,
+        model.momentum,
+    )?;
+    let mut statistics = flat(&layout, Array::Statistics, moved)?;
+    if !model.sync_batch_norm {
+        statistics = model.replicas.mean(&statistics)?;
     }
-    Ok(())
+    Ok(vec![weights, statistics, momentum])
+}
+
+/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says.
+fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
+    let mut parts = Vec::new();
+    for (spec, _) in layout.tensors_of(array) {
+        let tensor = tensors.get(&spec.name)?;
+        parts.push(tensor.reshape(&[spec.len() as i64])?);
+    }
+    let (first, rest) = parts.split_first().ok_or(GraphError::NoTensors)?;
+    Ok(first.concat_in_dim(rest, 0)?)
+}
+
+/// The L2 penalty of the weights in `state`, a scalar.
+fn penalty(model: &Model, state: &State) -> Result<XlaOp> {
+    let decaying = model.layout().decaying_len();
+    loss::l2_penalty(state.array(Array::Weights), decaying, model.l2)
 }
 
 /// The metrics of a batch in the order of [`metrics`], summed over the replicas.
@@ -242,6 +238,21 @@ fn keep_unless(predicate: &XlaOp, new: &XlaOp, old: &XlaOp) -> Result<XlaOp> {
     Ok(spread.select(new, old)?)
 }
 
+/// The state, or the network's part of it, as a computation reads it.
+#[derive(Default)]
+struct State {
+    /// In the order of [`ARRAYS`].
+    arrays: Vec<XlaOp>,
+    /// The tensors in them.
+    tensors: Tensors,
+}
+
+impl State {
+    fn array(&self, array: Array) -> &XlaOp {
+        &self.arrays[array as usize]
+    }
+}
+
 /// Declares the inputs of a computation, one after another, and builds it.
 struct Inputs {
     builder: XlaBuilder,
@@ -264,15 +275,22 @@ impl Inputs {
         Ok(op)
     }
 
-    fn tensors(&mut self, specs: &[TensorSpec]) -> Result<Tensors> {
-        let mut tensors = Tensors::new();
-        for spec in specs {
-            tensors.insert(
-                &spec.name,
-                self.array(ElementType::F32, &spec.dims, &spec.name)?,
-            );
+    /// Declares `arrays`, the first of [`ARRAYS`], and cuts the tensors that `layout` has out of them.
+    fn state(&mut self, layout: &Layout, arrays: &[Array]) -> Result<State> {
+        let mut state = State::default();
+        for &array in arrays {
+            let len = layout.len_of(array);
+            let flat = self.array(ElementType::F32, &[len], array.name())?;
+            for (spec, offset) in layout.tensors_of(array) {
+                let end = offset + spec.len();
+                let slice = flat.slice_in_dim(offset as i64, end as i64, 1, 0)?;
+                state
+                    .tensors
+                    .insert(&spec.name, slice.reshape(&to_i64(&spec.dims))?);
+            }
+            state.arrays.push(flat);
         }
-        Ok(tensors)
+        Ok(state)
     }
 
     fn ones(&self, len: usize) -> Result<XlaOp> {

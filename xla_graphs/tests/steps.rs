@@ -77,7 +77,7 @@ impl Trainer {
 
     /// The next state and the metrics.
     fn step(&self, state: &[Vec<f32>], images: &[f32]) -> (Vec<Vec<f32>>, Vec<f32>) {
-        let mut inputs = tensors(&self.layout, state);
+        let mut inputs = arrays(&self.layout, state);
         inputs.push(array("images", &self.model.image_dims(), images));
         let mut outputs = execute_computation(
             &self.executable,
@@ -86,7 +86,7 @@ impl Trainer {
             &[array("lr", &[], &[LEARNING_RATE])],
         );
         let metrics = outputs.pop().unwrap();
-        (outputs, metrics)
+        (self.layout.split(&outputs), metrics)
     }
 
     fn index(&self, name: &str) -> usize {
@@ -106,10 +106,11 @@ fn array(name: &'static str, dims: &[usize], values: &[f32]) -> Input {
     }
 }
 
-fn tensors(layout: &Layout, values: &[Vec<f32>]) -> Vec<Input> {
-    let pairs = layout.state().iter().zip(values);
-    pairs
-        .map(|(spec, values)| array("", &spec.dims, values))
+/// The flat arrays of tensors.
+fn arrays(layout: &Layout, values: &[Vec<f32>]) -> Vec<Input> {
+    let flat = layout.join(values);
+    flat.iter()
+        .map(|values| array("", &[values.len()], values))
         .collect()
 }
 
@@ -214,8 +215,7 @@ fn padding_counts_for_nothing_in_evaluation() {
     let state = initial(&layout);
     let executable = common::compile(&eval_step(&model).unwrap());
     let evaluate = |images: &[f32], weights: &[f32; BATCH]| {
-        let mut inputs = tensors(&layout, &state);
-        inputs.truncate(layout.network().len());
+        let mut inputs = arrays(&layout, &state[..layout.network().len()]);
         inputs.push(array("images", &model.image_dims(), images));
         execute_computation(
             &executable,
@@ -257,6 +257,35 @@ fn depths_outside_the_family_are_refused() {
         assert!(
             error.to_string().contains(&format!("depth {depth} ")),
             "{error}"
+        );
+    }
+}
+
+#[test]
+fn tensors_lie_in_flat_arrays_without_gap_or_overlap_decaying_weights_first() {
+    let layout = model().layout();
+    let values: Vec<Vec<f32>> = (0..layout.state().len())
+        .map(|i| vec![i as f32 + 0.5; layout.state()[i].len()])
+        .collect();
+    let flat = layout.join(&values);
+    assert_eq!(layout.split(&flat), values);
+    // No element kept the 0 that an array starts with.
+    assert!(flat.iter().flatten().all(|&v| v > 0.0));
+    let total: usize = flat.iter().map(Vec::len).sum();
+    assert_eq!(total, values.iter().map(Vec::len).sum::<usize>());
+    let kernels = layout
+        .network()
+        .iter()
+        .filter(|t| t.name.ends_with("/kernel"));
+    let decaying: usize = kernels.map(|t| t.len()).sum();
+    assert_eq!(layout.decaying_len(), decaying);
+    let weights = layout.tensors_of(xla_graphs::layout::Array::Weights);
+    for (spec, offset) in weights {
+        assert_eq!(
+            spec.name.ends_with("/kernel"),
+            offset < decaying,
+            "{}",
+            spec.name
         );
     }
 }

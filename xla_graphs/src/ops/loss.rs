@@ -57,19 +57,32 @@ pub fn backward(loss: &Loss, count: usize) -> Result<XlaOp> {
     Ok((difference / count)?)
 }
 
-/// strength · Σ w² over all elements of `weights`: Keras `l2(strength)`, without a half.
-pub fn l2_penalty(weights: &[&XlaOp], strength: &XlaOp) -> Result<XlaOp> {
-    let mut total = scalar_like(strength, 0.0)?;
-    for weight in weights {
-        let axes: Vec<i64> = (0..weight.rank()? as i64).collect();
-        let squares = (*weight * *weight)?.reduce_sum(&axes, false)?;
-        total = (total + squares)?;
-    }
-    Ok((total * strength)?)
+/// strength · Σ w² over the first `decaying` of the flat `weights`: Keras `l2(strength)`, without a
+/// half. Columns are summed before rows, so that no f32 sum has more than a few thousand terms.
+pub fn l2_penalty(weights: &XlaOp, decaying: usize, strength: f32) -> Result<XlaOp> {
+    const COLUMNS: usize = 1024;
+    let rows = decaying.div_ceil(COLUMNS);
+    let filler = (rows * COLUMNS - decaying) as i64;
+    let decaying = weights.slice_in_dim(0, decaying as i64, 1, 0)?;
+    let filled = decaying.pad(&scalar_like(weights, 0.0)?, &[(0, filler, 0)])?;
+    let table = filled.reshape(&to_i64(&[rows, COLUMNS]))?;
+    let columns = (&table * &table)?.reduce_sum(&[0], false)?;
+    let sum = columns.reduce_sum(&[0], false)?;
+    Ok((sum * scalar_like(weights, strength)?)?)
 }
 
-/// Adds the penalty's gradient: 2 · strength · w.
-pub fn l2_gradient(weight: &XlaOp, gradient: &XlaOp, strength: f32) -> Result<XlaOp> {
-    let slope = scalar_like(weight, 2.0 * strength)?;
-    Ok((gradient + weight * slope)?)
+/// Adds the penalty's gradient, 2 · strength · w for the first `decaying` of the flat `weights`.
+pub fn l2_gradient(
+    weights: &XlaOp,
+    gradient: &XlaOp,
+    decaying: usize,
+    strength: f32,
+) -> Result<XlaOp> {
+    let count = weights.dims()?[0];
+    let slope = |value: f32, count: usize| -> Result<XlaOp> {
+        Ok(scalar_like(weights, value)?.broadcast(&[count as i64])?)
+    };
+    let slopes =
+        slope(2.0 * strength, decaying)?.concat_in_dim(&[slope(0.0, count - decaying)?], 0)?;
+    Ok((gradient + weights * slopes)?)
 }

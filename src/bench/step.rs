@@ -1,0 +1,200 @@
+//! Times the training step of one configuration.
+
+use std::fmt;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Spread;
+use crate::data::{Batch, CLASSES, IMAGE_LEN};
+use crate::device::Device;
+use crate::initialise::initial_state;
+use crate::memory::peak_resident_bytes;
+use crate::program::{PendingMetrics, Program};
+use crate::runtime;
+
+/// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
+const LEARNING_RATE: f64 = 0.01;
+
+/// How to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct StepBench {
+    /// Steps that are run first and not timed; at least 1.
+    pub warmup: usize,
+    /// Steps that are timed; at least 1.
+    pub steps: usize,
+}
+
+/// What was measured, and on what: the object that `bench --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub git_commit: &'static str,
+    /// Version of the XLA runtime.
+    pub runtime: &'static str,
+    pub device: String,
+    /// Processors that the process may run on.
+    pub threads: usize,
+    pub depth: usize,
+    pub batch_size: usize,
+    pub precision: String,
+    pub trainable_parameters: usize,
+    pub warmup_steps: usize,
+    /// Steps that were timed.
+    pub n: usize,
+    /// Median time from the end of one step to the end of the next, in milliseconds.
+    pub step_ms: f64,
+    pub step_ms_q1: f64,
+    pub step_ms_q3: f64,
+    pub images_per_sec: f64,
+    /// Seconds to trace and compile the training step.
+    pub compile_s: f64,
+    /// Most memory that the process ever had resident, in 10^6 bytes; without it where the system does not say.
+    pub peak_rss_mb: Option<f64>,
+    /// Loss of the first and of the last step, L2 penalty included.
+    pub first_loss: f64,
+    pub last_loss: f64,
+}
+
+impl StepBench {
+    /// Compiles and times the training step of `program`, which runs on `device`.
+    pub fn run(&self, program: &Program, device: &Device) -> Result<StepReport> {
+        let compile = program.compile_train()?;
+        let steps = run_steps(program, self.warmup + self.steps)?;
+        let step_ms = Spread::of(&steps.milliseconds()[self.warmup - 1..]);
+        let model = program.model();
+        Ok(StepReport {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            runtime: runtime::VERSION,
+            device: device.description(),
+            threads: std::thread::available_parallelism()?.get(),
+            depth: model.network.depth,
+            batch_size: model.batch,
+            precision: model.precision.to_string(),
+            trainable_parameters: program.layout().trainable_parameters(),
+            warmup_steps: self.warmup,
+            n: self.steps,
+            step_ms: step_ms.median,
+            step_ms_q1: step_ms.q1,
+            step_ms_q3: step_ms.q3,
+            images_per_sec: model.batch as f64 / (step_ms.median / 1e3),
+            compile_s: compile.as_secs_f64(),
+            peak_rss_mb: peak_resident_bytes().map(|bytes| bytes as f64 / 1e6),
+            first_loss: steps.losses[0],
+            last_loss: steps.losses[steps.losses.len() - 1],
+        })
+    }
+}
+
+/// Steps that were run one after the other.
+struct Steps {
+    /// When the metrics of each step were there.
+    ended: Vec<Instant>,
+    losses: Vec<f64>,
+}
+
+impl Steps {
+    fn with_capacity(steps: usize) -> Self {
+        Self {
+            ended: Vec::with_capacity(steps),
+            losses: Vec::with_capacity(steps),
+        }
+    }
+
+    fn finish(&mut self, metrics: &PendingMetrics) -> Result<()> {
+        self.losses.push(metrics.read()?.loss());
+        self.ended.push(Instant::now());
+        Ok(())
+    }
+
+    /// From the end of each step to the end of the next: one value fewer than steps.
+    fn milliseconds(&self) -> Vec<f64> {
+        let pairs = self.ended.windows(2);
+        pairs
+            .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
+            .collect()
+    }
+}
+
+/// Runs `count` steps on one batch as training does: metrics are read one step late.
+fn run_steps(program: &Program, count: usize) -> Result<Steps> {
+    let batch = synthetic_batch(program.model().batch);
+    let mut state = program.upload_state(&initial_state(program.layout(), 0))?;
+    let mut pending: Option<PendingMetrics> = None;
+    let mut steps = Steps::with_capacity(count);
+    for _ in 0..count {
+        let metrics;
+        (state, metrics) = program.train_step(state, &batch, LEARNING_RATE)?;
+        if let Some(before) = pending.replace(metrics) {
+            steps.finish(&before)?;
+        }
+    }
+    if let Some(last) = pending {
+        steps.finish(&last)?;
+    }
+    Ok(steps)
+}
+
+/// Images of noise, uniform in [-2, 2), with the labels 0, 1, ... 9 in turn. The scripts in
+/// `benches/peers/` make the same one.
+pub fn synthetic_batch(size: usize) -> Batch {
+    Batch {
+        images: (0..(size * IMAGE_LEN) as u32).map(noise).collect(),
+        labels: (0..size).map(|image| (image % CLASSES) as i32).collect(),
+        weights: vec![1.0; size],
+        count: size,
+    }
+}
+
+/// MurmurHash3's last mixing steps, scaled to [-2, 2).
+fn noise(position: u32) -> f32 {
+    let mut bits = position;
+    bits = (bits ^ (bits >> 16)).wrapping_mul(0x85eb_ca6b);
+    bits = (bits ^ (bits >> 13)).wrapping_mul(0xc2b2_ae35);
+    bits ^= bits >> 16;
+    (bits >> 8) as f32 * 2f32.powi(-22) - 2.0
+}
+
+impl fmt::Display for StepReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(
+            f,
+            "training step of ResNet-{}, batch {}, {} on {}",
+            self.depth, self.batch_size, self.precision, self.device
+        )?;
+        writeln!(
+            f,
+            "step        {:.1} ms (quartiles {:.1} to {:.1}, n = {})",
+            self.step_ms, self.step_ms_q1, self.step_ms_q3, self.n
+        )?;
+        writeln!(f, "throughput  {:.1} images/s", self.images_per_sec)?;
+        writeln!(f, "compile     {:.1} s", self.compile_s)?;
+        if let Some(peak) = self.peak_rss_mb {
+            writeln!(f, "memory      {peak:.0} MB at most")?;
+        }
+        write!(
+            f,
+            "loss        {:.4} first, {:.4} after {} steps",
+            self.first_loss,
+            self.last_loss,
+            self.warmup_steps + self.n
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_batch_is_the_one_that_the_scripts_of_the_peers_make() {
+        // benches/peers/network.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
+        let batch = synthetic_batch(2);
+        let got = [0, 1, 2, 6143].map(|position| batch.images[position]);
+        assert_eq!(got, [-2.0, -0.729_604_7, -1.235_060_9, -1.787_472_5]);
+    }
+}

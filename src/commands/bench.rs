@@ -1,0 +1,36 @@
+//! `bench`: how fast the program is on this machine.
+
+use anyhow::Result;
+
+use crate::bench::StepBench;
+use crate::cli::BenchArgs;
+use crate::config::{Config, ConfigError, DeviceChoice, Preset};
+use crate::device::Device;
+use crate::model::{self, ModelSettings};
+use crate::program::Program;
+
+pub fn run(args: &BenchArgs) -> Result<()> {
+    let keras = Config::preset(Preset::Keras);
+    let settings = ModelSettings {
+        depth: args.depth,
+        batch_size: args.batch_size as usize,
+        precision: args.device.precision,
+        batch_norm: keras.bn,
+        l2: keras.l2,
+        momentum: keras.momentum,
+    };
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let device = Device::open(choice, args.device.plugin.as_deref())?;
+    let model = model::build(&settings, device.kind).map_err(ConfigError::from)?;
+    let bench = StepBench {
+        warmup: args.warmup as usize,
+        steps: args.steps as usize,
+    };
+    let report = bench.run(&Program::new(&device, model), &device)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}

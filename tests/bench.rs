@@ -1,0 +1,70 @@
+//! `bench`: what it prints, not how fast it is.
+
+mod program;
+
+use std::time::Instant;
+
+use program::{fail, succeed};
+use serde_json::Value;
+
+const SMALL: [&str; 11] = [
+    "bench",
+    "--device",
+    "cpu",
+    "--depth",
+    "11",
+    "--batch-size",
+    "4",
+    "--steps",
+    "5",
+    "--warmup",
+    "1",
+];
+
+#[test]
+fn bench_prints_one_object_that_agrees_with_the_clock_and_with_summary() {
+    let started = Instant::now();
+    let report: Value =
+        serde_json::from_str(&succeed(&[&SMALL[..], &["--json"]].concat())).unwrap();
+    let took = started.elapsed().as_secs_f64();
+    let number = |key: &str| report[key].as_f64().unwrap();
+
+    assert_eq!(
+        (number("n"), number("batch_size"), number("depth")),
+        (5.0, 4.0, 11.0)
+    );
+    // Half of the timed steps took the median or longer, one after the other.
+    assert!(
+        number("compile_s") + 3.0 * number("step_ms") / 1e3 < took,
+        "{report}"
+    );
+    assert!(number("step_ms_q1") <= number("step_ms") && number("step_ms") <= number("step_ms_q3"));
+    let images = number("images_per_sec") * number("step_ms") / 1e3;
+    assert!((images - 4.0).abs() < 1e-9, "{images}");
+
+    let summary: Value =
+        serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
+    assert_eq!(
+        report["trainable_parameters"],
+        summary["trainable_parameters"]
+    );
+    // Ten classes, four images: the step learns them.
+    assert!(number("last_loss") < number("first_loss"), "{report}");
+}
+
+#[test]
+fn bench_without_json_is_a_table_for_people() {
+    let table = succeed(&SMALL);
+    assert!(
+        table.starts_with("training step of ResNet-11, batch 4, f32 on cpu"),
+        "{table}"
+    );
+    for row in ["step ", "throughput ", "compile ", "memory ", "loss "] {
+        assert!(table.contains(&format!("\n{row}")), "{row}: {table}");
+    }
+}
+
+#[test]
+fn a_depth_that_no_network_has_is_a_usage_error() {
+    assert!(fail(&["bench", "--depth", "12"], 2).contains("9n+2"));
+}
