@@ -91,7 +91,11 @@ mod tests {
         let mut header = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         header.truncate(HEADER);
         header[MACHINE_AT..].copy_from_slice(&8u16.to_le_bytes());
-        assert!(refusal(&header).contains("machine 8"), "{}", refusal(&header));
+        assert!(
+            refusal(&header).contains("machine 8"),
+            "{}",
+            refusal(&header)
+        );
         header[MACHINE_AT..].copy_from_slice(&243u16.to_le_bytes());
         assert!(refusal(&header).contains("built for RISC-V"));
     }

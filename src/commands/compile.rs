@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use xla::HloModuleProto;
 
 use crate::cli::CompileArgs;
+use crate::compile;
 use crate::compile::hlo::{self, Schedule};
 use crate::compile::report::Report;
-use crate::compile;
 use crate::config::{BatchNormMode, Config, ConfigError, Preset};
 use crate::files;
 use crate::model::ModelSettings;

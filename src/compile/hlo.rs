@@ -114,7 +114,9 @@ impl Schedule {
         };
         walk.computation(module.entry_computation_id, 1)?;
         let mut schedule = walk.schedule;
-        schedule.costs.sort_by_key(|cost| std::cmp::Reverse(cost.cycles));
+        schedule
+            .costs
+            .sort_by_key(|cost| std::cmp::Reverse(cost.cycles));
         Ok(schedule)
     }
 }
@@ -245,7 +247,9 @@ impl<'a> Walk<'a> {
 
 /// A count in JSON; protocol buffers write 64-bit numbers as text.
 fn count(value: &serde_json::Value) -> Option<u64> {
-    value.as_str().map_or_else(|| value.as_u64(), |text| text.parse().ok())
+    value
+        .as_str()
+        .map_or_else(|| value.as_u64(), |text| text.parse().ok())
 }
 
 /// Name and size in bytes of an element type of `xla_data.proto`.
@@ -340,8 +344,14 @@ mod tests {
         let schedule = Schedule::read(&program).unwrap();
         assert_eq!(schedule.cycles, 5 + 17 * 100);
         assert_eq!(schedule.costs[0].name, "inside");
-        assert_eq!((schedule.costs[0].runs, schedule.costs[0].cycles), (17, 1700));
-        assert_eq!((schedule.all_reduces, schedule.all_reduce_bytes), (17, 17 * 24));
+        assert_eq!(
+            (schedule.costs[0].runs, schedule.costs[0].cycles),
+            (17, 1700)
+        );
+        assert_eq!(
+            (schedule.all_reduces, schedule.all_reduce_bytes),
+            (17, 17 * 24)
+        );
         assert_eq!(schedule.loops_of_unknown_length, 0);
     }
 
@@ -352,7 +362,10 @@ mod tests {
             (2, vec![cycles("inside", "fusion", 100, &[])]),
         ]);
         let schedule = Schedule::read(&program).unwrap();
-        assert_eq!((schedule.cycles, schedule.loops_of_unknown_length), (100, 1));
+        assert_eq!(
+            (schedule.cycles, schedule.loops_of_unknown_length),
+            (100, 1)
+        );
     }
 
     #[test]

@@ -73,7 +73,12 @@ pub struct Estimate {
 
 impl Report {
     /// Asks the executable for its numbers.
-    pub fn of(target: &Target, step: Step, compiled: &Compiled, schedule: &Schedule) -> Result<Self> {
+    pub fn of(
+        target: &Target,
+        step: Step,
+        compiled: &Compiled,
+        schedule: &Schedule,
+    ) -> Result<Self> {
         let limits = target.limits();
         let model = &compiled.model;
         let flops = compiled.executable.cost("flops")?;
@@ -84,10 +89,7 @@ impl Report {
         Ok(Self {
             target: target.to_string(),
             chips: target.chips(),
-            compiler: format!(
-                "{}, PJRT C API {major}.{minor}",
-                compiled.plugin.display()
-            ),
+            compiler: format!("{}, PJRT C API {major}.{minor}", compiled.plugin.display()),
             step,
             depth: model.network.depth,
             batch_per_chip: model.batch,
@@ -98,9 +100,9 @@ impl Report {
             memory: MemoryReport::of(compiled.executable.memory()?, limits),
             flops,
             bytes_accessed,
-            estimate: limits
-                .filter(|_| schedule.cycles > 0)
-                .map(|limits| Estimate::of(schedule, limits, model.batch, target.chips(), roofline)),
+            estimate: limits.filter(|_| schedule.cycles > 0).map(|limits| {
+                Estimate::of(schedule, limits, model.batch, target.chips(), roofline)
+            }),
             all_reduces: schedule.all_reduces,
             all_reduce_bytes: schedule.all_reduce_bytes,
             costliest: schedule.costs.iter().take(COSTLIEST).cloned().collect(),
@@ -126,7 +128,11 @@ impl Report {
             self.chips,
             if self.chips == 1 { "chip" } else { "chips" },
         )?;
-        let statistics = if self.sync_batch_norm { "all chips" } else { "each chip" };
+        let statistics = if self.sync_batch_norm {
+            "all chips"
+        } else {
+            "each chip"
+        };
         writeln!(
             out,
             "batch           {} images a chip, {} in all; batch statistics over {statistics}",
@@ -185,9 +191,8 @@ impl Report {
 
 impl MemoryReport {
     fn of(memory: Memory, limits: Option<Limits>) -> Self {
-        let total = memory.arguments + memory.outputs - memory.aliased
-            + memory.temporaries
-            + memory.code;
+        let total =
+            memory.arguments + memory.outputs - memory.aliased + memory.temporaries + memory.code;
         let available = limits.map(|limits| limits.memory);
         Self {
             arguments: memory.arguments,

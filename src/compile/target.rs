@@ -110,7 +110,10 @@ impl FromStr for Target {
         let (name, shape) = text.split_once(':').ok_or(TargetError)?;
         let known = GENERATIONS.iter().find(|(known, _)| *known == name);
         let &(_, generation) = known.ok_or(TargetError)?;
-        let axes = shape.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>();
+        let axes = shape
+            .split('x')
+            .map(str::parse)
+            .collect::<Result<Vec<usize>, _>>();
         let axes = axes.map_err(|_| TargetError)?;
         if !(2..=3).contains(&axes.len()) || axes.contains(&0) {
             return Err(TargetError);
@@ -127,7 +130,12 @@ impl fmt::Display for Target {
         };
         let name = GENERATIONS.iter().find(|(_, known)| known == generation);
         let axes: Vec<_> = axes.iter().map(usize::to_string).collect();
-        write!(f, "{}:{}", name.map_or("", |(name, _)| name), axes.join("x"))
+        write!(
+            f,
+            "{}:{}",
+            name.map_or("", |(name, _)| name),
+            axes.join("x")
+        )
     }
 }
 
@@ -139,13 +147,26 @@ mod tests {
     fn a_topology_says_how_many_chips_it_has() {
         for (text, chips) in [("v5e:2x4", 8), ("v6e:2x2", 4), ("v4:2x2x1", 4), ("cpu", 1)] {
             let target: Target = text.parse().unwrap();
-            assert_eq!((target.chips(), target.to_string()), (chips, text.to_owned()));
+            assert_eq!(
+                (target.chips(), target.to_string()),
+                (chips, text.to_owned())
+            );
         }
     }
 
     #[test]
     fn what_is_no_topology_is_refused() {
-        for wrong in ["", "tpu", "v5e", "v5e:", "v5e:8", "v5e:2x", "v5e:2x0", "v9:2x2", "v5e:1x1x1x1"] {
+        for wrong in [
+            "",
+            "tpu",
+            "v5e",
+            "v5e:",
+            "v5e:8",
+            "v5e:2x",
+            "v5e:2x0",
+            "v9:2x2",
+            "v5e:1x1x1x1",
+        ] {
             assert_eq!(wrong.parse::<Target>(), Err(TargetError), "{wrong}");
         }
     }

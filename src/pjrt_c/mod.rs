@@ -118,7 +118,10 @@ pub struct Client {
 pub struct Executable {
     api: Arc<Api>,
     raw: *mut PJRT_Executable,
-    #[expect(dead_code, reason = "a program must not outlive what it was compiled for")]
+    #[expect(
+        dead_code,
+        reason = "a program must not outlive what it was compiled for"
+    )]
     compiled_for: CompiledFor,
 }
 
@@ -248,7 +251,10 @@ impl Topology {
             topology: self.raw,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_TopologyDescription_GetDeviceDescriptions;
+        let function = self
+            .api
+            .table
+            .PJRT_TopologyDescription_GetDeviceDescriptions;
         self.api.call(
             "PJRT_TopologyDescription_GetDeviceDescriptions",
             function,
@@ -380,8 +386,11 @@ impl Executable {
             ..Default::default()
         };
         let function = self.api.table.PJRT_Executable_GetCompiledMemoryStats;
-        self.api
-            .call("PJRT_Executable_GetCompiledMemoryStats", function, &mut args)?;
+        self.api.call(
+            "PJRT_Executable_GetCompiledMemoryStats",
+            function,
+            &mut args,
+        )?;
         Ok(Memory {
             arguments: args.argument_size_in_bytes,
             outputs: args.output_size_in_bytes,
