@@ -356,30 +356,82 @@ mod tests {
     fn a_machine_without_device_files_has_no_tpu() {
         let root = root_with(&[("dev/vfio/vfio", ""), ("dev/null", "")]);
         assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
-        let error = find(&PluginKind::Tpu, root.path()).unwrap_err().to_string();
+        let error = check_hardware(&PluginKind::Tpu, root.path())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("/dev/accel*") && error.contains("0x1ae0"),
             "{error}"
         );
     }
 
+    /// A PCI card's two files.
+    fn card(vendor: &'static str, device: &'static str) -> [(&'static str, &'static str); 2] {
+        [
+            ("sys/bus/pci/devices/0000:00:04.0/vendor", vendor),
+            ("sys/bus/pci/devices/0000:00:04.0/device", device),
+        ]
+    }
+
     #[test]
     fn each_sign_of_a_tpu_counts() {
-        for (path, content) in [
-            ("dev/accel0", ""),
-            ("dev/vfio/3", ""),
-            ("sys/bus/pci/devices/0000:00:04.0/vendor", "0x1ae0\n"),
-        ] {
-            let root = root_with(&[(path, content)]);
-            assert_eq!(hardware(&PluginKind::Tpu, root.path()).len(), 1, "{path}");
+        let v5e = card("0x1ae0\n", "0x0063\n");
+        for files in [&[("dev/accel0", "")][..], &[("dev/vfio/3", "")], &v5e] {
+            let root = root_with(files);
+            assert_eq!(
+                hardware(&PluginKind::Tpu, root.path()).len(),
+                1,
+                "{files:?}"
+            );
         }
     }
 
     #[test]
+    fn a_cloud_machines_network_card_is_no_tpu() {
+        // The virtual network card that the same vendor puts into its virtual machines.
+        let root = root_with(&card("0x1ae0\n", "0x0042\n"));
+        assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
+    }
+
+    #[test]
     fn another_vendors_card_is_no_tpu() {
-        let root = root_with(&[("sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n")]);
+        let root = root_with(&card("0x10de\n", "0x0063\n"));
         assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
         assert_eq!(hardware(&PluginKind::Gpu, root.path()).len(), 1);
+    }
+
+    #[test]
+    fn the_process_that_locks_the_tpu_is_named() {
+        let root = root_with(&[(TPU_LOCK, ""), ("proc/4711/comm", "python3\n")]);
+        let inode = std::fs::metadata(root.path().join(TPU_LOCK)).unwrap().ino();
+        let locks = format!(
+            "1: FLOCK  ADVISORY  WRITE 12 fe:00:{} 0 EOF\n\
+             2: POSIX  ADVISORY  WRITE 4711 fe:00:{inode} 0 EOF\n",
+            inode + 1
+        );
+        std::fs::write(root.path().join("proc/locks"), locks).unwrap();
+        let holders = tpu_holders(root.path());
+        assert_eq!(holders, ["pid 4711 (python3) has /tmp/libtpu_lockfile"]);
+    }
+
+    #[test]
+    fn the_process_that_has_the_chip_open_is_named() {
+        let root = root_with(&[("dev/accel0", ""), ("proc/4712/comm", "trainer\n")]);
+        let chip = root.path().join("dev/accel0");
+        let fds = root.path().join("proc/4712/fd");
+        std::fs::create_dir_all(&fds).unwrap();
+        std::os::unix::fs::symlink(&chip, fds.join("7")).unwrap();
+        let holders = tpu_holders(root.path());
+        let expected = format!("pid 4712 (trainer) has {}", chip.display());
+        assert_eq!(holders, [expected]);
+    }
+
+    #[test]
+    fn python_packages_of_the_system_are_searched() {
+        let file = "usr/lib/python3.12/dist-packages/jax_plugins/xla_cuda13/xla_cuda_plugin.so";
+        let root = root_with(&[(file, "")]);
+        let candidates = candidates(&PluginKind::Gpu, root.path());
+        assert!(candidates.contains(&root.path().join(file)));
     }
 
     #[test]
