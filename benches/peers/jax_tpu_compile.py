@@ -99,7 +99,7 @@ def make_step(model, tx):
 
 
 def compile_flax(target, depth, batch, dtype):
-    """Compiles the Flax step; returns its numbers and its optimised HLO as text."""
+    """Compiles the Flax step; returns its numbers."""
     topology = topologies.get_topology_desc(target, platform="tpu")
     chips = len(topology.devices)
     mesh = Mesh(np.array(topology.devices), ("batch",))
@@ -141,7 +141,38 @@ def compile_flax(target, depth, batch, dtype):
     }
     if " while(" in text:
         raise SystemExit("the Flax program has loops: its cycles cannot be added up line by line")
-    return numbers, text
+    return numbers
+
+
+def compile_ours(program, target, depth, batch, precision):
+    """The same numbers from `resnet-xla compile`."""
+    command = [program, "compile", "--target", target, "--depth", str(depth), "--batch-per-chip", str(batch)]
+    command += ["--precision", precision, "--json"]
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return {
+        "compile_s": report["compile_s"],
+        "cycles": report["estimate"]["cycles"],
+        "temporaries": report["memory"]["temporaries"],
+        "total": report["memory"]["total"],
+        "flops": report["flops"],
+        "bytes_accessed": report["bytes_accessed"],
+        "all_reduces": report["all_reduces"],
+        "step_ms": report["estimate"]["step_ms"],
+        "images_per_sec": report["estimate"]["images_per_sec"],
+    }
+
+
+def row(who, precision, args, numbers):
+    return (
+        f"| {args.target} | {args.batch_per_chip} | {precision} | {who} | {numbers['cycles'] / 1e6:.2f} M"
+        f" | {numbers['step_ms']:.1f} ms | {numbers['images_per_sec']:,.0f}"
+        f" | {numbers['total'] / 1e6:,.0f} MB | {numbers['temporaries'] / 1e6:,.0f} MB"
+        f" | {numbers['bytes_accessed'] / 1e9:.1f} GB | {numbers['all_reduces']} | {numbers['compile_s']:.0f} s |"
+    )
+
+
+HEADER = """| topology | batch a chip | precision | who | cycles | step | images/s in all | memory a chip | of it temporaries | moved | all-reduces | compile |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main():
@@ -150,17 +181,20 @@ def main():
     parser.add_argument("--depth", type=int, default=164)
     parser.add_argument("--batch-per-chip", type=int, default=128)
     parser.add_argument("--precision", choices=["bf16", "f32", "both"], default="both")
-    parser.add_argument("--save", metavar="DIR", help="keep the optimised HLO of the Flax program here")
-    parser.add_argument("--flax-only", action="store_true")
+    parser.add_argument("--program", default="target/release/resnet-xla")
     args = parser.parse_args()
+    rows = []
     for precision in ["bf16", "f32"] if args.precision == "both" else [args.precision]:
         dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
-        flax, text = compile_flax(args.target, args.depth, args.batch_per_chip, dtype)
-        if args.save:
-            os.makedirs(args.save, exist_ok=True)
-            with open(os.path.join(args.save, f"flax_{precision}.hlo.txt"), "w") as file:
-                file.write(text)
-        print(precision, json.dumps(flax), flush=True)
+        size = (args.target, args.depth, args.batch_per_chip)
+        ours = compile_ours(args.program, *size, precision)
+        flax = compile_flax(*size, dtype)
+        # The same clock for both.
+        ms_per_cycle = ours["step_ms"] / ours["cycles"]
+        flax["step_ms"] = flax["cycles"] * ms_per_cycle
+        flax["images_per_sec"] = ours["images_per_sec"] * ours["cycles"] / flax["cycles"]
+        rows += [row("resnet-xla", precision, args, ours), row("Flax", precision, args, flax)]
+    print(HEADER, *rows, sep="\n")
 
 
 if __name__ == "__main__":

@@ -64,10 +64,13 @@ pub struct Estimate {
     pub images_per_sec_per_chip: f64,
     /// All chips together.
     pub images_per_sec: f64,
-    /// Shortest time that the chip's peak compute and bandwidth allow for the FLOPs and bytes above, as
-    /// a share of the estimate.
+    /// The time that the FLOPs and bytes above take at the chip's peak compute and bandwidth, whichever
+    /// is longer.
+    pub roofline_ms: Option<f64>,
+    /// That time as a share of the estimate. Above 1 where bytes are counted that stay in the chip's
+    /// own memory, or the compiler's estimate is too low.
     pub roofline_share: Option<f64>,
-    /// `compute` or `memory`: which of the two sets that shortest time.
+    /// `compute` or `memory`: which of the two is longer.
     pub roofline_limit: Option<&'static str>,
 }
 
@@ -248,7 +251,8 @@ impl Estimate {
             step_ms: seconds * 1e3,
             images_per_sec_per_chip: per_chip,
             images_per_sec: per_chip * chips as f64,
-            roofline_share: roofline.map(|(shortest, _)| shortest / seconds),
+            roofline_ms: roofline.map(|(peak, _)| peak * 1e3),
+            roofline_share: roofline.map(|(peak, _)| peak / seconds),
             roofline_limit: roofline.map(|(_, limit)| limit),
         }
     }
@@ -259,12 +263,20 @@ impl Estimate {
             "estimate        {} cycles: {:.2} ms a step, {:.0} images/s a chip, {:.0} images/s in all",
             self.cycles, self.step_ms, self.images_per_sec_per_chip, self.images_per_sec
         )?;
-        if let (Some(share), Some(limit)) = (self.roofline_share, self.roofline_limit) {
+        if let (Some(ms), Some(share), Some(limit)) =
+            (self.roofline_ms, self.roofline_share, self.roofline_limit)
+        {
             writeln!(
                 out,
-                "roofline        {:.0} % of the estimate, set by {limit}",
+                "roofline        {ms:.2} ms, set by {limit}: {:.0} % of the estimate",
                 100.0 * share
             )?;
+            if share > 1.0 {
+                writeln!(
+                    out,
+                    "                (some of these bytes stay in the chip, or the estimate is too low)"
+                )?;
+            }
         }
         if self.loops_of_unknown_length > 0 {
             writeln!(
@@ -277,7 +289,7 @@ impl Estimate {
     }
 }
 
-/// The shortest time, in seconds, in which a chip can do this work, and what sets it.
+/// The time, in seconds, that this work takes at a chip's peaks, and which of them sets it.
 fn roofline_of(limits: Limits, flops: f64, bytes: f64) -> (f64, &'static str) {
     let compute = flops / limits.flops;
     let memory = bytes / limits.bandwidth;
