@@ -164,18 +164,9 @@ impl Device {
 
     fn load(kind: &PluginKind, path: &Path) -> Result<Self, DeviceError> {
         plugins::check_libtpu_may_load(kind)?;
-        let crash = signals::blame_crashes_on(&format!(
-            "error: the PJRT plugin {} crashed while it started; try another version of it, or run \
-             with --device cpu",
-            path.display()
-        ));
-        plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
-            path: path.into(),
-            reason,
+        let client = start_plugin(path, || {
+            PjRtClient::plugin(kind.registry_name(), path).map_err(|error| first_line(&error))
         })?;
-        let client = PjRtClient::plugin(kind.registry_name(), path)
-            .map_err(|error| plugin_error(path, first_line(&error)))?;
-        drop(crash);
         let kind = match client.platform_name().to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
@@ -211,16 +202,34 @@ impl Device {
     }
 }
 
+/// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
+/// plugin's, a crash too.
+pub fn start_plugin<T>(
+    path: &Path,
+    start: impl FnOnce() -> Result<T, String>,
+) -> Result<T, DeviceError> {
+    let _crash = signals::blame_crashes_on(&format!(
+        "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+         --device cpu",
+        path.display()
+    ));
+    plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
+        path: path.into(),
+        reason,
+    })?;
+    start().map_err(|reason| plugin_error(path, reason))
+}
+
 /// The error for what a plugin said when it did not start.
-pub fn plugin_error(path: &Path, reason: String) -> DeviceError {
+fn plugin_error(path: &Path, reason: String) -> DeviceError {
     // libtpu names a lock file that it locks, or, without that, the device that it cannot open.
-    let busy = [
+    const BUSY: [&str; 3] = [
         "libtpu_lockfile",
         "already in use",
         "Device or resource busy",
     ];
     let holders = plugins::tpu_holders(Path::new("/"));
-    if busy.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
+    if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
         return DeviceError::Held {
             holders: holders.join(", "),
         };

@@ -15,7 +15,7 @@ use serde::Serialize;
 use xla_graphs::collective::Replicas;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
-use crate::device::{DeviceError, DeviceKind};
+use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::model::{self, ModelSettings};
 use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
 use crate::plugins::{self, PluginKind};
@@ -79,7 +79,9 @@ pub fn run(
         reason: error.to_string(),
     };
     pjrt_c::keep_libtpu_offline();
-    let plugin = Plugin::load(&path).map_err(unusable)?;
+    let plugin = start_plugin(&path, || {
+        Plugin::load(&path).map_err(|error| error.to_string())
+    })?;
 
     let model = Model {
         replicas: Replicas(target.chips()),
