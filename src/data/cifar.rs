@@ -134,7 +134,7 @@ fn read_official(files: &[(OfficialFile, PathBuf)]) -> Result<Split, DataError> 
 }
 
 /// Parses the content of one file of any number of records. `file` is for error messages.
-pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
+pub(crate) fn parse(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD_LEN) {
         return Err(DataError::Records {
             file: file.to_path_buf(),
