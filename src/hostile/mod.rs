@@ -22,7 +22,7 @@ use crate::checkpoint;
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::fetch::{FILES, Place};
-use crate::data::{CLASSES, archive as official, cifar, npm};
+use crate::data::{CLASSES, archive as official, npm, parse_records};
 use crate::history::History;
 use crate::predict::read_picture;
 
@@ -89,7 +89,7 @@ pub fn parse(name: &str, bytes: &[u8]) {
 
 /// A file of the binary format of CIFAR-10.
 fn records(bytes: &[u8]) -> bool {
-    cifar::parse(Path::new("records"), bytes).is_ok()
+    parse_records(Path::new("records"), bytes).is_ok()
 }
 
 /// A picture given to `predict`.
