@@ -23,7 +23,10 @@ pub struct Device {
 pub enum DeviceKind {
     Tpu,
     Gpu,
+    /// The one that is part of the XLA runtime.
     Cpu,
+    /// A CPU behind a plugin, which does not know the program's own kernels.
+    CpuPlugin,
     /// A plugin of another platform.
     Other,
 }
@@ -149,6 +152,7 @@ impl Device {
     }
 
     fn open_cpu() -> Result<Self, DeviceError> {
+        cpu_kernels::register();
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
@@ -175,7 +179,7 @@ impl Device {
         let kind = match client.platform_name().to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            "cpu" | "host" => DeviceKind::Cpu,
+            "cpu" | "host" => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
         Ok(Self { client, kind })
@@ -190,7 +194,7 @@ impl Device {
     pub fn description(&self) -> String {
         let kind = self.client.devices().first().map(|d| d.kind());
         match (self.kind, kind) {
-            (DeviceKind::Cpu, _) => {
+            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }

@@ -127,7 +127,7 @@ fn compiler(target: &Target) -> PluginKind {
 fn kind(target: &Target) -> DeviceKind {
     match target {
         Target::Tpu { .. } => DeviceKind::Tpu,
-        Target::Cpu => DeviceKind::Cpu,
+        Target::Cpu => DeviceKind::CpuPlugin,
     }
 }
 
