@@ -12,9 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::TrainArgs;
 use crate::data::{Augment, DatasetKind};
+use crate::files;
 use crate::progress::ProgressMode;
 use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
+
+/// Longer config files are not read.
+const MAX_FILE_LEN: u64 = 64 << 10;
+
+/// The deepest network, ten times as deep as those in the literature. One checkpoint of it has 830 MB.
+const MAX_DEPTH: usize = 10_001;
+const MAX_BATCH_SIZE: usize = 65_536;
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -120,6 +128,12 @@ pub enum ConfigError {
         option: &'static str,
         expected: &'static str,
         got: String,
+    },
+    #[error("--{option}: expected at most {most}, got {got}")]
+    TooLarge {
+        option: &'static str,
+        most: usize,
+        got: usize,
     },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
@@ -302,8 +316,10 @@ impl Config {
 
     fn validate(&self) -> Result<(), ConfigError> {
         xla_graphs::resnet::units_per_stage(self.depth)?;
+        check_depth(self.depth)?;
         at_least_one("epochs", self.epochs as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
+        at_most("batch-size", self.batch_size, MAX_BATCH_SIZE)?;
         if self.keep < 2 {
             return Err(ConfigError::Value {
                 option: "keep",
@@ -329,6 +345,22 @@ impl Config {
         )?;
         check("l2", "a finite number, 0 or more", self.l2, self.l2 >= 0.0)
     }
+}
+
+/// Refuses a depth whose table of tensors alone would fill the memory.
+pub fn check_depth(depth: usize) -> Result<(), ConfigError> {
+    at_most("depth", depth, MAX_DEPTH)
+}
+
+fn at_most(option: &'static str, value: usize, most: usize) -> Result<(), ConfigError> {
+    if value <= most {
+        return Ok(());
+    }
+    Err(ConfigError::TooLarge {
+        option,
+        most,
+        got: value,
+    })
 }
 
 fn at_least_one(option: &'static str, value: u64) -> Result<(), ConfigError> {
@@ -359,7 +391,7 @@ fn check(
 }
 
 fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    let text = files::read_text(path, MAX_FILE_LEN).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;

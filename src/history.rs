@@ -1,7 +1,7 @@
 //! `history.csv`: one row per epoch, in the manner of Keras's `CSVLogger`.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,11 @@ pub const COLUMNS: [&str; 9] = [
     "images_per_sec",
     "input_wait_frac",
 ];
+
+/// Longer files are not read; this is room for a hundred thousand epochs.
+const MAX_LEN: u64 = 16 << 20;
+/// No row has as many bytes.
+const MAX_LINE_LEN: usize = 1000;
 
 /// What one epoch of training came to. Accuracies and the input wait are fractions of one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -65,6 +70,8 @@ pub enum HistoryError {
         COLUMNS.join(",")
     )]
     Header { path: PathBuf, got: String },
+    #[error("{} line {line}: expected at most {MAX_LINE_LEN} bytes, got more", path.display())]
+    Line { path: PathBuf, line: usize },
     #[error("{} line {line}: expected {} fields, got {got}", path.display(), COLUMNS.len())]
     FieldCount {
         path: PathBuf,
@@ -114,16 +121,39 @@ impl History {
 
     /// Reads a history back.
     pub fn read(path: &Path) -> Result<Self, HistoryError> {
-        let text = fs::read_to_string(path).map_err(|source| HistoryError::Read {
+        let text = files::read_text(path, MAX_LEN).map_err(|source| HistoryError::Read {
             path: path.to_owned(),
             source,
         })?;
+        // The CSV reader keeps a number for each field of a row, whose memory is many times that of the text.
+        if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_LEN) {
+            return Err(HistoryError::Line {
+                path: path.to_owned(),
+                line: line + 1,
+            });
+        }
+        let mut rows = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes())
+            .into_records();
+        let csv_error = |source| HistoryError::Csv {
+            path: path.to_owned(),
+            source,
+        };
+        let header = rows.next().transpose().map_err(csv_error)?;
+        if header.is_none_or(|header| header.iter().ne(COLUMNS)) {
+            return Err(HistoryError::Header {
+                path: path.to_owned(),
+                got: beginning(text.lines().next().unwrap_or_default()),
+            });
+        }
         let mut history = Self {
             path: path.to_owned(),
             records: Vec::new(),
         };
-        for row in rows(path, &text)? {
-            let record = parse_row(path, &row)?;
+        for row in rows {
+            let record = parse_row(path, &row.map_err(csv_error)?)?;
             history.check_order(&record)?;
             history.records.push(record);
         }
@@ -194,26 +224,9 @@ impl History {
     }
 }
 
-/// The rows under the header, which is checked.
-fn rows(path: &Path, text: &str) -> Result<Vec<csv::StringRecord>, HistoryError> {
-    let mut rows = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes())
-        .into_records()
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| HistoryError::Csv {
-            path: path.to_owned(),
-            source,
-        })?;
-    if rows.first().is_none_or(|header| header.iter().ne(COLUMNS)) {
-        return Err(HistoryError::Header {
-            path: path.to_owned(),
-            got: text.lines().next().unwrap_or_default().to_owned(),
-        });
-    }
-    rows.remove(0);
-    Ok(rows)
+/// As much of `text` as a message has room for.
+fn beginning(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, HistoryError> {
@@ -230,7 +243,7 @@ fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, Histor
         line,
         column: COLUMNS[column],
         expected,
-        got: row[column].to_owned(),
+        got: beginning(&row[column]),
     };
     let number = |column: usize| {
         row[column]
@@ -258,6 +271,8 @@ fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, Histor
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

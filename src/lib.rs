@@ -18,6 +18,8 @@ pub mod evaluate;
 pub mod exit;
 pub mod files;
 pub mod history;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 pub mod initialise;
 pub mod lock;
 pub mod logger;

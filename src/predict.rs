@@ -10,6 +10,8 @@ use crate::data::{CLASSES, SIDE};
 
 /// Pictures larger than this on a side are refused before they are decoded.
 const LARGEST_SIDE: u32 = 16_384;
+/// And those that take more memory than this: 89 million RGB pixels.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// A class an image may be of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +70,7 @@ pub fn read_picture(path: &Path) -> Result<Array3<u8>, PictureError> {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
     let picture = reader.decode().map_err(|error| wrong(error.to_string()))?;
     let (width, height) = (picture.width(), picture.height());

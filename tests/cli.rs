@@ -139,6 +139,9 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
     for (args, word) in [
         (&["--depth", "12"][..], "9n+2"),
         (&["--batch-size", "0"], "--batch-size"),
+        (&["--batch-size", "1000000000"], "at most 65536"),
+        (&["--depth", "9000000000002"], "at most 10001"),
+        (&["summary", "--depth", "9000000000002"], "at most 10001"),
         (&["--lr", "-1"], "--lr"),
         (&["--lr", "NaN"], "--lr"),
         (&["--momentum", "1.5"], "--momentum"),

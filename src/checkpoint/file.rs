@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use xla_graphs::{Layout, TensorSpec};
 
 use super::CheckpointError;
+use crate::config::check_depth;
 use crate::data::{DatasetKind, Normalization};
 use crate::files::{self, Disk, Storage};
 use crate::metrics::Mean;
@@ -20,8 +21,10 @@ const INFO_KEY: &str = "resnet-xla";
 /// The metadata key of the SHA-256 sum over the info and all tensors, in the order of the layout.
 const DIGEST_KEY: &str = "sha256";
 
-/// Longer files are neither written nor read: no file shall fill the memory. ResNet-1001's has 167 MB.
+/// Longer files are not read. The deepest network's checkpoint fits.
 const MAX_LEN: u64 = 1 << 30;
+/// Nor are those with a longer header, whose table takes many times its bytes of memory.
+const MAX_HEADER_LEN: u64 = 16 << 20;
 
 /// What a checkpoint says of itself besides its tensors. A file that comes from another program
 /// (`scripts/keras_weights.py`) has no version, config and position.
@@ -60,6 +63,25 @@ pub struct Position {
     pub non_finite: u64,
     /// The last of them, without a finite one since.
     pub non_finite_in_a_row: u32,
+}
+
+impl Position {
+    /// Refuses a position that no run with `steps_per_epoch` comes to.
+    pub fn check(&self, steps_per_epoch: u64) -> Result<(), CheckpointError> {
+        // An epoch whose steps are all taken is under way until it is evaluated.
+        let before = (self.epoch as u64).checked_mul(steps_per_epoch);
+        let fits = self.step_in_epoch <= steps_per_epoch
+            && before.and_then(|before| before.checked_add(self.step_in_epoch)) == Some(self.step);
+        if fits {
+            return Ok(());
+        }
+        Err(CheckpointError::Position {
+            step: self.step,
+            epoch: self.epoch,
+            step_in_epoch: self.step_in_epoch,
+            steps_per_epoch,
+        })
+    }
 }
 
 /// Writes the network's tensors alone ([`Layout::network`]) to `path`: nothing to resume from.
@@ -147,10 +169,19 @@ pub fn load_into(
 
 fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let bytes = storage.read(path, MAX_LEN);
-    bytes.map_err(|source| CheckpointError::Read {
+    let bytes = bytes.map_err(|source| CheckpointError::Read {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    // The file begins with the length of its header.
+    let header = bytes
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first));
+    if header > MAX_HEADER_LEN {
+        let reason = format!("its header has {header} bytes, expected at most {MAX_HEADER_LEN}");
+        return Err(format_error(path, reason));
+    }
+    Ok(bytes)
 }
 
 fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>, CheckpointError> {
@@ -173,8 +204,10 @@ fn parse_info(
     metadata: &HashMap<String, String>,
 ) -> Result<CheckpointInfo, CheckpointError> {
     let text = entry(path, metadata, INFO_KEY)?;
-    serde_json::from_str(text)
-        .map_err(|e| format_error(path, format!("its `{INFO_KEY}` entry: {e}")))
+    let wrong = |reason: String| format_error(path, format!("its `{INFO_KEY}` entry: {reason}"));
+    let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    check_depth(info.depth).map_err(|e| wrong(e.to_string()))?;
+    Ok(info)
 }
 
 fn tensors(path: &Path, bytes: &[u8], specs: &[TensorSpec]) -> Result<HostState, CheckpointError> {

@@ -46,6 +46,16 @@ pub enum CheckpointError {
         "no checkpoint in {folder}: train first, or name a .safetensors file with --checkpoint"
     )]
     None { folder: PathBuf },
+    #[error(
+        "the checkpoint says that the run is at step {step}, {step_in_epoch} steps into epoch {epoch} (from 0), which cannot \
+         be with {steps_per_epoch} steps an epoch; resume with the data and the settings that the run began with"
+    )]
+    Position {
+        step: u64,
+        epoch: usize,
+        step_in_epoch: u64,
+        steps_per_epoch: u64,
+    },
     #[error("cannot remove the old checkpoint {path}: {source}")]
     Prune {
         path: PathBuf,

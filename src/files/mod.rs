@@ -61,6 +61,12 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError>
     write_text(path, &text)
 }
 
+/// The text in the file at `path`, which must be an ordinary one of at most `limit` bytes.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let bytes = Disk.read(path, limit)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// The name of the file that a temporary file of [`write_bytes`] called `name` was to become; a killed process
 /// leaves such files behind.
 pub fn temporary_target(name: &str) -> Option<&str> {
@@ -159,6 +165,26 @@ mod tests {
         fs::create_dir(&path).unwrap();
         write_text(&path, "x").unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_long_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note.txt");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        let error = read_text(&path, 4).unwrap_err().to_string();
+        assert_eq!(error, "expected at most 4 bytes, got 5");
+        // Of the sizes of files that hold nothing, this one is a terabyte.
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(read_text(&path, 1 << 20).is_err());
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
+            let error = read_text(path, 100).unwrap_err().to_string();
+            assert_eq!(error, "expected a file, found something else");
+        }
     }
 
     #[test]

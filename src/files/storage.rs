@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -86,20 +86,23 @@ impl Storage for Disk {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        // A pipe or a device could keep the program waiting, or feed it without end.
-        let metadata = fs::metadata(path)?;
+        // A pipe could keep the program waiting, and a device feed it without end.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("expected a file, found something else"));
         }
-        let mut bytes = Vec::new();
-        // The file may grow after it was looked at.
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        match bytes.len() as u64 <= limit {
-            true => Ok(bytes),
-            false => Err(io::Error::other(format!(
-                "expected at most {limit} bytes, got {}",
-                metadata.len()
-            ))),
+        if metadata.len() > limit {
+            let got = metadata.len();
+            let message = format!("expected at most {limit} bytes, got {got}");
+            return Err(io::Error::other(message));
         }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        // It may grow meanwhile.
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }
