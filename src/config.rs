@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::TrainArgs;
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
+use crate::replicas::ReplicaChoice;
 use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
 
@@ -71,6 +72,8 @@ pub struct Config {
     pub preset: Preset,
     pub device: DeviceChoice,
     pub plugin: Option<PathBuf>,
+    /// `None`: all TPUs or GPUs, one CPU.
+    pub replicas: Option<ReplicaChoice>,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
     pub bn: BatchNormMode,
@@ -121,6 +124,11 @@ pub enum ConfigError {
         expected: &'static str,
         got: String,
     },
+    #[error(
+        "--batch-size {batch_size} cannot be split evenly over {replicas} replicas; take \
+         --batch-size {}, or another --replicas", .batch_size.next_multiple_of(*.replicas)
+    )]
+    Split { batch_size: usize, replicas: usize },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]
@@ -179,11 +187,12 @@ impl Config {
 
     /// Refuses settings other than those of `saved` that the weights or the history depend on.
     fn check_resumes(&self, saved: &Self) -> Result<(), ConfigError> {
-        /// Settings that a resumed run may change.
-        const FREE: [&str; 11] = [
+        /// Settings that a resumed run may change. Whether the replicas may, the checkpoint decides.
+        const FREE: [&str; 12] = [
             "preset",
             "device",
             "plugin",
+            "replicas",
             "epochs",
             "max-steps",
             "data-dir",
@@ -227,6 +236,7 @@ impl Config {
             preset,
             device: DeviceChoice::Auto,
             plugin: None,
+            replicas: None,
             precision: None,
             bn: BatchNormMode::Sync,
             depth: 164,
@@ -275,6 +285,7 @@ impl Config {
             preset: preset.preset,
             device: pick!(device.device).unwrap_or(preset.device),
             plugin: pick!(device.plugin).or(preset.plugin),
+            replicas: pick!(device.replicas).or(preset.replicas),
             precision: pick!(device.precision).or(preset.precision),
             bn: pick!(bn).unwrap_or(preset.bn),
             depth: pick!(depth).unwrap_or(preset.depth),
@@ -304,6 +315,9 @@ impl Config {
         xla_graphs::resnet::units_per_stage(self.depth)?;
         at_least_one("epochs", self.epochs as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
+        if let Some(replicas) = self.replicas.and_then(ReplicaChoice::count) {
+            check_split(self.batch_size, replicas)?;
+        }
         if self.keep < 2 {
             return Err(ConfigError::Value {
                 option: "keep",
@@ -329,6 +343,17 @@ impl Config {
         )?;
         check("l2", "a finite number, 0 or more", self.l2, self.l2 >= 0.0)
     }
+}
+
+/// Refuses a batch that `replicas` cannot share evenly.
+pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError> {
+    if batch_size.is_multiple_of(replicas) {
+        return Ok(());
+    }
+    Err(ConfigError::Split {
+        batch_size,
+        replicas,
+    })
 }
 
 fn at_least_one(option: &'static str, value: u64) -> Result<(), ConfigError> {
