@@ -99,11 +99,12 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
-    /// Time the training step of one configuration, on a synthetic batch
+    /// Time the training step of one configuration, or the input pipeline, on synthetic images
     #[command(after_help = "\
 Examples:
   resnet-xla bench --depth 20
-  resnet-xla bench --precision bf16 --steps 10 --json")]
+  resnet-xla bench --precision bf16 --steps 10 --json
+  resnet-xla bench --input --augment crop")]
     Bench(BenchArgs),
 
     /// Say which runtime, plugins and devices are found, and what is wrong
@@ -414,6 +415,18 @@ pub struct ExportArgs {
 
 #[derive(Args, Debug)]
 pub struct BenchArgs {
+    /// Time the input pipeline instead: decode, augment and normalise, on one thread
+    #[arg(long, conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    pub input: bool,
+
+    /// Augmentation of the images
+    #[arg(long, default_value = "keras", requires = "input")]
+    pub augment: Augment,
+
+    /// Epochs of 50,000 images to time
+    #[arg(long, default_value_t = 10, requires = "input", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N")]
     pub depth: usize,
@@ -429,6 +442,10 @@ pub struct BenchArgs {
     /// Steps before those, not timed; the first reaches memory that is new to the process
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub warmup: u32,
+
+    /// Start from these weights (.safetensors) instead of random ones
+    #[arg(long, value_name = "FILE")]
+    pub init_weights: Option<PathBuf>,
 
     #[command(flatten)]
     pub device: DeviceArgs,

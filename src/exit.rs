@@ -22,7 +22,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
         Some(USAGE)
-    } else if cause.is::<DataError>() || cause.is::<CheckpointError>() {
+    } else if cause.is::<DataError>() || is_bad_checkpoint(cause) {
         Some(DATA)
     } else if cause.is::<DeviceError>() {
         Some(DEVICE)
@@ -32,6 +32,18 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())
     }
+}
+
+/// Whether a checkpoint cannot be found or used; one that cannot be written is the machine's fault.
+fn is_bad_checkpoint(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let written = |error: &CheckpointError| {
+        matches!(
+            error,
+            CheckpointError::Write(_) | CheckpointError::Prune { .. }
+        )
+    };
+    let error = cause.downcast_ref::<CheckpointError>();
+    error.is_some_and(|error| !written(error))
 }
 
 #[cfg(test)]

@@ -68,3 +68,38 @@ fn bench_without_json_is_a_table_for_people() {
 fn a_depth_that_no_network_has_is_a_usage_error() {
     assert!(fail(&["bench", "--depth", "12"], 2).contains("9n+2"));
 }
+
+#[test]
+fn bench_of_the_input_adds_up_decoding_and_batches() {
+    let started = Instant::now();
+    let args = [
+        "bench",
+        "--input",
+        "--augment",
+        "crop",
+        "--epochs",
+        "1",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let took = started.elapsed().as_secs_f64();
+    let rate = |key: &str| report[key].as_f64().unwrap();
+
+    assert_eq!(
+        (&report["augment"], &report["n"]),
+        (&"crop".into(), &1.into())
+    );
+    let parts = 1.0 / rate("decode_images_per_sec") + 1.0 / rate("batch_images_per_sec");
+    assert!(
+        (parts * rate("images_per_sec") - 1.0).abs() < 1e-9,
+        "{report}"
+    );
+    // The 50,000 images of the timed epoch were made while the program ran.
+    assert!(50_000.0 / rate("images_per_sec") < took, "{report}");
+}
+
+#[test]
+fn options_of_the_step_do_not_go_with_the_input() {
+    assert!(fail(&["bench", "--input", "--depth", "20"], 2).contains("--depth"));
+    assert!(fail(&["bench", "--augment", "crop"], 2).contains("--input"));
+}

@@ -3,157 +3,23 @@
 mod program;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use program::runs::{
+    assert_same_end, checkpoints, finish, resume, signal, start, wait_for_checkpoint,
+};
 use program::{fail, program, succeed, text};
-use serde_json::Value;
-
-/// 3 epochs of 6 steps, a checkpoint every 2 steps.
-const RUN: [&str; 15] = [
-    "--preset",
-    "quick",
-    "--device",
-    "cpu",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "3",
-    "--steps-per-epoch",
-    "6",
-    "--eval-steps",
-    "2",
-    "--checkpoint-every",
-    "2",
-    "--keep=3",
-];
-
-/// Starts the run in `out_dir` with `more` arguments.
-fn start(out_dir: &Path, more: &[&str]) -> Child {
-    let mut command = program(&RUN);
-    command.args(["--out-dir", text(out_dir)]).args(more);
-    command
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn finish(out_dir: &Path, more: &[&str]) {
-    let mut args = RUN.to_vec();
-    args.extend(["--out-dir", text(out_dir)]);
-    args.extend(more);
-    succeed(&args);
-}
-
-fn resume(out_dir: &Path) {
-    succeed(&["--resume", "--out-dir", text(out_dir)]);
-}
-
-/// The checkpoints of a run, oldest first.
-fn checkpoints(run: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
-        .collect();
-    paths.sort();
-    paths
-}
-
-/// Waits until the run has a checkpoint.
-fn wait_for_checkpoint(run: &Path) {
-    let start = Instant::now();
-    while checkpoints(run).is_empty() {
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "no checkpoint after two minutes"
-        );
-        sleep(Duration::from_millis(5));
-    }
-}
-
-/// What must not depend on interruptions: tensors, and history and result without their timings.
-#[derive(PartialEq)]
-struct End {
-    tensors: Vec<(String, Vec<u8>)>,
-    history: Vec<Vec<String>>,
-    result: Vec<Value>,
-}
-
-fn end(run: &Path) -> End {
-    let bytes = fs::read(checkpoints(run).last().unwrap()).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<_> = tensors
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| (name, view.data().to_vec()))
-        .collect();
-    tensors.sort();
-    let history = fs::read_to_string(run.join("history.csv")).unwrap();
-    // The columns after the learning rate are timings.
-    let history = history
-        .lines()
-        .map(|row| row.split(',').take(6).map(str::to_owned).collect())
-        .collect();
-    let result: Value =
-        serde_json::from_str(&fs::read_to_string(run.join("result.json")).unwrap()).unwrap();
-    let keys = ["loss", "acc", "val_loss", "val_acc", "epochs", "steps"];
-    End {
-        tensors,
-        history,
-        result: keys.map(|key| result[key].clone()).to_vec(),
-    }
-}
-
-fn assert_same_end(run: &Path, reference: &Path) {
-    let (run, reference) = (end(run), end(reference));
-    assert_eq!(run.history, reference.history);
-    assert_eq!(run.result, reference.result);
-    assert!(run.tensors == reference.tensors, "some tensor differs");
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = std::process::Command::new("kill")
-        .args([&format!("-{name}"), &child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
-
-#[test]
-fn killed_at_any_moment_it_ends_bit_for_bit_as_if_it_never_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let reference = folder.path().join("reference");
-    finish(&reference, &[]);
-    for (round, delay_ms) in [0, 40, 130, 400].into_iter().enumerate() {
-        let run = folder.path().join(format!("killed{round}"));
-        let mut child = start(&run, &[]);
-        wait_for_checkpoint(&run);
-        sleep(Duration::from_millis(delay_ms));
-        signal(&child, "KILL");
-        child.wait().unwrap();
-        // The second kill hits a resumed run.
-        let mut child = start(&run, &["--resume"]);
-        sleep(Duration::from_millis(1500 + delay_ms));
-        signal(&child, "KILL");
-        child.wait().unwrap();
-        resume(&run);
-        assert_same_end(&run, &reference);
-    }
-}
 
 #[test]
 fn both_signals_save_and_end_with_their_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let reference = folder.path().join("reference");
-    finish(&reference, &["--epochs", "40"]);
+    finish(&reference, &["--epochs", "6"]);
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let run = folder.path().join(name);
-        let mut child = start(&run, &["--epochs", "40", "--checkpoint-every", "1000000"]);
+        let mut child = start(&run, &["--epochs", "6", "--checkpoint-every", "1000000"]);
         wait_for_checkpoint(&run);
         signal(&child, name);
         let sent = Instant::now();
@@ -163,6 +29,44 @@ fn both_signals_save_and_end_with_their_exit_codes() {
         resume(&run);
         assert_same_end(&run, &reference);
     }
+}
+
+#[test]
+fn a_second_signal_ends_the_run_in_the_middle_of_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // All images at once: a step takes seconds.
+    let long_steps = ["--batch-size", "2000", "--steps-per-epoch", "1"];
+    let mut child = start(
+        &run,
+        &[&long_steps[..], &["--checkpoint-every", "1"]].concat(),
+    );
+    wait_for_checkpoint(&run);
+    let saved = checkpoints(&run);
+    signal(&child, "TERM");
+    sleep(Duration::from_millis(300));
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "the step was too short"
+    );
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    // One signal would have saved the step under way.
+    assert_eq!(checkpoints(&run), saved);
+}
+
+#[test]
+fn a_signal_before_training_begins_ends_the_program_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut child = start(&run, &[]);
+    while !run.join("env.json").exists() {
+        sleep(Duration::from_millis(1));
+    }
+    // The training step is being compiled: there is nothing to save yet.
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(checkpoints(&run).is_empty());
 }
 
 #[test]

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::Spread;
 use crate::data::{Batch, CLASSES, IMAGE_LEN};
 use crate::device::Device;
-use crate::initialise::initial_state;
 use crate::memory::peak_resident_bytes;
-use crate::program::{PendingMetrics, Program};
+use crate::program::{PendingMetrics, Program, State};
 use crate::runtime;
+use crate::state::HostState;
 
 /// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
 const LEARNING_RATE: f64 = 0.01;
@@ -50,6 +50,8 @@ pub struct StepReport {
     pub step_ms: f64,
     pub step_ms_q1: f64,
     pub step_ms_q3: f64,
+    /// Each of them, in order.
+    pub times_ms: Vec<f64>,
     pub images_per_sec: f64,
     /// Seconds to trace and compile the training step.
     pub compile_s: f64,
@@ -61,11 +63,13 @@ pub struct StepReport {
 }
 
 impl StepBench {
-    /// Compiles and times the training step of `program`, which runs on `device`.
-    pub fn run(&self, program: &Program, device: &Device) -> Result<StepReport> {
+    /// Compiles and times the training step of `program`, which runs on `device`, from `state` on.
+    pub fn run(&self, program: &Program, device: &Device, state: &HostState) -> Result<StepReport> {
         let compile = program.compile_train()?;
-        let steps = run_steps(program, self.warmup + self.steps)?;
-        let step_ms = Spread::of(&steps.milliseconds()[self.warmup - 1..]);
+        let state = program.upload_state(state)?;
+        let steps = run_steps(program, state, self.warmup + self.steps)?;
+        let times_ms = steps.milliseconds().split_off(self.warmup - 1);
+        let step_ms = Spread::of(&times_ms);
         let model = program.model();
         Ok(StepReport {
             name: env!("CARGO_PKG_NAME"),
@@ -84,6 +88,7 @@ impl StepBench {
             step_ms: step_ms.median,
             step_ms_q1: step_ms.q1,
             step_ms_q3: step_ms.q3,
+            times_ms,
             images_per_sec: model.global_batch() as f64 / (step_ms.median / 1e3),
             compile_s: compile.as_secs_f64(),
             peak_rss_mb: peak_resident_bytes().map(|bytes| bytes as f64 / 1e6),
@@ -124,9 +129,8 @@ impl Steps {
 }
 
 /// Runs `count` steps on one batch as training does: metrics are read one step late.
-fn run_steps(program: &Program, count: usize) -> Result<Steps> {
+fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps> {
     let batch = synthetic_batch(program.model().global_batch());
-    let mut state = program.upload_state(&initial_state(program.layout(), 0))?;
     let mut pending: Option<PendingMetrics> = None;
     let mut steps = Steps::with_capacity(count);
     for _ in 0..count {
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_batch_is_the_one_that_the_scripts_of_the_peers_make() {
-        // benches/peers/network.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
+        // benches/peers/common.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
         let batch = synthetic_batch(2);
         let got = [0, 1, 2, 6143].map(|position| batch.images[position]);
         assert_eq!(got, [-2.0, -0.729_604_7, -1.235_060_9, -1.787_472_5]);

@@ -11,7 +11,7 @@ use xla_graphs::{Layout, TensorSpec};
 
 use super::CheckpointError;
 use crate::data::{DatasetKind, Normalization};
-use crate::files;
+use crate::files::{self, Disk, Storage};
 use crate::metrics::Mean;
 use crate::state::HostState;
 
@@ -19,6 +19,9 @@ use crate::state::HostState;
 const INFO_KEY: &str = "resnet-xla";
 /// The metadata key of the SHA-256 sum over the info and all tensors, in the order of the layout.
 const DIGEST_KEY: &str = "sha256";
+
+/// Longer files are neither written nor read: no file shall fill the memory. ResNet-1001's has 167 MB.
+const MAX_LEN: u64 = 1 << 30;
 
 /// What a checkpoint says of itself besides its tensors. A file that comes from another program
 /// (`scripts/keras_weights.py`) has no version, config and position.
@@ -67,27 +70,19 @@ pub struct Position {
     pub non_finite_in_a_row: u32,
 }
 
-/// Writes `state` with the names of `layout` to `path`, whole or not at all.
-pub fn save(
-    path: &Path,
-    layout: &Layout,
-    state: &HostState,
-    info: &CheckpointInfo,
-) -> Result<(), CheckpointError> {
-    write(path, layout.state(), state, info)
-}
-
-/// [`save`] of the network's tensors alone ([`Layout::network`]): nothing to resume from.
+/// Writes the network's tensors alone ([`Layout::network`]) to `path`: nothing to resume from.
 pub fn save_network(
     path: &Path,
     layout: &Layout,
     weights: &HostState,
     info: &CheckpointInfo,
 ) -> Result<(), CheckpointError> {
-    write(path, layout.network(), weights, info)
+    save(&Disk, path, layout.network(), weights, info)
 }
 
-fn write(
+/// Writes the tensors `specs`, whose values are `state`, to `path`, whole or not at all.
+pub(super) fn save(
+    storage: &impl Storage,
     path: &Path,
     specs: &[TensorSpec],
     state: &HostState,
@@ -110,20 +105,24 @@ fn write(
     ]);
     let file =
         safetensors::serialize(views, Some(metadata)).map_err(|e| unwritable(e.to_string()))?;
-    Ok(files::write_bytes(path, &file)?)
+    Ok(files::write_bytes_to(storage, path, &file)?)
 }
 
 /// What the checkpoint at `path` says of itself.
 pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
-    parse_info(path, &metadata(path, &read(path)?)?)
+    parse_info(path, &metadata(path, &read(&Disk, path)?)?)
 }
 
-/// The whole training state in the checkpoint at `path` and what it says of itself, every bit
-/// checked against its digest.
-pub fn load(path: &Path, layout: &Layout) -> Result<(HostState, CheckpointInfo), CheckpointError> {
-    let bytes = read(path)?;
+/// The tensors `specs`, which must be all that the checkpoint at `path` was written with, and what
+/// it says of itself; every bit checked against its digest.
+pub(super) fn load(
+    storage: &impl Storage,
+    path: &Path,
+    specs: &[TensorSpec],
+) -> Result<(HostState, CheckpointInfo), CheckpointError> {
+    let bytes = read(storage, path)?;
     let metadata = metadata(path, &bytes)?;
-    let state = tensors(path, &bytes, layout.state())?;
+    let state = tensors(path, &bytes, specs)?;
     let mut digest = Sha256::new_with_prefix(entry(path, &metadata, INFO_KEY)?);
     for values in state.values() {
         digest.update(to_bytes(values));
@@ -139,7 +138,7 @@ pub fn load(path: &Path, layout: &Layout) -> Result<(HostState, CheckpointInfo),
 /// The weights and moving statistics in the safetensors file at `path`, in the order of
 /// [`Layout::network`]; momentum, digest and info need not be there.
 pub fn load_network(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
-    tensors(path, &read(path)?, layout.network())
+    tensors(path, &read(&Disk, path)?, layout.network())
 }
 
 /// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is.
@@ -154,8 +153,9 @@ pub fn load_into(
     Ok(HostState::new(values))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    std::fs::read(path).map_err(|source| CheckpointError::Read {
+fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let bytes = storage.read(path, MAX_LEN);
+    bytes.map_err(|source| CheckpointError::Read {
         path: path.to_owned(),
         source,
     })

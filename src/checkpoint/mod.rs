@@ -7,15 +7,17 @@
 mod file;
 mod saver;
 
+#[cfg(test)]
+mod power_cuts;
+
 use std::path::{Path, PathBuf};
 
-use xla_graphs::Layout;
+use xla_graphs::{Layout, TensorSpec};
 
-pub use file::{
-    CheckpointInfo, Position, load, load_info, load_into, load_network, save, save_network,
-};
+pub use file::{CheckpointInfo, Position, load_info, load_into, load_network, save_network};
 pub use saver::Saver;
 
+use crate::files::{Disk, Storage};
 use crate::state::HostState;
 
 const PREFIX: &str = "step-";
@@ -65,7 +67,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     }
     let inner = path.join("checkpoints");
     let folder = if inner.is_dir() { inner } else { path.into() };
-    let newest = list(&folder)?.pop();
+    let newest = list(&Disk, &folder)?.pop();
     newest.ok_or(CheckpointError::None { folder })
 }
 
@@ -79,9 +81,18 @@ pub fn load_newest(
     folder: &Path,
     layout: &Layout,
 ) -> Result<(HostState, CheckpointInfo), CheckpointError> {
+    newest_of(&Disk, folder, layout.state())
+}
+
+/// [`load_newest`] of checkpoints that hold the tensors `specs`.
+fn newest_of(
+    storage: &impl Storage,
+    folder: &Path,
+    specs: &[TensorSpec],
+) -> Result<(HostState, CheckpointInfo), CheckpointError> {
     let mut first_error = None;
-    for path in list(folder)?.iter().rev() {
-        match load(path, layout) {
+    for path in list(storage, folder)?.iter().rev() {
+        match file::load(storage, path, specs) {
             Ok(loaded) => {
                 log::info!("going on from {}", path.display());
                 return Ok(loaded);
@@ -97,31 +108,46 @@ pub fn load_newest(
     }))
 }
 
+/// Writes a checkpoint into `folder`, and only once it is safe removes the oldest until `keep` are
+/// left. Returns its path.
+fn commit(
+    storage: &impl Storage,
+    folder: &Path,
+    keep: usize,
+    specs: &[TensorSpec],
+    state: &HostState,
+    info: &CheckpointInfo,
+) -> Result<PathBuf, CheckpointError> {
+    let path = folder.join(file_name(info.position.step));
+    file::save(storage, &path, specs, state, info)?;
+    prune(storage, folder, keep)?;
+    Ok(path)
+}
+
 /// Removes the oldest checkpoints of `folder` until `keep` are left.
-pub fn prune(folder: &Path, keep: usize) -> Result<(), CheckpointError> {
-    let all = list(folder)?;
+fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), CheckpointError> {
+    let all = list(storage, folder)?;
     for path in &all[..all.len().saturating_sub(keep)] {
-        std::fs::remove_file(path).map_err(|source| CheckpointError::Prune {
-            path: path.clone(),
-            source,
-        })?;
+        storage
+            .remove(path)
+            .map_err(|source| CheckpointError::Prune {
+                path: path.clone(),
+                source,
+            })?;
     }
     Ok(())
 }
 
 /// The checkpoints of `folder`, oldest first.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let read = |source| CheckpointError::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        if let Some(step) = step_of(&path) {
-            found.push((step, path));
-        }
-    }
+fn list(storage: &impl Storage, folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let entries = storage
+        .entries(folder)
+        .map_err(|source| CheckpointError::Read {
+            path: folder.to_owned(),
+            source,
+        })?;
+    let with_step = |path: PathBuf| Some((step_of(&path)?, path));
+    let mut found: Vec<_> = entries.into_iter().filter_map(with_step).collect();
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
@@ -165,8 +191,8 @@ mod tests {
         let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
         all.push("step-x.safetensors");
         let folder = folder_with(&all);
-        prune(folder.path(), 2).unwrap();
-        let left = list(folder.path()).unwrap();
+        prune(&Disk, folder.path(), 2).unwrap();
+        let left = list(&Disk, folder.path()).unwrap();
         assert_eq!(left, [15, 20].map(|s| folder.path().join(file_name(s))));
         assert!(folder.path().join("step-x.safetensors").exists());
     }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use xla_graphs::Layout;
 
-use super::{CheckpointError, CheckpointInfo, file, file_name, prune};
+use super::{CheckpointError, CheckpointInfo, commit};
+use crate::files::Disk;
 use crate::state::HostState;
 
 /// Writes checkpoints into one folder, one after the other, and removes old ones.
@@ -64,10 +65,7 @@ fn write_all(
     queue: &Receiver<Job>,
 ) -> Result<(), CheckpointError> {
     for job in queue {
-        let path = folder.join(file_name(job.info.position.step));
-        file::save(&path, layout, &job.state, &job.info)?;
-        // Only now that the new one is committed may an old one go.
-        prune(folder, keep)?;
+        let path = commit(&Disk, folder, keep, layout.state(), &job.state, &job.info)?;
         log::debug!("saved {}", path.display());
     }
     Ok(())

@@ -13,7 +13,13 @@ const MAX_SHIFT: u32 = SIDE as u32 / 8;
 /// Values of one row.
 const ROW_LEN: usize = SIDE * CHANNELS;
 
+/// Pixels that the pixels of a row lie between: one more than those.
+const WINDOW: usize = SIDE + 1;
+/// Values of them.
+const WINDOW_LEN: usize = WINDOW * CHANNELS;
+
 type Row = [f32; ROW_LEN];
+type Window = [u8; WINDOW_LEN];
 
 /// What happens to a training image before it is normalised.
 #[derive(
@@ -93,57 +99,103 @@ impl Transform {
         normalization: &Normalization,
         out: &mut [f32; IMAGE_LEN],
     ) {
-        let (rows_down, lower_weight) = whole_and_fraction(self.dy);
-        let (columns_right, right_weight) = whole_and_fraction(self.dx);
+        let (rows_down, lower) = whole_and_fraction(self.dy);
+        let (columns_right, right) = whole_and_fraction(self.dx);
+        let windows = self.windows(image, rows_down, columns_right);
         let mean = in_every_pixel(normalization.mean);
         let scale = in_every_pixel(normalization.scale());
+        if lower == 0.0 && right == 0.0 {
+            self.normalise(&windows, &mean, &scale, out);
+        } else {
+            self.interpolate(&windows, (lower, right), &mean, &scale, out);
+        }
+    }
 
-        for (y, out_row) in out.as_chunks_mut().0.iter_mut().enumerate() {
+    /// The pixels that the image's values lie between, flipped if the image is.
+    fn windows(
+        &self,
+        image: &[u8; IMAGE_LEN],
+        rows_down: i64,
+        columns_right: i64,
+    ) -> [Window; WINDOW] {
+        let rows: &[[u8; ROW_LEN]] = image.as_chunks().0;
+        let mut windows = [[0; WINDOW_LEN]; WINDOW];
+        for (y, window) in windows.iter_mut().enumerate() {
             let y = y as i64 + rows_down;
-            let upper = self.row(image, y);
-            let lower = self.row(image, y + 1);
-            let row = blend(&upper, &lower, lower_weight);
-
-            let left = self.shift_columns(&row, columns_right);
-            let right = self.shift_columns(&row, columns_right + 1);
-            *out_row = blend(&left, &right, right_weight);
-
-            for ((value, mean), scale) in out_row.iter_mut().zip(&mean).zip(&scale) {
-                *value = (*value - mean) * scale;
+            let nearest = y.clamp(0, SIDE as i64 - 1);
+            if self.fill == Fill::Nearest || nearest == y {
+                self.cut(&rows[nearest as usize], columns_right, window);
             }
-            if self.flip {
-                out_row.as_chunks_mut::<CHANNELS>().0.reverse();
+        }
+        windows
+    }
+
+    /// `window[x] = row[x + columns]`, or its mirror image.
+    fn cut(&self, row: &[u8; ROW_LEN], columns: i64, window: &mut Window) {
+        let pixels: &[[u8; CHANNELS]] = row.as_chunks().0;
+        let window: &mut [[u8; CHANNELS]] = window.as_chunks_mut().0;
+        // Further away than this nothing changes any more.
+        let columns = columns.clamp(-(WINDOW as i64), SIDE as i64);
+        let outside_left = (-columns).max(0) as usize;
+        let outside_right = (columns + 1).max(0) as usize;
+        let first = columns.max(0) as usize;
+        let inside = WINDOW - outside_left - outside_right;
+        let (left, right) = match self.fill {
+            Fill::Nearest => (pixels[0], pixels[SIDE - 1]),
+            Fill::Black => ([0; CHANNELS], [0; CHANNELS]),
+        };
+        window[..outside_left].fill(left);
+        window[outside_left..][..inside].copy_from_slice(&pixels[first..][..inside]);
+        window[outside_left + inside..].fill(right);
+        if self.flip {
+            window.reverse();
+        }
+    }
+
+    /// The values of a shift by whole pixels.
+    fn normalise(
+        &self,
+        windows: &[Window; WINDOW],
+        mean: &Row,
+        scale: &Row,
+        out: &mut [f32; IMAGE_LEN],
+    ) {
+        // The pixel to the right of the last one is not used; a flip has put it first.
+        let first = if self.flip { CHANNELS } else { 0 };
+        let out: &mut [Row] = out.as_chunks_mut().0;
+        for (out, window) in out.iter_mut().zip(windows) {
+            let pixels = &window[first..][..ROW_LEN];
+            for k in 0..ROW_LEN {
+                out[k] = (f32::from(pixels[k]) - mean[k]) * scale[k];
             }
         }
     }
 
-    /// Row `y` of an image, or what lies there outside.
-    fn row(&self, image: &[u8; IMAGE_LEN], y: i64) -> Row {
-        match self.inside(y) {
-            Some(y) => {
-                let rows: &[[u8; ROW_LEN]] = image.as_chunks().0;
-                rows[y].map(f32::from)
+    /// The values of a shift that ends between pixels, by the weights of the lower and of the right ones.
+    fn interpolate(
+        &self,
+        windows: &[Window; WINDOW],
+        (lower, right): (f32, f32),
+        mean: &Row,
+        scale: &Row,
+        out: &mut [f32; IMAGE_LEN],
+    ) {
+        let (first, second) = match self.flip {
+            false => (1.0 - right, right),
+            true => (right, 1.0 - right),
+        };
+        let out: &mut [Row] = out.as_chunks_mut().0;
+        for (y, out) in out.iter_mut().enumerate() {
+            let mut between = [0.0; WINDOW_LEN];
+            for k in 0..WINDOW_LEN {
+                let (above, below) = (windows[y][k], windows[y + 1][k]);
+                between[k] = (1.0 - lower) * f32::from(above) + lower * f32::from(below);
             }
-            None => [0.0; ROW_LEN],
-        }
-    }
-
-    /// `shifted[x] = row[x + columns]`.
-    fn shift_columns(&self, row: &Row, columns: i64) -> Row {
-        let pixels: &[[f32; CHANNELS]] = row.as_chunks().0;
-        let mut shifted = [0.0; ROW_LEN];
-        for (x, pixel) in shifted.as_chunks_mut().0.iter_mut().enumerate() {
-            if let Some(x) = self.inside(x as i64 + columns) {
-                *pixel = pixels[x];
+            for k in 0..ROW_LEN {
+                let value = first * between[k] + second * between[k + CHANNELS];
+                out[k] = (value - mean[k]) * scale[k];
             }
         }
-        shifted
-    }
-
-    /// The row or column of the image that is seen at a position, if any.
-    fn inside(&self, position: i64) -> Option<usize> {
-        let nearest = position.clamp(0, SIDE as i64 - 1);
-        (self.fill == Fill::Nearest || nearest == position).then_some(nearest as usize)
     }
 }
 
@@ -159,18 +211,14 @@ fn in_every_pixel(channels: [f32; CHANNELS]) -> Row {
     row
 }
 
-/// `(1 - weight) * a + weight * b`.
-fn blend(a: &Row, b: &Row, weight: f32) -> Row {
-    std::array::from_fn(|k| (1.0 - weight) * a[k] + weight * b[k])
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use byteorder::{LittleEndian, ReadBytesExt};
+    use proptest::prelude::*;
 
-    use super::super::cifar::parse;
+    use super::super::cifar::parse_records;
     use super::*;
 
     /// Leaves pixel values as they are, but for rounding.
@@ -205,7 +253,7 @@ mod tests {
         // Made by tests/fixtures/make_augment_fixture.py.
         let mut fixture = &include_bytes!("../../tests/fixtures/augment.bin")[..];
         let sample = &include_bytes!("../../assets/sample/test.bin")[..3073];
-        let split = parse(Path::new("test.bin"), sample).unwrap();
+        let split = parse_records(Path::new("test.bin"), sample).unwrap();
         let image: &[u8; IMAGE_LEN] = split.images.as_slice().unwrap().try_into().unwrap();
         let normalization = Normalization {
             mean: [125.3069, 122.9504, 113.8654],
@@ -290,6 +338,53 @@ mod tests {
                 0,
                 0,
             );
+        }
+    }
+
+    /// The pixel of the definition, one value at a time: `(1 - w) a + w b` down, then across, then normalised.
+    fn defined(t: &Transform, image: &[u8; IMAGE_LEN], n: &Normalization, at: usize) -> f32 {
+        let (y, x, channel) = (at / ROW_LEN, at % ROW_LEN / CHANNELS, at % CHANNELS);
+        let x = if t.flip { SIDE - 1 - x } else { x };
+        let pixel = |dy: i64, dx: i64| {
+            let y = y as i64 + i64::from(t.dy.floor() as i32) + dy;
+            let x = x as i64 + i64::from(t.dx.floor() as i32) + dx;
+            let inside = |p: i64| p.clamp(0, SIDE as i64 - 1);
+            if t.fill == Fill::Black && (inside(y), inside(x)) != (y, x) {
+                return 0.0;
+            }
+            f32::from(image[(inside(y) as usize * SIDE + inside(x) as usize) * CHANNELS + channel])
+        };
+        let blend = |a: f32, b: f32, weight: f32| (1.0 - weight) * a + weight * b;
+        let (down, across) = (t.dy - t.dy.floor(), t.dx - t.dx.floor());
+        let left = blend(pixel(0, 0), pixel(1, 0), down);
+        let right = blend(pixel(0, 1), pixel(1, 1), down);
+        (blend(left, right, across) - n.mean[channel]) * n.scale()[channel]
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_has_the_bits_of_its_definition(
+            (dy, dx) in (-40.0..40f32, -40.0..40f32),
+            (whole_y, whole_x, flip, black) in any::<(bool, bool, bool, bool)>(),
+            pixels in prop::collection::vec(any::<u8>(), IMAGE_LEN),
+        ) {
+            let normalization = Normalization {
+                mean: [125.3069, 122.9504, 113.8654],
+                std: [62.9932, 62.0887, 66.7049],
+            };
+            let transform = Transform {
+                dy: if whole_y { dy.floor() } else { dy },
+                dx: if whole_x { dx.floor() } else { dx },
+                flip,
+                fill: if black { Fill::Black } else { Fill::Nearest },
+            };
+            let image: &[u8; IMAGE_LEN] = pixels.as_slice().try_into().unwrap();
+            let mut out = [0.0; IMAGE_LEN];
+            transform.apply(image, &normalization, &mut out);
+            for (at, got) in out.iter().enumerate() {
+                let expected = defined(&transform, image, &normalization, at);
+                prop_assert_eq!(got.to_bits(), expected.to_bits(), "{:?} at {}", transform, at);
+            }
         }
     }
 

@@ -21,15 +21,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes it a batch of padding: zeros everywhere.
-    fn clear(&mut self, batch_size: usize) {
-        self.images.clear();
+    /// Gives it room for `batch_size` images; what it held stays in its place.
+    fn resize(&mut self, batch_size: usize) {
         self.images.resize(batch_size * IMAGE_LEN, 0.0);
-        self.labels.clear();
         self.labels.resize(batch_size, 0);
-        self.weights.clear();
         self.weights.resize(batch_size, 0.0);
-        self.count = 0;
+    }
+
+    /// Makes all but the first `count` images padding: zeros.
+    fn pad_from(&mut self, count: usize) {
+        self.images[count * IMAGE_LEN..].fill(0.0);
+        self.labels[count..].fill(0);
+        self.weights[count..].fill(0.0);
+        self.count = count;
     }
 }
 
@@ -116,7 +120,8 @@ impl BatchSource {
         let order = self.order_of(epoch);
         let images = self.split.pixels();
 
-        batch.clear(self.batch_size);
+        let mut count = 0;
+        batch.resize(self.batch_size);
         for (slot, out) in batch.images.as_chunks_mut().0.iter_mut().enumerate() {
             let mut place = first + slot;
             if self.repeat {
@@ -129,8 +134,9 @@ impl BatchSource {
             transform.apply(&images[sample as usize], &self.normalization, out);
             batch.labels[slot] = i32::from(self.split.labels[sample as usize]);
             batch.weights[slot] = 1.0;
-            batch.count += 1;
+            count += 1;
         }
+        batch.pad_from(count);
     }
 
     fn order_of(&self, epoch: u64) -> Arc<Vec<u32>> {

@@ -3,11 +3,11 @@
 //! A file is a row of records without header: one label byte, then 3,072 pixel bytes, the red plane first, then green,
 //! then blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use byteorder::{ReadBytesExt, WriteBytesExt};
-use ndarray::{Array1, Array4, ArrayView3, ArrayViewMut1, ArrayViewMut4, Axis, s};
+use byteorder::WriteBytesExt;
+use ndarray::{Array1, Array4, ArrayView3, Axis};
 
 use super::error::DataError;
 use super::fetch::{self, OfficialFile};
@@ -48,14 +48,6 @@ pub struct Split {
 }
 
 impl Split {
-    /// `count` black images with label 0.
-    fn zeros(count: usize) -> Split {
-        Split {
-            images: Array4::zeros((count, SIDE, SIDE, CHANNELS)),
-            labels: Array1::zeros(count),
-        }
-    }
-
     /// The images' pixels, one array each.
     pub fn pixels(&self) -> &[[u8; IMAGE_LEN]] {
         // The images are in standard layout, as promised above.
@@ -119,67 +111,83 @@ fn load_cifar10(data_dir: &Path) -> Result<Dataset, DataError> {
 
 /// Reads official files, one after the other, into one split.
 fn read_official(files: &[(OfficialFile, PathBuf)]) -> Result<Split, DataError> {
-    const RECORDS: usize = OfficialFile::RECORDS;
-    let mut split = Split::zeros(files.len() * RECORDS);
-    for (index, (file, path)) in files.iter().enumerate() {
-        let records = index * RECORDS..(index + 1) * RECORDS;
-        read_records(
-            path,
-            &file.read_verified(path)?,
-            split.images.slice_mut(s![records.clone(), .., .., ..]),
-            split.labels.slice_mut(s![records]),
-        )?;
+    let mut records = Records::with_capacity(files.len() * OfficialFile::RECORDS);
+    for (file, path) in files {
+        records.append(path, &file.read_verified(path)?)?;
     }
-    Ok(split)
+    Ok(records.into_split())
 }
 
 /// Parses the content of one file of any number of records. `file` is for error messages.
-pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
-    if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD_LEN) {
-        return Err(DataError::Records {
-            file: file.to_path_buf(),
-            record_len: RECORD_LEN,
-            got: bytes.len(),
-        });
-    }
-    let mut split = Split::zeros(bytes.len() / RECORD_LEN);
-    read_records(
-        file,
-        bytes,
-        split.images.view_mut(),
-        split.labels.view_mut(),
-    )?;
-    Ok(split)
+///
+/// # Errors
+///
+/// No record, half a record, or a label that is none.
+pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
+    let mut records = Records::with_capacity(bytes.len() / RECORD_LEN);
+    records.append(file, bytes)?;
+    Ok(records.into_split())
 }
 
-/// Reads as many records as `labels` has places: `images` is `[N, 32, 32, 3]`, `labels` `[N]`.
-fn read_records(
-    file: &Path,
-    mut bytes: &[u8],
-    mut images: ArrayViewMut4<u8>,
-    mut labels: ArrayViewMut1<u8>,
-) -> Result<(), DataError> {
-    let places = images.outer_iter_mut().zip(labels.iter_mut());
-    for (record, (mut image, label)) in places.enumerate() {
-        *label = bytes.read_u8().map_err(DataError::io("read", file))?;
-        if usize::from(*label) >= CLASSES {
-            return Err(DataError::Label {
-                file: file.to_path_buf(),
-                record,
-                got: *label,
-            });
-        }
-        for mut channel in image.axis_iter_mut(Axis(2)) {
-            let mut plane = [0; SIDE * SIDE];
-            bytes
-                .read_exact(&mut plane)
-                .map_err(DataError::io("read", file))?;
-            for (value, byte) in channel.iter_mut().zip(plane) {
-                *value = byte;
-            }
+/// What has been read so far.
+struct Records {
+    images: Vec<[u8; IMAGE_LEN]>,
+    labels: Vec<u8>,
+}
+
+impl Records {
+    fn with_capacity(count: usize) -> Records {
+        Records {
+            images: Vec::with_capacity(count),
+            labels: Vec::with_capacity(count),
         }
     }
-    Ok(())
+
+    /// Reads one or more whole records.
+    fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
+        let (records, rest) = bytes.as_chunks::<RECORD_LEN>();
+        if records.is_empty() || !rest.is_empty() {
+            return Err(DataError::Records {
+                file: file.to_path_buf(),
+                record_len: RECORD_LEN,
+                got: bytes.len(),
+            });
+        }
+        for (record, [label, planes @ ..]) in records.iter().enumerate() {
+            if usize::from(*label) >= CLASSES {
+                return Err(DataError::Label {
+                    file: file.to_path_buf(),
+                    record,
+                    got: *label,
+                });
+            }
+            self.labels.push(*label);
+            self.images.push(interleave(planes));
+        }
+        Ok(())
+    }
+
+    fn into_split(self) -> Split {
+        let dims = (self.images.len(), SIDE, SIDE, CHANNELS);
+        let images = Array4::from_shape_vec(dims, self.images.into_flattened());
+        Split {
+            // Each image has SIDE x SIDE x CHANNELS = IMAGE_LEN values.
+            images: images.expect("as many values as the dimensions say"),
+            labels: self.labels.into(),
+        }
+    }
+}
+
+/// Puts the red, green and blue values of each pixel side by side.
+fn interleave(planes: &[u8; IMAGE_LEN]) -> [u8; IMAGE_LEN] {
+    let mut image = [0; IMAGE_LEN];
+    let (red, others) = planes.split_at(SIDE * SIDE);
+    let (green, blue) = others.split_at(SIDE * SIDE);
+    let pixels: &mut [[u8; CHANNELS]] = image.as_chunks_mut().0;
+    for (index, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = [red[index], green[index], blue[index]];
+    }
+    image
 }
 
 /// Writes one record; `image` is `[32, 32, 3]`.
@@ -212,7 +220,7 @@ mod tests {
 
     #[test]
     fn planes_become_channels() {
-        let split = parse(Path::new(FILE), &records(3)).unwrap();
+        let split = parse_records(Path::new(FILE), &records(3)).unwrap();
         assert_eq!(split.images.shape(), [3, 32, 32, 3]);
         assert_eq!(split.labels.to_vec(), [0, 1, 2]);
         // Image 2, row 4, column 7, blue: byte 2 * 1024 + 4 * 32 + 7 of the pixels, 2183 + 2 = 8 * 251 + 177.
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_inside_a_record_is_refused_with_its_size() {
         let bytes = records(2);
-        let error = parse(Path::new(FILE), &bytes[..6145]).unwrap_err();
+        let error = parse_records(Path::new(FILE), &bytes[..6145]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "some.bin: expected one or more records of 3073 bytes, got 6145 bytes"
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_refused() {
         assert!(matches!(
-            parse(Path::new(FILE), &[]),
+            parse_records(Path::new(FILE), &[]),
             Err(DataError::Records { got: 0, .. })
         ));
     }
@@ -242,7 +250,9 @@ mod tests {
         let mut bytes = records(2);
         bytes[RECORD_LEN] = 10;
         assert_eq!(
-            parse(Path::new(FILE), &bytes).unwrap_err().to_string(),
+            parse_records(Path::new(FILE), &bytes)
+                .unwrap_err()
+                .to_string(),
             "some.bin: record 1: expected a label from 0 to 9, got 10"
         );
     }
@@ -261,7 +271,7 @@ mod tests {
             let valid = count > 0
                 && length % RECORD_LEN == 0
                 && labels[..count].iter().all(|label| *label < 10);
-            match parse(Path::new(FILE), &bytes) {
+            match parse_records(Path::new(FILE), &bytes) {
                 Ok(split) => {
                     prop_assert!(valid);
                     prop_assert_eq!(split.labels.to_vec(), &labels[..count]);
@@ -276,7 +286,7 @@ mod tests {
             pixels in prop::collection::vec(any::<u8>(), IMAGE_LEN),
         ) {
             let bytes: Vec<u8> = std::iter::once(label).chain(pixels).collect();
-            let split = parse(Path::new(FILE), &bytes).unwrap();
+            let split = parse_records(Path::new(FILE), &bytes).unwrap();
             let mut written = Vec::new();
             let image = split.images.index_axis(Axis(0), 0);
             write_record(&mut written, split.labels[0], image).unwrap();

@@ -42,7 +42,7 @@ pub use augment::{Augment, Fill, Transform};
 pub use batches::{Batch, BatchSource, TrainingOptions};
 pub use cifar::{
     CHANNELS, CLASS_NAMES, CLASSES, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN, SIDE, Split, load,
-    write_record,
+    parse_records, write_record,
 };
 pub use error::DataError;
 pub use normalization::Normalization;

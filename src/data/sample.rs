@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::cifar::{Dataset, parse};
+use super::cifar::{Dataset, parse_records};
 use super::error::DataError;
 
 const TRAIN: &[u8] = include_bytes!("../../assets/sample/train.bin");
@@ -12,8 +12,8 @@ const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
 pub(super) fn load() -> Result<Dataset, DataError> {
     Ok(Dataset {
         name: "sample".to_string(),
-        train: parse(Path::new("assets/sample/train.bin"), TRAIN)?,
-        test: parse(Path::new("assets/sample/test.bin"), TEST)?,
+        train: parse_records(Path::new("assets/sample/train.bin"), TRAIN)?,
+        test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
     })
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of this module")]
 
+pub mod runs;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

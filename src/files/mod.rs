@@ -1,14 +1,19 @@
 //! Files that are whole or not there: written beside their place, then renamed into it.
 
+mod storage;
+
+#[cfg(test)]
+pub mod faulty;
+
 use std::{
-    fs::{File, Permissions},
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 use thiserror::Error;
+
+pub use storage::{Disk, Storage};
 
 /// A file that could not be written. What stood in its place before is untouched.
 #[derive(Debug, Error)]
@@ -30,7 +35,12 @@ pub enum WriteError {
 /// The bytes go to a temporary file in the same folder, are synced to disk, and the file is renamed over `path`.
 /// A symbolic link at `path` is replaced, not followed.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    replace(path, bytes).map_err(|source| WriteError::Io {
+    write_bytes_to(&Disk, path, bytes)
+}
+
+/// [`write_bytes`] on any storage.
+pub fn write_bytes_to(storage: &impl Storage, path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    replace(storage, path, bytes).map_err(|source| WriteError::Io {
         path: path.to_owned(),
         source,
     })
@@ -61,30 +71,33 @@ pub fn temporary_target(name: &str) -> Option<&str> {
     Some(target)
 }
 
+/// How the name of a temporary file ends.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let folder = match path.parent() {
+fn replace(storage: &impl Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = storage.create_beside(path)?;
+    storage.write(&mut temporary, bytes)?;
+    storage.sync(&temporary)?;
+    storage.rename(temporary, path)?;
+    // The rename itself survives a power cut only once the folder is synced too.
+    storage.sync_folder(folder_of(path))
+}
+
+/// The folder that `path` lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(&format!(".{}.", name.to_string_lossy()))
-        .suffix(TEMPORARY_SUFFIX)
-        // The umask still applies: the file ends up as readable as any other the user makes.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    // The rename itself survives a power cut only once the folder is synced too.
-    File::open(folder)?.sync_all()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, os::unix::fs::symlink};
+    use std::{
+        collections::BTreeMap,
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
 
     use super::*;
 

@@ -1,0 +1,151 @@
+//! Times the input pipeline: records decoded, images augmented and normalised into batches.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Spread;
+use crate::data::{
+    Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, TrainingOptions, parse_records,
+};
+
+/// Records of an epoch: as many as CIFAR-10 has training images, so that they lie in memory, not in a cache.
+const RECORDS: usize = 50_000;
+
+/// How to measure; everything runs on one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct InputBench {
+    pub augment: Augment,
+    /// At least 1.
+    pub batch_size: usize,
+    /// Epochs that are timed, at least 1; one more runs before them.
+    pub epochs: usize,
+}
+
+/// What was measured: the object that `bench --input --json` prints. Each rate is the median over
+/// the epochs.
+#[derive(Clone, Debug, Serialize)]
+pub struct InputReport {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub git_commit: &'static str,
+    pub augment: Augment,
+    pub batch_size: usize,
+    pub threads: usize,
+    /// Epochs that were timed.
+    pub n: usize,
+    /// Decoding, augmentation and normalisation together.
+    pub images_per_sec: f64,
+    pub images_per_sec_q1: f64,
+    pub images_per_sec_q3: f64,
+    /// From records to images alone.
+    pub decode_images_per_sec: f64,
+    /// From images to batches alone.
+    pub batch_images_per_sec: f64,
+}
+
+impl InputBench {
+    /// Decodes records of noise and makes an epoch's batches of them, several times.
+    pub fn run(&self) -> Result<InputReport> {
+        let records = noise_records();
+        let mut rates = [const { Vec::new() }; 3];
+        for epoch in 0..=self.epochs as u64 {
+            let seconds = self.epoch(&records, epoch)?;
+            if epoch > 0 {
+                let images = RECORDS as f64;
+                rates[0].push(images / (seconds.decode + seconds.batch));
+                rates[1].push(images / seconds.decode);
+                rates[2].push(images / seconds.batch);
+            }
+        }
+        let [both, decode, batch] = rates.map(|rates| Spread::of(&rates));
+        Ok(InputReport {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            augment: self.augment,
+            batch_size: self.batch_size,
+            threads: 1,
+            n: self.epochs,
+            images_per_sec: both.median,
+            images_per_sec_q1: both.q1,
+            images_per_sec_q3: both.q3,
+            decode_images_per_sec: decode.median,
+            batch_images_per_sec: batch.median,
+        })
+    }
+
+    fn epoch(&self, records: &[u8], epoch: u64) -> Result<Seconds> {
+        let start = Instant::now();
+        let split = Arc::new(parse_records(Path::new("noise"), records)?);
+        let decode = start.elapsed().as_secs_f64();
+
+        let options = TrainingOptions {
+            augment: self.augment,
+            seed: epoch,
+            batch_size: self.batch_size,
+            shuffle: true,
+            steps_per_epoch: Some(RECORDS.div_ceil(self.batch_size) as u64),
+        };
+        let normalization = Normalization {
+            mean: [127.5; 3],
+            std: [73.9; 3],
+        };
+        let source = BatchSource::training(split, normalization, options);
+        let mut batch = Batch::default();
+        let start = Instant::now();
+        for step in 0..source.steps_per_epoch() {
+            source.fill(step, &mut batch);
+        }
+        let images = source.steps_per_epoch() as usize * self.batch_size;
+        let batch = start.elapsed().as_secs_f64() * RECORDS as f64 / images as f64;
+        Ok(Seconds { decode, batch })
+    }
+}
+
+/// How long [`RECORDS`] images took.
+struct Seconds {
+    decode: f64,
+    batch: f64,
+}
+
+/// Records with the labels 0, 1, ... 9 in turn.
+fn noise_records() -> Vec<u8> {
+    let mut records: Vec<u8> = (0..(RECORDS * RECORD_LEN) as u32)
+        .map(|position| (position.wrapping_mul(0x9e37_79b9) >> 24) as u8)
+        .collect();
+    for (index, record) in records.chunks_exact_mut(RECORD_LEN).enumerate() {
+        record[0] = (index % CLASSES) as u8;
+    }
+    records
+}
+
+impl fmt::Display for InputReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let per_image = |rate: f64| 1e6 / rate;
+        writeln!(
+            f,
+            "input, augmentation {:?}, batch {}, one thread: {:.0} images/s (quartiles {:.0} to {:.0}, n = {})",
+            self.augment,
+            self.batch_size,
+            self.images_per_sec,
+            self.images_per_sec_q1,
+            self.images_per_sec_q3,
+            self.n
+        )?;
+        writeln!(
+            f,
+            "decode      {:.2} us an image",
+            per_image(self.decode_images_per_sec)
+        )?;
+        write!(
+            f,
+            "batches     {:.2} us an image (augment, normalise)",
+            per_image(self.batch_images_per_sec)
+        )
+    }
+}

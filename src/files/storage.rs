@@ -1,0 +1,105 @@
+//! The operations on a disk that committing a file is made of.
+//!
+//! Tests put a disk in the place of [`Disk`] that loses power at any of them (`faulty.rs`).
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::{TEMPORARY_SUFFIX, folder_of};
+
+/// A disk. What is not synced may be lost when power fails.
+pub trait Storage {
+    /// An open file that is not in its place yet.
+    type Temporary;
+
+    /// Makes an empty file for what is to become `path`, in the same folder, under a name that
+    /// [`super::temporary_target`] knows.
+    fn create_beside(&self, path: &Path) -> io::Result<Self::Temporary>;
+
+    /// Appends `bytes`, all of them.
+    fn write(&self, file: &mut Self::Temporary, bytes: &[u8]) -> io::Result<()>;
+
+    /// Waits until the content of `file` is safe.
+    fn sync(&self, file: &Self::Temporary) -> io::Result<()>;
+
+    /// Gives `file` the name `path`, in place of the file that had it.
+    fn rename(&self, file: Self::Temporary, path: &Path) -> io::Result<()>;
+
+    /// Waits until the names in `folder` are safe.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// The paths of what lies in `folder`, in any order.
+    fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// The content of the file at `path`, which must be an ordinary one of at most `limit` bytes.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+}
+
+/// The machine's own file systems.
+pub struct Disk;
+
+impl Storage for Disk {
+    /// Removes itself when it is dropped before it is renamed.
+    type Temporary = NamedTempFile;
+
+    fn create_beside(&self, path: &Path) -> io::Result<NamedTempFile> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        tempfile::Builder::new()
+            .prefix(&format!(".{}.", name.to_string_lossy()))
+            .suffix(TEMPORARY_SUFFIX)
+            // The umask still applies: the file ends up as readable as any other the user makes.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder_of(path))
+    }
+
+    fn write(&self, file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &NamedTempFile) -> io::Result<()> {
+        file.as_file().sync_all()
+    }
+
+    fn rename(&self, file: NamedTempFile, path: &Path) -> io::Result<()> {
+        file.persist(path)?;
+        Ok(())
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        // A pipe or a device could keep the program waiting, or feed it without end.
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("expected a file, found something else"));
+        }
+        let mut bytes = Vec::new();
+        // The file may grow after it was looked at.
+        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 <= limit {
+            true => Ok(bytes),
+            false => Err(io::Error::other(format!(
+                "expected at most {limit} bytes, got {}",
+                metadata.len()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A short run: started, stopped, resumed, and compared with one that went through.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{program, succeed, text};
+
+/// 3 epochs of 6 steps, a checkpoint every 2 steps.
+pub const RUN: [&str; 15] = [
+    "--preset",
+    "quick",
+    "--device",
+    "cpu",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "3",
+    "--steps-per-epoch",
+    "6",
+    "--eval-steps",
+    "2",
+    "--checkpoint-every",
+    "2",
+    "--keep=3",
+];
+
+/// Starts the run in `out_dir` with `more` arguments.
+pub fn start(out_dir: &Path, more: &[&str]) -> Child {
+    let mut command = program(&RUN);
+    command.args(["--out-dir", text(out_dir)]).args(more);
+    command
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+pub fn finish(out_dir: &Path, more: &[&str]) {
+    let mut args = RUN.to_vec();
+    args.extend(["--out-dir", text(out_dir)]);
+    args.extend(more);
+    succeed(&args);
+}
+
+pub fn resume(out_dir: &Path) {
+    succeed(&["--resume", "--out-dir", text(out_dir)]);
+}
+
+/// The checkpoints of a run, oldest first.
+pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Waits until the run has a checkpoint.
+pub fn wait_for_checkpoint(run: &Path) {
+    let start = Instant::now();
+    while checkpoints(run).is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "no checkpoint after two minutes"
+        );
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// What must not depend on interruptions: tensors, and history and result without their timings.
+#[derive(PartialEq)]
+struct End {
+    tensors: Vec<(String, Vec<u8>)>,
+    history: Vec<Vec<String>>,
+    result: Vec<Value>,
+}
+
+fn end(run: &Path) -> End {
+    let bytes = fs::read(checkpoints(run).last().unwrap()).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.data().to_vec()))
+        .collect();
+    tensors.sort();
+    let history = fs::read_to_string(run.join("history.csv")).unwrap();
+    // The columns after the learning rate are timings.
+    let history = history
+        .lines()
+        .map(|row| row.split(',').take(6).map(str::to_owned).collect())
+        .collect();
+    let result: Value =
+        serde_json::from_str(&fs::read_to_string(run.join("result.json")).unwrap()).unwrap();
+    let keys = ["loss", "acc", "val_loss", "val_acc", "epochs", "steps"];
+    End {
+        tensors,
+        history,
+        result: keys.map(|key| result[key].clone()).to_vec(),
+    }
+}
+
+pub fn assert_same_end(run: &Path, reference: &Path) {
+    let (run, reference) = (end(run), end(reference));
+    assert_eq!(run.history, reference.history);
+    assert_eq!(run.result, reference.result);
+    assert!(run.tensors == reference.tensors, "some tensor differs");
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
