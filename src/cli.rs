@@ -10,6 +10,7 @@ use crate::compile::target::Target;
 use crate::config::{BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset};
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
+use crate::replicas::ReplicaChoice;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -276,6 +277,10 @@ pub struct DeviceArgs {
     /// Any PJRT plugin (shared library) to run on
     #[arg(long, env = "RESNET_XLA_PLUGIN", value_name = "PATH")]
     pub plugin: Option<PathBuf>,
+
+    /// Devices that share each batch; on a CPU, virtual ones [default: all on TPU and GPU, 1 on CPU]
+    #[arg(long, env = "RESNET_XLA_REPLICAS", value_name = "N|all")]
+    pub replicas: Option<ReplicaChoice>,
 
     /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
     #[arg(long, env = "RESNET_XLA_PRECISION")]

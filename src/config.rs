@@ -14,6 +14,7 @@ use crate::cli::TrainArgs;
 use crate::data::{Augment, DatasetKind};
 use crate::files;
 use crate::progress::ProgressMode;
+use crate::replicas::ReplicaChoice;
 use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
 
@@ -79,6 +80,8 @@ pub struct Config {
     pub preset: Preset,
     pub device: DeviceChoice,
     pub plugin: Option<PathBuf>,
+    /// `None`: all TPUs or GPUs, one CPU.
+    pub replicas: Option<ReplicaChoice>,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
     pub bn: BatchNormMode,
@@ -135,6 +138,11 @@ pub enum ConfigError {
         most: usize,
         got: usize,
     },
+    #[error(
+        "--batch-size {batch_size} cannot be split evenly over {replicas} replicas; take \
+         --batch-size {}, or another --replicas", .batch_size.next_multiple_of(*.replicas)
+    )]
+    Split { batch_size: usize, replicas: usize },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]
@@ -193,11 +201,12 @@ impl Config {
 
     /// Refuses settings other than those of `saved` that the weights or the history depend on.
     fn check_resumes(&self, saved: &Self) -> Result<(), ConfigError> {
-        /// Settings that a resumed run may change.
-        const FREE: [&str; 11] = [
+        /// Settings that a resumed run may change. Whether the replicas may, the checkpoint decides.
+        const FREE: [&str; 12] = [
             "preset",
             "device",
             "plugin",
+            "replicas",
             "epochs",
             "max-steps",
             "data-dir",
@@ -241,6 +250,7 @@ impl Config {
             preset,
             device: DeviceChoice::Auto,
             plugin: None,
+            replicas: None,
             precision: None,
             bn: BatchNormMode::Sync,
             depth: 164,
@@ -289,6 +299,7 @@ impl Config {
             preset: preset.preset,
             device: pick!(device.device).unwrap_or(preset.device),
             plugin: pick!(device.plugin).or(preset.plugin),
+            replicas: pick!(device.replicas).or(preset.replicas),
             precision: pick!(device.precision).or(preset.precision),
             bn: pick!(bn).unwrap_or(preset.bn),
             depth: pick!(depth).unwrap_or(preset.depth),
@@ -320,6 +331,9 @@ impl Config {
         at_least_one("epochs", self.epochs as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;
         at_most("batch-size", self.batch_size, MAX_BATCH_SIZE)?;
+        if let Some(replicas) = self.replicas.and_then(ReplicaChoice::count) {
+            check_split(self.batch_size, replicas)?;
+        }
         if self.keep < 2 {
             return Err(ConfigError::Value {
                 option: "keep",
@@ -350,6 +364,17 @@ impl Config {
 /// Refuses a depth whose table of tensors alone would fill the memory.
 pub fn check_depth(depth: usize) -> Result<(), ConfigError> {
     at_most("depth", depth, MAX_DEPTH)
+}
+
+/// Refuses a batch that `replicas` cannot share evenly.
+pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError> {
+    if batch_size.is_multiple_of(replicas) {
+        return Ok(());
+    }
+    Err(ConfigError::Split {
+        batch_size,
+        replicas,
+    })
 }
 
 fn at_most(option: &'static str, value: usize, most: usize) -> Result<(), ConfigError> {

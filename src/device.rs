@@ -1,4 +1,4 @@
-//! Opens the device that a run computes on.
+//! Opens the devices that a run computes on.
 //!
 //! An explicit device that is not there is an error; nothing falls back in silence.
 
@@ -9,13 +9,17 @@ use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 use crate::config::DeviceChoice;
 use crate::plugin_file::{self, PluginFileError};
 use crate::plugins::{self, PluginKind};
+use crate::replicas::ReplicaChoice;
+use crate::runtime;
 use crate::signals;
 
-/// A device with its PJRT client.
+/// One device or several of a kind, with their PJRT client.
 pub struct Device {
     client: PjRtClient,
     /// Which kind it turned out to be.
     pub kind: DeviceKind,
+    /// Devices that share each batch: the first ones of the client.
+    pub replicas: usize,
 }
 
 /// The kinds of device that the program treats differently.
@@ -82,27 +86,58 @@ pub enum DeviceError {
     PluginVariable { value: String },
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
+    #[error(
+        "--replicas {asked}: expected at most {there}, the number of devices of {device}. On a CPU, \
+         --xla_force_host_platform_device_count in XLA_FLAGS sets the number"
+    )]
+    TooFew {
+        asked: usize,
+        there: usize,
+        device: String,
+    },
 }
 
 impl Device {
-    /// Opens `choice`, or the plugin at `plugin` whatever the choice.
-    pub fn open(choice: DeviceChoice, plugin: Option<&Path>) -> Result<Self, DeviceError> {
-        if let Some(path) = plugin {
-            return Self::load(&plugins::kind_of(path), path);
-        }
-        match choice {
-            DeviceChoice::Tpu => Self::open_accelerator(&PluginKind::Tpu),
-            DeviceChoice::Gpu => Self::open_accelerator(&PluginKind::Gpu),
-            DeviceChoice::Cpu => Self::open_cpu(),
-            DeviceChoice::Auto => Self::open_auto(),
+    /// Opens `choice`, or the plugin at `plugin` whatever the choice, with as many devices as
+    /// `replicas` says: by default all TPUs or GPUs, and one CPU.
+    pub fn open(
+        choice: DeviceChoice,
+        plugin: Option<&Path>,
+        replicas: Option<ReplicaChoice>,
+    ) -> Result<Self, DeviceError> {
+        let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
+        let device = match (plugin, choice) {
+            (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
+            (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
+            (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
+            (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
+            (None, DeviceChoice::Auto) => Self::open_auto(cpus),
+        }?;
+        let replicas = device.replicas_of(replicas)?;
+        Ok(Self { replicas, ..device })
+    }
+
+    fn replicas_of(&self, choice: Option<ReplicaChoice>) -> Result<usize, DeviceError> {
+        let there = self.client.addressable_device_count();
+        let accelerator = matches!(self.kind, DeviceKind::Tpu | DeviceKind::Gpu);
+        match choice.map(ReplicaChoice::count) {
+            None if accelerator => Ok(there),
+            None => Ok(1),
+            Some(None) => Ok(there),
+            Some(Some(asked)) if asked <= there => Ok(asked),
+            Some(Some(asked)) => Err(DeviceError::TooFew {
+                asked,
+                there,
+                device: self.description(),
+            }),
         }
     }
 
     /// The plugin that the environment names, else the first of TPU, GPU, CPU that opens.
-    fn open_auto() -> Result<Self, DeviceError> {
+    fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
         if let Ok(value) = std::env::var(plugins::PLUGIN_VARIABLE) {
             let (kind, path) = plugins::parse_variable(&value)?;
-            let device = Self::load(&kind, &path)?;
+            let device = Self::load_named(&kind, &path, cpus)?;
             log::info!(
                 "taking {}: {} names it",
                 path.display(),
@@ -125,7 +160,7 @@ impl Device {
             missing.push(why_not);
         }
         log::info!("taking the CPU; {}", missing.join("; "));
-        Self::open_cpu()
+        Self::open_cpu(cpus)
     }
 
     /// The accelerator of `kind`, through the plugin that the environment names, else through the
@@ -151,15 +186,27 @@ impl Device {
         })
     }
 
-    fn open_cpu() -> Result<Self, DeviceError> {
+    /// Opens the CPU as `cpus` devices.
+    fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
         cpu_kernels::register();
+        runtime::divide_cpu(cpus);
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
         Ok(Self {
             client,
             kind: DeviceKind::Cpu,
+            replicas: 1,
         })
+    }
+
+    /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
+    /// CPU, and is asked for `cpus` devices.
+    fn load_named(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+        if let PluginKind::Named(_) = kind {
+            runtime::divide_cpu(cpus);
+        }
+        Self::load(kind, path)
     }
 
     fn load(kind: &PluginKind, path: &Path) -> Result<Self, DeviceError> {
@@ -173,7 +220,11 @@ impl Device {
             "cpu" | "host" => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
-        Ok(Self { client, kind })
+        Ok(Self {
+            client,
+            kind,
+            replicas: 1,
+        })
     }
 
     /// The PJRT client.
@@ -194,11 +245,16 @@ impl Device {
         }
     }
 
-    /// Copies `data` to the device; returns when the host may reuse it.
-    pub fn upload<T: ArrayElement>(&self, data: &[T], dims: &[usize]) -> xla::Result<PjRtBuffer> {
-        let devices = self.client.devices();
+    /// Copies `data` to the device of `replica`; returns when the host may reuse it.
+    pub fn upload<T: ArrayElement>(
+        &self,
+        data: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> xla::Result<PjRtBuffer> {
+        let devices = self.client.addressable_devices();
         self.client
-            .buffer_from_host_buffer(data, dims, devices.first())
+            .buffer_from_host_buffer(data, dims, devices.get(replica))
     }
 }
 

@@ -18,6 +18,8 @@ pub struct EnvInfo {
     pub started: String,
     /// The device as the program names it.
     pub device: String,
+    /// Devices that share each batch.
+    pub replicas: usize,
     pub hostname: Option<String>,
     pub os: Option<String>,
     /// Linux kernel release.
@@ -33,7 +35,7 @@ pub struct EnvInfo {
 
 impl EnvInfo {
     /// Looks at the machine and the process. What the system does not tell is left empty.
-    pub fn collect(device: &str) -> Self {
+    pub fn collect(device: &str, replicas: usize) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             git_commit: option_env!("RESNET_XLA_GIT_COMMIT").unwrap_or("unknown"),
@@ -44,6 +46,7 @@ impl EnvInfo {
                 .collect(),
             started: utc_seconds(Timestamp::now()),
             device: device.to_owned(),
+            replicas,
             hostname: line_of("/proc/sys/kernel/hostname"),
             os: value_in("/etc/os-release", "PRETTY_NAME", '='),
             kernel: line_of("/proc/sys/kernel/osrelease"),
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_described_as_the_systems_own_tools_describe_it() {
-        let info = EnvInfo::collect("CPU");
+        let info = EnvInfo::collect("CPU", 1);
         let checks = [
             ("uname", ["-r"], info.kernel),
             ("uname", ["-n"], info.hostname),
@@ -161,14 +164,17 @@ mod tests {
         for name in ["PATH", "HOME", "AWS_SECRET_ACCESS_KEY", "MY_TPU_PASSWORD"] {
             assert!(!matters(name), "{name}");
         }
-        let variables = EnvInfo::collect("CPU").variables;
+        let variables = EnvInfo::collect("CPU", 1).variables;
         assert!(!variables.contains_key("PATH"));
     }
 
     #[test]
     fn the_json_holds_the_device_and_the_command_line() {
-        let json = serde_json::to_value(EnvInfo::collect("TPU v5e x 8")).unwrap();
-        assert_eq!(json["device"], "TPU v5e x 8");
+        let json = serde_json::to_value(EnvInfo::collect("TPU v5e", 8)).unwrap();
+        assert_eq!(
+            (&json["device"], &json["replicas"]),
+            (&"TPU v5e".into(), &8.into())
+        );
         let program = env::args().next().unwrap();
         assert_eq!(json["command_line"][0], program);
         assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));

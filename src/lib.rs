@@ -36,6 +36,7 @@ pub mod process;
 pub mod program;
 pub mod progress;
 mod raster;
+pub mod replicas;
 pub mod report;
 pub mod reporter;
 pub mod run_dir;

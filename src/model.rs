@@ -12,7 +12,10 @@ use crate::device::DeviceKind;
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSettings {
     pub depth: usize,
+    /// Images in a step, over all replicas.
     pub batch_size: usize,
+    /// A divisor of `batch_size`.
+    pub replicas: usize,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
     pub batch_norm: BatchNormMode,
@@ -26,10 +29,10 @@ pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, Grap
     let precision = precision(settings.precision, device);
     Ok(Model {
         network: ResNet::new(settings.depth, CLASSES, lowering(device, precision))?,
-        batch: settings.batch_size,
+        batch: settings.batch_size / settings.replicas,
         image_side: SIDE,
         precision,
-        replicas: Replicas(1),
+        replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
         momentum: settings.momentum as f32,

@@ -1,10 +1,12 @@
 //! The compiled computations of a run, and the state they pass on.
 
-use std::cell::OnceCell;
+use std::panic;
+use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use xla::{PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
+use xla::{ArrayElement, PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
 use xla_graphs::layout::{ARRAYS, NETWORK_ARRAYS};
 use xla_graphs::step::metrics as slot;
 use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
@@ -14,25 +16,25 @@ use crate::device::Device;
 use crate::metrics::BatchMetrics;
 use crate::state::HostState;
 
-/// A model on a device. Each computation is compiled once, when it is first needed.
+/// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
 pub struct Program<'a> {
     device: &'a Device,
     model: Model,
     layout: Layout,
-    train: OnceCell<PjRtLoadedExecutable>,
-    eval: OnceCell<PjRtLoadedExecutable>,
-    predict: OnceCell<PjRtLoadedExecutable>,
+    train: OnceLock<PjRtLoadedExecutable>,
+    eval: OnceLock<PjRtLoadedExecutable>,
+    predict: OnceLock<PjRtLoadedExecutable>,
 }
 
-/// The training state on the device. A step consumes it and returns the next: its buffers are
-/// donated, and a donated buffer must not be named again.
+/// The training state, the same on the device of each replica. A step consumes it and returns the
+/// next: its buffers are donated, and a donated buffer must not be named again.
 pub struct State {
-    buffers: Vec<PjRtBuffer>,
+    replicas: Vec<Vec<PjRtBuffer>>,
 }
 
-/// The network's part of a state on the device: what evaluation and prediction read.
+/// The network's part of a state on each device: what evaluation and prediction read.
 pub struct Weights {
-    buffers: Vec<PjRtBuffer>,
+    replicas: Vec<Vec<PjRtBuffer>>,
 }
 
 /// The metrics of a step that may still be running.
@@ -41,6 +43,14 @@ pub struct PendingMetrics {
 }
 
 impl PendingMetrics {
+    /// Of all replicas' metrics, which are the same, the first one's.
+    fn of(replicas: Vec<PjRtBuffer>) -> Result<Self> {
+        let buffer = replicas.into_iter().next();
+        Ok(Self {
+            buffer: buffer.context("a step returned no metrics")?,
+        })
+    }
+
     /// Waits for the step and reads its metrics.
     pub fn read(&self) -> Result<BatchMetrics> {
         let values: Vec<f32> = self
@@ -62,9 +72,9 @@ impl<'a> Program<'a> {
             device,
             layout: model.layout(),
             model,
-            train: OnceCell::new(),
-            eval: OnceCell::new(),
-            predict: OnceCell::new(),
+            train: OnceLock::new(),
+            eval: OnceLock::new(),
+            predict: OnceLock::new(),
         }
     }
 
@@ -99,7 +109,7 @@ impl<'a> Program<'a> {
 
     fn compiled<'c>(
         &self,
-        cell: &'c OnceCell<PjRtLoadedExecutable>,
+        cell: &'c OnceLock<PjRtLoadedExecutable>,
         name: &str,
         trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
     ) -> Result<&'c PjRtLoadedExecutable> {
@@ -112,7 +122,7 @@ impl<'a> Program<'a> {
         let executable = self
             .device
             .client()
-            .compile(&computation)
+            .compile_replicated(&computation, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
         log::info!(
             "compiled {name} (compile 1 of 1): traced in {:.1} s, compiled in {:.1} s",
@@ -122,41 +132,44 @@ impl<'a> Program<'a> {
         Ok(cell.get_or_init(|| executable))
     }
 
-    /// Puts a state from the host on the device.
+    /// Puts a state from the host on each device.
     pub fn upload_state(&self, state: &HostState) -> Result<State> {
-        let buffers = self.upload_arrays(state, self.layout.state().len())?;
-        Ok(State { buffers })
+        let replicas = self.upload_arrays(state, self.layout.state().len())?;
+        Ok(State { replicas })
     }
 
-    /// Puts the network's tensors ([`Layout::network`]) on the device.
+    /// Puts the network's tensors ([`Layout::network`]) on each device.
     pub fn upload_weights(&self, weights: &HostState) -> Result<Weights> {
-        let buffers = self.upload_arrays(weights, self.layout.network().len())?;
-        Ok(Weights { buffers })
+        let replicas = self.upload_arrays(weights, self.layout.network().len())?;
+        Ok(Weights { replicas })
     }
 
-    fn upload_arrays(&self, state: &HostState, tensors: usize) -> Result<Vec<PjRtBuffer>> {
+    fn upload_arrays(&self, state: &HostState, tensors: usize) -> Result<Vec<Vec<PjRtBuffer>>> {
         let got = state.values().len();
         ensure!(
             got == tensors,
             "state: expected {tensors} tensors, got {got}"
         );
         let arrays = self.layout.join(state.values());
-        let pairs = ARRAYS.iter().zip(&arrays);
-        pairs
-            .map(|(array, values)| {
-                self.device
-                    .upload(values, &[values.len()])
-                    .with_context(|| format!("uploading the {}", array.name()))
-            })
-            .collect()
+        self.on_each_replica(|replica| {
+            let pairs = ARRAYS.iter().zip(&arrays);
+            pairs
+                .map(|(array, values)| self.upload(array.name(), values, &[values.len()], replica))
+                .collect()
+        })
     }
 
-    /// Copies the state off the device.
+    /// Copies the state off the first device.
     pub fn download_state(&self, state: &State) -> Result<HostState> {
-        let pairs = ARRAYS.iter().zip(&state.buffers);
-        let arrays: Vec<_> = pairs
-            .map(|(array, buffer)| download(array.name(), buffer))
-            .collect::<Result<_>>()?;
+        self.download_replica(state, 0)
+    }
+
+    /// Copies the state off the device of `replica`.
+    ///
+    /// # Panics
+    /// When there is no such replica.
+    pub fn download_replica(&self, state: &State, replica: usize) -> Result<HostState> {
+        let arrays = download_arrays(&state.replicas[replica])?;
         Ok(HostState::new(self.layout.split(&arrays)))
     }
 
@@ -166,10 +179,7 @@ impl<'a> Program<'a> {
         state: &State,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, Vec<f32>)>> {
-        let pairs = ARRAYS.iter().zip(&state.buffers).take(NETWORK_ARRAYS);
-        let arrays: Vec<_> = pairs
-            .map(|(array, buffer)| download(array.name(), buffer))
-            .collect::<Result<_>>()?;
+        let arrays = download_arrays(&state.replicas[0][..NETWORK_ARRAYS])?;
         let tensors = self.layout.network().iter().zip(self.layout.split(&arrays));
         Ok(tensors
             .filter(|(spec, _)| wanted(&spec.name))
@@ -184,18 +194,18 @@ impl<'a> Program<'a> {
         batch: &Batch,
         learning_rate: f64,
     ) -> Result<(State, PendingMetrics)> {
-        let images = self.upload_images(&batch.images)?;
-        let labels = self.upload_labels(&batch.labels)?;
-        let learning_rate = self.device.upload(&[learning_rate as f32], &[])?;
-        let mut inputs: Vec<&PjRtBuffer> = state.buffers.iter().collect();
-        inputs.extend([&images, &labels, &learning_rate]);
+        let shards = self.on_each_replica(|replica| {
+            Ok(vec![
+                self.upload_images(&batch.images, replica)?,
+                self.upload_per_image("labels", &batch.labels, replica)?,
+                self.upload("learning rate", &[learning_rate as f32], &[], replica)?,
+            ])
+        })?;
         let outputs = ARRAYS.len() + 1;
-        let mut buffers = execute(self.train_executable()?, &inputs, outputs)?;
-        let metrics = buffers.split_off(outputs - 1);
-        let metrics = PendingMetrics {
-            buffer: single(metrics)?,
-        };
-        Ok((State { buffers }, metrics))
+        let state = state.replicas.iter().map(Vec::as_slice);
+        let mut replicas = execute(self.train_executable()?, state, &shards, outputs)?;
+        let metrics = PendingMetrics::of(take_last(&mut replicas))?;
+        Ok((State { replicas }, metrics))
     }
 
     /// [`Self::eval_step`] with the weights of a training state.
@@ -204,49 +214,103 @@ impl<'a> Program<'a> {
         state: &State,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
-        let network = &state.buffers[..NETWORK_ARRAYS];
-        self.run_eval(network, batch)
+        let networks = state.replicas.iter().map(|state| &state[..NETWORK_ARRAYS]);
+        self.run_eval(networks, batch)
     }
 
     /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
-        self.run_eval(&weights.buffers, batch)
+        self.run_eval(weights.replicas.iter().map(Vec::as_slice), batch)
     }
 
-    fn run_eval(&self, network: &[PjRtBuffer], batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
-        let images = self.upload_images(&batch.images)?;
-        let labels = self.upload_labels(&batch.labels)?;
-        let weights = self.device.upload(&batch.weights, &[self.model.batch])?;
-        let mut inputs: Vec<&PjRtBuffer> = network.iter().collect();
-        inputs.extend([&images, &labels, &weights]);
-        let mut outputs = execute(self.eval_executable()?, &inputs, 2)?;
-        let logits = single(outputs.split_off(1))?;
-        let metrics = PendingMetrics {
-            buffer: single(outputs)?,
-        };
-        Ok((metrics.read()?, download("logits", &logits)?))
+    fn run_eval<'b>(
+        &self,
+        networks: impl Iterator<Item = &'b [PjRtBuffer]>,
+        batch: &Batch,
+    ) -> Result<(BatchMetrics, Vec<f32>)> {
+        let shards = self.on_each_replica(|replica| {
+            Ok(vec![
+                self.upload_images(&batch.images, replica)?,
+                self.upload_per_image("labels", &batch.labels, replica)?,
+                self.upload_per_image("weights", &batch.weights, replica)?,
+            ])
+        })?;
+        let mut replicas = execute(self.eval_executable()?, networks, &shards, 2)?;
+        let logits = take_last(&mut replicas);
+        let metrics = PendingMetrics::of(take_last(&mut replicas))?;
+        Ok((metrics.read()?, download_rows(&logits)?))
     }
 
     /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
     pub fn predict_step(&self, weights: &Weights, images: &[f32]) -> Result<Vec<f32>> {
-        let images = self.upload_images(images)?;
-        let mut inputs: Vec<&PjRtBuffer> = weights.buffers.iter().collect();
-        inputs.push(&images);
-        let logits = single(execute(self.predict_executable()?, &inputs, 1)?)?;
-        download("logits", &logits)
+        let shards =
+            self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
+        let networks = weights.replicas.iter().map(Vec::as_slice);
+        let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
+        download_rows(&take_last(&mut replicas))
     }
 
-    fn upload_images(&self, images: &[f32]) -> Result<PjRtBuffer> {
-        let dims = self.model.image_dims();
-        self.device
-            .upload(images, &dims)
-            .context("uploading a batch's images")
+    /// Runs `work` for each replica, on a thread of its own where there are several.
+    fn on_each_replica<T: Send>(&self, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let replicas = self.model.replicas.0;
+        if replicas == 1 {
+            return Ok(vec![work(0)?]);
+        }
+        let work = &work;
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..replicas)
+                .map(|replica| scope.spawn(move || work(replica)))
+                .collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended
+                .map(|result| result.unwrap_or_else(|panic| panic::resume_unwind(panic)))
+                .collect()
+        })
     }
 
-    fn upload_labels(&self, labels: &[i32]) -> Result<PjRtBuffer> {
+    /// Uploads the images of `replica` out of those of a whole batch.
+    fn upload_images(&self, images: &[f32], replica: usize) -> Result<PjRtBuffer> {
+        self.upload_shard("images", images, &self.model.image_dims(), replica)
+    }
+
+    /// Uploads the values of the images of `replica` out of one for each image of a whole batch.
+    fn upload_per_image<T: ArrayElement>(
+        &self,
+        name: &str,
+        values: &[T],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
+        self.upload_shard(name, values, &[self.model.batch], replica)
+    }
+
+    /// Uploads the part of `replica`, of dimensions `dims`, of the values of a whole batch.
+    fn upload_shard<T: ArrayElement>(
+        &self,
+        name: &str,
+        whole: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
+        let len: usize = dims.iter().product();
+        let expected = len * self.model.replicas.0;
+        let got = whole.len();
+        ensure!(
+            got == expected,
+            "the {name} of a batch: expected {expected} values, got {got}"
+        );
+        self.upload(name, &whole[len * replica..][..len], dims, replica)
+    }
+
+    fn upload<T: ArrayElement>(
+        &self,
+        name: &str,
+        values: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
         self.device
-            .upload(labels, &[self.model.batch])
-            .context("uploading a batch's labels")
+            .upload(values, dims, replica)
+            .with_context(|| format!("uploading the {name} to the device of replica {replica}"))
     }
 }
 
@@ -258,27 +322,48 @@ fn download(name: &str, buffer: &PjRtBuffer) -> Result<Vec<f32>> {
         .with_context(|| format!("downloading `{name}`"))
 }
 
-/// Runs `executable` and checks how many arrays it returns.
-fn execute(
-    executable: &PjRtLoadedExecutable,
-    inputs: &[&PjRtBuffer],
-    outputs: usize,
-) -> Result<Vec<PjRtBuffer>> {
-    let mut replicas = executable.execute_b(inputs).context("running a step")?;
-    let buffers = replicas.pop().unwrap_or_default();
-    ensure!(
-        replicas.is_empty() && buffers.len() == outputs,
-        "a step returned {} arrays on {} devices; expected {outputs} on one",
-        buffers.len(),
-        replicas.len() + 1
-    );
-    Ok(buffers)
+/// Copies the first of [`ARRAYS`], as many as there are buffers, off a device.
+fn download_arrays(buffers: &[PjRtBuffer]) -> Result<Vec<Vec<f32>>> {
+    let pairs = ARRAYS.iter().zip(buffers);
+    pairs
+        .map(|(array, buffer)| download(array.name(), buffer))
+        .collect()
 }
 
-/// The only element of `buffers`.
-fn single(mut buffers: Vec<PjRtBuffer>) -> Result<PjRtBuffer> {
-    match (buffers.pop(), buffers.is_empty()) {
-        (Some(buffer), true) => Ok(buffer),
-        _ => anyhow::bail!("a step returned more or fewer arrays than it was traced with"),
+/// The logits of a whole batch, one replica's images behind the other's.
+fn download_rows(replicas: &[PjRtBuffer]) -> Result<Vec<f32>> {
+    let mut logits = Vec::new();
+    for rows in replicas {
+        logits.extend(download("logits", rows)?);
     }
+    Ok(logits)
+}
+
+/// Runs `executable` on all replicas, each with its own of the `states` and the `shards`. Returns the
+/// arrays of each, and checks that there are `outputs`.
+fn execute<'b>(
+    executable: &PjRtLoadedExecutable,
+    states: impl Iterator<Item = &'b [PjRtBuffer]>,
+    shards: &[Vec<PjRtBuffer>],
+    outputs: usize,
+) -> Result<Vec<Vec<PjRtBuffer>>> {
+    let pairs = states.zip(shards);
+    let inputs: Vec<Vec<&PjRtBuffer>> = pairs
+        .map(|(state, shard)| state.iter().chain(shard).collect())
+        .collect();
+    let replicas = executable
+        .execute_replicated_b(&inputs)
+        .context("running a step")?;
+    let lengths: Vec<usize> = replicas.iter().map(Vec::len).collect();
+    ensure!(
+        lengths == vec![outputs; inputs.len()],
+        "a step returned {lengths:?} arrays; expected {outputs} from each of {} replicas",
+        inputs.len()
+    );
+    Ok(replicas)
+}
+
+/// Takes the last array off those of each replica.
+fn take_last(replicas: &mut [Vec<PjRtBuffer>]) -> Vec<PjRtBuffer> {
+    replicas.iter_mut().filter_map(Vec::pop).collect()
 }

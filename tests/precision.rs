@@ -30,7 +30,7 @@ const BF16_ROUNDING: f32 = 1.0 / 256.0;
 
 #[test]
 fn bf16_stays_near_f32_for_200_steps_and_leaves_master_values_in_f32() {
-    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let device = Device::open(DeviceChoice::Cpu, None, None).unwrap();
     let (f32_run, bf16_run) = (
         Run::new(&device, PrecisionChoice::F32),
         Run::new(&device, PrecisionChoice::Bf16),
@@ -62,6 +62,7 @@ impl<'a> Run<'a> {
         let settings = ModelSettings {
             depth: 11,
             batch_size: BATCH,
+            replicas: 1,
             precision: Some(precision),
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,

@@ -150,10 +150,11 @@ impl Reference {
 /// float32.
 fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     let reference = Reference::read(path);
-    let device = Device::open(DeviceChoice::Cpu, None).unwrap();
+    let device = Device::open(DeviceChoice::Cpu, None, None).unwrap();
     let settings = ModelSettings {
         depth: reference.info.depth,
         batch_size: reference.batch.count,
+        replicas: 1,
         precision: Some(PrecisionChoice::F32),
         batch_norm: BatchNormMode::Sync,
         l2: reference.info.l2,
@@ -297,7 +298,7 @@ fn training_logits(
     let mut buffers = Vec::new();
     let mut parameter = |dims: &[usize], values: &[f32]| {
         let index = buffers.len() as i64;
-        buffers.push(device.upload(values, dims).unwrap());
+        buffers.push(device.upload(values, dims, 0).unwrap());
         let dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
         builder
             .parameter(index, ElementType::F32, &dims, "")

@@ -38,7 +38,9 @@ pub struct StepReport {
     /// Processors that the process may run on.
     pub threads: usize,
     pub depth: usize,
+    /// Images in a step, over all replicas.
     pub batch_size: usize,
+    pub replicas: usize,
     pub precision: String,
     pub trainable_parameters: usize,
     pub warmup_steps: usize,
@@ -77,7 +79,8 @@ impl StepBench {
             device: device.description(),
             threads: std::thread::available_parallelism()?.get(),
             depth: model.network.depth,
-            batch_size: model.batch,
+            batch_size: model.global_batch(),
+            replicas: device.replicas,
             precision: model.precision.to_string(),
             trainable_parameters: program.layout().trainable_parameters(),
             warmup_steps: self.warmup,
@@ -86,7 +89,7 @@ impl StepBench {
             step_ms_q1: step_ms.q1,
             step_ms_q3: step_ms.q3,
             times_ms,
-            images_per_sec: model.batch as f64 / (step_ms.median / 1e3),
+            images_per_sec: model.global_batch() as f64 / (step_ms.median / 1e3),
             compile_s: compile.as_secs_f64(),
             peak_rss_mb: peak_resident_bytes().map(|bytes| bytes as f64 / 1e6),
             first_loss: steps.losses[0],
@@ -127,7 +130,7 @@ impl Steps {
 
 /// Runs `count` steps on one batch as training does: metrics are read one step late.
 fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps> {
-    let batch = synthetic_batch(program.model().batch);
+    let batch = synthetic_batch(program.model().global_batch());
     let mut pending: Option<PendingMetrics> = None;
     let mut steps = Steps::with_capacity(count);
     for _ in 0..count {

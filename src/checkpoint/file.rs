@@ -44,8 +44,16 @@ pub struct CheckpointInfo {
     /// The run's settings, in the form of `config.toml`.
     #[serde(default)]
     pub config: String,
+    /// Devices that shared each batch.
+    #[serde(default = "one_replica")]
+    pub replicas: usize,
     #[serde(default)]
     pub position: Position,
+}
+
+/// What a run had before checkpoints said it.
+fn one_replica() -> usize {
+    1
 }
 
 /// Where a run stands: with the state and the settings, all that the rest of the run depends on.

@@ -38,6 +38,7 @@ fn info(step: u64) -> CheckpointInfo {
             std: [2.0; 3],
         },
         config: String::new(),
+        replicas: 1,
         position: Position {
             step,
             epoch: 0,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::bench::{InputBench, StepBench, StepReport};
 use crate::checkpoint;
 use crate::cli::BenchArgs;
-use crate::config::{Config, ConfigError, DeviceChoice, Preset};
+use crate::config::{Config, ConfigError, DeviceChoice, Preset, check_split};
 use crate::device::Device;
 use crate::initialise::initial_state;
 use crate::model::{self, ModelSettings};
@@ -29,16 +29,20 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 fn step(args: &BenchArgs) -> Result<StepReport> {
     let keras = Config::preset(Preset::Keras);
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let plugin = args.device.plugin.as_deref();
+    let device = Device::open(choice, plugin, args.device.replicas)?;
+    let batch_size = args.batch_size as usize;
+    check_split(batch_size, device.replicas)?;
     let settings = ModelSettings {
         depth: args.depth,
-        batch_size: args.batch_size as usize,
+        batch_size,
+        replicas: device.replicas,
         precision: args.device.precision,
         batch_norm: keras.bn,
         l2: keras.l2,
         momentum: keras.momentum,
     };
-    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
-    let device = Device::open(choice, args.device.plugin.as_deref())?;
     let model = model::build(&settings, device.kind).map_err(ConfigError::from)?;
     let program = Program::new(&device, model);
     let mut state = initial_state(program.layout(), keras.seed);

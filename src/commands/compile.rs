@@ -18,7 +18,8 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     let defaults = Config::preset(Preset::Keras);
     let settings = ModelSettings {
         depth: args.depth,
-        batch_size: args.batch_per_chip as usize,
+        batch_size: args.batch_per_chip as usize * args.target.chips(),
+        replicas: args.target.chips(),
         precision: args.precision,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
         l2: defaults.l2,

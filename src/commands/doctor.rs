@@ -8,6 +8,7 @@ use crate::cli::DoctorArgs;
 use crate::config::DeviceChoice;
 use crate::device::Device;
 use crate::plugins::{self, PluginKind};
+use crate::replicas::Counted;
 use crate::runtime;
 
 pub fn run(args: &DoctorArgs) -> Result<()> {
@@ -31,8 +32,10 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     data_folder(&args.data.data_dir.clone().unwrap_or(PathBuf::from("data")));
 
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
-    let device = Device::open(choice, args.device.plugin.as_deref())?;
-    println!("device      {}: works", device.description());
+    let plugin = args.device.plugin.as_deref();
+    let device = Device::open(choice, plugin, args.device.replicas)?;
+    let replicas = Counted(device.replicas);
+    println!("device      {}: works, {replicas}", device.description());
     for each in device.client().devices() {
         println!("            {}", each.to_string());
     }

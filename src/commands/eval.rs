@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 
 use super::trained::{self, Trained};
 use crate::cli::EvalArgs;
+use crate::config::check_split;
 use crate::data::{BatchSource, CLASS_NAMES, CLASSES};
 use crate::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::scores::Scores;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
+    let batch_size = args.batch_size as usize;
     let device = trained::open_device(&args.from)?;
+    check_split(batch_size, device.replicas)?;
     let checkpoint = trained::find(&args.from)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
-    let batch_size = args.batch_size as usize;
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&test),

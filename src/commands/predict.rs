@@ -39,12 +39,14 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         pictures_of_the_user(args)?
     };
     let count = subjects.names.len();
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, count, &device)?;
+    let batch_size = count.next_multiple_of(device.replicas);
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let split = Split {
         labels: Array1::zeros(count),
         images: subjects.images.clone(),
     };
-    let source = BatchSource::evaluation(Arc::new(split), checkpoint.info.normalization, count);
+    let normalization = checkpoint.info.normalization;
+    let source = BatchSource::evaluation(Arc::new(split), normalization, batch_size);
     let mut batch = Batch::default();
     source.fill(0, &mut batch);
     let logits = program.predict_step(&weights, &batch.images)?;

@@ -18,11 +18,12 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
     let checkpoint = trained::find(&args.from)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, BATCH_SIZE, &device)?;
+    let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&test),
         checkpoint.info.normalization,
-        BATCH_SIZE,
+        batch_size,
     ));
     let evaluation = evaluate(&source, source.steps_per_epoch(), |batch| {
         program.eval_step(&weights, batch).map(Some)

@@ -8,7 +8,7 @@ use xla_graphs::Layout;
 
 use crate::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::cli::TrainArgs;
-use crate::config::{Config, ConfigError};
+use crate::config::{BatchNormMode, Config, ConfigError, check_split};
 use crate::data::{self, BatchSource, Dataset, Normalization, Split, TrainingOptions};
 use crate::device::Device;
 use crate::env_info::EnvInfo;
@@ -19,6 +19,7 @@ use crate::model::{self, ModelSettings};
 use crate::process::Process;
 use crate::program::Program;
 use crate::progress::Progress;
+use crate::replicas::Counted;
 use crate::report;
 use crate::reporter::Reporter;
 use crate::run_dir::{RunDir, RunDirMode};
@@ -46,14 +47,16 @@ struct Beginning {
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
-    let device = Device::open(config.device, config.plugin.as_deref())?;
+    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
+    check_split(config.batch_size, device.replicas)?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
     let dataset = data::load(config.dataset, &config.data_dir)?;
 
-    let program = Program::new(&device, model::build(&settings(&config), device.kind)?);
+    let settings = settings(&config, device.replicas);
+    let program = Program::new(&device, model::build(&settings, device.kind)?);
     let mut beginning = if args.resume {
-        resumed(&run_dir, program.layout())?
+        resumed(&run_dir, program.layout(), &settings)?
     } else {
         new(&config, &run_dir, program.layout())?
     };
@@ -91,6 +94,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
             dataset: config.dataset,
             normalization,
             config: config.to_toml(),
+            replicas: device.replicas,
             position: beginning.position,
         },
         saver: Some(Saver::start(run_dir.checkpoints(), config.keep, layout)?),
@@ -100,7 +104,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let result = RunResult {
         outcome: trainer.run(program.upload_state(&beginning.state)?)?,
         device: device.description(),
-        replicas: 1,
+        replicas: device.replicas,
         compile_s: compiled.as_secs_f64(),
     };
     files::write_json(&run_dir.result(), &result)?;
@@ -137,7 +141,7 @@ fn new(config: &Config, run_dir: &RunDir, layout: &Layout) -> Result<Beginning> 
 }
 
 /// The newest whole checkpoint of the run, and its history.
-fn resumed(run_dir: &RunDir, layout: &Layout) -> Result<Beginning> {
+fn resumed(run_dir: &RunDir, layout: &Layout, settings: &ModelSettings) -> Result<Beginning> {
     let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
     let (state, info) = match newest {
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
@@ -145,11 +149,33 @@ fn resumed(run_dir: &RunDir, layout: &Layout) -> Result<Beginning> {
         })?,
         other => other?,
     };
+    check_replicas(info.replicas, settings)?;
     Ok(Beginning {
         state,
         position: info.position,
         history: History::read(&run_dir.history())?,
     })
+}
+
+/// Refuses a number of replicas other than `before` where the weights depend on it.
+fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigError> {
+    let now = settings.replicas;
+    if before == now {
+        return Ok(());
+    }
+    if settings.batch_norm == BatchNormMode::Local {
+        return Err(ConfigError::Differs {
+            field: "replicas".to_owned(),
+            saved: before.to_string(),
+            now: now.to_string(),
+        });
+    }
+    log::info!(
+        "going on with {}; it was {before}. The batch and its statistics stay the same, and so do \
+         the results, but for rounding",
+        Counted(now)
+    );
+    Ok(())
 }
 
 /// Whether all steps are done and the result is written.
@@ -167,7 +193,8 @@ fn is_finished(
 /// resumption is no longer the run's.
 fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()> {
     files::write_text(&run_dir.config(), &config.to_toml())?;
-    files::write_json(&run_dir.env(), &EnvInfo::collect(&device.description()))?;
+    let env = EnvInfo::collect(&device.description(), device.replicas);
+    files::write_json(&run_dir.env(), &env)?;
     match std::fs::remove_file(run_dir.result()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context("removing the result of before")
@@ -176,10 +203,11 @@ fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()
     }
 }
 
-fn settings(config: &Config) -> ModelSettings {
+fn settings(config: &Config, replicas: usize) -> ModelSettings {
     ModelSettings {
         depth: config.depth,
         batch_size: config.batch_size,
+        replicas,
         precision: config.precision,
         batch_norm: config.bn,
         l2: config.l2,
@@ -208,9 +236,10 @@ fn start_block(
     let layout = program.layout();
     vec![
         format!(
-            "device      {}, {}",
+            "device      {}, {}, {}",
             device.description(),
-            program.model().precision
+            program.model().precision,
+            Counted(device.replicas)
         ),
         format!(
             "network     ResNet-{} v2, {} parameters ({} trainable)",
@@ -225,11 +254,26 @@ fn start_block(
             grouped(dataset.test.len())
         ),
         format!(
-            "training    {} epochs, batch {}",
-            config.epochs, config.batch_size
+            "training    {} epochs, {}",
+            config.epochs,
+            batch(config, device.replicas)
         ),
         format!("rate        {}", rates(config)),
     ]
+}
+
+/// The batch, and how replicas share it.
+fn batch(config: &Config, replicas: usize) -> String {
+    let whole = format!("batch {}", config.batch_size);
+    if replicas == 1 {
+        return whole;
+    }
+    let statistics = match config.bn {
+        BatchNormMode::Sync => "of all",
+        BatchNormMode::Local => "of its own",
+    };
+    let share = config.batch_size / replicas;
+    format!("{whole}: {share} images a replica, batch statistics {statistics}")
 }
 
 /// The learning rates that the run comes to, with the epochs (from 1) at which they begin.

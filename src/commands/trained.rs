@@ -27,7 +27,8 @@ pub struct Trained<'a> {
 /// Opens the device that `args` ask for.
 pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
-    Ok(Device::open(choice, args.device.plugin.as_deref())?)
+    let plugin = args.device.plugin.as_deref();
+    Ok(Device::open(choice, plugin, args.device.replicas)?)
 }
 
 /// Finds the checkpoint that `args` name.
@@ -43,7 +44,8 @@ pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
     Ok(Checkpoint { path, info })
 }
 
-/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images.
+/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, a multiple of the
+/// replicas.
 pub fn load<'a>(
     checkpoint: &Checkpoint,
     args: &CheckpointArgs,
@@ -53,6 +55,7 @@ pub fn load<'a>(
     let settings = ModelSettings {
         depth: checkpoint.info.depth,
         batch_size,
+        replicas: device.replicas,
         precision: args.device.precision,
         batch_norm: BatchNormMode::Sync,
         l2: checkpoint.info.l2,

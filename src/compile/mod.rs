@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use prost::Message;
 use serde::Serialize;
-use xla_graphs::collective::Replicas;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
 use crate::device::{DeviceError, DeviceKind, start_plugin};
@@ -62,8 +61,8 @@ struct ExecutableBuildOptionsProto {
     num_partitions: i64,
 }
 
-/// Compiles `step` of the model of `settings`, whose batch is a chip's, for every chip of `target`,
-/// with the plugin at `plugin` or the one that setup brings.
+/// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
+/// plugin at `plugin` or the one that setup brings.
 pub fn run(
     target: &Target,
     settings: &ModelSettings,
@@ -83,10 +82,7 @@ pub fn run(
         Plugin::load(&path).map_err(|error| error.to_string())
     })?;
 
-    let model = Model {
-        replicas: Replicas(target.chips()),
-        ..model::build(settings, kind(target))?
-    };
+    let model = model::build(settings, kind(target))?;
     let start = Instant::now();
     let computation = match step {
         Step::Train => train_step(&model),

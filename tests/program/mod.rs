@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Has XLA compile in a tenth of the time, to slower code: tests of a few steps want that.
-const COMPILE_FAST: &str = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false";
+pub const COMPILE_FAST: &str =
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false";
 
 /// The program with `args`, and with nothing of this process's settings.
 pub fn program(args: &[&str]) -> Command {

@@ -76,6 +76,11 @@ impl Model {
         Layout::new(&self.network)
     }
 
+    /// Images that all replicas together see in one step.
+    pub fn global_batch(&self) -> usize {
+        self.batch * self.replicas.0
+    }
+
     /// Dimensions of one replica's images: `[N, H, W, 3]`.
     pub fn image_dims(&self) -> [usize; 4] {
         [self.batch, self.image_side, self.image_side, IMAGE_CHANNELS]
@@ -103,7 +108,6 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let learning_rate = inputs.array(ElementType::F32, &[], "learning_rate")?;
 
-    let replicas = model.replicas;
     let statistics = model.batch_norm_replicas();
     let mut batch = Tensors::new();
     let images = cast(&images, model.precision.primitive())?;
@@ -111,15 +115,20 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
         .network
         .forward(&state.tensors, &images, statistics, &mut batch)?;
     let loss = loss::forward(&logits, &labels)?;
-    let dlogits = loss::backward(&loss, model.batch * replicas.0)?;
+    let dlogits = loss::backward(&loss, model.global_batch())?;
     let mut gradients = Tensors::new();
     model
         .network
         .backward(&state.tensors, &saved, &dlogits, statistics, &mut gradients)?;
 
-    let next = next_state(model, &state, &gradients, &batch, &learning_rate)?;
-    let penalty = penalty(model, &state)?;
-    let metrics = metrics_vector(&loss, &inputs.ones(model.batch)?, &penalty, replicas)?;
+    let shares = Shares {
+        gradient: flat(&layout, Array::Weights, &gradients)?,
+        statistics: flat(&layout, Array::Statistics, &batch)?,
+        metrics: image_sums(&loss, &inputs.ones(model.batch)?)?,
+    };
+    let whole = shares.combine(model)?;
+    let next = next_state(model, &state, &whole, &learning_rate)?;
+    let metrics = metrics_vector(model, &state, &whole.metrics)?;
 
     let finite = is_finite(&metrics)?;
     let mut outputs = Vec::with_capacity(next.len() + 1);
@@ -146,8 +155,8 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let images = cast(&images, model.precision.primitive())?;
     let logits = model.network.infer(&network.tensors, &images)?;
     let loss = loss::forward(&logits, &labels)?;
-    let penalty = penalty(model, &network)?;
-    let metrics = metrics_vector(&loss, &weights, &penalty, model.replicas)?;
+    let sums = model.replicas.sum(&image_sums(&loss, &weights)?)?;
+    let metrics = metrics_vector(model, &network, &sums)?;
     inputs.build(&[metrics, logits])
 }
 
@@ -161,21 +170,50 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
     inputs.build(&[logits])
 }
 
+/// What a replica's share of the batch comes to.
+struct Shares {
+    /// The gradient of all weights, without the penalty's.
+    gradient: XlaOp,
+    /// The batch's statistics, of all batch norms.
+    statistics: XlaOp,
+    /// The first [`metrics::PENALTY`] of the metrics.
+    metrics: XlaOp,
+}
+
+impl Shares {
+    /// The same of the whole batch, by one all-reduce: sums of gradients and metrics, and, where
+    /// replicas did not share their batch statistics, the mean of these.
+    fn combine(&self, model: &Model) -> Result<Self> {
+        let (gradient, statistics, metrics);
+        if model.sync_batch_norm {
+            let shares = [&self.gradient, &self.metrics];
+            [gradient, metrics] = model.replicas.sum_all(shares)?;
+            statistics = self.statistics.clone();
+        } else {
+            let shares = [&self.gradient, &self.statistics, &self.metrics];
+            let sum;
+            [gradient, sum, metrics] = model.replicas.sum_all(shares)?;
+            statistics = model.replicas.mean_of(&sum)?;
+        }
+        Ok(Self {
+            gradient,
+            statistics,
+            metrics,
+        })
+    }
+}
+
 /// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
-/// weights with the sum of the `gradients` over the replicas and the penalty's, one of all moving
-/// statistics with those of the `batch`; where replicas did not share these, their mean is taken.
+/// weights with the gradient of the `whole` batch and the penalty's, one of all moving statistics.
 fn next_state(
     model: &Model,
     state: &State,
-    gradients: &Tensors,
-    batch: &Tensors,
+    whole: &Shares,
     learning_rate: &XlaOp,
 ) -> Result<Vec<XlaOp>> {
-    let layout = model.layout();
+    let decaying = model.layout().decaying_len();
     let weights = state.array(Array::Weights);
-    let gradient = flat(&layout, Array::Weights, gradients)?;
-    let gradient = model.replicas.sum(&gradient)?;
-    let gradient = loss::l2_gradient(weights, &gradient, layout.decaying_len(), model.l2)?;
+    let gradient = loss::l2_gradient(weights, &whole.gradient, decaying, model.l2)?;
     let (weights, momentum) = sgd::update(
         weights,
         state.array(Array::Momentum),
@@ -183,11 +221,7 @@ fn next_state(
         learning_rate,
         model.momentum,
     )?;
-    let mut statistics = flat(&layout, Array::Statistics, batch)?;
-    if !model.sync_batch_norm {
-        statistics = model.replicas.mean(&statistics)?;
-    }
-    let statistics = batch_norm::moved(state.array(Array::Statistics), &statistics)?;
+    let statistics = batch_norm::moved(state.array(Array::Statistics), &whole.statistics)?;
     Ok(vec![weights, statistics, momentum])
 }
 
@@ -209,19 +243,16 @@ fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
     Ok(first.concat_in_dim(rest, 0)?)
 }
 
-/// The L2 penalty of the weights in `state`, a scalar.
-fn penalty(model: &Model, state: &State) -> Result<XlaOp> {
+/// The metrics in the order of [`metrics`]: the sums over a batch's images, then the L2 penalty of the
+/// weights in `state`.
+fn metrics_vector(model: &Model, state: &State, image_sums: &XlaOp) -> Result<XlaOp> {
     let decaying = model.layout().decaying_len();
-    loss::l2_penalty(state.array(Array::Weights), decaying, model.l2)
+    let penalty = loss::l2_penalty(state.array(Array::Weights), decaying, model.l2)?;
+    Ok(image_sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
 }
 
-/// The metrics of a batch in the order of [`metrics`], summed over the replicas.
-fn metrics_vector(
-    loss: &loss::Loss,
-    weights: &XlaOp,
-    penalty: &XlaOp,
-    replicas: Replicas,
-) -> Result<XlaOp> {
+/// The first [`metrics::PENALTY`] of the metrics over this replica's images, each times its weight.
+fn image_sums(loss: &loss::Loss, weights: &XlaOp) -> Result<XlaOp> {
     let sum = |values: &XlaOp| -> Result<XlaOp> {
         Ok((values * weights)?.reduce_sum(&[0], false)?.reshape(&[1])?)
     };
@@ -230,8 +261,7 @@ fn metrics_vector(
         sum(&loss.correct)?,
         weights.reduce_sum(&[0], false)?.reshape(&[1])?,
     ];
-    let sums = replicas.sum(&cross_entropy.concat_in_dim(&parts, 0)?)?;
-    Ok(sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
+    Ok(cross_entropy.concat_in_dim(&parts, 0)?)
 }
 
 /// Whether every element of `values` is finite: a scalar predicate.

@@ -225,6 +225,25 @@ fn a_loss_that_is_not_finite_leaves_every_bit_of_the_state() {
 }
 
 #[test]
+fn replicas_meet_once_a_step_and_in_each_pass_of_a_shared_batch_norm() {
+    let all_reduces = |replicas, sync_batch_norm| {
+        let model = Model {
+            replicas: Replicas(replicas),
+            sync_batch_norm,
+            ..model()
+        };
+        let text = |computation: xla::XlaComputation| computation.proto().to_string().unwrap();
+        let trained = text(train_step(&model).unwrap());
+        let evaluated = text(eval_step(&model).unwrap());
+        [trained, evaluated].map(|text| text.matches(" all-reduce(").count())
+    };
+    assert_eq!(all_reduces(1, true), [0, 0]);
+    assert_eq!(all_reduces(8, false), [1, 1]);
+    // Depth 11 has three units of three batch norms, and one at the end; each goes forward and back.
+    assert_eq!(all_reduces(8, true), [1 + 2 * 10, 1]);
+}
+
+#[test]
 fn padding_counts_for_nothing_in_evaluation() {
     for model in lowerings().into_iter().map(model) {
         let layout = model.layout();

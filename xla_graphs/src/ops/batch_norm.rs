@@ -93,13 +93,14 @@ impl BatchNorm {
     ) -> Result<(XlaOp, XlaOp)> {
         let pivot = params.get(&self.path("moving_mean"))?;
         let shifted = (cast(x, PrimitiveType::F32)? - per_channel(pivot, &x.dims()?)?)?;
+        let squared = (&shifted * &shifted)?;
+        let [sum, sum_of_squares] = replicas.sum_all([
+            &sum_to_channel(&shifted, self.lowering)?,
+            &sum_to_channel(&squared, self.lowering)?,
+        ])?;
         let divisor = scalar_like(&shifted, values_per_channel(x, replicas)?)?;
-        let average = |values: &XlaOp| -> Result<XlaOp> {
-            let sum = replicas.sum(&sum_to_channel(values, self.lowering)?)?;
-            Ok((sum / &divisor)?)
-        };
-        let first = average(&shifted)?;
-        let second = average(&(&shifted * &shifted)?)?;
+        let first = (sum / &divisor)?;
+        let second = (sum_of_squares / &divisor)?;
         let mean = (pivot + &first)?;
         let variance = (second - (&first * &first)?)?.max(&scalar_like(&first, 0.0)?)?;
         Ok((mean, variance))
@@ -125,9 +126,10 @@ impl BatchNorm {
         let dbeta = sum_to_channel(&wide, self.lowering)?;
         let dgamma = sum_to_channel(&(&wide * &x_hat)?, self.lowering)?;
 
+        let [sum_dy, sum_dy_x_hat] = replicas.sum_all([&dbeta, &dgamma])?;
         let count = scalar_like(&dbeta, saved.count)?;
-        let mean_dy = (replicas.sum(&dbeta)? / &count)?;
-        let mean_dy_x_hat = (replicas.sum(&dgamma)? / &count)?;
+        let mean_dy = (sum_dy / &count)?;
+        let mean_dy_x_hat = (sum_dy_x_hat / &count)?;
         let slope = (params.get(&self.path("gamma"))? * &saved.rstd)?;
         let projection = (x_hat * per_channel(&mean_dy_x_hat, &dims)?)?;
         let inner = ((wide - per_channel(&mean_dy, &dims)?)? - projection)?;
