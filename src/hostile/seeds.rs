@@ -66,6 +66,7 @@ pub fn checkpoint(depth: usize) -> Vec<u8> {
     let info = CheckpointInfo {
         version: "0".to_owned(),
         depth,
+        replicas: 1,
         l2: 1e-4,
         dataset: DatasetKind::Sample,
         normalization: Normalization {

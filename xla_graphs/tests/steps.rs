@@ -230,7 +230,7 @@ fn replicas_meet_once_a_step_and_in_each_pass_of_a_shared_batch_norm() {
         let model = Model {
             replicas: Replicas(replicas),
             sync_batch_norm,
-            ..model()
+            ..model(Lowering::Native)
         };
         let text = |computation: xla::XlaComputation| computation.proto().to_string().unwrap();
         let trained = text(train_step(&model).unwrap());
