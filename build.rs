@@ -1,4 +1,5 @@
-//! Lets the program find the XLA runtime when it runs, and stamps into it what it was built from.
+//! Lets the program find the XLA runtime when it runs, makes bindings of the PJRT C API, and stamps
+//! into the program what it was built from.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=XLA_EXTENSION_DIR");
     let xla_dir = PathBuf::from(env::var_os("XLA_EXTENSION_DIR").unwrap_or_default());
     link_runtime(&xla_dir);
+    bind_pjrt(&xla_dir);
     stamp(
         "RESNET_XLA_RUNTIME",
         std::fs::read_to_string(xla_dir.join("VERSION")).ok(),
@@ -36,6 +38,30 @@ fn link_runtime(xla_dir: &Path) {
             xla_dir.display(),
             library.display()
         ),
+    }
+}
+
+/// Writes `pjrt_c_api.rs`: the types and sizes of the PJRT C API, from the XLA runtime's own header.
+fn bind_pjrt(xla_dir: &Path) {
+    let header = xla_dir.join("include/xla/pjrt/c/pjrt_c_api.h");
+    let out_dir = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
+    let written = bindgen::Builder::default()
+        .header(header.to_string_lossy())
+        .allowlist_item("PJRT_.*")
+        .derive_default(true)
+        .generate()
+        .map_err(|error| error.to_string())
+        .and_then(|bindings| {
+            let file = Path::new(&out_dir).join("pjrt_c_api.rs");
+            bindings
+                .write_to_file(file)
+                .map_err(|error| error.to_string())
+        });
+    if let Err(error) = written {
+        println!(
+            "cargo::error=no bindings of {}: {error}; run ./setup first",
+            header.display()
+        );
     }
 }
 

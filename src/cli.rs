@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::compile::Step;
+use crate::compile::target::Target;
 use crate::config::{BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset};
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
@@ -105,6 +107,17 @@ Examples:
   resnet-xla bench --precision bf16 --steps 10 --json
   resnet-xla bench --input --augment crop")]
     Bench(BenchArgs),
+
+    /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
+    #[command(after_help = "\
+Examples:
+  resnet-xla compile --target v5e:2x4
+  resnet-xla compile --target v6e:2x4 --batch-per-chip 256 --json
+  resnet-xla compile --target v5e:2x4 --step eval --save hlo/
+  resnet-xla compile --target cpu --depth 20
+
+Needs libtpu (`./setup tpu`) and no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
+    Compile(CompileArgs),
 
     /// Say which runtime, plugins and devices are found, and what is wrong
     #[command(after_help = "\
@@ -446,6 +459,45 @@ pub struct BenchArgs {
     pub device: DeviceArgs,
 
     /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CompileArgs {
+    /// Chips to compile for: v4, v5e, v5p or v6e and their arrangement, such as v5e:2x4; or cpu
+    #[arg(long, value_name = "TARGET")]
+    pub target: Target,
+
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N")]
+    pub depth: usize,
+
+    /// Images that a chip sees in a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_per_chip: u32,
+
+    /// Number format of activations and kernels [default: bf16 on TPU, f32 on CPU]
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
+    /// Statistics of batch normalisation: over all chips, or each chip's own [default: sync]
+    #[arg(long)]
+    pub bn: Option<BatchNormMode>,
+
+    /// Computation to compile
+    #[arg(long, default_value = "train")]
+    pub step: Step,
+
+    /// The compiler: a PJRT plugin [default: libtpu, or the CPU plugin, where ./setup puts it]
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
+
+    /// Keep the optimised program (HLO) and the report in this folder
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+
+    /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
 }

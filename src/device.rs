@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
 use crate::config::DeviceChoice;
+use crate::plugin_file::{self, PluginFileError};
 use crate::plugins::{self, PluginKind};
+use crate::signals;
 
 /// A device with its PJRT client.
 pub struct Device {
@@ -21,7 +23,10 @@ pub struct Device {
 pub enum DeviceKind {
     Tpu,
     Gpu,
+    /// The one that is part of the XLA runtime.
     Cpu,
+    /// A CPU behind a plugin, which does not know the program's own kernels.
+    CpuPlugin,
     /// A plugin of another platform.
     Other,
 }
@@ -35,10 +40,10 @@ pub enum DeviceError {
     )]
     NoHardware {
         device: &'static str,
-        looked_for: String,
+        looked_for: &'static str,
     },
     #[error(
-        "the machine has a {device} ({found}), but its PJRT plugin was found in none of: {tried}. \
+        "the machine has a {device} ({found}), but no PJRT plugin for it works; tried: {tried}. \
          Run `./setup {setup}` or name the plugin with --plugin"
     )]
     NoPlugin {
@@ -48,11 +53,29 @@ pub enum DeviceError {
         setup: &'static str,
     },
     #[error(
-        "the PJRT plugin {path} is not there; check --plugin, TPU_LIBRARY_PATH and XLA_PJRT_PLUGIN"
+        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
     )]
-    PluginMissing { path: PathBuf },
+    NoCompiler {
+        device: &'static str,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
+        "the PJRT plugin {path} cannot be loaded: {reason}; check --plugin, TPU_LIBRARY_PATH and \
+         XLA_PJRT_PLUGIN"
+    )]
+    PluginFile {
+        path: PathBuf,
+        reason: PluginFileError,
+    },
     #[error("the PJRT plugin {path} cannot be used: {reason}")]
     Plugin { path: PathBuf, reason: String },
+    #[error(
+        "the TPU is held by another process: {holders}. Wait for it or end it; a TPU serves one process \
+         at a time"
+    )]
+    Held { holders: String },
     #[error(
         "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
     )]
@@ -68,8 +91,8 @@ impl Device {
             return Self::load(&plugins::kind_of(path), path);
         }
         match choice {
-            DeviceChoice::Tpu => Self::open_plugin(&PluginKind::Tpu),
-            DeviceChoice::Gpu => Self::open_plugin(&PluginKind::Gpu),
+            DeviceChoice::Tpu => Self::open_accelerator(&PluginKind::Tpu),
+            DeviceChoice::Gpu => Self::open_accelerator(&PluginKind::Gpu),
             DeviceChoice::Cpu => Self::open_cpu(),
             DeviceChoice::Auto => Self::open_auto(),
         }
@@ -79,27 +102,57 @@ impl Device {
     fn open_auto() -> Result<Self, DeviceError> {
         if let Ok(value) = std::env::var(plugins::PLUGIN_VARIABLE) {
             let (kind, path) = plugins::parse_variable(&value)?;
-            return Self::load(&kind, &path);
+            let device = Self::load(&kind, &path)?;
+            log::info!(
+                "taking {}: {} names it",
+                path.display(),
+                plugins::PLUGIN_VARIABLE
+            );
+            return Ok(device);
         }
         let mut missing = Vec::new();
         for kind in [PluginKind::Tpu, PluginKind::Gpu] {
-            match Self::open_plugin(&kind) {
-                Ok(device) => return Ok(device),
-                Err(DeviceError::NoHardware { device, .. }) => missing.push(format!("no {device}")),
+            let why_not = match Self::open_accelerator(&kind) {
+                Ok(device) => {
+                    missing.insert(0, format!("taking the {}", kind.device()));
+                    log::info!("{}", missing.join("; "));
+                    return Ok(device);
+                }
+                Err(DeviceError::NoHardware { device, .. }) => format!("no {device} here"),
                 // The hardware is there: say what keeps it from being used.
-                Err(reason) => missing.push(reason.to_string()),
-            }
+                Err(reason) => reason.to_string(),
+            };
+            missing.push(why_not);
         }
-        log::info!("taking the CPU: {} on this machine", missing.join(", "));
+        log::info!("taking the CPU; {}", missing.join("; "));
         Self::open_cpu()
     }
 
-    fn open_plugin(kind: &PluginKind) -> Result<Self, DeviceError> {
-        let path = plugins::find(kind, Path::new("/"))?;
-        Self::load(kind, &path)
+    /// The accelerator of `kind`, through the plugin that the environment names, else through the
+    /// first that is one.
+    fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
+        let root = Path::new("/");
+        plugins::check_hardware(kind, root)?;
+        if let Some(path) = plugins::named(kind)? {
+            return Self::load(kind, &path);
+        }
+        let mut tried = Vec::new();
+        for path in plugins::candidates(kind, root) {
+            match plugin_file::check(&path) {
+                Ok(()) => return Self::load(kind, &path),
+                Err(reason) => tried.push(format!("{} ({reason})", path.display())),
+            }
+        }
+        Err(DeviceError::NoPlugin {
+            device: kind.device(),
+            found: plugins::hardware(kind, root).join(", "),
+            tried: tried.join(", "),
+            setup: kind.setup().0,
+        })
     }
 
     fn open_cpu() -> Result<Self, DeviceError> {
+        cpu_kernels::register();
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
@@ -110,19 +163,14 @@ impl Device {
     }
 
     fn load(kind: &PluginKind, path: &Path) -> Result<Self, DeviceError> {
-        if !path.is_file() {
-            return Err(DeviceError::PluginMissing { path: path.into() });
-        }
-        let client = PjRtClient::plugin(kind.registry_name(), path).map_err(|error| {
-            DeviceError::Plugin {
-                path: path.into(),
-                reason: first_line(&error),
-            }
+        plugins::check_libtpu_may_load(kind)?;
+        let client = start_plugin(path, || {
+            PjRtClient::plugin(kind.registry_name(), path).map_err(|error| first_line(&error))
         })?;
         let kind = match client.platform_name().to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            "cpu" | "host" => DeviceKind::Cpu,
+            "cpu" | "host" => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
         Ok(Self { client, kind })
@@ -137,7 +185,7 @@ impl Device {
     pub fn description(&self) -> String {
         let kind = self.client.devices().first().map(|d| d.kind());
         match (self.kind, kind) {
-            (DeviceKind::Cpu, _) => {
+            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }
@@ -151,6 +199,44 @@ impl Device {
         let devices = self.client.devices();
         self.client
             .buffer_from_host_buffer(data, dims, devices.first())
+    }
+}
+
+/// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
+/// plugin's, a crash too.
+pub fn start_plugin<T>(
+    path: &Path,
+    start: impl FnOnce() -> Result<T, String>,
+) -> Result<T, DeviceError> {
+    let _crash = signals::blame_crashes_on(&format!(
+        "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+         --device cpu",
+        path.display()
+    ));
+    plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
+        path: path.into(),
+        reason,
+    })?;
+    start().map_err(|reason| plugin_error(path, reason))
+}
+
+/// The error for what a plugin said when it did not start.
+fn plugin_error(path: &Path, reason: String) -> DeviceError {
+    // libtpu names a lock file that it locks, or, without that, the device that it cannot open.
+    const BUSY: [&str; 3] = [
+        "libtpu_lockfile",
+        "already in use",
+        "Device or resource busy",
+    ];
+    let holders = plugins::tpu_holders(Path::new("/"));
+    if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
+        return DeviceError::Held {
+            holders: holders.join(", "),
+        };
+    }
+    DeviceError::Plugin {
+        path: path.into(),
+        reason,
     }
 }
 

@@ -53,8 +53,9 @@ mod tests {
 
     #[test]
     fn a_cause_below_other_contexts_decides() {
-        let cause = DeviceError::PluginMissing {
+        let cause = DeviceError::Plugin {
             path: PathBuf::from("x.so"),
+            reason: "a test".to_owned(),
         };
         let error = anyhow::Error::new(cause).context("opening").context("run");
         assert_eq!(code(&error), DEVICE);

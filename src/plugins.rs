@@ -3,6 +3,7 @@
 //! A plugin is loaded only where its hardware is: libtpu on a machine without a TPU asks a cloud
 //! metadata server for minutes before it gives up.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::device::DeviceError;
@@ -12,14 +13,30 @@ pub const PLUGIN_VARIABLE: &str = "XLA_PJRT_PLUGIN";
 /// Names libtpu's file; libtpu's own variable.
 pub const TPU_VARIABLE: &str = "TPU_LIBRARY_PATH";
 
-const GOOGLE_PCI_VENDOR: &str = "0x1ae0";
-const NVIDIA_PCI_VENDOR: &str = "0x10de";
+/// PCI vendor, and that vendor's devices that count; none given: all.
+const TPU_CARDS: (&str, &[&str]) = (
+    "0x1ae0",
+    // v2 and v3, v4, v5p, v5e, v6e, v7x. The vendor's network and disk cards are in every cloud VM.
+    &["0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"],
+);
+const GPU_CARDS: (&str, &[&str]) = ("0x10de", &[]);
+
+/// Variables that a cloud's machines with a TPU have.
+const TPU_MACHINE_VARIABLES: [&str; 2] = ["TPU_NAME", "TPU_ACCELERATOR_TYPE"];
+
+/// Keeps libtpu from asking the cloud's metadata server.
+const SKIP_METADATA: &str = "TPU_SKIP_MDS_QUERY";
+
+/// libtpu locks this file while a process has the TPU.
+const TPU_LOCK: &str = "tmp/libtpu_lockfile";
 
 /// The platforms whose plugins the program knows to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginKind {
     Tpu,
     Gpu,
+    /// A CPU plugin stands in for the runtime's own CPU; it is used only where it is asked for.
+    Cpu,
     /// Any other, under the name that the user gave.
     Named(String),
 }
@@ -30,6 +47,7 @@ impl PluginKind {
         match self {
             Self::Tpu => "TPU",
             Self::Gpu => "GPU",
+            Self::Cpu => "CPU",
             Self::Named(_) => "device",
         }
     }
@@ -39,15 +57,29 @@ impl PluginKind {
         match self {
             Self::Tpu => "tpu",
             Self::Gpu => "cuda",
+            Self::Cpu => "cpu",
             Self::Named(name) => name,
         }
     }
 
     /// The argument of `./setup` that installs the plugin, and its place below the plugin folder.
-    fn setup(&self) -> (&'static str, &'static str) {
+    pub fn setup(&self) -> (&'static str, &'static str) {
         match self {
             Self::Gpu => ("cuda", "cuda/xla_cuda_plugin.so"),
+            Self::Cpu => ("cpu-plugin", "cpu/libpjrt_cpu.so"),
             Self::Tpu | Self::Named(_) => ("tpu", "tpu/libtpu.so"),
+        }
+    }
+
+    /// The plugin's places below a folder of Python packages.
+    fn in_python(&self) -> &'static [&'static str] {
+        match self {
+            Self::Tpu => &["libtpu/libtpu.so"],
+            Self::Gpu => &[
+                "jax_plugins/xla_cuda13/xla_cuda_plugin.so",
+                "jax_plugins/xla_cuda12/xla_cuda_plugin.so",
+            ],
+            Self::Cpu | Self::Named(_) => &[],
         }
     }
 }
@@ -79,39 +111,90 @@ pub fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError>
     }
 }
 
-/// The plugin for the hardware of `kind` found below `root` (the root of the file system).
-pub fn find(kind: &PluginKind, root: &Path) -> Result<PathBuf, DeviceError> {
-    let hardware = hardware(kind, root);
-    if hardware.is_empty() {
-        return Err(DeviceError::NoHardware {
-            device: kind.device(),
-            looked_for: looked_for(kind).to_owned(),
-        });
+/// The plugin for `kind` that the environment names.
+pub fn named(kind: &PluginKind) -> Result<Option<PathBuf>, DeviceError> {
+    if *kind == PluginKind::Tpu
+        && let Some(path) = std::env::var_os(TPU_VARIABLE).filter(|path| !path.is_empty())
+    {
+        return Ok(Some(PathBuf::from(path)));
     }
-    let candidates = candidates(kind, root);
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(DeviceError::NoPlugin {
-            device: kind.device(),
-            found: hardware.join(", "),
-            tried: join(&candidates),
-            setup: kind.setup().0,
-        }),
-    }
+    let Ok(value) = std::env::var(PLUGIN_VARIABLE) else {
+        return Ok(None);
+    };
+    let (named, path) = parse_variable(&value)?;
+    Ok((named == *kind).then_some(path))
 }
 
-/// Where a plugin of `kind` may lie, most particular first.
-pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    if *kind == PluginKind::Tpu {
-        paths.extend(std::env::var_os(TPU_VARIABLE).map(PathBuf::from));
+/// An error if there is no hardware of `kind` below `root`.
+pub fn check_hardware(kind: &PluginKind, root: &Path) -> Result<(), DeviceError> {
+    if hardware(kind, root).is_empty() {
+        return Err(DeviceError::NoHardware {
+            device: kind.device(),
+            looked_for: looked_for(kind),
+        });
     }
-    paths.extend(cache_dir().map(|cache| cache.join("plugins").join(kind.setup().1)));
-    let file = kind.setup().1.rsplit('/').next().unwrap_or_default();
+    Ok(())
+}
+
+/// An error where libtpu would ask a metadata server for minutes before it finds that there is no TPU.
+pub fn check_libtpu_may_load(kind: &PluginKind) -> Result<(), DeviceError> {
+    if *kind == PluginKind::Tpu && std::env::var_os(SKIP_METADATA).is_none() {
+        check_hardware(kind, Path::new("/"))?;
+    }
+    Ok(())
+}
+
+/// The plugin of `kind` to compile with; its hardware need not be there.
+pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
+    if let Some(path) = named(&kind)? {
+        return Ok(path);
+    }
+    let candidates = candidates(&kind, Path::new("/"));
+    let found = candidates.iter().find(|path| path.is_file());
+    found.cloned().ok_or_else(|| DeviceError::NoCompiler {
+        device: kind.device(),
+        tried: join(&candidates),
+        setup: kind.setup().0,
+    })
+}
+
+/// Where a plugin of `kind` may lie, most particular first: setup's cache, Python's packages, the
+/// system's libraries.
+pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
+    let in_cache = kind.setup().1;
+    let mut paths = Vec::new();
+    paths.extend(cache_dir().map(|cache| cache.join("plugins").join(in_cache)));
+    for packages in python_packages(root) {
+        for file in kind.in_python() {
+            paths.push(packages.join(file));
+        }
+    }
+    let file = in_cache.rsplit('/').next().unwrap_or_default();
     for folder in ["usr/lib", "usr/local/lib", "lib"] {
         paths.push(root.join(folder).join(file));
     }
     paths
+}
+
+/// The folders of Python packages: of the active environment, the user's and the system's.
+fn python_packages(root: &Path) -> Vec<PathBuf> {
+    let mut prefixes = Vec::new();
+    prefixes.extend(std::env::var_os("VIRTUAL_ENV").map(PathBuf::from));
+    prefixes.extend(std::env::var_os("CONDA_PREFIX").map(PathBuf::from));
+    prefixes.extend(std::env::var_os("HOME").map(|home| Path::new(&home).join(".local")));
+    prefixes.extend([root.join("usr/local"), root.join("usr")]);
+    let mut folders = Vec::new();
+    for prefix in prefixes {
+        let mut versions: Vec<_> = entries(&prefix.join("lib"))
+            .filter(|path| file_name(path).starts_with("python3"))
+            .collect();
+        versions.sort();
+        for version in versions {
+            folders.extend(["site-packages", "dist-packages"].map(|name| version.join(name)));
+        }
+    }
+    folders.retain(|folder| folder.is_dir());
+    folders
 }
 
 /// The folder in which `./setup` keeps what it brings.
@@ -130,57 +213,118 @@ pub fn cache_dir() -> Option<PathBuf> {
 pub fn hardware(kind: &PluginKind, root: &Path) -> Vec<String> {
     match kind {
         PluginKind::Tpu => {
-            let mut found = device_files(root, "dev", "accel");
-            // /dev/vfio/vfio is there on any machine with the driver; groups have numbers.
-            found.extend(
-                device_files(root, "dev/vfio", "")
-                    .into_iter()
-                    .filter(|path| path.ends_with(|c: char| c.is_ascii_digit())),
-            );
-            found.extend(pci_cards(root, GOOGLE_PCI_VENDOR));
+            let mut found = tpu_files(root);
+            found.extend(pci_cards(root, TPU_CARDS));
+            found.extend(TPU_MACHINE_VARIABLES.into_iter().filter_map(|name| {
+                let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+                Some(format!("variable {name}={value}"))
+            }));
             found
         }
         PluginKind::Gpu => {
             let mut found = device_files(root, "dev", "nvidia");
-            found.extend(pci_cards(root, NVIDIA_PCI_VENDOR));
+            found.extend(pci_cards(root, GPU_CARDS));
             found
         }
-        PluginKind::Named(_) => Vec::new(),
+        PluginKind::Cpu | PluginKind::Named(_) => Vec::new(),
     }
 }
 
 /// What [`hardware`] looks for, in words.
 pub fn looked_for(kind: &PluginKind) -> &'static str {
     match kind {
-        PluginKind::Tpu => "/dev/accel*, /dev/vfio/<number>, PCI vendor 0x1ae0",
+        PluginKind::Tpu => {
+            "/dev/accel*, /dev/vfio/<number>, PCI vendor 0x1ae0, TPU_NAME, TPU_ACCELERATOR_TYPE"
+        }
         PluginKind::Gpu => "/dev/nvidia*, PCI vendor 0x10de",
-        PluginKind::Named(_) => "nothing",
+        PluginKind::Cpu | PluginKind::Named(_) => "nothing",
     }
+}
+
+/// The processes below `root` that have the TPU: what each is and which file says so. Other users'
+/// open files are not visible, their locks are.
+pub fn tpu_holders(root: &Path) -> Vec<String> {
+    let mut holders = Vec::new();
+    if let Some(pid) = lock_owner(root) {
+        holders.push(describe_process(root, &pid, &format!("/{TPU_LOCK}")));
+    }
+    let files = tpu_files(root);
+    for process in entries(&root.join("proc")) {
+        let pid = file_name(&process);
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) || pid == std::process::id().to_string() {
+            continue;
+        }
+        let open = entries(&process.join("fd")).filter_map(|fd| std::fs::read_link(fd).ok());
+        let held = open.map(|path| path.display().to_string());
+        if let Some(file) = held.into_iter().find(|path| files.contains(path)) {
+            holders.push(describe_process(root, &pid, &file));
+        }
+    }
+    holders
+}
+
+/// The process that locks libtpu's lock file, as the kernel lists it.
+fn lock_owner(root: &Path) -> Option<String> {
+    let inode = std::fs::metadata(root.join(TPU_LOCK)).ok()?.ino();
+    let locks = std::fs::read_to_string(root.join("proc/locks")).ok()?;
+    locks.lines().find_map(|line| {
+        // 2: POSIX  ADVISORY  WRITE 31190 fe:00:10010719 0 EOF
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let [_, _, _, _, pid, file, ..] = fields[..] else {
+            return None;
+        };
+        let locked: u64 = file.rsplit(':').next()?.parse().ok()?;
+        (locked == inode && pid != std::process::id().to_string()).then(|| pid.to_owned())
+    })
+}
+
+fn describe_process(root: &Path, pid: &str, file: &str) -> String {
+    let command = std::fs::read_to_string(root.join("proc").join(pid).join("comm"));
+    let command = command.unwrap_or_default();
+    format!("pid {pid} ({}) has {file}", command.trim())
+}
+
+/// The device files of TPU chips.
+fn tpu_files(root: &Path) -> Vec<String> {
+    let mut files = device_files(root, "dev", "accel");
+    // /dev/vfio/vfio is there on any machine with the driver; groups have numbers.
+    files.extend(
+        device_files(root, "dev/vfio", "")
+            .into_iter()
+            .filter(|path| path.ends_with(|c: char| c.is_ascii_digit())),
+    );
+    files
 }
 
 fn device_files(root: &Path, folder: &str, prefix: &str) -> Vec<String> {
     let mut paths: Vec<_> = entries(&root.join(folder))
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
-        })
+        .filter(|path| file_name(path).starts_with(prefix))
         .map(|path| path.display().to_string())
         .collect();
     paths.sort();
     paths
 }
 
-fn pci_cards(root: &Path, vendor: &str) -> Vec<String> {
+fn pci_cards(root: &Path, (vendor, devices): (&str, &[&str])) -> Vec<String> {
+    let read = |card: &Path, file| {
+        let text = std::fs::read_to_string(card.join(file)).unwrap_or_default();
+        text.trim().to_owned()
+    };
     entries(&root.join("sys/bus/pci/devices"))
-        .filter(|card| {
-            std::fs::read_to_string(card.join("vendor")).is_ok_and(|text| text.trim() == vendor)
-        })
+        .filter(|card| read(card, "vendor") == vendor)
+        .filter(|card| devices.is_empty() || devices.contains(&read(card, "device").as_str()))
         .map(|card| format!("PCI card {}", card.display()))
         .collect()
 }
 
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
 /// The entries of a folder; none if it cannot be read.
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     std::fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -212,30 +356,82 @@ mod tests {
     fn a_machine_without_device_files_has_no_tpu() {
         let root = root_with(&[("dev/vfio/vfio", ""), ("dev/null", "")]);
         assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
-        let error = find(&PluginKind::Tpu, root.path()).unwrap_err().to_string();
+        let error = check_hardware(&PluginKind::Tpu, root.path())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("/dev/accel*") && error.contains("0x1ae0"),
             "{error}"
         );
     }
 
+    /// A PCI card's two files.
+    fn card(vendor: &'static str, device: &'static str) -> [(&'static str, &'static str); 2] {
+        [
+            ("sys/bus/pci/devices/0000:00:04.0/vendor", vendor),
+            ("sys/bus/pci/devices/0000:00:04.0/device", device),
+        ]
+    }
+
     #[test]
     fn each_sign_of_a_tpu_counts() {
-        for (path, content) in [
-            ("dev/accel0", ""),
-            ("dev/vfio/3", ""),
-            ("sys/bus/pci/devices/0000:00:04.0/vendor", "0x1ae0\n"),
-        ] {
-            let root = root_with(&[(path, content)]);
-            assert_eq!(hardware(&PluginKind::Tpu, root.path()).len(), 1, "{path}");
+        let v5e = card("0x1ae0\n", "0x0063\n");
+        for files in [&[("dev/accel0", "")][..], &[("dev/vfio/3", "")], &v5e] {
+            let root = root_with(files);
+            assert_eq!(
+                hardware(&PluginKind::Tpu, root.path()).len(),
+                1,
+                "{files:?}"
+            );
         }
     }
 
     #[test]
+    fn a_cloud_machines_network_card_is_no_tpu() {
+        // The virtual network card that the same vendor puts into its virtual machines.
+        let root = root_with(&card("0x1ae0\n", "0x0042\n"));
+        assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
+    }
+
+    #[test]
     fn another_vendors_card_is_no_tpu() {
-        let root = root_with(&[("sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n")]);
+        let root = root_with(&card("0x10de\n", "0x0063\n"));
         assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
         assert_eq!(hardware(&PluginKind::Gpu, root.path()).len(), 1);
+    }
+
+    #[test]
+    fn the_process_that_locks_the_tpu_is_named() {
+        let root = root_with(&[(TPU_LOCK, ""), ("proc/4711/comm", "python3\n")]);
+        let inode = std::fs::metadata(root.path().join(TPU_LOCK)).unwrap().ino();
+        let locks = format!(
+            "1: FLOCK  ADVISORY  WRITE 12 fe:00:{} 0 EOF\n\
+             2: POSIX  ADVISORY  WRITE 4711 fe:00:{inode} 0 EOF\n",
+            inode + 1
+        );
+        std::fs::write(root.path().join("proc/locks"), locks).unwrap();
+        let holders = tpu_holders(root.path());
+        assert_eq!(holders, ["pid 4711 (python3) has /tmp/libtpu_lockfile"]);
+    }
+
+    #[test]
+    fn the_process_that_has_the_chip_open_is_named() {
+        let root = root_with(&[("dev/accel0", ""), ("proc/4712/comm", "trainer\n")]);
+        let chip = root.path().join("dev/accel0");
+        let fds = root.path().join("proc/4712/fd");
+        std::fs::create_dir_all(&fds).unwrap();
+        std::os::unix::fs::symlink(&chip, fds.join("7")).unwrap();
+        let holders = tpu_holders(root.path());
+        let expected = format!("pid 4712 (trainer) has {}", chip.display());
+        assert_eq!(holders, [expected]);
+    }
+
+    #[test]
+    fn python_packages_of_the_system_are_searched() {
+        let file = "usr/lib/python3.12/dist-packages/jax_plugins/xla_cuda13/xla_cuda_plugin.so";
+        let root = root_with(&[(file, "")]);
+        let candidates = candidates(&PluginKind::Gpu, root.path());
+        assert!(candidates.contains(&root.path().join(file)));
     }
 
     #[test]

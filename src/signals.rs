@@ -10,8 +10,10 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::thread;
+
+use crate::exit;
 
 /// The signals caught so far, shared with the thread that waits for them.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +120,82 @@ pub fn deliver_to_child(command: &mut Command) -> &mut Command {
                 std::ptr::null_mut(),
             ))
         })
+    }
+}
+
+/// Until it is dropped, a crash of the process ends it with the exit code of an unusable device and a
+/// message of its own.
+pub struct CrashBlame {
+    /// What happened on each of [`CRASHES`] before.
+    before: [libc::sigaction; CRASHES.len()],
+}
+
+/// Signals of a crash: what a library does that is not what it says it is.
+const CRASHES: [libc::c_int; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGABRT,
+];
+
+/// The line that [`on_crash`] prints.
+static CRASH_MESSAGE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Has a crash print `message` and end the process with [`exit::DEVICE`].
+///
+/// A plugin runs in this process: nothing that it does to it can be caught as an error.
+#[must_use]
+pub fn blame_crashes_on(message: &str) -> CrashBlame {
+    // Leaked: a handler may read it at any later time.
+    let message = Box::leak(Box::new(format!("{message}\n")));
+    CRASH_MESSAGE.store(message, Ordering::SeqCst);
+    CrashBlame {
+        before: CRASHES.map(|signal| exchange(signal, &crash_action())),
+    }
+}
+
+impl Drop for CrashBlame {
+    fn drop(&mut self) {
+        for (signal, before) in CRASHES.into_iter().zip(&self.before) {
+            // A plugin may have set handlers of its own meanwhile: those stay.
+            let now = exchange(signal, before);
+            if now.sa_sigaction != crash_action().sa_sigaction {
+                exchange(signal, &now);
+            }
+        }
+    }
+}
+
+fn crash_action() -> libc::sigaction {
+    // SAFETY: zeroes are a valid sigaction with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_crash as *const () as libc::sighandler_t;
+    // A crash may be an overflow of the stack.
+    action.sa_flags = libc::SA_ONSTACK;
+    action
+}
+
+extern "C" fn on_crash(_signal: libc::c_int) {
+    let message = CRASH_MESSAGE.load(Ordering::SeqCst);
+    // SAFETY: write and _exit may be called in a signal handler; the message was stored before the
+    // handler was set, and is never freed.
+    unsafe {
+        if let Some(message) = message.as_ref() {
+            libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+        }
+        libc::_exit(exit::DEVICE.into())
+    }
+}
+
+/// Sets what happens on `signal` and returns what happened before.
+fn exchange(signal: libc::c_int, action: &libc::sigaction) -> libc::sigaction {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the signal number is valid, so that the call cannot fail and writes `before`; the action is
+    // one that was in place before, or has a handler that is async-signal-safe.
+    unsafe {
+        libc::sigaction(signal, action, before.as_mut_ptr());
+        before.assume_init()
     }
 }
 

@@ -30,6 +30,7 @@ fn every_command_has_help_with_examples() {
         "report",
         "export",
         "bench",
+        "compile",
         "doctor",
         "completions",
         "man",

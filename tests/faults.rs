@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use program::plugins::cpu_plugin;
 use program::runs::{RUN, assert_same_end, checkpoints, finish};
 use program::{fail, program, program_as_shipped, text};
 use tempfile::TempDir;
@@ -308,24 +309,6 @@ fn a_device_lost_in_the_middle_of_a_step_ends_the_run_and_a_resumed_one_ends_the
     }
     succeed(&run, &to_the_end);
     assert_same_end(&run, &reference);
-}
-
-/// The plugin that `./setup cpu-plugin` puts in place.
-fn cpu_plugin() -> Option<PathBuf> {
-    let cache = std::env::var_os("RESNET_XLA_CACHE").map(PathBuf::from);
-    let user = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
-        .map(|folder| folder.join("resnet-xla"));
-    let plugin = cache.or(user)?.join("plugins/cpu/libpjrt_cpu.so");
-    if !plugin.is_file() {
-        println!(
-            "skipped: no {}; ./setup cpu-plugin puts it there",
-            plugin.display()
-        );
-        return None;
-    }
-    Some(plugin)
 }
 
 /// Compiles `source` in tests/faults to the shared library `library`.

@@ -1,6 +1,7 @@
 //! What each subcommand does, one file each.
 
 mod bench;
+mod compile;
 mod doctor;
 mod eval;
 mod export;
@@ -31,6 +32,7 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Compile(args)) => compile::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Completions(args)) => shell::completions(args),
         Some(Command::Man(args)) => shell::man(args),

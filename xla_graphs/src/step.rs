@@ -9,7 +9,7 @@ use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::collective::Replicas;
 use crate::layout::{ARRAYS, Array, NETWORK_ARRAYS};
-use crate::ops::{cast, loss, to_i64};
+use crate::ops::{batch_norm, cast, loss, to_i64};
 use crate::resnet::{IMAGE_CHANNELS, ResNet};
 use crate::tensors::Tensors;
 use crate::{GraphError, Layout, Result, sgd};
@@ -105,11 +105,11 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 
     let replicas = model.replicas;
     let statistics = model.batch_norm_replicas();
-    let mut moved = Tensors::new();
+    let mut batch = Tensors::new();
     let images = cast(&images, model.precision.primitive())?;
     let (logits, saved) = model
         .network
-        .forward(&state.tensors, &images, statistics, &mut moved)?;
+        .forward(&state.tensors, &images, statistics, &mut batch)?;
     let loss = loss::forward(&logits, &labels)?;
     let dlogits = loss::backward(&loss, model.batch * replicas.0)?;
     let mut gradients = Tensors::new();
@@ -117,7 +117,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
         .network
         .backward(&state.tensors, &saved, &dlogits, statistics, &mut gradients)?;
 
-    let next = next_state(model, &state, &gradients, &moved, &learning_rate)?;
+    let next = next_state(model, &state, &gradients, &batch, &learning_rate)?;
     let penalty = penalty(model, &state)?;
     let metrics = metrics_vector(&loss, &inputs.ones(model.batch)?, &penalty, replicas)?;
 
@@ -162,13 +162,13 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
 }
 
 /// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
-/// weights with the sum of the `gradients` over the replicas and the penalty's. `moved` has the next
-/// moving statistics; where replicas did not share theirs, their mean is taken.
+/// weights with the sum of the `gradients` over the replicas and the penalty's, one of all moving
+/// statistics with those of the `batch`; where replicas did not share these, their mean is taken.
 fn next_state(
     model: &Model,
     state: &State,
     gradients: &Tensors,
-    moved: &Tensors,
+    batch: &Tensors,
     learning_rate: &XlaOp,
 ) -> Result<Vec<XlaOp>> {
     let layout = model.layout();
@@ -183,19 +183,27 @@ fn next_state(
         learning_rate,
         model.momentum,
     )?;
-    let mut statistics = flat(&layout, Array::Statistics, moved)?;
+    let mut statistics = flat(&layout, Array::Statistics, batch)?;
     if !model.sync_batch_norm {
         statistics = model.replicas.mean(&statistics)?;
     }
+    let statistics = batch_norm::moved(state.array(Array::Statistics), &statistics)?;
     Ok(vec![weights, statistics, momentum])
 }
 
-/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says.
+/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says. A value that is
+/// longer than its tensor has those behind it too.
 fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
     let mut parts = Vec::new();
-    for (spec, _) in layout.tensors_of(array) {
-        let tensor = tensors.get(&spec.name)?;
-        parts.push(tensor.reshape(&[spec.len() as i64])?);
+    let mut end = 0;
+    for (spec, offset) in layout.tensors_of(array) {
+        if offset < end {
+            continue;
+        }
+        let value = tensors.get(&spec.name)?;
+        let len = value.dims()?.iter().product::<usize>();
+        parts.push(value.reshape(&[len as i64])?);
+        end = offset + len;
     }
     let (first, rest) = parts.split_first().ok_or(GraphError::NoTensors)?;
     Ok(first.concat_in_dim(rest, 0)?)
@@ -284,9 +292,8 @@ impl Inputs {
             for (spec, offset) in layout.tensors_of(array) {
                 let end = offset + spec.len();
                 let slice = flat.slice_in_dim(offset as i64, end as i64, 1, 0)?;
-                state
-                    .tensors
-                    .insert(&spec.name, slice.reshape(&to_i64(&spec.dims))?);
+                let value = slice.reshape(&to_i64(&spec.dims))?;
+                state.tensors.insert_part(&spec.name, value, &flat, offset);
             }
             state.arrays.push(flat);
         }

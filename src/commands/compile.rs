@@ -1,0 +1,58 @@
+//! `compile`: a computation of a run, compiled for devices that are not there.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use xla::HloModuleProto;
+
+use crate::cli::CompileArgs;
+use crate::compile;
+use crate::compile::hlo::{self, Schedule};
+use crate::compile::report::Report;
+use crate::config::{BatchNormMode, Config, ConfigError, Preset};
+use crate::files;
+use crate::model::ModelSettings;
+
+pub fn run(args: &CompileArgs) -> Result<()> {
+    let defaults = Config::preset(Preset::Keras);
+    let settings = ModelSettings {
+        depth: args.depth,
+        batch_size: args.batch_per_chip as usize,
+        precision: args.precision,
+        batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
+        l2: defaults.l2,
+        momentum: defaults.momentum,
+    };
+    xla_graphs::resnet::units_per_stage(args.depth).map_err(ConfigError::from)?;
+    log::info!(
+        "compiling for {}; depth 164 takes some minutes",
+        args.target
+    );
+    let compiled = compile::run(&args.target, &settings, args.step, args.plugin.clone())?;
+    let program = compiled.executable.optimized_program()?;
+    let schedule = Schedule::read(&program)?;
+    let report = Report::of(&args.target, args.step, &compiled, &schedule)?;
+    if let Some(folder) = &args.save {
+        save(folder, &program, &report)?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// Keeps the compiler's program, as it came and as text, and the report beside it.
+fn save(folder: &Path, program: &[u8], report: &Report) -> Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let module = hlo::module_bytes(program)?;
+    files::write_bytes(&folder.join("optimized.hlo.pb"), &module)?;
+    let text = HloModuleProto::parse_proto(&module, true)?.to_string()?;
+    files::write_text(&folder.join("optimized.hlo.txt"), &text)?;
+    files::write_json(&folder.join("report.json"), report)?;
+    log::info!("saved the optimised program in {}", folder.display());
+    Ok(())
+}

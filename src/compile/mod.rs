@@ -1,0 +1,146 @@
+//! Compiles the computations of a run for devices that are not there, and says what the compiler
+//! says about them.
+
+pub mod hlo;
+pub mod report;
+pub mod target;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use prost::Message;
+use serde::Serialize;
+use xla_graphs::collective::Replicas;
+use xla_graphs::{Model, eval_step, predict_step, train_step};
+
+use crate::device::{DeviceError, DeviceKind, start_plugin};
+use crate::model::{self, ModelSettings};
+use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
+use crate::plugins::{self, PluginKind};
+use target::Target;
+
+/// The computations of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Forward, backward and update of a batch
+    Train,
+    /// Metrics and logits of a batch
+    Eval,
+    /// Logits of a batch
+    Predict,
+}
+
+/// A compiled computation.
+pub struct Compiled {
+    pub model: Model,
+    pub plugin: PathBuf,
+    /// Version of the PJRT C API that the plugin speaks.
+    pub api_version: (i32, i32),
+    pub executable: Executable,
+    pub traced: Duration,
+    pub compiled: Duration,
+}
+
+/// The part of XLA's `compile_options.proto` that a replicated program needs.
+#[derive(Clone, PartialEq, prost::Message)]
+struct CompileOptionsProto {
+    #[prost(message, optional, tag = "3")]
+    executable_build_options: Option<ExecutableBuildOptionsProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ExecutableBuildOptionsProto {
+    /// -1: none in particular.
+    #[prost(int64, tag = "1")]
+    device_ordinal: i64,
+    #[prost(int64, tag = "4")]
+    num_replicas: i64,
+    #[prost(int64, tag = "5")]
+    num_partitions: i64,
+}
+
+/// Compiles `step` of the model of `settings`, whose batch is a chip's, for every chip of `target`,
+/// with the plugin at `plugin` or the one that setup brings.
+pub fn run(
+    target: &Target,
+    settings: &ModelSettings,
+    step: Step,
+    plugin: Option<PathBuf>,
+) -> Result<Compiled> {
+    let path = match plugin {
+        Some(path) => path,
+        None => plugins::find_compiler(compiler(target))?,
+    };
+    let unusable = |error: PjrtError| DeviceError::Plugin {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    pjrt_c::keep_libtpu_offline();
+    let plugin = start_plugin(&path, || {
+        Plugin::load(&path).map_err(|error| error.to_string())
+    })?;
+
+    let model = Model {
+        replicas: Replicas(target.chips()),
+        ..model::build(settings, kind(target))?
+    };
+    let start = Instant::now();
+    let computation = match step {
+        Step::Train => train_step(&model),
+        Step::Eval => eval_step(&model),
+        Step::Predict => predict_step(&model),
+    };
+    let mut hlo = computation.context("tracing")?.proto().to_bytes()?;
+    let traced = start.elapsed();
+
+    let options = options(target.chips());
+    let start = Instant::now();
+    let executable = match target {
+        Target::Tpu { .. } => plugin
+            .topology(&target.to_string(), target.options())
+            .map_err(unusable)?
+            .compile(&mut hlo, &options),
+        // The CPU plugin describes no topology; its device is always there.
+        Target::Cpu => plugin
+            .client()
+            .map_err(unusable)?
+            .compile(&mut hlo, &options),
+    };
+    Ok(Compiled {
+        model,
+        executable: executable.context("compiling")?,
+        traced,
+        compiled: start.elapsed(),
+        api_version: plugin.api_version(),
+        plugin: path,
+    })
+}
+
+fn compiler(target: &Target) -> PluginKind {
+    match target {
+        Target::Tpu { .. } => PluginKind::Tpu,
+        Target::Cpu => PluginKind::Cpu,
+    }
+}
+
+fn kind(target: &Target) -> DeviceKind {
+    match target {
+        Target::Tpu { .. } => DeviceKind::Tpu,
+        Target::Cpu => DeviceKind::CpuPlugin,
+    }
+}
+
+fn options(replicas: usize) -> Vec<u8> {
+    let build = ExecutableBuildOptionsProto {
+        device_ordinal: -1,
+        num_replicas: replicas as i64,
+        num_partitions: 1,
+    };
+    CompileOptionsProto {
+        executable_build_options: Some(build),
+    }
+    .encode_to_vec()
+}

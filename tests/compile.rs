@@ -1,0 +1,104 @@
+//! `compile`: what it reports, on the CPU plugin quickly and, when asked for, on libtpu.
+
+mod program;
+
+use std::fs;
+
+use program::plugins::{cpu_plugin, libtpu};
+use program::{fail, program_as_shipped, succeed, text};
+use serde_json::Value;
+
+/// Set to have the tests that compile for a TPU run too: minutes each.
+const LONG: &str = "RESNET_XLA_TEST_TPU_COMPILE";
+
+#[test]
+fn the_arguments_of_prediction_are_the_weights_and_the_images() {
+    if cpu_plugin().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let report = succeed(&[
+        "compile",
+        "--target",
+        "cpu",
+        "--step",
+        "predict",
+        "--depth",
+        "11",
+        "--batch-per-chip",
+        "16",
+        "--json",
+        "--save",
+        text(folder.path()),
+    ]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let summary: Value =
+        serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
+    let parameters = summary["total_parameters"].as_i64().unwrap();
+    assert_eq!(
+        report["memory"]["arguments"],
+        4 * (parameters + 16 * 32 * 32 * 3)
+    );
+    // The logits, and the pointer of the tuple that holds them.
+    assert_eq!(report["memory"]["outputs"], 4 * 16 * 10 + 8);
+    assert!(report["estimate"].is_null());
+    let program = fs::read_to_string(folder.path().join("optimized.hlo.txt")).unwrap();
+    assert!(program.contains("ENTRY") && program.contains("f32[16,32,32,3]"));
+}
+
+#[test]
+fn a_target_that_is_none_is_a_usage_error() {
+    let message = fail(&["compile", "--target", "v9:2x2"], 2);
+    assert!(message.contains("for example v5e:2x4"), "{message}");
+}
+
+#[test]
+fn a_shape_that_the_compiler_does_not_know_is_its_own_error() {
+    if libtpu().is_none() {
+        return;
+    }
+    let message = fail(&["compile", "--target", "v5e:9x9", "--depth", "11"], 4);
+    assert!(message.contains("Topology layout \"v5e:9x9\""), "{message}");
+}
+
+#[test]
+fn a_training_step_compiled_for_a_tpu_fits_and_is_estimated() {
+    if std::env::var_os(LONG).is_none() {
+        println!("skipped: takes minutes; set {LONG}=1 to run it");
+        return;
+    }
+    if libtpu().is_none() {
+        return;
+    }
+    // Without the tests' flags for XLA's CPU compiler: libtpu ends at a flag that it does not know.
+    let args = ["compile", "--target", "v5e:2x2", "--depth", "11", "--json"];
+    let output = program_as_shipped(&args).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["chips"], &report["precision"]),
+        (&4.into(), &"bf16".into())
+    );
+    assert_eq!(report["memory"]["fits"], true);
+    // A forward pass of 128 images, three times: backward is twice forward.
+    let summary: Value =
+        serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
+    let expected = 3.0 * 128.0 * summary["flops"].as_f64().unwrap();
+    let flops = report["flops"].as_f64().unwrap();
+    assert!(
+        (0.8..1.3).contains(&(flops / expected)),
+        "{flops}, expected {expected}"
+    );
+    let estimate = &report["estimate"];
+    let (cycles, ms) = (
+        estimate["cycles"].as_f64().unwrap(),
+        estimate["step_ms"].as_f64().unwrap(),
+    );
+    assert!(
+        (ms - cycles / 1.5e6).abs() < 1e-6,
+        "{cycles} cycles, {ms} ms"
+    );
+    assert_eq!(estimate["loops_of_unknown_length"], 0);
+    // 10 layers of batch norm, forward and backward, then gradients and metrics.
+    let all_reduces = report["all_reduces"].as_u64().unwrap();
+    assert!((20..=22).contains(&all_reduces), "{all_reduces}");
+}

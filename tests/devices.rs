@@ -1,0 +1,259 @@
+//! Devices and plugins: which is taken, and each way in which one cannot be, with exit code 4.
+
+mod program;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use program::plugins::{cpu_plugin, libtpu};
+use program::{fail, program, program_as_shipped, succeed, text};
+use serde_json::Value;
+
+/// libtpu has one lock file for the whole machine.
+static LIBTPU: Mutex<()> = Mutex::new(());
+
+/// Asks for a device and nothing more; libtpu is kept from asking a metadata server.
+fn doctor(args: &[&str]) -> Command {
+    let mut command = program(&[&["doctor"], args].concat());
+    command
+        .env("TPU_SKIP_MDS_QUERY", "1")
+        .env("TPU_WORKER_HOSTNAMES", "localhost");
+    command
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The error text of a command that must end with the exit code of an unusable device.
+fn device_error(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    errors
+}
+
+/// A shared library made of `source`, in C.
+fn library(folder: &Path, source: &str) -> PathBuf {
+    let (code, library) = (folder.join("plugin.c"), folder.join("plugin.so"));
+    fs::write(&code, source).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", text(&library), text(&code)])
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", errors(&compiled));
+    library
+}
+
+#[test]
+fn a_library_without_the_interface_is_no_plugin() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = library(folder.path(), "int answer(void) { return 42; }");
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(message.contains("it has no GetPjrtApi"), "{message}");
+}
+
+#[test]
+fn an_interface_without_a_table_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = library(folder.path(), "void *GetPjrtApi(void) { return 0; }");
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(message.contains("returned no function table"), "{message}");
+}
+
+#[test]
+fn a_plugin_for_another_processor_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    let mut binary = fs::read(env!("CARGO_BIN_EXE_resnet-xla")).unwrap();
+    // The machine's number in the ELF header: 243 is RISC-V.
+    binary[18..20].copy_from_slice(&243u16.to_le_bytes());
+    fs::write(&path, &binary[..4096]).unwrap();
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(message.contains("it is built for RISC-V"), "{message}");
+}
+
+#[test]
+fn a_text_file_is_no_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.so");
+    fs::write(&path, "not a library\n").unwrap();
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(message.contains("it is no shared library"), "{message}");
+}
+
+#[test]
+fn a_plugin_that_crashes_at_load_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for source in [
+        "__attribute__((constructor)) static void start(void) { *(volatile int *)0 = 1; }",
+        "void abort(void);\nvoid *GetPjrtApi(void) { abort(); }",
+    ] {
+        let path = library(folder.path(), source);
+        let message = fail(&["--plugin", text(&path)], 4);
+        assert!(
+            message.contains(text(&path)) && message.contains("crashed while it started"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn when_no_plugin_works_every_path_that_was_tried_is_listed_with_its_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let in_cache = home.path().join(".cache/resnet-xla/plugins/tpu/libtpu.so");
+    let in_python = home
+        .path()
+        .join(".local/lib/python3.12/site-packages/libtpu/libtpu.so");
+    for path in [&in_cache, &in_python] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+    }
+    fs::write(&in_cache, "cut short").unwrap();
+    let mut command = doctor(&["--device", "tpu"]);
+    command
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("VIRTUAL_ENV")
+        .env("TPU_NAME", "a-test");
+    let message = device_error(&mut command);
+    for expected in [
+        "variable TPU_NAME=a-test",
+        &format!("{} (it is no shared library", in_cache.display()),
+        &format!("{} (it is not there)", in_python.display()),
+        "/usr/lib/libtpu.so (it is not there)",
+        "./setup tpu",
+    ] {
+        assert!(message.contains(expected), "no `{expected}` in {message}");
+    }
+}
+
+#[test]
+fn auto_takes_the_cpu_and_says_in_one_line_why_not_the_others() {
+    let output = doctor(&[]).output().unwrap();
+    let errors = errors(&output);
+    assert!(output.status.success(), "{errors}");
+    let taken: Vec<_> = errors
+        .lines()
+        .filter(|line| line.contains("taking"))
+        .collect();
+    assert_eq!(taken, ["taking the CPU; no TPU here; no GPU here"]);
+}
+
+#[test]
+fn a_plugin_that_the_environment_names_is_not_passed_over_when_it_is_bad() {
+    let mut command = doctor(&["--device", "tpu"]);
+    command
+        .env("TPU_NAME", "a-test")
+        .env("TPU_LIBRARY_PATH", "/no/such/libtpu.so");
+    let message = device_error(&mut command);
+    assert!(
+        message.contains("/no/such/libtpu.so cannot be loaded: it is not there"),
+        "{message}"
+    );
+}
+
+#[test]
+fn libtpu_is_not_loaded_where_it_would_ask_a_metadata_server() {
+    let mut command = program(&["doctor", "--plugin", "/no/such/libtpu.so"]);
+    command.env_remove("TPU_SKIP_MDS_QUERY");
+    let message = device_error(&mut command);
+    assert!(message.contains("no TPU on this machine"), "{message}");
+}
+
+#[test]
+fn libtpu_says_itself_that_there_is_no_tpu() {
+    let Some(plugin) = libtpu() else { return };
+    let _alone = LIBTPU.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut command = doctor(&["--plugin", text(&plugin)]);
+    // Beside whatever else on this machine has loaded it.
+    command.env("ALLOW_MULTIPLE_LIBTPU_LOAD", "1");
+    let message = device_error(&mut command);
+    assert!(message.contains("cannot be used"), "{message}");
+    assert!(message.contains("No jellyfish device found"), "{message}");
+}
+
+#[test]
+fn the_process_that_holds_the_tpu_is_named() {
+    let Some(plugin) = libtpu() else { return };
+    let _alone = LIBTPU.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut holder = hold_lock();
+    let message = device_error(&mut doctor(&["--plugin", text(&plugin)]));
+    let expected = format!("pid {} (python3", holder.id());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(
+        message.contains("the TPU is held by another process"),
+        "{message}"
+    );
+    assert!(message.contains(&expected), "no `{expected}` in {message}");
+}
+
+/// A process that locks what libtpu locks, as a training run elsewhere would.
+fn hold_lock() -> Child {
+    const LOCK: &str = "import fcntl, time\n\
+        file = open('/tmp/libtpu_lockfile', 'a')\n\
+        fcntl.lockf(file, fcntl.LOCK_EX)\n\
+        print('locked', flush=True)\n\
+        time.sleep(60)";
+    let mut holder = Command::new("python3")
+        .args(["-c", LOCK])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = holder.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "locked\n");
+    holder
+}
+
+#[test]
+fn training_evaluation_and_resuming_work_through_a_plugin() {
+    let Some(plugin) = cpu_plugin() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let on_plugin = |args: &[&str]| {
+        let mut command = program_as_shipped(args);
+        let output = command.args(["--plugin", text(&plugin)]).output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let train = |args: &[&str]| {
+        let run = [
+            "--preset",
+            "quick",
+            "--progress",
+            "none",
+            "--out-dir",
+            text(&run),
+        ];
+        on_plugin(&[&run, args].concat())
+    };
+    train(&["--max-steps", "2", "--eval-steps", "1"]);
+    train(&["--resume", "--max-steps", "4"]);
+    let result = fs::read_to_string(run.join("result.json")).unwrap();
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(result["steps"], 4);
+
+    let scored = [
+        "eval",
+        "--checkpoint",
+        text(&run),
+        "--dataset",
+        "sample",
+        "--json",
+    ];
+    let here: Value = serde_json::from_str(&succeed(&scored)).unwrap();
+    let there: Value = serde_json::from_str(&on_plugin(&scored)).unwrap();
+    let (here, there) = (
+        here["loss"].as_f64().unwrap(),
+        there["loss"].as_f64().unwrap(),
+    );
+    assert!(
+        (here - there).abs() < 1e-3 * here,
+        "{here} here, {there} there"
+    );
+}
