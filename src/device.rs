@@ -27,7 +27,10 @@ pub struct Device {
 pub enum DeviceKind {
     Tpu,
     Gpu,
+    /// The one that is part of the XLA runtime.
     Cpu,
+    /// A CPU behind a plugin, which does not know the program's own kernels.
+    CpuPlugin,
     /// A plugin of another platform.
     Other,
 }
@@ -186,6 +189,7 @@ impl Device {
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
         runtime::divide_cpu(cpus);
+        cpu_kernels::register();
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
@@ -207,22 +211,13 @@ impl Device {
 
     fn load(kind: &PluginKind, path: &Path) -> Result<Self, DeviceError> {
         plugins::check_libtpu_may_load(kind)?;
-        let crash = signals::blame_crashes_on(&format!(
-            "error: the PJRT plugin {} crashed while it started; try another version of it, or run \
-             with --device cpu",
-            path.display()
-        ));
-        plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
-            path: path.into(),
-            reason,
+        let client = start_plugin(path, || {
+            PjRtClient::plugin(kind.registry_name(), path).map_err(|error| first_line(&error))
         })?;
-        let client = PjRtClient::plugin(kind.registry_name(), path)
-            .map_err(|error| plugin_error(path, first_line(&error)))?;
-        drop(crash);
         let kind = match client.platform_name().to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            "cpu" | "host" => DeviceKind::Cpu,
+            "cpu" | "host" => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
         Ok(Self {
@@ -241,7 +236,7 @@ impl Device {
     pub fn description(&self) -> String {
         let kind = self.client.devices().first().map(|d| d.kind());
         match (self.kind, kind) {
-            (DeviceKind::Cpu, _) => {
+            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }
@@ -263,16 +258,34 @@ impl Device {
     }
 }
 
+/// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
+/// plugin's, a crash too.
+pub fn start_plugin<T>(
+    path: &Path,
+    start: impl FnOnce() -> Result<T, String>,
+) -> Result<T, DeviceError> {
+    let _crash = signals::blame_crashes_on(&format!(
+        "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+         --device cpu",
+        path.display()
+    ));
+    plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
+        path: path.into(),
+        reason,
+    })?;
+    start().map_err(|reason| plugin_error(path, reason))
+}
+
 /// The error for what a plugin said when it did not start.
-pub fn plugin_error(path: &Path, reason: String) -> DeviceError {
+fn plugin_error(path: &Path, reason: String) -> DeviceError {
     // libtpu names a lock file that it locks, or, without that, the device that it cannot open.
-    let busy = [
+    const BUSY: [&str; 3] = [
         "libtpu_lockfile",
         "already in use",
         "Device or resource busy",
     ];
     let holders = plugins::tpu_holders(Path::new("/"));
-    if busy.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
+    if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
         return DeviceError::Held {
             holders: holders.join(", "),
         };

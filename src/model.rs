@@ -26,11 +26,12 @@ pub struct ModelSettings {
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
+    let precision = precision(settings.precision, device);
     Ok(Model {
-        network: ResNet::new(settings.depth, CLASSES, lowering(device))?,
+        network: ResNet::new(settings.depth, CLASSES, lowering(device, precision))?,
         batch: settings.batch_size / settings.replicas,
         image_side: SIDE,
-        precision: precision(settings.precision, device),
+        precision,
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
@@ -38,9 +39,12 @@ pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, Grap
     })
 }
 
-fn lowering(device: DeviceKind) -> Lowering {
+fn lowering(device: DeviceKind, precision: Precision) -> Lowering {
     match device {
-        DeviceKind::Cpu => Lowering::Dots,
+        DeviceKind::Cpu if precision == Precision::F32 && cpu_kernels::supported() => {
+            Lowering::Kernels
+        }
+        DeviceKind::Cpu | DeviceKind::CpuPlugin => Lowering::Dots,
         DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
     }
 }

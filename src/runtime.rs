@@ -11,13 +11,14 @@ const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
 /// take.
 const PATIENCE: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
 
-/// Silences XLA's own log, unless the user asked for it with `-vv`.
+/// Silences XLA's own log, unless the user asked for it with `-vv`. Errors come as results anyway;
+/// what is logged as one besides is that the CPU's kernels use the older of two interfaces.
 ///
 /// Call it before the first XLA object is made.
 pub fn quiet(verbose: u8) {
     if verbose < 2 {
         xla::set_tf_min_log_level(xla::TfLogLevel::Error);
-        xla::set_min_log_level(xla::TfLogLevel::Error);
+        xla::set_min_log_level(xla::TfLogLevel::Fatal);
     }
 }
 

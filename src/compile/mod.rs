@@ -14,7 +14,7 @@ use prost::Message;
 use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
-use crate::device::{DeviceError, DeviceKind};
+use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::model::{self, ModelSettings};
 use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
 use crate::plugins::{self, PluginKind};
@@ -78,7 +78,9 @@ pub fn run(
         reason: error.to_string(),
     };
     pjrt_c::keep_libtpu_offline();
-    let plugin = Plugin::load(&path).map_err(unusable)?;
+    let plugin = start_plugin(&path, || {
+        Plugin::load(&path).map_err(|error| error.to_string())
+    })?;
 
     let model = model::build(settings, kind(target))?;
     let start = Instant::now();
@@ -123,7 +125,7 @@ fn compiler(target: &Target) -> PluginKind {
 fn kind(target: &Target) -> DeviceKind {
     match target {
         Target::Tpu { .. } => DeviceKind::Tpu,
-        Target::Cpu => DeviceKind::Cpu,
+        Target::Cpu => DeviceKind::CpuPlugin,
     }
 }
 

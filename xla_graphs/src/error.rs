@@ -29,6 +29,17 @@ pub enum GraphError {
     #[error("the network has no tensor of this kind to put into an array")]
     NoTensors,
 
+    /// A tensor has more or fewer axes than an operation takes.
+    #[error("expected dimensions {expected}, got {got:?}")]
+    Rank {
+        expected: &'static str,
+        got: Vec<usize>,
+    },
+
+    /// The batch has more values than a kernel's plan can count.
+    #[error("{call}: the batch is too large for this backend; use a smaller --batch-size")]
+    TooLarge { call: String },
+
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]
     Xla(String),

@@ -7,6 +7,7 @@
 
 pub mod collective;
 mod error;
+mod fused;
 pub mod layout;
 pub mod ops;
 pub mod resnet;

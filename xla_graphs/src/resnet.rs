@@ -4,10 +4,12 @@
 use xla::{PrimitiveType, XlaOp};
 
 use crate::collective::Replicas;
+use crate::fused;
 use crate::layout::TensorSpec;
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
+use crate::ops::kernels::Features;
 use crate::ops::{Lowering, cast, pool, relu};
 use crate::tensors::Tensors;
 use crate::{GraphError, Result};
@@ -28,6 +30,7 @@ pub struct ResNet {
     pub units: Vec<Unit>,
     pub bn_out: BatchNorm,
     pub dense: Dense,
+    lowering: Lowering,
 }
 
 /// The n of `depth` = 9n + 2.
@@ -44,12 +47,17 @@ pub fn units_per_stage(depth: usize) -> Result<usize> {
 /// What the backward pass needs from the forward pass of the whole network.
 pub struct Saved {
     images: XlaOp,
-    units: Vec<UnitSaved>,
+    units: UnitsSaved,
     bn_out: batch_norm::Saved,
     /// After the last ReLU, `[N, h, w, C]`.
     features: XlaOp,
     /// After pooling, `[N, C]`.
     pooled: XlaOp,
+}
+
+enum UnitsSaved {
+    Composed(Vec<UnitSaved>),
+    Fused(Vec<fused::UnitSaved>),
 }
 
 impl ResNet {
@@ -79,6 +87,7 @@ impl ResNet {
                 inputs,
                 outputs: classes,
             },
+            lowering,
         })
     }
 
@@ -92,22 +101,18 @@ impl ResNet {
     }
 
     /// Logits `[N, classes]` (f32) of normalised `images` `[N, H, W, 3]` in training mode. The precision
-    /// of `images` is the precision of all activations. New moving statistics go into `updates`.
+    /// of `images` is the precision of all activations. The batch's statistics go into `batch`, under
+    /// the names of the moving ones.
     pub fn forward(
         &self,
         params: &Tensors,
         images: &XlaOp,
         replicas: Replicas,
-        updates: &mut Tensors,
+        batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved)> {
-        let mut x = self.stem.forward(params, images)?;
-        let mut units = Vec::with_capacity(self.units.len());
-        for unit in &self.units {
-            let (y, saved) = unit.forward(params, &x, replicas, updates)?;
-            units.push(saved);
-            x = y;
-        }
-        let (y, bn_out) = self.bn_out.forward(params, &x, replicas, updates)?;
+        let x = self.stem.forward(params, images)?;
+        let (x, units) = self.forward_units(params, x, replicas, batch)?;
+        let (y, bn_out) = self.bn_out.forward(params, &x, replicas, batch)?;
         let features = relu::forward(&y)?;
         let pooled = pool::forward(&features)?;
         let logits = self.dense.forward(params, &pooled)?;
@@ -119,6 +124,33 @@ impl ResNet {
             pooled,
         };
         Ok((logits, saved))
+    }
+
+    fn forward_units(
+        &self,
+        params: &Tensors,
+        mut x: XlaOp,
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<(XlaOp, UnitsSaved)> {
+        if self.lowering == Lowering::Kernels {
+            let (mean, variance) = self.units[0].bn1.statistics(params, &x, replicas)?;
+            let mut x = Features::new(&x, &mean, &variance)?;
+            let mut units = Vec::with_capacity(self.units.len());
+            for unit in &self.units {
+                let saved;
+                (x, saved) = unit.fused_forward(params, &x, replicas, batch)?;
+                units.push(saved);
+            }
+            return Ok((x.images()?, UnitsSaved::Fused(units)));
+        }
+        let mut units = Vec::with_capacity(self.units.len());
+        for unit in &self.units {
+            let saved;
+            (x, saved) = unit.forward(params, &x, replicas, batch)?;
+            units.push(saved);
+        }
+        Ok((x, UnitsSaved::Composed(units)))
     }
 
     /// The gradient of every weight, given `dlogits` `[N, classes]`.
@@ -139,21 +171,43 @@ impl ResNet {
         let mut dx = self
             .bn_out
             .backward(params, &saved.bn_out, &dy, replicas, gradients)?;
-        for (unit, saved) in self.units.iter().zip(&saved.units).rev() {
-            dx = unit.backward(params, saved, &dx, replicas, gradients)?;
+        match &saved.units {
+            UnitsSaved::Composed(units) => {
+                for (unit, saved) in self.units.iter().zip(units).rev() {
+                    dx = unit.backward(params, saved, &dx, replicas, gradients)?;
+                }
+            }
+            UnitsSaved::Fused(units) => {
+                for (unit, saved) in self.units.iter().zip(units).rev() {
+                    dx = unit.fused_backward(params, saved, &dx, replicas, gradients)?;
+                }
+            }
         }
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
 
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
-        let mut x = self.stem.forward(params, images)?;
-        for unit in &self.units {
-            x = unit.infer(params, &x)?;
-        }
+        let x = self.stem.forward(params, images)?;
+        let x = self.infer_units(params, x)?;
         let features = relu::forward(&self.bn_out.infer(params, &x)?)?;
         let features = cast(&features, PrimitiveType::F32)?;
         self.dense.forward(params, &pool::forward(&features)?)
+    }
+
+    fn infer_units(&self, params: &Tensors, mut x: XlaOp) -> Result<XlaOp> {
+        if self.lowering == Lowering::Kernels {
+            let bn = &self.units[0].bn1;
+            let mut x = Features::inferring(params, &x, bn)?;
+            for unit in &self.units {
+                x = unit.fused_infer(params, &x)?;
+            }
+            return x.images();
+        }
+        for unit in &self.units {
+            x = unit.infer(params, &x)?;
+        }
+        Ok(x)
     }
 }
 
@@ -217,10 +271,10 @@ impl Unit {
         params: &Tensors,
         x: &XlaOp,
         replicas: Replicas,
-        updates: &mut Tensors,
+        batch: &mut Tensors,
     ) -> Result<(XlaOp, UnitSaved)> {
         let mut activate = |bn: &BatchNorm, x: &XlaOp| -> Result<(XlaOp, batch_norm::Saved)> {
-            let (y, saved) = bn.forward(params, x, replicas, updates)?;
+            let (y, saved) = bn.forward(params, x, replicas, batch)?;
             Ok((relu::forward(&y)?, saved))
         };
         let (a1, bn1) = activate(&self.bn1, x)?;

@@ -9,7 +9,7 @@ use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::collective::Replicas;
 use crate::layout::{ARRAYS, Array, NETWORK_ARRAYS};
-use crate::ops::{cast, loss, to_i64};
+use crate::ops::{batch_norm, cast, loss, to_i64};
 use crate::resnet::{IMAGE_CHANNELS, ResNet};
 use crate::tensors::Tensors;
 use crate::{GraphError, Layout, Result, sgd};
@@ -109,11 +109,11 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let learning_rate = inputs.array(ElementType::F32, &[], "learning_rate")?;
 
     let statistics = model.batch_norm_replicas();
-    let mut moved = Tensors::new();
+    let mut batch = Tensors::new();
     let images = cast(&images, model.precision.primitive())?;
     let (logits, saved) = model
         .network
-        .forward(&state.tensors, &images, statistics, &mut moved)?;
+        .forward(&state.tensors, &images, statistics, &mut batch)?;
     let loss = loss::forward(&logits, &labels)?;
     let dlogits = loss::backward(&loss, model.global_batch())?;
     let mut gradients = Tensors::new();
@@ -123,7 +123,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 
     let shares = Shares {
         gradient: flat(&layout, Array::Weights, &gradients)?,
-        statistics: flat(&layout, Array::Statistics, &moved)?,
+        statistics: flat(&layout, Array::Statistics, &batch)?,
         metrics: image_sums(&loss, &inputs.ones(model.batch)?)?,
     };
     let whole = shares.combine(model)?;
@@ -174,7 +174,7 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
 struct Shares {
     /// The gradient of all weights, without the penalty's.
     gradient: XlaOp,
-    /// The next moving statistics.
+    /// The batch's statistics.
     statistics: XlaOp,
     /// The first [`metrics::PENALTY`] of the metrics.
     metrics: XlaOp,
@@ -182,7 +182,7 @@ struct Shares {
 
 impl Shares {
     /// The same of the whole batch, by one all-reduce: sums of gradients and metrics, and, where
-    /// replicas did not share their batch statistics, the mean of the moving ones.
+    /// replicas did not share their batch statistics, the mean of those.
     fn combine(&self, model: &Model) -> Result<Self> {
         let (gradient, statistics, metrics);
         if model.sync_batch_norm {
@@ -204,7 +204,7 @@ impl Shares {
 }
 
 /// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
-/// weights with the gradient of the `whole` batch and the penalty's.
+/// weights with the gradient of the `whole` batch and the penalty's, and one of all moving statistics.
 fn next_state(
     model: &Model,
     state: &State,
@@ -221,15 +221,23 @@ fn next_state(
         learning_rate,
         model.momentum,
     )?;
-    Ok(vec![weights, whole.statistics.clone(), momentum])
+    let statistics = batch_norm::moved(state.array(Array::Statistics), &whole.statistics)?;
+    Ok(vec![weights, statistics, momentum])
 }
 
-/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says.
+/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says. A value that is
+/// longer than its tensor has those behind it too.
 fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
     let mut parts = Vec::new();
-    for (spec, _) in layout.tensors_of(array) {
-        let tensor = tensors.get(&spec.name)?;
-        parts.push(tensor.reshape(&[spec.len() as i64])?);
+    let mut end = 0;
+    for (spec, offset) in layout.tensors_of(array) {
+        if offset < end {
+            continue;
+        }
+        let value = tensors.get(&spec.name)?;
+        let len = value.dims()?.iter().product::<usize>();
+        parts.push(value.reshape(&[len as i64])?);
+        end = offset + len;
     }
     let (first, rest) = parts.split_first().ok_or(GraphError::NoTensors)?;
     Ok(first.concat_in_dim(rest, 0)?)
@@ -314,9 +322,8 @@ impl Inputs {
             for (spec, offset) in layout.tensors_of(array) {
                 let end = offset + spec.len();
                 let slice = flat.slice_in_dim(offset as i64, end as i64, 1, 0)?;
-                state
-                    .tensors
-                    .insert(&spec.name, slice.reshape(&to_i64(&spec.dims))?);
+                let value = slice.reshape(&to_i64(&spec.dims))?;
+                state.tensors.insert_part(&spec.name, value, &flat, offset);
             }
             state.arrays.push(flat);
         }

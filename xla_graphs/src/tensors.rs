@@ -8,7 +8,13 @@ use crate::{GraphError, Result};
 
 /// Graph values by tensor name: parameters on the way in, gradients or new values on the way out.
 #[derive(Default)]
-pub struct Tensors(BTreeMap<String, XlaOp>);
+pub struct Tensors(BTreeMap<String, Tensor>);
+
+struct Tensor {
+    value: XlaOp,
+    /// The flat array that holds the tensor, and where in it the tensor begins.
+    home: (XlaOp, usize),
+}
 
 impl Tensors {
     /// An empty set.
@@ -18,7 +24,20 @@ impl Tensors {
 
     /// Adds `value` under `name`, in place of an earlier one.
     pub fn insert(&mut self, name: impl Into<String>, value: XlaOp) {
-        self.0.insert(name.into(), value);
+        let home = (value.clone(), 0);
+        self.0.insert(name.into(), Tensor { value, home });
+    }
+
+    /// Adds under `name` the `value` that begins at `offset` of the flat array `array`.
+    pub fn insert_part(
+        &mut self,
+        name: impl Into<String>,
+        value: XlaOp,
+        array: &XlaOp,
+        offset: usize,
+    ) {
+        let home = (array.clone(), offset);
+        self.0.insert(name.into(), Tensor { value, home });
     }
 
     /// The value of `name`.
@@ -26,6 +45,19 @@ impl Tensors {
     /// # Errors
     /// [`GraphError::MissingTensor`] when there is none.
     pub fn get(&self, name: &str) -> Result<&XlaOp> {
+        Ok(&self.tensor(name)?.value)
+    }
+
+    /// The array that `name` lies in, and its offset there: 0 in itself when it is no part.
+    ///
+    /// # Errors
+    /// [`GraphError::MissingTensor`] when there is none.
+    pub fn home(&self, name: &str) -> Result<(&XlaOp, usize)> {
+        let (array, offset) = &self.tensor(name)?.home;
+        Ok((array, *offset))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.0.get(name).ok_or_else(|| GraphError::MissingTensor {
             name: name.to_owned(),
             known: self.0.len(),
@@ -34,6 +66,7 @@ impl Tensors {
 
     /// Names and values, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &XlaOp)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        let tensors = self.0.iter();
+        tensors.map(|(name, tensor)| (name.as_str(), &tensor.value))
     }
 }

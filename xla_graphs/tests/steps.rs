@@ -19,9 +19,20 @@ const LEARNING_RATE: f32 = 0.1;
 const MOMENTUM: f32 = 0.9;
 const L2: f32 = 1e-2;
 
-fn model() -> Model {
+/// The formulations that the tests run through; the kernels only where the processor has what they
+/// need.
+fn lowerings() -> Vec<Lowering> {
+    cpu_kernels::register();
+    if cpu_kernels::supported() {
+        return vec![Lowering::Dots, Lowering::Kernels];
+    }
+    println!("skipped for the fused kernels: this processor has no AVX2");
+    vec![Lowering::Dots]
+}
+
+fn model(lowering: Lowering) -> Model {
     Model {
-        network: ResNet::new(11, CLASSES, Lowering::Dots).unwrap(),
+        network: ResNet::new(11, CLASSES, lowering).unwrap(),
         batch: BATCH,
         image_side: SIDE,
         precision: Precision::F32,
@@ -55,8 +66,9 @@ fn images() -> Vec<f32> {
     input("images", &[BATCH * SIDE * SIDE * 3]).values
 }
 
-/// Compiling takes most of the time of these tests: they share one executable.
-static TRAINER: LazyLock<Trainer> = LazyLock::new(Trainer::new);
+/// Compiling takes most of the time of these tests: they share the executables.
+static TRAINERS: LazyLock<Vec<Trainer>> =
+    LazyLock::new(|| lowerings().into_iter().map(Trainer::new).collect());
 
 /// Runs training steps on one fixed batch.
 struct Trainer {
@@ -66,8 +78,8 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new() -> Self {
-        let model = model();
+    fn new(lowering: Lowering) -> Self {
+        let model = model(lowering);
         Self {
             layout: model.layout(),
             executable: common::compile(&train_step(&model).unwrap()),
@@ -122,89 +134,93 @@ fn loss(metrics: &[f32]) -> f64 {
 
 #[test]
 fn every_kind_of_weight_moves_against_its_central_difference() {
-    let trainer = &*TRAINER;
-    let state = initial(&trainer.layout);
-    let (next, _) = trainer.step(&state, &images());
-    for name in [
-        "conv_in/kernel",
-        "stage1/unit01/bn1/gamma",
-        "stage1/unit01/shortcut/kernel",
-        "stage2/unit01/conv1/kernel",
-        "stage2/unit01/conv2/kernel",
-        "stage3/unit01/bn3/beta",
-        "bn_out/beta",
-        "dense/kernel",
-        "dense/bias",
-    ] {
-        let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
-        // The first step's velocity is -learning_rate * gradient.
-        let gradient: Vec<f64> = next[slot]
-            .iter()
-            .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
-            .collect();
-        let scale = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
-        let element = gradient.iter().position(|g| g.abs() == scale).unwrap();
-        let at = |shift: f32| {
-            let mut shifted = state.clone();
-            shifted[weight][element] += shift;
-            loss(&trainer.step(&shifted, &images()).1)
-        };
-        const STEP: f32 = 2e-3;
-        let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-        let error = (numeric - gradient[element]).abs() / scale;
-        assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+    for trainer in TRAINERS.iter() {
+        let state = initial(&trainer.layout);
+        let (next, _) = trainer.step(&state, &images());
+        for name in [
+            "conv_in/kernel",
+            "stage1/unit01/bn1/gamma",
+            "stage1/unit01/shortcut/kernel",
+            "stage2/unit01/conv1/kernel",
+            "stage2/unit01/conv2/kernel",
+            "stage3/unit01/bn3/beta",
+            "bn_out/beta",
+            "dense/kernel",
+            "dense/bias",
+        ] {
+            let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
+            // The first step's velocity is -learning_rate * gradient.
+            let gradient: Vec<f64> = next[slot]
+                .iter()
+                .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
+                .collect();
+            let scale = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+            let element = gradient.iter().position(|g| g.abs() == scale).unwrap();
+            let at = |shift: f32| {
+                let mut shifted = state.clone();
+                shifted[weight][element] += shift;
+                loss(&trainer.step(&shifted, &images()).1)
+            };
+            const STEP: f32 = 2e-3;
+            let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
+            let error = (numeric - gradient[element]).abs() / scale;
+            assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+        }
     }
 }
 
 #[test]
 fn the_second_step_carries_momentum_over() {
-    let trainer = &*TRAINER;
-    let (first, _) = trainer.step(&initial(&trainer.layout), &images());
-    let (second, _) = trainer.step(&first, &images());
-    let mut without = first.clone();
-    for (spec, values) in trainer.layout.state().iter().zip(&mut without) {
-        if spec.role == Role::Momentum {
-            values.fill(0.0);
+    for trainer in TRAINERS.iter() {
+        let (first, _) = trainer.step(&initial(&trainer.layout), &images());
+        let (second, _) = trainer.step(&first, &images());
+        let mut without = first.clone();
+        for (spec, values) in trainer.layout.state().iter().zip(&mut without) {
+            if spec.role == Role::Momentum {
+                values.fill(0.0);
+            }
         }
-    }
-    let (fresh, _) = trainer.step(&without, &images());
-    let name = "stage2/unit01/conv2/kernel";
-    let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
-    for element in 0..second[weight].len() {
-        // v2 = 0.9 v1 - lr g, w2 = w1 + v2, and without momentum v = -lr g.
-        let expected = MOMENTUM * first[slot][element] + fresh[slot][element];
-        assert!((second[slot][element] - expected).abs() < 1e-6);
-        let moved = first[weight][element] + second[slot][element];
-        assert!((second[weight][element] - moved).abs() < 1e-6);
+        let (fresh, _) = trainer.step(&without, &images());
+        let name = "stage2/unit01/conv2/kernel";
+        let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
+        for element in 0..second[weight].len() {
+            // v2 = 0.9 v1 - lr g, w2 = w1 + v2, and without momentum v = -lr g.
+            let expected = MOMENTUM * first[slot][element] + fresh[slot][element];
+            assert!((second[slot][element] - expected).abs() < 1e-6);
+            let moved = first[weight][element] + second[slot][element];
+            assert!((second[weight][element] - moved).abs() < 1e-6);
+        }
     }
 }
 
 #[test]
 fn the_penalty_counts_each_kernel_once_and_nothing_else() {
-    let trainer = &*TRAINER;
-    let state = initial(&trainer.layout);
-    let (_, metrics) = trainer.step(&state, &images());
-    let kernels = trainer.layout.network().iter().zip(&state);
-    let squares: f64 = kernels
-        .filter(|(spec, _)| spec.name.ends_with("/kernel"))
-        .flat_map(|(_, values)| values)
-        .map(|&w| f64::from(w).powi(2))
-        .sum();
-    let expected = f64::from(L2) * squares;
-    let got = f64::from(metrics[metrics::PENALTY]);
-    assert!((got / expected - 1.0).abs() < 1e-5, "{got} {expected}");
+    for trainer in TRAINERS.iter() {
+        let state = initial(&trainer.layout);
+        let (_, metrics) = trainer.step(&state, &images());
+        let kernels = trainer.layout.network().iter().zip(&state);
+        let squares: f64 = kernels
+            .filter(|(spec, _)| spec.name.ends_with("/kernel"))
+            .flat_map(|(_, values)| values)
+            .map(|&w| f64::from(w).powi(2))
+            .sum();
+        let expected = f64::from(L2) * squares;
+        let got = f64::from(metrics[metrics::PENALTY]);
+        assert!((got / expected - 1.0).abs() < 1e-5, "{got} {expected}");
+    }
 }
 
 #[test]
 fn a_loss_that_is_not_finite_leaves_every_bit_of_the_state() {
-    let trainer = &*TRAINER;
-    let state = initial(&trainer.layout);
-    for poison in [f32::NAN, f32::INFINITY, 1e38] {
-        let mut images = images();
-        images[5] = poison;
-        let (next, metrics) = trainer.step(&state, &images);
-        assert!(!loss(&metrics).is_finite(), "{poison}: {metrics:?}");
-        assert!(next == state, "{poison} changed the state");
+    for trainer in TRAINERS.iter() {
+        let state = initial(&trainer.layout);
+        for poison in [f32::NAN, f32::INFINITY, 1e38] {
+            let mut images = images();
+            images[5] = poison;
+            let (next, metrics) = trainer.step(&state, &images);
+            assert!(!loss(&metrics).is_finite(), "{poison}: {metrics:?}");
+            assert!(next == state, "{poison} changed the state");
+        }
     }
 }
 
@@ -214,7 +230,7 @@ fn replicas_meet_once_a_step_and_in_each_pass_of_a_shared_batch_norm() {
         let model = Model {
             replicas: Replicas(replicas),
             sync_batch_norm,
-            ..model()
+            ..model(Lowering::Native)
         };
         let text = |computation: xla::XlaComputation| computation.proto().to_string().unwrap();
         let trained = text(train_step(&model).unwrap());
@@ -229,43 +245,44 @@ fn replicas_meet_once_a_step_and_in_each_pass_of_a_shared_batch_norm() {
 
 #[test]
 fn padding_counts_for_nothing_in_evaluation() {
-    let model = model();
-    let layout = model.layout();
-    let state = initial(&layout);
-    let executable = common::compile(&eval_step(&model).unwrap());
-    let evaluate = |images: &[f32], weights: &[f32; BATCH]| {
-        let mut inputs = arrays(&layout, &state[..layout.network().len()]);
-        inputs.push(array("images", &model.image_dims(), images));
-        execute_computation(
-            &executable,
-            &inputs,
-            &LABELS,
-            &[array("weights", &[BATCH], weights)],
-        )
-    };
-    let images = images();
-    let whole = evaluate(&images, &[1.0; BATCH]);
-    let logits = whole[1].as_chunks::<CLASSES>().0;
-    let cross_entropy = |i: usize| {
-        let row: Vec<f64> = logits[i].iter().map(|&z| f64::from(z)).collect();
-        row.iter().map(|z| z.exp()).sum::<f64>().ln() - row[LABELS[i] as usize]
-    };
-    let correct = |i: usize| {
-        let best = |a: &usize, b: &usize| logits[i][*a].total_cmp(&logits[i][*b]);
-        f32::from((0..CLASSES).max_by(best) == Some(LABELS[i] as usize))
-    };
-    for (weights, counted) in [([1.0; BATCH], 4), ([1.0, 1.0, 0.0, 0.0], 2)] {
-        let mut padded = images.clone();
-        padded[counted * SIDE * SIDE * 3..].fill(0.0);
-        let metrics = &evaluate(&padded, &weights)[0];
-        let expected: f64 = (0..counted).map(cross_entropy).sum();
-        let got = f64::from(metrics[metrics::CROSS_ENTROPY_SUM]);
-        assert!((got - expected).abs() < 1e-5 * expected, "{got} {expected}");
-        assert_eq!(
-            metrics[metrics::CORRECT],
-            (0..counted).map(correct).sum::<f32>()
-        );
-        assert_eq!(metrics[metrics::COUNT], counted as f32);
+    for model in lowerings().into_iter().map(model) {
+        let layout = model.layout();
+        let state = initial(&layout);
+        let executable = common::compile(&eval_step(&model).unwrap());
+        let evaluate = |images: &[f32], weights: &[f32; BATCH]| {
+            let mut inputs = arrays(&layout, &state[..layout.network().len()]);
+            inputs.push(array("images", &model.image_dims(), images));
+            execute_computation(
+                &executable,
+                &inputs,
+                &LABELS,
+                &[array("weights", &[BATCH], weights)],
+            )
+        };
+        let images = images();
+        let whole = evaluate(&images, &[1.0; BATCH]);
+        let logits = whole[1].as_chunks::<CLASSES>().0;
+        let cross_entropy = |i: usize| {
+            let row: Vec<f64> = logits[i].iter().map(|&z| f64::from(z)).collect();
+            row.iter().map(|z| z.exp()).sum::<f64>().ln() - row[LABELS[i] as usize]
+        };
+        let correct = |i: usize| {
+            let best = |a: &usize, b: &usize| logits[i][*a].total_cmp(&logits[i][*b]);
+            f32::from((0..CLASSES).max_by(best) == Some(LABELS[i] as usize))
+        };
+        for (weights, counted) in [([1.0; BATCH], 4), ([1.0, 1.0, 0.0, 0.0], 2)] {
+            let mut padded = images.clone();
+            padded[counted * SIDE * SIDE * 3..].fill(0.0);
+            let metrics = &evaluate(&padded, &weights)[0];
+            let expected: f64 = (0..counted).map(cross_entropy).sum();
+            let got = f64::from(metrics[metrics::CROSS_ENTROPY_SUM]);
+            assert!((got - expected).abs() < 1e-5 * expected, "{got} {expected}");
+            assert_eq!(
+                metrics[metrics::CORRECT],
+                (0..counted).map(correct).sum::<f32>()
+            );
+            assert_eq!(metrics[metrics::COUNT], counted as f32);
+        }
     }
 }
 
@@ -282,7 +299,7 @@ fn depths_outside_the_family_are_refused() {
 
 #[test]
 fn tensors_lie_in_flat_arrays_without_gap_or_overlap_decaying_weights_first() {
-    let layout = model().layout();
+    let layout = model(Lowering::Native).layout();
     let values: Vec<Vec<f32>> = (0..layout.state().len())
         .map(|i| vec![i as f32 + 0.5; layout.state()[i].len()])
         .collect();
@@ -311,7 +328,7 @@ fn tensors_lie_in_flat_arrays_without_gap_or_overlap_decaying_weights_first() {
 
 #[test]
 fn the_layout_follows_the_tutorials_names() {
-    let layout = model().layout();
+    let layout = model(Lowering::Native).layout();
     let names: Vec<&str> = layout.state().iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names[0], "conv_in/kernel");
     for name in [

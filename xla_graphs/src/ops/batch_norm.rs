@@ -34,7 +34,7 @@ pub struct Saved {
 }
 
 impl BatchNorm {
-    fn path(&self, tensor: &str) -> String {
+    pub(crate) fn path(&self, tensor: &str) -> String {
         format!("{}/{tensor}", self.name)
     }
 
@@ -58,50 +58,52 @@ impl BatchNorm {
     /// y = gamma · (x − μ) / sqrt(σ² + ε) + beta with μ, σ² of this batch, per channel; σ² is the
     /// mean squared deviation (divided by N·H·W, not one less). `[N, H, W, C]` in and out.
     ///
-    /// The new moving statistics, m ← 0.99·m + 0.01·batch value, go into `updates`.
-    ///
-    /// Both statistics come from one pass over `x`: with a pivot p, μ = p + E[x − p] and
-    /// σ² = E[(x − p)²] − E[x − p]². The moving mean is the pivot, so that the subtraction loses no
-    /// digits once training is under way.
+    /// The batch's statistics go into `batch`, under the names of the moving ones.
     pub fn forward(
         &self,
         params: &Tensors,
         x: &XlaOp,
         replicas: Replicas,
-        updates: &mut Tensors,
+        batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved)> {
-        let dims = x.dims()?;
-        let per_replica: usize = dims[..3].iter().product();
-        let count = (per_replica * replicas.0) as f32;
-        let moving_mean = params.get(&self.path("moving_mean"))?;
-        let moving_variance = params.get(&self.path("moving_variance"))?;
-
-        let shifted = (cast(x, PrimitiveType::F32)? - per_channel(moving_mean, &dims)?)?;
-        let squared = (&shifted * &shifted)?;
-        let [sum, sum_of_squares] = replicas.sum_all([
-            &sum_to_channel(&shifted, self.lowering)?,
-            &sum_to_channel(&squared, self.lowering)?,
-        ])?;
-        let divisor = scalar_like(&shifted, count)?;
-        let first = (sum / &divisor)?;
-        let second = (sum_of_squares / &divisor)?;
-        let mean = (moving_mean + &first)?;
-        let variance = (second - (&first * &first)?)?.max(&scalar_like(&first, 0.0)?)?;
-
-        updates.insert(self.path("moving_mean"), moved(moving_mean, &mean)?);
-        updates.insert(
-            self.path("moving_variance"),
-            moved(moving_variance, &variance)?,
-        );
+        let (mean, variance) = self.statistics(params, x, replicas)?;
+        batch.insert(self.path("moving_mean"), mean.clone());
+        batch.insert(self.path("moving_variance"), variance.clone());
         let rstd = (&variance + scalar_like(&variance, EPSILON)?)?.rsqrt()?;
         let y = self.scale_and_shift(params, x, &mean, &rstd)?;
         let saved = Saved {
             x: x.clone(),
             mean,
             rstd,
-            count,
+            count: values_per_channel(x, replicas)?,
         };
         Ok((y, saved))
+    }
+
+    /// Mean and variance of each channel of `x` over all `replicas`, `[C]` each.
+    ///
+    /// Both come from one pass over `x`: with a pivot p, μ = p + E[x − p] and
+    /// σ² = E[(x − p)²] − E[x − p]². The moving mean is the pivot, so that the subtraction loses no
+    /// digits once training is under way.
+    pub(crate) fn statistics(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+    ) -> Result<(XlaOp, XlaOp)> {
+        let pivot = params.get(&self.path("moving_mean"))?;
+        let shifted = (cast(x, PrimitiveType::F32)? - per_channel(pivot, &x.dims()?)?)?;
+        let squared = (&shifted * &shifted)?;
+        let [sum, sum_of_squares] = replicas.sum_all([
+            &sum_to_channel(&shifted, self.lowering)?,
+            &sum_to_channel(&squared, self.lowering)?,
+        ])?;
+        let divisor = scalar_like(&shifted, values_per_channel(x, replicas)?)?;
+        let first = (sum / &divisor)?;
+        let second = (sum_of_squares / &divisor)?;
+        let mean = (pivot + &first)?;
+        let variance = (second - (&first * &first)?)?.max(&scalar_like(&first, 0.0)?)?;
+        Ok((mean, variance))
     }
 
     /// With x̂ = (x − μ) · rstd and M values per channel:
@@ -163,8 +165,14 @@ impl BatchNorm {
     }
 }
 
-/// The next value of a moving statistic: momentum · m + (1 − momentum) · batch value.
-fn moved(moving: &XlaOp, batch: &XlaOp) -> Result<XlaOp> {
+/// Values per channel of `x` `[N, H, W, C]`, over all `replicas`.
+fn values_per_channel(x: &XlaOp, replicas: Replicas) -> Result<f32> {
+    let per_replica: usize = x.dims()?[..3].iter().product();
+    Ok((per_replica * replicas.0) as f32)
+}
+
+/// The next value of a moving statistic: m ← 0.99 · m + 0.01 · batch value, any shape.
+pub fn moved(moving: &XlaOp, batch: &XlaOp) -> Result<XlaOp> {
     let old = (moving * scalar_like(moving, MOMENTUM as f32)?)?;
     // 1 - 0.99 in f32 would be 1e-6 too small.
     let share = scalar_like(batch, (1.0 - MOMENTUM) as f32)?;

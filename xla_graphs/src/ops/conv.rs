@@ -22,7 +22,7 @@ pub struct Conv {
 }
 
 impl Conv {
-    fn kernel(&self) -> String {
+    pub(crate) fn kernel(&self) -> String {
         format!("{}/kernel", self.name)
     }
 
@@ -44,7 +44,7 @@ impl Conv {
     }
 
     fn is_pointwise_dot(&self) -> bool {
-        self.side == 1 && self.lowering == Lowering::Dots
+        self.side == 1 && self.lowering != Lowering::Native
     }
 
     /// `y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o]` over a, b, c, with

@@ -1,0 +1,235 @@
+//! The CPU's fused kernels against the same layers composed of XLA's operations, whose gradients
+//! other tests hold against central differences.
+
+mod common;
+
+use common::{Graph, Input, input};
+use xla::XlaOp;
+use xla_graphs::Result;
+use xla_graphs::collective::Replicas;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::kernels::{self, Features, Gradient};
+use xla_graphs::ops::{Lowering, relu};
+use xla_graphs::tensors::Tensors;
+
+/// Largest difference, relative to the largest element: both sides round each sum in f32.
+const TOLERANCE: f32 = 2e-5;
+
+/// Side and stride of a convolution and its output channels.
+#[derive(Clone, Copy)]
+struct Shape(usize, usize, usize);
+
+/// Two layers, one behind the other.
+struct Chain {
+    layers: [(BatchNorm, Conv); 2],
+    x_dims: [usize; 4],
+}
+
+impl Chain {
+    fn new(x_dims: [usize; 4], shapes: [Shape; 2]) -> Self {
+        let mut inputs = x_dims[3];
+        let layers = [0, 1].map(|index| {
+            let Shape(side, stride, outputs) = shapes[index];
+            let bn = BatchNorm {
+                name: format!("b{index}"),
+                channels: inputs,
+                lowering: Lowering::Native,
+            };
+            let conv = Conv {
+                name: format!("c{index}"),
+                side,
+                stride,
+                inputs,
+                outputs,
+                lowering: Lowering::Native,
+            };
+            inputs = outputs;
+            (bn, conv)
+        });
+        Self { layers, x_dims }
+    }
+
+    fn y_dims(&self) -> [usize; 4] {
+        let [n, mut h, mut w, _] = self.x_dims;
+        for (_, conv) in &self.layers {
+            (h, w) = (conv.output_side(h), conv.output_side(w));
+        }
+        [n, h, w, self.layers[1].1.outputs]
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = vec![
+            input("x", &self.x_dims),
+            input("skip", &self.y_dims()),
+            input("dy", &self.y_dims()),
+        ];
+        for (bn, conv) in &self.layers {
+            for spec in bn.tensors().into_iter().chain(conv.tensors()) {
+                let mut tensor = input(Box::leak(spec.name.into_boxed_str()), &spec.dims);
+                if tensor.name.ends_with("variance") {
+                    tensor.values.iter_mut().for_each(|v| *v = v.abs() + 0.5);
+                }
+                inputs.push(tensor);
+            }
+        }
+        inputs
+    }
+
+    /// The results that both sides give, in order.
+    fn names(&self) -> Vec<String> {
+        let mut names = vec!["y".to_owned(), "inferred".to_owned(), "dx".to_owned()];
+        for index in 0..2 {
+            for tensor in [
+                "b/gamma",
+                "b/beta",
+                "b/moving_mean",
+                "b/moving_variance",
+                "c/kernel",
+            ] {
+                names.push(tensor.replacen('/', &format!("{index}/"), 1));
+            }
+        }
+        names
+    }
+
+    fn composed(&self, t: &Tensors) -> Result<Vec<XlaOp>> {
+        let one = Replicas(1);
+        let (mut batch, mut gradients) = (Tensors::new(), Tensors::new());
+        let [(bn0, conv0), (bn1, conv1)] = &self.layers;
+        let (z0, saved0) = bn0.forward(t, t.get("x")?, one, &mut batch)?;
+        let a0 = relu::forward(&z0)?;
+        let h = conv0.forward(t, &a0)?;
+        let (z1, saved1) = bn1.forward(t, &h, one, &mut batch)?;
+        let a1 = relu::forward(&z1)?;
+        let y = (conv1.forward(t, &a1)? + t.get("skip")?)?;
+
+        let inferred = conv0.forward(t, &relu::forward(&bn0.infer(t, t.get("x")?)?)?)?;
+        let inferred = conv1.forward(t, &relu::forward(&bn1.infer(t, &inferred)?)?)?;
+
+        let da1 = conv1.backward(t, &a1, t.get("dy")?, &mut gradients)?;
+        let dz1 = relu::backward(&a1, &da1)?;
+        let dh = bn1.backward(t, &saved1, &dz1, one, &mut gradients)?;
+        let da0 = conv0.backward(t, &a0, &dh, &mut gradients)?;
+        let dz0 = relu::backward(&a0, &da0)?;
+        let dx = bn0.backward(t, &saved0, &dz0, one, &mut gradients)?;
+
+        let mut results = vec![y, inferred, dx];
+        for (bn, conv) in &self.layers {
+            for tensor in ["gamma", "beta"] {
+                results.push(gradients.get(&format!("{}/{tensor}", bn.name))?.clone());
+            }
+            for tensor in ["moving_mean", "moving_variance"] {
+                results.push(batch.get(&format!("{}/{tensor}", bn.name))?.clone());
+            }
+            results.push(gradients.get(&format!("{}/kernel", conv.name))?.clone());
+        }
+        Ok(results)
+    }
+
+    fn fused(&self, t: &Tensors) -> Result<Vec<XlaOp>> {
+        let one = Replicas(1);
+        let (mut batch, mut gradients) = (Tensors::new(), Tensors::new());
+        let [(bn0, conv0), (bn1, conv1)] = &self.layers;
+        let x = t.get("x")?;
+        bn0.forward(t, x, one, &mut batch)?;
+        let mean = batch.get("b0/moving_mean")?;
+        let x = Features::new(x, mean, batch.get("b0/moving_variance")?)?;
+        let h = kernels::forward(t, bn0, conv0, &x, None, one)?;
+        let skip = Features::inferring(t, t.get("skip")?, bn1)?;
+        // Only 1x1 layers have a skip in this network.
+        let has_skip = conv1.side == 1;
+        let y = kernels::forward(t, bn1, conv1, &h, has_skip.then_some(&skip), one)?;
+        let mut y = y.images()?;
+        if !has_skip {
+            y = (y + t.get("skip")?)?;
+        }
+
+        let inferred = Features::inferring(t, t.get("x")?, bn0)?;
+        let inferred = kernels::forward(t, bn0, conv0, &inferred, None, one)?;
+        let inferred = inferred.with_moving_statistics(t, bn1)?;
+        let inferred = kernels::forward(t, bn1, conv1, &inferred, None, one)?;
+
+        x.record(bn0, &mut batch)?;
+        h.record(bn1, &mut batch)?;
+        let dy = Gradient::Plain(t.get("dy")?.clone());
+        let dz1 = kernels::backward(t, bn1, conv1, &h, &dy, one, &mut gradients)?;
+        let dz1 = Gradient::BehindNorm(dz1);
+        let dz0 = kernels::backward(t, bn0, conv0, &x, &dz1, one, &mut gradients)?;
+        let dx = dz0.through_norm(t, &t.get("x")?.zeros_like()?)?;
+
+        let mut results = vec![y, inferred.images()?, dx];
+        for (bn, conv) in &self.layers {
+            let half = |pair: &XlaOp, which: i64| {
+                let channels = bn.channels as i64;
+                pair.slice_in_dim(which * channels, (which + 1) * channels, 1, 0)
+            };
+            let sums = gradients.get(&format!("{}/gamma", bn.name))?;
+            let moments = batch.get(&format!("{}/moving_mean", bn.name))?;
+            results.extend([half(sums, 0)?, half(sums, 1)?]);
+            results.extend([half(moments, 0)?, half(moments, 1)?]);
+            results.push(gradients.get(&format!("{}/kernel", conv.name))?.clone());
+        }
+        Ok(results)
+    }
+}
+
+fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
+    cpu_kernels::register();
+    if !cpu_kernels::supported() {
+        println!("skipped: this processor has no AVX2, so the kernels are not used");
+        return;
+    }
+    let chain = Chain::new(x_dims, shapes);
+    let inputs = chain.inputs();
+    let run = |trace: &dyn Fn(&Tensors) -> Result<Vec<XlaOp>>| {
+        Graph::new(&inputs, |t| trace(t)).run(&inputs)
+    };
+    let expected = run(&|t| chain.composed(t));
+    let got = run(&|t| chain.fused(t));
+    for ((name, got), expected) in chain.names().iter().zip(&got).zip(&expected) {
+        assert_eq!(got.len(), expected.len(), "{name}");
+        let scale = expected.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+        for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let error = (got - expected).abs() / scale;
+            assert!(
+                error < TOLERANCE,
+                "{x_dims:?}: {name}[{index}] is {got}, composed {expected}: {error:.1e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bottleneck_layer_and_the_3x3_behind_it() {
+    check([3, 8, 8, 64], [Shape(1, 1, 16), Shape(3, 1, 16)]);
+}
+
+#[test]
+fn a_3x3_layer_and_the_expansion_behind_it() {
+    check([3, 8, 8, 16], [Shape(3, 1, 16), Shape(1, 1, 64)]);
+}
+
+#[test]
+fn stride_2_on_even_and_odd_sides() {
+    check([2, 6, 6, 32], [Shape(1, 2, 16), Shape(3, 1, 16)]);
+    check([2, 7, 5, 16], [Shape(1, 2, 32), Shape(1, 2, 16)]);
+}
+
+#[test]
+fn images_of_one_pixel() {
+    check([3, 1, 1, 16], [Shape(1, 1, 16), Shape(1, 1, 32)]);
+    check([2, 1, 1, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
+}
+
+#[test]
+fn sides_that_no_block_of_rows_divides() {
+    check([2, 5, 11, 16], [Shape(3, 1, 32), Shape(1, 1, 16)]);
+    check([2, 13, 7, 32], [Shape(1, 1, 16), Shape(3, 1, 48)]);
+}
+
+#[test]
+fn more_images_than_tasks_and_more_pixels_than_a_tile() {
+    check([35, 12, 12, 16], [Shape(1, 1, 16), Shape(3, 1, 16)]);
+    check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
+}
