@@ -188,8 +188,8 @@ impl Device {
 
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
-        cpu_kernels::register();
         runtime::divide_cpu(cpus);
+        cpu_kernels::register();
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;

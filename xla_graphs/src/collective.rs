@@ -39,6 +39,11 @@ impl Replicas {
         Ok(sums)
     }
 
+    /// The mean of `x` over all replicas.
+    pub fn mean(self, x: &XlaOp) -> Result<XlaOp> {
+        self.mean_of(&self.sum(x)?)
+    }
+
     /// The mean over all replicas, given the sum.
     pub fn mean_of(self, sum: &XlaOp) -> Result<XlaOp> {
         if self.0 == 1 {

@@ -174,7 +174,7 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
 struct Shares {
     /// The gradient of all weights, without the penalty's.
     gradient: XlaOp,
-    /// The batch's statistics, of all batch norms.
+    /// The batch's statistics.
     statistics: XlaOp,
     /// The first [`metrics::PENALTY`] of the metrics.
     metrics: XlaOp,
@@ -182,7 +182,7 @@ struct Shares {
 
 impl Shares {
     /// The same of the whole batch, by one all-reduce: sums of gradients and metrics, and, where
-    /// replicas did not share their batch statistics, the mean of these.
+    /// replicas did not share their batch statistics, the mean of those.
     fn combine(&self, model: &Model) -> Result<Self> {
         let (gradient, statistics, metrics);
         if model.sync_batch_norm {
@@ -204,7 +204,7 @@ impl Shares {
 }
 
 /// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
-/// weights with the gradient of the `whole` batch and the penalty's, one of all moving statistics.
+/// weights with the gradient of the `whole` batch and the penalty's, and one of all moving statistics.
 fn next_state(
     model: &Model,
     state: &State,
