@@ -207,10 +207,10 @@ impl Statistics {
             return Ok(self);
         }
         let own_mean = self.mean.part(channels)?;
-        let mean = replicas.mean_of(&replicas.sum(&own_mean)?)?;
+        let mean = replicas.mean(&own_mean)?;
         let apart = (own_mean - &mean)?;
         let spread = (self.variance.part(channels)? + (&apart * &apart)?)?;
-        Self::joined(&mean, &replicas.mean_of(&replicas.sum(&spread)?)?)
+        Self::joined(&mean, &replicas.mean(&spread)?)
     }
 }
 
