@@ -54,7 +54,7 @@ def write(results_path, document, program):
 
 
 def machine_lines(results):
-    machine, roofline = results["machine"][-1], results["roofline"][-1]
+    machine, roofline = results["machine"][-1], middle_roofline(results)
     return [
         f"{machine['cpu']}, {machine['threads']} cores used, {', '.join(machine['vector_instructions'])};",
         f"{machine['memory_gib']} GiB; {machine['system']}; {machine['date']}. A float32 matrix product of 2048 x 2048",
@@ -62,12 +62,18 @@ def machine_lines(results):
     ]
 
 
+def middle_roofline(results):
+    """The median of all measurements: each run of the command adds one."""
+    rooflines = results["roofline"]
+    return {key: statistics.median(r[key] for r in rooflines) for key in ("gemm_gflops", "memory_gb_per_s")}
+
+
 def step_lines(results, program):
     measured = [result for result in results.get("step", []) if "error" not in result]
     lines = []
     for depth in sorted({result["depth"] for result in measured}):
         at_depth = [result for result in measured if result["depth"] == depth]
-        lines += ["", *depth_lines(depth, at_depth, results["roofline"][-1], program)]
+        lines += ["", *depth_lines(depth, at_depth, middle_roofline(results), program)]
     for result in results.get("step", []):
         if "error" in result:
             lines += ["", f"{result['peer']} at depth {result['depth']} gave no result: `{result['error']}`."]

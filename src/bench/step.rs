@@ -67,7 +67,7 @@ impl StepBench {
     pub fn run(&self, program: &Program, device: &Device, state: &HostState) -> Result<StepReport> {
         let compile = program.compile_train()?;
         let state = program.upload_state(state)?;
-        let steps = run_steps(program, state, self.warmup + self.steps)?;
+        let steps = run_steps(program, state, self.warmup + self.steps + 1)?;
         let times_ms = steps.milliseconds().split_off(self.warmup - 1);
         let step_ms = Spread::of(&times_ms);
         let model = program.model();
@@ -119,9 +119,11 @@ impl Steps {
         Ok(())
     }
 
-    /// From the end of each step to the end of the next: one value fewer than steps.
+    /// From the end of each step to the end of the next: two values fewer than steps. The last step
+    /// does not count: where the device runs a step before the call returns, it has long ended when
+    /// its metrics are read.
     fn milliseconds(&self) -> Vec<f64> {
-        let pairs = self.ended.windows(2);
+        let pairs = self.ended[..self.ended.len() - 1].windows(2);
         pairs
             .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
             .collect()
