@@ -54,12 +54,7 @@ fn forward_task(
         if image == 0 {
             pivot.copy_from_slice(&y[..parts]);
         }
-        for y in y.chunks_exact(parts) {
-            for (part, y) in y.iter().enumerate() {
-                sums.add_moments(part, y, &pivot[part]);
-            }
-        }
-        sums.flush();
+        sums.add_moments(y, &pivot);
     }
     Moments::new(sums, &pivot, pixels)
 }

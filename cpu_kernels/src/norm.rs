@@ -109,15 +109,21 @@ impl Sums {
         }
     }
 
-    /// Adds x − pivot and (x − pivot)² of the channels `part` of a pixel.
+    /// Adds x − pivot and (x − pivot)² of the pixels `x` `[pixels, C]` of a tile or an image, `pivot` `[C]`.
     #[inline(always)]
-    pub fn add_moments(&mut self, part: usize, x: &Lanes, pivot: &Lanes) {
-        let [first, second] = &mut self.short[part];
-        for c in 0..16 {
-            let d = x[c] - pivot[c];
-            first[c] += d;
-            second[c] = d.mul_add(d, second[c]);
+    pub fn add_moments(&mut self, x: &[Lanes], pivot: &[Lanes]) {
+        for x in x.chunks_exact(pivot.len()) {
+            for (part, x) in x.iter().enumerate() {
+                let [first, second] = &mut self.short[part];
+                let pivot = &pivot[part];
+                for c in 0..16 {
+                    let d = x[c] - pivot[c];
+                    first[c] += d;
+                    second[c] = d.mul_add(d, second[c]);
+                }
+            }
         }
+        self.flush();
     }
 
     /// dz of the channels `part` of a pixel: `da` where the activation `a` is above 0. Adds dz and
