@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::config::{BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset};
+use crate::config::{
+    BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset, UnitsChoice,
+};
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
@@ -285,6 +287,10 @@ pub struct DeviceArgs {
     /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
     #[arg(long, env = "RESNET_XLA_PRECISION")]
     pub precision: Option<PrecisionChoice>,
+
+    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    #[arg(long, env = "RESNET_XLA_UNITS")]
+    pub units: Option<UnitsChoice>,
 }
 
 /// Which images.
@@ -485,6 +491,10 @@ pub struct CompileArgs {
     /// Number format of activations and kernels [default: bf16 on TPU, f32 on CPU]
     #[arg(long)]
     pub precision: Option<PrecisionChoice>,
+
+    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    #[arg(long)]
+    pub units: Option<UnitsChoice>,
 
     /// Statistics of batch normalisation: over all chips, or each chip's own [default: sync]
     #[arg(long)]

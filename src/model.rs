@@ -2,9 +2,10 @@
 
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::Lowering;
+use xla_graphs::resnet::Units;
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
-use crate::config::{BatchNormMode, PrecisionChoice};
+use crate::config::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::data::{CLASSES, SIDE};
 use crate::device::DeviceKind;
 
@@ -18,6 +19,8 @@ pub struct ModelSettings {
     pub replicas: usize,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
+    /// `None`: what suits the device.
+    pub units: Option<UnitsChoice>,
     pub batch_norm: BatchNormMode,
     pub l2: f64,
     /// Momentum of SGD; evaluation and prediction do not read it.
@@ -27,8 +30,9 @@ pub struct ModelSettings {
 /// The model of `settings` in the formulation that suits a device of kind `device`.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
+    let network = ResNet::new(settings.depth, CLASSES, lowering(device, precision))?;
     Ok(Model {
-        network: ResNet::new(settings.depth, CLASSES, lowering(device, precision))?,
+        network: network.with_units(units(settings.units)),
         batch: settings.batch_size / settings.replicas,
         image_side: SIDE,
         precision,
@@ -46,6 +50,13 @@ fn lowering(device: DeviceKind, precision: Precision) -> Lowering {
         }
         DeviceKind::Cpu | DeviceKind::CpuPlugin => Lowering::Dots,
         DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
+    }
+}
+
+fn units(choice: Option<UnitsChoice>) -> Units {
+    match choice {
+        Some(UnitsChoice::Loop) => Units::Loop,
+        Some(UnitsChoice::Unrolled) | None => Units::Unrolled,
     }
 }
 

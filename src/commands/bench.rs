@@ -39,6 +39,7 @@ fn step(args: &BenchArgs) -> Result<StepReport> {
         batch_size,
         replicas: device.replicas,
         precision: args.device.precision,
+        units: args.device.units,
         batch_norm: keras.bn,
         l2: keras.l2,
         momentum: keras.momentum,
