@@ -1,10 +1,12 @@
 //! `bench`: how fast the program is on this machine.
 
 use std::fmt::Display;
+use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::output::{print_json, stdout};
 use crate::bench::{InputBench, StepBench, StepReport};
 use crate::checkpoint;
 use crate::cli::BenchArgs;
@@ -58,9 +60,8 @@ fn step(args: &BenchArgs) -> Result<StepReport> {
 
 fn print(report: &(impl Display + Serialize), json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        print_json(report)
     } else {
-        println!("{report}");
+        Ok(writeln!(stdout(), "{report}")?)
     }
-    Ok(())
 }
