@@ -260,8 +260,8 @@ fn a_disk_that_does_not_answer_holds_up_no_step() {
     compile("cc", "held_disk.c", &disk, &[]);
     let held = folder.path().join("held");
     fs::write(&held, "").unwrap();
-    let mut command = program(&RUN);
-    command.args(["--checkpoint-every", "1", "--out-dir", text(&run)]);
+    let mut command = program(&run_with_checkpoints(&run));
+    command.args(["--checkpoint-every", "1"]);
     command.env("LD_PRELOAD", &disk).env("HELD_DISK", &held);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     // Twelve steps, each with a checkpoint that cannot be written.

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use program::runs::{
-    assert_same_end, checkpoints, finish, resume, signal, start, wait_for_checkpoint,
+    assert_same_end, checkpoints, finish, quick_run, resume, signal, start, wait_for_checkpoint,
 };
 use program::{fail, program, program_as_shipped, succeed, text};
 use resnet_xla::checkpoint::load_newest;
@@ -71,11 +71,9 @@ fn at_depth_164_a_signal_in_any_part_of_a_step_saves_and_ends_the_run() {
 
 /// Compiled as it is for users: the time is that of theirs.
 fn start_at_depth_164(run: &Path, resume: bool) -> Child {
-    let args = "--preset quick --depth 164 --batch-size 128 --device cpu --checkpoint-every 3";
-    let mut args: Vec<&str> = args.split(' ').collect();
-    args.extend(["--out-dir", text(run)]);
-    args.extend(resume.then_some("--resume"));
-    let mut command = program_as_shipped(&args);
+    let options = "--depth 164 --batch-size 128 --checkpoint-every 3";
+    let mut command = program_as_shipped(&quick_run(run, options));
+    command.args(resume.then_some("--resume"));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
