@@ -136,8 +136,8 @@ impl OpsBench {
         })
     }
 
-    fn time(&self, mut run: impl FnMut(usize) -> Result<f64>) -> Result<Timing> {
-        let seconds = (0..self.warmup + self.runs).map(|number| run(number));
+    fn time(&self, run: impl FnMut(usize) -> Result<f64>) -> Result<Timing> {
+        let seconds = (0..self.warmup + self.runs).map(run);
         let seconds = seconds.collect::<Result<Vec<_>>>()?;
         Ok(Timing::of(&seconds[self.warmup..]))
     }
