@@ -1,11 +1,13 @@
 //! `bench`: how fast the program is on this machine.
 
 use std::fmt::Display;
+use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
 use xla_graphs::ops::Lowering;
 
+use super::output::{print_json, stdout};
 use crate::bench::{InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport};
 use crate::checkpoint;
 use crate::cli::BenchArgs;
@@ -122,9 +124,8 @@ fn first_state(args: &BenchArgs, program: &Program) -> Result<HostState> {
 
 fn print(report: &(impl Display + Serialize), json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        print_json(report)
     } else {
-        println!("{report}");
+        Ok(writeln!(stdout(), "{report}")?)
     }
-    Ok(())
 }
