@@ -29,8 +29,17 @@ pub struct ModelSettings {
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
+    build_as(settings, device, lowering(settings, device))
+}
+
+/// [`build`] in the formulation `lowering`.
+pub fn build_as(
+    settings: &ModelSettings,
+    device: DeviceKind,
+    lowering: Lowering,
+) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
-    let network = ResNet::new(settings.depth, CLASSES, lowering(device, precision))?;
+    let network = ResNet::new(settings.depth, CLASSES, lowering)?;
     Ok(Model {
         network: network.with_units(units(settings.units)),
         batch: settings.batch_size / settings.replicas,
@@ -43,7 +52,9 @@ pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, Grap
     })
 }
 
-fn lowering(device: DeviceKind, precision: Precision) -> Lowering {
+/// The formulation that suits a device of kind `device`.
+pub fn lowering(settings: &ModelSettings, device: DeviceKind) -> Lowering {
+    let precision = precision(settings.precision, device);
     match device {
         DeviceKind::Cpu if precision == Precision::F32 && cpu_kernels::supported() => {
             Lowering::Kernels

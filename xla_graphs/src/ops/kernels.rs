@@ -100,19 +100,14 @@ pub fn backward(
 
     let kernel = part(&Place::new(&dz, len + sums_len), kernel_len)?;
     gradients.insert(conv.kernel(), kernel);
-    let mut sums = Place::new(&dz, len);
-    let own = part(&sums, sums_len)?;
+    let mut behind = BehindNorm::new(bn, x, &dz);
+    let own = part(&behind.sums, sums_len)?;
     if replicas.0 > 1 {
-        sums = Place::new(&replicas.sum(&own)?, 0);
+        behind.sums = Place::new(&replicas.sum(&own)?, 0);
+        behind.count *= replicas.0;
     }
     gradients.insert(bn.path("gamma"), own);
-    Ok(BehindNorm {
-        bn: bn.clone(),
-        x: x.clone(),
-        dz,
-        sums,
-        count: x.pixels() * replicas.0,
-    })
+    Ok(behind)
 }
 
 impl Features {
@@ -246,6 +241,18 @@ impl Statistics {
 }
 
 impl BehindNorm {
+    /// The gradient of what `bn` made of `x`, from an array that has its values in front, dgamma and
+    /// dbeta over the images of `x` behind them.
+    pub fn new(bn: &BatchNorm, x: &Features, dz: &XlaOp) -> Self {
+        Self {
+            bn: bn.clone(),
+            x: x.clone(),
+            dz: dz.clone(),
+            sums: Place::new(dz, x.len()),
+            count: x.pixels(),
+        }
+    }
+
     /// dx + skip: the gradient of the batch norm's input, and what else flows there, `[N, H, W, C]`.
     pub fn through_norm(&self, params: &Tensors, skip: &XlaOp) -> Result<XlaOp> {
         self.input_gradient(params, skip, false)
