@@ -1,6 +1,8 @@
 //! Pre-activation residual networks with bottleneck units (He et al. 2016, "Identity Mappings in
 //! Deep Residual Networks"), as the Keras tutorial builds them for 32x32 images.
 
+use std::fmt;
+
 use xla::{PrimitiveType, XlaOp};
 
 use crate::collective::Replicas;
@@ -32,7 +34,8 @@ pub struct ResNet {
     pub bn_out: BatchNorm,
     pub dense: Dense,
     lowering: Lowering,
-    units_as: Units,
+    /// How equal units are traced.
+    pub units_as: Units,
 }
 
 /// How the equal units of a stage, all but its first, are traced.
@@ -40,8 +43,17 @@ pub struct ResNet {
 pub enum Units {
     /// One after the other.
     Unrolled,
-    /// As a loop over one of them: [`crate::unit_loop`].
+    /// As a loop over one of them, see `unit_loop.rs`.
     Loop,
+}
+
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unrolled => "unrolled",
+            Self::Loop => "loop",
+        })
+    }
 }
 
 /// The n of `depth` = 9n + 2.
