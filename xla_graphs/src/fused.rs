@@ -97,6 +97,8 @@ impl EqualUnits<'_> {
         let stack = |rows: usize, [n, h, w, c]: [usize; 4], number| {
             kernels::unwritten(builder, &[rows, n, h, w, c], number)
         };
+        // A unit reads its row of `xs` and writes the next one. So no input is copied twice: as a row,
+        // and as what the next round begins with.
         let xs = stack(count + 1, x.dims(), 0)?;
         let carried = [
             write(&xs, &builder.c0(0i32)?, &images)?,
@@ -228,8 +230,8 @@ impl Unit {
             kernels::backward(params, bn, conv, x, dy, replicas, gradients)
         };
         let plain = Gradient::Plain(dy.clone());
-        let dz3 = Gradient::BehindNorm(back(&self.bn3, &self.conv3, &saved.h2, &plain)?);
-        let dz2 = Gradient::BehindNorm(back(&self.bn2, &self.conv2, &saved.h1, &dz3)?);
+        let dz3 = Gradient::BehindNorm(Box::new(back(&self.bn3, &self.conv3, &saved.h2, &plain)?));
+        let dz2 = Gradient::BehindNorm(Box::new(back(&self.bn2, &self.conv2, &saved.h1, &dz3)?));
         let dz1 = back(&self.bn1, &self.conv1, &saved.x, &dz2)?;
         match &self.shortcut {
             Some(shortcut) => {

@@ -9,8 +9,8 @@
 //!
 //! ```text
 //!  weights, moving statistics ──► row i ─┐                                     cut out of the state
-//!  xs[i] ──► unit forward  ──► xs[i + 1], h1s[i], h2s[i], statistics[i]        rounds 0, 1, .. n-1
-//!  dx    ──► unit backward ──► dx, gradients[i]                                rounds n-1, .. 1, 0
+//!  x  ──► unit forward  ──► x, and xs[i], h1s[i], h2s[i], statistics[i]        rounds 0, 1, .. n-1
+//!  dx ──► unit backward ──► dx, and gradients[i]                               rounds n-1, .. 1, 0
 //! ```
 //!
 //! The flat arrays of the state hold equal units one behind the other, so rows of weights and of
@@ -23,7 +23,7 @@ use xla::{XlaBuilder, XlaOp};
 use crate::Result;
 use crate::collective::Replicas;
 use crate::layout::{Role, TensorSpec};
-use crate::loops::{empty, from_the_end, next, read, repeat, write};
+use crate::loops::{empty, from_the_end, read, repeat, write};
 use crate::ops::{dims_of, to_i64};
 use crate::tensors::{Place, Tensors};
 use crate::unit::Unit;
@@ -145,27 +145,29 @@ impl EqualUnits<'_> {
         replicas: Replicas,
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Kept)> {
-        let (unit, count) = (self.unit(), self.count());
+        let unit = self.unit();
         let x_dims = dims_of(x, "[N, H, W, C]")?;
         let h_dims = unit.inner_dims(x_dims);
-        let stack = |rows: usize, [n, h, w, c]: [usize; 4]| empty(x, &[rows, n, h, w, c]);
+        let stack = |[n, h, w, c]: [usize; 4]| empty(x, &[self.count(), n, h, w, c]);
         let carried = [
-            write(&stack(count + 1, x_dims)?, &x.builder().c0(0i32)?, x)?,
-            stack(count, h_dims)?,
-            stack(count, h_dims)?,
+            x.clone(),
+            stack(x_dims)?,
+            stack(h_dims)?,
+            stack(h_dims)?,
             self.empty_rows(STATISTICS, x.builder())?,
         ];
-        let [xs, h1s, h2s, statistics] = repeat(
-            count,
+        let [y, xs, h1s, h2s, statistics] = repeat(
+            self.count(),
             carried,
             self.rows(params)?,
-            |i, [xs, h1s, h2s, statistics], rows| {
+            |i, [x, xs, h1s, h2s, statistics], rows| {
                 let params = self.params(&rows, i)?;
                 let mut batch = Tensors::new();
-                let (y, saved) = unit.forward(&params, &read(&xs, i)?, replicas, &mut batch)?;
+                let (y, saved) = unit.forward(&params, &x, replicas, &mut batch)?;
                 let [h1, h2] = saved.convolved();
                 Ok([
-                    write(&xs, &next(i)?, &y)?,
+                    y,
+                    write(&xs, i, &x)?,
                     write(&h1s, i, h1)?,
                     write(&h2s, i, h2)?,
                     write(&statistics, i, &self.row(STATISTICS, &batch)?)?,
@@ -173,7 +175,6 @@ impl EqualUnits<'_> {
             },
         )?;
         self.insert_rows(STATISTICS, &statistics, batch);
-        let y = read(&xs, &x.builder().c0(count as i32)?)?;
         let kept = Kept {
             xs,
             h1s,

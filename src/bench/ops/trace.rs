@@ -205,7 +205,7 @@ impl Graph {
         let dy = if self.op.kind == Kind::Inner {
             let next = self.batch_norm("next", self.op.outputs)?;
             let y = self.features(output)?;
-            Gradient::BehindNorm(self.behind(&next, &y, output)?)
+            Gradient::BehindNorm(Box::new(self.behind(&next, &y, output)?))
         } else {
             Gradient::Plain(self.input(&output)?)
         };

@@ -34,7 +34,7 @@ pub enum Gradient {
     /// `[N, H, W, C]`.
     Plain(XlaOp),
     /// Still behind the batch norm of the next layer.
-    BehindNorm(BehindNorm),
+    BehindNorm(Box<BehindNorm>),
 }
 
 /// The gradient of the result of the batch norm `bn`, before its ReLU.
