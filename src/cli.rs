@@ -101,12 +101,13 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
-    /// Time the training step of one configuration, or the input pipeline, on synthetic images
+    /// Time the training step of one configuration, or the host's side of it, on synthetic images
     #[command(after_help = "\
 Examples:
   resnet-xla bench --depth 20
   resnet-xla bench --precision bf16 --steps 10 --json
-  resnet-xla bench --input --augment crop")]
+  resnet-xla bench --input --augment crop
+  resnet-xla bench --host --batch-size 1024")]
     Bench(BenchArgs),
 
     /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
@@ -429,15 +430,20 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
+    /// Time the host's side of training instead: batches made by the usual threads, taken by a device
+    /// that needs no time, then copied to the device that is there
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    pub host: bool,
+
     /// Augmentation of the images
-    #[arg(long, default_value = "keras", requires = "input")]
+    #[arg(long, default_value = "keras", requires = "pipeline")]
     pub augment: Augment,
 
     /// Epochs of 50,000 images to time
-    #[arg(long, default_value_t = 10, requires = "input", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: u32,
 
     /// Layers of the network, 9n+2

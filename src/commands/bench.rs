@@ -5,7 +5,7 @@ use std::fmt::Display;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::bench::{InputBench, StepBench, StepReport};
+use crate::bench::{HostBench, HostReport, InputBench, StepBench, StepReport};
 use crate::checkpoint;
 use crate::cli::BenchArgs;
 use crate::config::{Config, ConfigError, DeviceChoice, Preset, check_split};
@@ -22,9 +22,24 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             epochs: args.epochs as usize,
         };
         print(&bench.run()?, args.json)
+    } else if args.host {
+        print(&host(args)?, args.json)
     } else {
         print(&step(args)?, args.json)
     }
+}
+
+fn host(args: &BenchArgs) -> Result<HostReport> {
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let device = Device::open(choice, args.device.plugin.as_deref(), args.device.replicas)?;
+    let batch_size = args.batch_size as usize;
+    check_split(batch_size, device.replicas)?;
+    let bench = HostBench {
+        augment: args.augment,
+        batch_size,
+        epochs: args.epochs as usize,
+    };
+    bench.run(&device)
 }
 
 fn step(args: &BenchArgs) -> Result<StepReport> {
