@@ -5,16 +5,14 @@ mod program;
 use std::fs;
 use std::path::Path;
 
+use program::runs::quick_run;
 use program::{succeed, text};
 use safetensors::{Dtype, SafeTensors};
 
 /// One step of the smallest network on the sample.
 fn train(out_dir: &Path, more: &[&str]) {
-    let mut args = vec!["--preset", "quick", "--device", "cpu", "--batch-size", "8"];
-    args.extend(["--max-steps", "1", "--eval-steps", "1"]);
-    args.extend(["--out-dir", text(out_dir)]);
-    args.extend(more);
-    succeed(&args);
+    let step = quick_run(out_dir, "--max-steps 1 --eval-steps 1");
+    succeed(&[&step, more].concat());
 }
 
 fn evaluate(checkpoint: &Path) -> String {

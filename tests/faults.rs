@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use program::plugins::cpu_plugin;
-use program::runs::{RUN, assert_same_end, checkpoints, finish};
+use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints};
 use program::{fail, program, program_as_shipped, text};
 use tempfile::TempDir;
 
@@ -229,8 +229,8 @@ fn a_clock_that_goes_backwards_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (run, clock) = (folder.path().join("run"), folder.path().join("clock.so"));
     compile("cc", "backward_clock.c", &clock, &[]);
-    let mut first = program(&RUN);
-    first.args(["--max-steps", "4", "--out-dir", text(&run)]);
+    let mut first = program(&run_with_checkpoints(&run));
+    first.args(["--max-steps", "4"]);
     for mut command in [first, to_the_end(&run)] {
         let output = command.env("LD_PRELOAD", &clock).output().unwrap();
         assert!(output.status.success(), "{}", errors(&output));
@@ -285,9 +285,9 @@ fn a_device_lost_in_the_middle_of_a_step_ends_the_run_and_a_resumed_one_ends_the
         &["-std=c++17", "-I", text(&include)],
     );
     let on_plugin = |run: &Path, more: &[&str]| {
-        let mut command = program_as_shipped(&RUN);
-        command.args(["--plugin", text(&faulty), "--out-dir", text(run)]);
-        command.args(more).env("REAL_PLUGIN", &plugin);
+        let mut command = program_as_shipped(&run_with_checkpoints(run));
+        command.args(["--plugin", text(&faulty)]).args(more);
+        command.env("REAL_PLUGIN", &plugin);
         command
     };
     let succeed = |run: &Path, more: &[&str]| {

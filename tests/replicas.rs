@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use ndarray::s;
+use program::runs::quick_run;
 use program::{fail, run, succeed, text};
 use resnet_xla::config::{BatchNormMode, DeviceChoice};
 use resnet_xla::data::{
@@ -272,19 +273,10 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
     }
 }
 
-/// A run of two epochs of 4 steps on the sample.
-fn short(out_dir: &Path, more: &[&str]) -> Vec<String> {
-    let mut args = vec![
-        "--preset", "quick", "--device", "cpu", "--lr", "0.002", "--epochs", "2",
-    ];
-    args.extend(["--steps-per-epoch", "4", "--eval-steps", "2"]);
-    args.extend(["--out-dir", text(out_dir)]);
-    args.extend(more);
-    args.into_iter().map(str::to_owned).collect()
-}
-
-fn strs(args: &[String]) -> Vec<&str> {
-    args.iter().map(String::as_str).collect()
+/// The arguments of a run of two epochs of 4 steps on the sample.
+fn short<'a>(out_dir: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let options = "--batch-size 16 --lr 0.002 --epochs 2 --steps-per-epoch 4 --eval-steps 2";
+    [&quick_run(out_dir, options), more].concat()
 }
 
 fn json(path: &Path) -> Value {
@@ -295,11 +287,8 @@ fn json(path: &Path) -> Value {
 fn a_run_says_its_replicas_and_goes_on_with_another_number_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let (reference, out) = (folder.path().join("reference"), folder.path().join("run"));
-    succeed(&strs(&short(&reference, &[])));
-    succeed(&strs(&short(
-        &out,
-        &["--replicas", "2", "--max-steps", "4"],
-    )));
+    succeed(&short(&reference, &[]));
+    succeed(&short(&out, &["--replicas", "2", "--max-steps", "4"]));
     let half = json(&out.join("result.json"));
     assert_eq!((&half["replicas"], &half["steps"]), (&2.into(), &4.into()));
 
@@ -373,10 +362,8 @@ fn a_run_says_its_replicas_and_goes_on_with_another_number_of_them() {
 fn with_local_statistics_a_run_keeps_its_number_of_replicas() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    succeed(&strs(&short(
-        &out,
-        &["--bn", "local", "--replicas", "2", "--max-steps", "1"],
-    )));
+    let local = ["--bn", "local", "--replicas", "2", "--max-steps", "1"];
+    succeed(&short(&out, &local));
     let message = fail(&["--resume", "--replicas", "4", "--out-dir", text(&out)], 2);
     assert!(
         message.contains("`replicas` was 2 and is now 4"),
@@ -392,7 +379,7 @@ fn a_batch_that_cannot_be_split_names_both_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     for command in [
-        strs(&short(&out, &["--replicas", "3"])),
+        short(&out, &["--replicas", "3"]),
         vec![
             "bench",
             "--device",

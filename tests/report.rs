@@ -6,30 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use program::runs::quick_run;
 use program::{succeed, text};
 use serde_json::Value;
 
 /// A short run on the sample; returns its report.
 fn report_of_a_run(folder: &Path) -> PathBuf {
     let out = folder.join("a <b> run");
-    succeed(&[
-        "--preset",
-        "quick",
-        "--device",
-        "cpu",
-        "--batch-size",
-        "8",
-        "--epochs",
-        "2",
-        "--steps-per-epoch",
-        "3",
-        "--eval-steps",
-        "3",
-        "--lr-drops",
-        "1:0.005",
-        "--out-dir",
-        text(&out),
-    ]);
+    let options = "--epochs 2 --steps-per-epoch 3 --eval-steps 3 --lr-drops 1:0.005";
+    succeed(&quick_run(&out, options));
     out.join("report.html")
 }
 

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use program::{succeed, text};
+use program::runs::quick_run;
+use program::succeed;
 use serde_json::{Value, json};
 
 /// What TensorBoard's reader finds in `folder`; `None` where there is no TensorBoard.
@@ -35,22 +36,8 @@ fn read_events(folder: &Path) -> Option<Value> {
 fn tensorboard_finds_the_scalars_histograms_pictures_and_settings_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    succeed(&[
-        "--preset",
-        "quick",
-        "--device",
-        "cpu",
-        "--batch-size",
-        "8",
-        "--epochs",
-        "2",
-        "--steps-per-epoch",
-        "4",
-        "--eval-steps",
-        "2",
-        "--out-dir",
-        text(&out),
-    ]);
+    let options = "--epochs 2 --steps-per-epoch 4 --eval-steps 2";
+    succeed(&quick_run(&out, options));
     let Some(found) = read_events(&out.join("events")) else {
         return;
     };

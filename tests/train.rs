@@ -4,44 +4,25 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use program::runs::{checkpoints, quick_run};
 use program::{fail, program_as_shipped, run, succeed, text};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// A short run on the sample: 2 epochs of 4 steps.
-const SHORT: [&str; 11] = [
-    "--preset",
-    "quick",
-    "--device",
-    "cpu",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "2",
-    "--steps-per-epoch",
-    "4",
-    "--no-shuffle",
-];
+/// The arguments of a run of 2 epochs of 4 steps.
+fn short(out_dir: &Path) -> Vec<&str> {
+    let options = "--epochs 2 --steps-per-epoch 4 --eval-steps 2 --no-shuffle";
+    quick_run(out_dir, options)
+}
 
 fn short_run(out_dir: &Path, more: &[&str]) {
-    let mut args = SHORT.to_vec();
-    args.extend(["--eval-steps", "2", "--out-dir", text(out_dir)]);
-    args.extend(more);
-    succeed(&args);
+    succeed(&[&short(out_dir), more].concat());
 }
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// The checkpoints of a run, by name.
-fn checkpoints(run: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(run.join("checkpoints")).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
 }
 
 /// The tensors of the last checkpoint, by name.
@@ -312,9 +293,7 @@ fn a_folder_that_holds_a_run_is_refused_unless_it_may_be_replaced() {
 fn a_loss_that_stays_not_finite_ends_the_run_with_its_own_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut args = SHORT.to_vec();
-    args.extend(["--lr", "1e30", "--out-dir", text(&out)]);
-    let message = fail(&args, 5);
+    let message = fail(&[&short(&out)[..], &["--lr", "1e30"]].concat(), 5);
     assert!(message.contains("3 steps in a row"), "{message}");
     assert!(message.contains("--lr"), "{message}");
 }
@@ -372,9 +351,7 @@ fn predictions_come_as_a_table_and_a_picture() {
 fn off_a_terminal_there_are_no_escape_codes() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut args = SHORT.to_vec();
-    args.extend(["--out-dir", text(&out)]);
-    let output = run(&args);
+    let output = run(&short(&out));
     let printed = [output.stdout, output.stderr].concat();
     assert!(!printed.contains(&0x1b) && !printed.contains(&b'\r'));
     let printed = String::from_utf8(printed).unwrap();

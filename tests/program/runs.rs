@@ -10,30 +10,25 @@ use serde_json::Value;
 
 use super::{program, succeed, text};
 
-/// 3 epochs of 6 steps, a checkpoint every 2 steps.
-pub const RUN: [&str; 15] = [
-    "--preset",
-    "quick",
-    "--device",
-    "cpu",
-    "--batch-size",
-    "8",
-    "--epochs",
-    "3",
-    "--steps-per-epoch",
-    "6",
-    "--eval-steps",
-    "2",
-    "--checkpoint-every",
-    "2",
-    "--keep=3",
-];
+/// The arguments of a run of seconds in `out_dir`: the smallest network on the sample, in batches of 8, with
+/// `options` as on a command line.
+pub fn quick_run<'a>(out_dir: &'a Path, options: &'a str) -> Vec<&'a str> {
+    let mut args = vec!["--preset", "quick", "--device", "cpu", "--batch-size", "8"];
+    args.extend(["--out-dir", text(out_dir)]);
+    args.extend(options.split_whitespace());
+    args
+}
+
+/// The arguments of a run of 18 steps in `out_dir` that saves a checkpoint after every second one.
+pub fn run_with_checkpoints(out_dir: &Path) -> Vec<&str> {
+    let options = "--epochs 3 --steps-per-epoch 6 --eval-steps 2 --checkpoint-every 2 --keep 3";
+    quick_run(out_dir, options)
+}
 
 /// Starts the run in `out_dir` with `more` arguments.
 pub fn start(out_dir: &Path, more: &[&str]) -> Child {
-    let mut command = program(&RUN);
-    command.args(["--out-dir", text(out_dir)]).args(more);
-    command
+    program(&run_with_checkpoints(out_dir))
+        .args(more)
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -41,10 +36,7 @@ pub fn start(out_dir: &Path, more: &[&str]) -> Child {
 }
 
 pub fn finish(out_dir: &Path, more: &[&str]) {
-    let mut args = RUN.to_vec();
-    args.extend(["--out-dir", text(out_dir)]);
-    args.extend(more);
-    succeed(&args);
+    succeed(&[&run_with_checkpoints(out_dir), more].concat());
 }
 
 pub fn resume(out_dir: &Path) {

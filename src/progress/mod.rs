@@ -2,18 +2,25 @@
 //!
 //! All of it goes to stderr, beside the log, so that stdout holds results alone.
 
-use std::{
-    env,
-    io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
-};
+mod bar;
+mod lines;
+mod pace;
+
+use std::io::{self, Write};
+use std::time::Instant;
 
 use clap::ValueEnum;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Best, EpochRecord};
 use crate::logger::TRAIN_LOG;
+use bar::{SPINNER_INTERVAL, bar_can_be_drawn, bar_style, spinner_style, terminal_width};
+use lines::{epoch_line, step_figures};
+use pace::Pace;
+
+pub use bar::terminal;
+pub use lines::StepView;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
@@ -28,30 +35,6 @@ pub enum ProgressMode {
     Plain,
     /// Nothing
     None,
-}
-
-/// Redraws of the bar per second, at most.
-const REDRAWS_PER_SECOND: u8 = 10;
-/// Time between redraws of the seconds of something that has no steps.
-const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
-/// Time between the plain lines of a long epoch.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The stderr that bars are drawn on. Log messages have to go through it, or they would tear a bar:
-/// `indicatif_log_bridge::LogWrapper::new(terminal.clone(), logger)`.
-pub fn terminal() -> MultiProgress {
-    MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
-}
-
-/// The figures shown beside the steps of an epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepView {
-    pub loss: f64,
-    /// Fraction of one.
-    pub acc: f64,
-    pub images_per_sec: f64,
-    /// Fraction of one.
-    pub input_wait_frac: f64,
 }
 
 /// Shows a run: [`start`](Self::start) once, then for each epoch [`epoch_begin`](Self::epoch_begin),
@@ -214,111 +197,14 @@ impl Progress {
     }
 }
 
-/// How fast a phase goes.
-struct Pace {
-    last_line: Instant,
-    /// The first step reported. It may be far into a resumed epoch, and it includes the warm-up: the rate counts
-    /// from there.
-    first: Option<(usize, Instant)>,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self {
-            last_line: now,
-            first: None,
-        }
-    }
-
-    /// The time left, as text, now that `done` of `steps` steps are done.
-    fn eta(&mut self, done: usize, steps: usize, now: Instant) -> String {
-        let (first_done, first_time) = *self.first.get_or_insert((done, now));
-        if done <= first_done {
-            return "-:--".to_owned();
-        }
-        let seconds_per_step = (now - first_time).as_secs_f64() / (done - first_done) as f64;
-        minutes_and_seconds(seconds_per_step * steps.saturating_sub(done) as f64)
-    }
-
-    fn line_is_due(&mut self, now: Instant) -> bool {
-        let due = now - self.last_line >= PLAIN_INTERVAL;
-        if due {
-            self.last_line = now;
-        }
-        due
-    }
-}
-
-fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} [{wide_bar:.cyan}] {pos}/{len} {msg}")
-        // The template is a constant, and the tests draw it.
-        .expect("the template of the bar is well-formed")
-        .progress_chars("=> ")
-}
-
-fn spinner_style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg} ... {elapsed}")
-        // The template is a constant, and the tests draw it.
-        .expect("the template of the spinner is well-formed")
-}
-
-fn bar_can_be_drawn() -> bool {
-    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-fn terminal_width() -> usize {
-    usize::from(console::Term::stderr().size().1)
-}
-
-fn step_figures(view: &StepView, eta: &str) -> String {
-    format!(
-        "loss {:.3} acc {:.3} {:.0} img/s eta {eta} wait {:.0}%",
-        view.loss,
-        view.acc,
-        view.images_per_sec,
-        100.0 * view.input_wait_frac
-    )
-}
-
-/// The line that stays of an epoch: in full if `width` allows, otherwise in a short form that fits 80 columns.
-fn epoch_line(title: &str, record: &EpochRecord, best: Option<Best>, width: usize) -> String {
-    let mut full = format!(
-        "{title}  {:.1}s  loss {:.4}  acc {:.4}",
-        record.seconds, record.loss, record.acc
-    );
-    let mut short = format!(
-        "{title} {:.0}s loss {:.4} acc {:.4}",
-        record.seconds, record.loss, record.acc
-    );
-    if let (Some(val_loss), Some(val_acc)) = (record.val_loss, record.val_acc) {
-        full += &format!("  val_loss {val_loss:.4}  val_acc {val_acc:.4}");
-        short += &format!(" val {val_loss:.4} {val_acc:.4}");
-    }
-    full += &format!("  lr {}", record.lr);
-    if let Some(best) = best {
-        let best = format!("best {:.4} @ {}", best.val_acc, best.epoch + 1);
-        full += &format!("  ({best})");
-        short += &format!(" {best}");
-    }
-    if full.len() <= width { full } else { short }
-}
-
-/// Seconds as m:ss, or h:mm:ss from an hour on.
-fn minutes_and_seconds(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match hours {
-        0 => format!("{minutes}:{seconds:02}"),
-        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
-    use indicatif::InMemoryTerm;
+    use indicatif::{InMemoryTerm, ProgressDrawTarget};
 
+    use super::pace::PLAIN_INTERVAL;
     use super::*;
 
     const VIEW: StepView = StepView {
@@ -328,7 +214,7 @@ mod tests {
         input_wait_frac: 0.004,
     };
 
-    const RECORD: EpochRecord = EpochRecord {
+    pub const RECORD: EpochRecord = EpochRecord {
         epoch: 2,
         loss: 1.23449,
         acc: 0.56781,
@@ -340,7 +226,7 @@ mod tests {
         input_wait_frac: 0.0,
     };
 
-    const BEST: Option<Best> = Some(Best {
+    pub const BEST: Option<Best> = Some(Best {
         epoch: 1,
         val_acc: 0.5432,
     });
@@ -357,10 +243,6 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
-    }
-
-    fn after(start: Instant, seconds: f64) -> Instant {
-        start + Duration::from_secs_f64(seconds)
     }
 
     #[test]
@@ -457,64 +339,6 @@ mod tests {
         progress.epoch_begin(0, 3, 390);
         progress.step(1, &VIEW);
         assert_eq!(screen.contents(), "");
-    }
-
-    #[test]
-    fn the_time_left_counts_from_the_first_step_that_was_seen() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        // A slow first step; then 10 steps in 5 s, and 20 steps to go.
-        assert_eq!(pace.eta(1, 31, after(start, 60.0)), "-:--");
-        assert_eq!(pace.eta(11, 31, after(start, 65.0)), "0:10");
-        // Resumed at step 300 of 390.
-        let mut pace = Pace::new(start);
-        assert_eq!(pace.eta(301, 390, start), "-:--");
-        assert_eq!(pace.eta(302, 390, after(start, 2.0)), "2:56");
-    }
-
-    #[test]
-    fn a_plain_line_is_due_every_thirty_seconds() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        let due: Vec<f64> = [0.0, 29.9, 30.0, 31.0, 59.0, 60.0, 95.0, 96.0]
-            .into_iter()
-            .filter(|&seconds| pace.line_is_due(after(start, seconds)))
-            .collect();
-        assert_eq!(due, [30.0, 60.0, 95.0]);
-    }
-
-    #[test]
-    fn the_line_of_an_epoch_fits_80_columns_when_it_has_to() {
-        let late = EpochRecord {
-            seconds: 1234.5,
-            loss: 12.34567,
-            ..RECORD
-        };
-        let line = epoch_line("Epoch 100/100", &late, BEST, 80);
-        assert_eq!(
-            line,
-            "Epoch 100/100 1234s loss 12.3457 acc 0.5678 val 1.3456 0.5200 best 0.5432 @ 2"
-        );
-        assert!(line.len() <= 80);
-    }
-
-    #[test]
-    fn an_epoch_without_evaluation_has_no_validation_figures() {
-        let record = EpochRecord {
-            val_loss: None,
-            val_acc: None,
-            ..RECORD
-        };
-        let line = epoch_line("Epoch 3/100", &record, None, usize::MAX);
-        assert_eq!(line, "Epoch 3/100  12.3s  loss 1.2345  acc 0.5678  lr 0.1");
-    }
-
-    #[test]
-    fn times_are_minutes_and_seconds_and_hours_from_an_hour_on() {
-        assert_eq!(minutes_and_seconds(0.4), "0:00");
-        assert_eq!(minutes_and_seconds(59.6), "1:00");
-        assert_eq!(minutes_and_seconds(754.0), "12:34");
-        assert_eq!(minutes_and_seconds(3661.0), "1:01:01");
     }
 
     #[test]
