@@ -75,7 +75,7 @@ impl Batches {
     }
 
     /// As many threads as training takes: half of the cores, the other half being left to the device's
-    /// runtime, and no more than the fastest device needs. One makes some 200,000 images a second
+    /// runtime, and no more than the fastest device needs: one makes more than 200,000 images a second
     /// (docs/performance.md).
     pub fn default_workers() -> usize {
         const ENOUGH: usize = 16;
