@@ -90,6 +90,7 @@ mod tests {
             batch_size: 128,
             replicas: 8,
             precision: choice,
+            units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
             momentum: 0.9,
