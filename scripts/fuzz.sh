@@ -24,9 +24,14 @@ targets=("$@")
 if ((${#targets[@]} == 0)); then
     mapfile -t targets < <(cargo fuzz list)
 fi
+log=$(mktemp)
+trap 'rm "$log"' EXIT
+done=()
 for target in "${targets[@]}"; do
     echo "== $target, $seconds s"
     # The address sanitizer has nothing to find in the parsers, which are safe Rust; the XLA runtime is not built for it.
     cargo fuzz run --sanitizer none "$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=3072 -max_len=65536 -print_final_stats=1
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=3072 -max_len=65536 2>&1 | tee "$log"
+    done+=("$target: $(grep '^Done' "$log")")
 done
+printf '%s\n' "${done[@]}"

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::config::{BatchNormMode, DeviceChoice, LearningRateDrops, PrecisionChoice, Preset};
+use crate::config::{
+    BatchNormMode, DeviceChoice, LearningRateDrops, LoweringChoice, PrecisionChoice, Preset,
+};
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
@@ -106,6 +108,7 @@ Examples:
 Examples:
   resnet-xla bench --depth 20
   resnet-xla bench --precision bf16 --steps 10 --json
+  resnet-xla bench --ops --steps 10
   resnet-xla bench --input --augment crop")]
     Bench(BenchArgs),
 
@@ -432,6 +435,14 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
+    /// Time each operation of the step alone: as the CPU's kernels and composed of XLA's operations
+    #[arg(long, conflicts_with_all = ["input", "lowering", "precision", "replicas", "plugin"])]
+    pub ops: bool,
+
+    /// How to write the step for the compiler [default: what suits the device]
+    #[arg(long, conflicts_with = "input")]
+    pub lowering: Option<LoweringChoice>,
+
     /// Augmentation of the images
     #[arg(long, default_value = "keras", requires = "input")]
     pub augment: Augment,
@@ -448,7 +459,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
 
-    /// Steps to time
+    /// Steps, or with --ops runs of each operation, to time
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
 

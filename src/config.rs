@@ -73,6 +73,17 @@ pub enum PrecisionChoice {
     Bf16,
 }
 
+/// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoweringChoice {
+    /// XLA's own convolutions and sums
+    Native,
+    /// 1x1 convolutions and sums as matrix products
+    Dots,
+    /// The CPU's fused kernels
+    Kernels,
+}
+
 /// The settings of one training run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -10,11 +10,11 @@
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: mallopt only sets parameters of the allocator, which it locks; both values are in
-        // the range that glibc documents.
+        // SAFETY: mallopt only sets parameters of the allocator, which it locks; both values are ones
+        // that glibc documents, and -1 is "never": the largest number would still be only 2 GiB.
         unsafe {
             libc::mallopt(libc::M_MMAP_MAX, 0);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         }
     }
 }

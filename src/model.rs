@@ -26,9 +26,18 @@ pub struct ModelSettings {
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
+    build_as(settings, device, lowering(settings, device))
+}
+
+/// [`build`] in the formulation `lowering`.
+pub fn build_as(
+    settings: &ModelSettings,
+    device: DeviceKind,
+    lowering: Lowering,
+) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
     Ok(Model {
-        network: ResNet::new(settings.depth, CLASSES, lowering(device, precision))?,
+        network: ResNet::new(settings.depth, CLASSES, lowering)?,
         batch: settings.batch_size / settings.replicas,
         image_side: SIDE,
         precision,
@@ -39,7 +48,9 @@ pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, Grap
     })
 }
 
-fn lowering(device: DeviceKind, precision: Precision) -> Lowering {
+/// The formulation that suits a device of kind `device`.
+pub fn lowering(settings: &ModelSettings, device: DeviceKind) -> Lowering {
+    let precision = precision(settings.precision, device);
     match device {
         DeviceKind::Cpu if precision == Precision::F32 && cpu_kernels::supported() => {
             Lowering::Kernels

@@ -103,3 +103,76 @@ fn options_of_the_step_do_not_go_with_the_input() {
     assert!(fail(&["bench", "--input", "--depth", "20"], 2).contains("--depth"));
     assert!(fail(&["bench", "--augment", "crop"], 2).contains("--input"));
 }
+
+#[test]
+fn the_step_computes_the_same_in_every_formulation() {
+    let loss = |lowering: &[&str]| {
+        let report = succeed(&[&SMALL[..], &["--json"], lowering].concat());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let name = report["lowering"].as_str().unwrap().to_owned();
+        (name, report["last_loss"].as_f64().unwrap())
+    };
+    let (_, chosen) = loss(&[]);
+    for asked in ["native", "dots"] {
+        let (name, loss) = loss(&["--lowering", asked]);
+        assert_eq!(name, asked);
+        assert!(
+            (loss / chosen - 1.0).abs() < 1e-3,
+            "{asked}: {loss}, {chosen}"
+        );
+    }
+    let args = [
+        &SMALL[..],
+        &["--lowering", "kernels", "--precision", "bf16"],
+    ]
+    .concat();
+    assert!(fail(&args, 2).contains("AVX2"));
+}
+
+#[test]
+fn the_operations_add_up_to_the_work_of_a_step() {
+    if !cpu_kernels::supported() {
+        println!("skipped: this processor has no AVX2, so there are no kernels to compare");
+        return;
+    }
+    let started = Instant::now();
+    let args = [
+        "bench", "--ops", "--device", "cpu", "--json", "--depth", "11",
+    ];
+    let small = ["--batch-size", "2", "--steps", "3", "--warmup", "1"];
+    let report: Value = serde_json::from_str(&succeed(&[&args[..], &small].concat())).unwrap();
+    let took = started.elapsed().as_secs_f64();
+
+    let rows = report["operations"].as_array().unwrap();
+    let sum = |value: &dyn Fn(&Value) -> f64| -> f64 {
+        rows.iter()
+            .map(|row| row["count"].as_f64().unwrap() * value(row))
+            .sum()
+    };
+    let summary: Value =
+        serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
+    let flops = sum(&|row| row["flops"].as_f64().unwrap());
+    assert_eq!(flops, 3.0 * 2.0 * summary["flops"].as_f64().unwrap());
+
+    // Ten weights layers but for the dense one, three shortcuts, and a norm for each unit on the way back.
+    let forward = rows.iter().filter(|row| row["pass"] == "forward");
+    let counts: u64 = forward.map(|row| row["count"].as_u64().unwrap()).sum();
+    assert_eq!(counts, 10 + 3 + 1, "{report}");
+    assert_eq!(sum(&|_| 1.0), 2.0 * 14.0 + 3.0 + 1.0, "{report}");
+
+    for formulation in ["kernels", "dots"] {
+        let ms = |row: &Value| row[formulation]["ms"].as_f64().unwrap();
+        let total = sum(&ms);
+        assert!((total / report["sum_ms"][formulation].as_f64().unwrap() - 1.0).abs() < 1e-9);
+        assert!(rows.iter().all(|row| ms(row) > 0.0), "{report}");
+        // Two of three timed runs took the median or longer.
+        let once: f64 = rows.iter().map(ms).sum();
+        assert!(2.0 * once / 1e3 < took, "{report}");
+    }
+}
+
+#[test]
+fn operations_are_compared_where_there_are_kernels() {
+    assert!(fail(&["bench", "--ops", "--precision", "bf16"], 2).contains("--precision"));
+    assert!(fail(&["bench", "--ops", "--input"], 2).contains("--input"));
+}

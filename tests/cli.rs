@@ -2,10 +2,12 @@
 
 mod program;
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use program::{fail, succeed, text};
+use program::runs::quick_run;
+use program::{fail, program, succeed, text};
 use serde_json::Value;
 
 #[test]
@@ -217,5 +219,46 @@ fn doctor_says_what_is_there_and_what_is_not() {
     let report = succeed(&["doctor"]);
     for part in ["runtime", "libtensorflow_cc", "TPU", "GPU", "cpu ("] {
         assert!(report.contains(part), "{part} is not in {report}");
+    }
+}
+
+#[test]
+fn a_command_whose_reader_is_gone_ends_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&quick_run(&run, "--max-steps 1 --eval-steps 1"));
+    let run = text(&run);
+    let picture = folder.path().join("predictions.png");
+    for args in [
+        &["man"][..],
+        &["completions", "bash"],
+        &["summary"],
+        &["doctor", "--device", "cpu"],
+        &["eval", "--device", "cpu", "--checkpoint", run, "--json"],
+        &["eval", "--device", "cpu", "--checkpoint", run],
+        &["predict", "--checkpoint", run, "--out", text(&picture)],
+    ] {
+        let mut command = program(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{args:?}: {errors}");
+        let silent = !errors.contains("error") && !errors.contains("panicked");
+        assert!(silent, "{args:?}: {errors}");
+    }
+    assert!(picture.exists());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    for args in [&["summary"][..], &["completions", "bash"], &["man"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = program(args).stdout(full).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {errors}");
+        let expected = "error: cannot write to standard output: No space left on device";
+        assert!(errors.starts_with(expected), "{args:?}: {errors}");
     }
 }

@@ -7,9 +7,10 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use program::plugins::cpu_plugin;
 use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints};
@@ -78,7 +79,6 @@ impl SmallDisk {
         self.folder.path().join("run")
     }
 
-    /// Leaves `free` bytes.
     /// Leaves `free` bytes.
     fn fill_up_to(&self, free: u64) {
         let df = Command::new("df")
@@ -251,6 +251,44 @@ fn a_clock_that_goes_backwards_changes_nothing() {
             .iter()
             .all(|seconds| seconds + 3600 <= now.as_secs())
     );
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_no_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, disk) = (folder.path().join("run"), folder.path().join("disk.so"));
+    compile("cc", "held_disk.c", &disk, &[]);
+    let held = folder.path().join("held");
+    fs::write(&held, "").unwrap();
+    let mut command = program(&run_with_checkpoints(&run));
+    command.args(["--checkpoint-every", "1"]);
+    command.env("LD_PRELOAD", &disk).env("HELD_DISK", &held);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // Twelve steps, each with a checkpoint that cannot be written.
+    wait_for_epochs(&run, 2, &mut child);
+    assert!(checkpoints(&run).is_empty());
+    fs::remove_file(&held).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(errors(&output).contains("the disk is slow"));
+    assert_same_end(&run, &REFERENCE.path().join("run"));
+}
+
+/// Waits until `epochs` epochs are in the run's history.
+fn wait_for_epochs(run: &Path, epochs: usize, child: &mut Child) {
+    let start = Instant::now();
+    loop {
+        let rows = fs::read_to_string(run.join("history.csv")).unwrap_or_default();
+        if rows.lines().count() > epochs {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run has ended");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "no {epochs} epochs after two minutes"
+        );
+        sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

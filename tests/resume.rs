@@ -4,13 +4,17 @@ mod program;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use program::runs::{
-    assert_same_end, checkpoints, finish, resume, signal, start, wait_for_checkpoint,
+    assert_same_end, checkpoints, finish, quick_run, resume, signal, start, wait_for_checkpoint,
 };
-use program::{fail, program, succeed, text};
+use program::{fail, program, program_as_shipped, succeed, text};
+use resnet_xla::checkpoint::load_newest;
+use xla_graphs::ops::Lowering;
+use xla_graphs::{Layout, ResNet};
 
 #[test]
 fn both_signals_save_and_end_with_their_exit_codes() {
@@ -29,6 +33,49 @@ fn both_signals_save_and_end_with_their_exit_codes() {
         resume(&run);
         assert_same_end(&run, &reference);
     }
+}
+
+/// `RESNET_XLA_SIGNAL_ROUNDS=5 cargo test --release --test resume at_depth_164 -- --nocapture` prints how long it takes.
+#[test]
+fn at_depth_164_a_signal_in_any_part_of_a_step_saves_and_ends_the_run() {
+    let Ok(rounds) = std::env::var("RESNET_XLA_SIGNAL_ROUNDS") else {
+        println!("skipped: RESNET_XLA_SIGNAL_ROUNDS says how often to end a run of ResNet-164");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let layout = Layout::new(&ResNet::new(164, 10, Lowering::Dots).unwrap());
+    for round in 0..rounds.parse().unwrap() {
+        let (name, code) = [("TERM", 143), ("INT", 130)][round % 2];
+        let before = checkpoints(&run).pop();
+        let mut child = start_at_depth_164(&run, round > 0);
+        while checkpoints(&run).pop() == before {
+            assert!(child.try_wait().unwrap().is_none(), "the run has ended");
+            sleep(Duration::from_millis(5));
+        }
+        // Steps take 1.5 s and more.
+        sleep(Duration::from_millis(370 * round as u64));
+        signal(&child, name);
+        let sent = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        let took = sent.elapsed();
+        assert_eq!(output.status.code(), Some(code));
+        let (_, info) = load_newest(&run.join("checkpoints"), &layout).unwrap();
+        let step = info.position.step;
+        let message = format!("SIG{name} received: the state after step {step} is saved");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(&message), "no {message} in {errors}");
+        println!("SIG{name}: saved at step {step} and ended after {took:.1?}");
+    }
+}
+
+/// Compiled as it is for users: the time is that of theirs.
+fn start_at_depth_164(run: &Path, resume: bool) -> Child {
+    let options = "--depth 164 --batch-size 128 --checkpoint-every 3";
+    let mut command = program_as_shipped(&quick_run(run, options));
+    command.args(resume.then_some("--resume"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 #[test]
@@ -80,12 +127,16 @@ fn a_run_cut_short_by_max_steps_goes_on_to_the_same_end() {
 }
 
 #[test]
-fn a_finished_run_stays_as_it_is() {
+fn a_finished_run_says_so_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     finish(&run, &["--max-steps", "3"]);
     let history = fs::read(run.join("history.csv")).unwrap();
-    resume(&run);
+    let output = program(&["--resume", "--out-dir", text(&run)]).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("is finished"), "{errors}");
     assert_eq!(fs::read(run.join("history.csv")).unwrap(), history);
     assert!(run.join("result.json").exists());
 }

@@ -1,6 +1,7 @@
 //! A long run takes no more memory, files or threads than a short one.
 //!
 //! `RESNET_XLA_SOAK_STEPS=2000 cargo test --release --test soak -- --nocapture` is the long form.
+//! `RESNET_XLA_SOAK_ARGS="--depth 164 --batch-size 128"` with it has it train another network.
 
 mod program;
 
@@ -14,6 +15,7 @@ use program::{program, program_as_shipped, text};
 
 const STEPS: &str = "RESNET_XLA_SOAK_STEPS";
 const STEPS_IN_CI: u64 = 80;
+const MORE_ARGS: &str = "RESNET_XLA_SOAK_ARGS";
 /// Looks at the process, spread evenly over its steps.
 const LOOKS: u64 = 20;
 /// What memory may grow by from the second quarter of the run to its last, in kB: caches of the
@@ -23,6 +25,8 @@ const GROWTH_KB: u64 = 32 << 10;
 /// What a process holds at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// Of the run, or a little later.
+    step: u64,
     rss_kb: u64,
     files: usize,
     threads: u64,
@@ -34,11 +38,12 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
     let steps = asked
         .as_ref()
         .map_or(STEPS_IN_CI, |steps| steps.parse().unwrap());
+    let more_args = std::env::var(MORE_ARGS).unwrap_or_default();
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     // Many epochs, so that evaluations, reports and checkpoints are part of it.
-    let per_epoch = (steps / LOOKS).max(1).to_string();
-    let epochs = LOOKS.to_string();
+    let per_epoch = (steps / LOOKS).max(1);
+    let (epochs, steps_per_epoch) = (LOOKS.to_string(), per_epoch.to_string());
     let args = [
         "--preset",
         "quick",
@@ -47,7 +52,7 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
         "--epochs",
         &epochs,
         "--steps-per-epoch",
-        &per_epoch,
+        &steps_per_epoch,
         "--eval-steps",
         "4",
         "--out-dir",
@@ -58,14 +63,24 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
         None => program(&args),
     };
     let mut child = command
+        .args(more_args.split_whitespace())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let held = watch(&mut child, &run);
+    let held = watch(&mut child, &run, per_epoch);
     assert!(child.wait().unwrap().success());
-    for held in &held {
-        println!("{held:?}");
+    for Held {
+        step,
+        rss_kb,
+        files,
+        threads,
+    } in &held
+    {
+        println!(
+            "step {step}: {} MB, {files} files, {threads} threads",
+            rss_kb >> 10
+        );
     }
     let (early, late) = (
         &held[held.len() / 4..held.len() / 2],
@@ -83,21 +98,21 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
     assert!(fewest(late, threads) <= fewest(early, threads));
 }
 
-/// Looks at `child` after each of its epochs but the last.
-fn watch(child: &mut Child, run: &Path) -> Vec<Held> {
+/// Looks at `child` after each of its epochs, of `per_epoch` steps, but the last.
+fn watch(child: &mut Child, run: &Path, per_epoch: u64) -> Vec<Held> {
     let start = Instant::now();
     let mut all = Vec::new();
     let mut epochs = 0;
     while child.try_wait().unwrap().is_none() {
         assert!(
-            start.elapsed() < Duration::from_secs(3600),
-            "an hour has passed"
+            start.elapsed() < Duration::from_secs(4 * 3600),
+            "four hours have passed"
         );
         let rows = fs::read_to_string(run.join("history.csv")).unwrap_or_default();
         let done = rows.lines().count().saturating_sub(1);
         if done > epochs {
             epochs = done;
-            all.extend(look(child.id()));
+            all.extend(look(child.id(), done as u64 * per_epoch));
         }
         sleep(Duration::from_millis(20));
     }
@@ -105,13 +120,14 @@ fn watch(child: &mut Child, run: &Path) -> Vec<Held> {
 }
 
 /// `None` when the process has just ended.
-fn look(pid: u32) -> Option<Held> {
+fn look(pid: u32, step: u64) -> Option<Held> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let number = |key: &str| -> Option<u64> {
         let line = status.lines().find(|line| line.starts_with(key))?;
         line.split_whitespace().nth(1)?.parse().ok()
     };
     Some(Held {
+        step,
         rss_kb: number("VmRSS:")?,
         threads: number("Threads:")?,
         files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),

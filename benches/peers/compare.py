@@ -30,6 +30,7 @@ RESULTS = ROOT / "docs/performance.jsonl"
 
 PEERS = {
     "ours": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "f32"],
+    "ours-dots": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "f32", "--lowering", "dots"],
     "ours-bf16": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "bf16"],
     "pytorch": ["peer_pytorch.py"],
     "pytorch-compile": ["peer_pytorch.py", "--mode", "compile"],
@@ -53,7 +54,7 @@ def arguments():
     parser.add_argument("--steps", type=int, help="timed steps of a process (more for small depths)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefix", default="", help="command to run each measurement under, such as a lock")
-    parser.add_argument("--only", choices=["steps", "input"], help="one of the two tables")
+    parser.add_argument("--only", choices=["steps", "input", "ops"], help="one of the tables")
     parser.add_argument("--tables", action="store_true", help="write the tables from the results that are there")
     return parser.parse_args()
 
@@ -107,16 +108,23 @@ def run_input(args):
             record({"kind": "input", "round": number, "peer": peer} | run(command, args))
 
 
+def run_ops(args):
+    command = [PROGRAM, "bench", "--ops", "--json", "--device", "cpu", "--depth", max(args.depths), "--steps", 9]
+    record({"kind": "ops"} | run(command, args))
+
+
 def main():
     args = arguments()
     if not args.tables:
         record({"kind": "machine", "threads": args.threads} | tables.machine())
         record({"kind": "roofline"} | run(["peer_roofline.py"], args))
-        if args.only != "input":
+        if args.only in (None, "steps"):
             with tempfile.TemporaryDirectory() as folder:
                 run_steps(args, pathlib.Path(folder))
-        if args.only != "steps":
+        if args.only in (None, "input"):
             run_input(args)
+        if args.only in (None, "ops"):
+            run_ops(args)
     tables.write(RESULTS, ROOT / "docs/performance.md", PROGRAM)
 
 

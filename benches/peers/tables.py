@@ -44,6 +44,7 @@ def write(results_path, document, program):
     for name, lines in [
         ("machine", machine_lines(results)),
         ("steps", step_lines(results, program)),
+        ("ops", ops_lines(results)),
         ("input", input_lines(results)),
     ]:
         begin, end = BEGIN.format(name), END.format(name)
@@ -100,8 +101,11 @@ def peer_row(peer, results, flops, roofline):
     q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive")
     ours = {result["round"]: result["step_ms"] for result in results if result["peer"] == "ours"}
     ratios = [result["step_ms"] / ours[result["round"]] for result in own if result["round"] in ours]
+    name = f"{own[0]['name']} {own[0]['version']}"
+    if peer == "ours-dots":
+        name += ", XLA's operations"
     cells = [
-        f"{own[0]['name']} {own[0]['version']}",
+        name,
         own[0]["precision"],
         f"{median:.0f}",
         f"{q1:.0f} to {q3:.0f}",
@@ -120,6 +124,49 @@ def spread_of(ratios):
     if not ratios:
         return "-"
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def ops_lines(results):
+    """The newest measurement of single operations."""
+    measured = [result for result in results.get("ops", []) if "error" not in result]
+    if not measured:
+        return ["Not measured yet on this machine: the command above does it."]
+    result, roofline = measured[-1], middle_roofline(results)
+    lines = [
+        f"Depth {result['depth']}, batch {result['batch_size']}, {result['device']}, medians of {result['n']} runs:",
+        "",
+        "| operation | images | in a step | kernels, ms | GFLOP/s | GB/s | of the bound | share of the step "
+        "| composed, ms | GFLOP/s | GB/s | share of the step | composed over kernels |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in dict.fromkeys(operation["pass"] for operation in result["operations"]):
+        lines.append(f"| **{name}** " + "| " * 12 + "|")
+        of_pass = [operation for operation in result["operations"] if operation["pass"] == name]
+        lines += [op_row(operation, result["step"], roofline) for operation in of_pass]
+    for name, kernels, composed in [
+        ("sum", result["sum_ms"]["kernels"], result["sum_ms"]["dots"]),
+        ("whole step", result["step"]["kernels"]["ms"], result["step"]["dots"]["ms"]),
+    ]:
+        shares = kernels / result["step"]["kernels"]["ms"], composed / result["step"]["dots"]["ms"]
+        kernel_cells = [f"{kernels:.0f}", "", "", "", f"{shares[0]:.0%}"]
+        lines.append(row([f"**{name}**", "", "", *kernel_cells, f"{composed:.0f}", "", "", f"{shares[1]:.0%}", f"{composed / kernels:.2f}"]))
+    return lines
+
+
+def op_row(operation, step, roofline):
+    """An operation's row: the bound is what a product's or a copy's speed allows, whichever is slower."""
+    flops, moved = operation["flops"] / 1e6, operation["bytes"] / 1e6
+    bound = max(flops / roofline["gemm_gflops"], moved / roofline["memory_gb_per_s"])
+
+    def cells(formulation):
+        ms = operation[formulation]["ms"]
+        share = ms * operation["count"] / step[formulation]["ms"]
+        return f"{ms:.2f}", f"{flops / ms:.0f}" if flops else "-", f"{moved / ms:.1f}", f"{share:.1%}"
+
+    ms, *rates, share = cells("kernels")
+    ratio = operation["dots"]["ms"] / operation["kernels"]["ms"]
+    reached = f"{bound / operation['kernels']['ms']:.0%}"
+    return row([operation["operation"], operation["shape"], operation["count"], ms, *rates, reached, share, *cells("dots"), f"{ratio:.2f}"])
 
 
 def input_lines(results):

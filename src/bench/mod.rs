@@ -3,13 +3,16 @@
 //! | file | job |
 //! | --- | --- |
 //! | `input` | the input pipeline |
+//! | `ops` | each operation of the training step, in two formulations |
 //! | `spread` | median and quartiles of timings |
 //! | `step` | the training step of one configuration |
 
 mod input;
+mod ops;
 mod spread;
 mod step;
 
 pub use input::{InputBench, InputReport};
+pub use ops::{OpsBench, OpsReport, Pair};
 pub use spread::Spread;
 pub use step::{StepBench, StepReport, synthetic_batch};

@@ -15,7 +15,7 @@ use crate::runtime;
 use crate::state::HostState;
 
 /// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
-const LEARNING_RATE: f64 = 0.01;
+pub(super) const LEARNING_RATE: f64 = 0.01;
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub struct StepReport {
     pub batch_size: usize,
     pub replicas: usize,
     pub precision: String,
+    /// How the units are written for the compiler.
+    pub lowering: String,
     pub trainable_parameters: usize,
     pub warmup_steps: usize,
     /// Steps that were timed.
@@ -82,6 +84,7 @@ impl StepBench {
             batch_size: model.global_batch(),
             replicas: device.replicas,
             precision: model.precision.to_string(),
+            lowering: model.network.stem.lowering.to_string(),
             trainable_parameters: program.layout().trainable_parameters(),
             warmup_steps: self.warmup,
             n: self.steps,

@@ -51,6 +51,26 @@ pub struct CheckpointInfo {
     pub position: Position,
 }
 
+#[cfg(any(test, fuzzing))]
+impl CheckpointInfo {
+    /// Of a run that has not begun, for tests.
+    pub fn example(depth: usize) -> Self {
+        Self {
+            version: "0".to_owned(),
+            depth,
+            l2: 1e-4,
+            dataset: DatasetKind::Sample,
+            normalization: Normalization {
+                mean: [1.0; 3],
+                std: [2.0; 3],
+            },
+            config: String::new(),
+            replicas: 1,
+            position: Position::default(),
+        }
+    }
+}
+
 /// What a run had before checkpoints said it.
 fn one_replica() -> usize {
     1

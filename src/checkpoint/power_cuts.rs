@@ -7,9 +7,8 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::{Layout, ResNet, TensorSpec};
 
 use super::{CheckpointError, CheckpointInfo, Position, commit, file_name, newest_of};
-use crate::data::{CLASSES, DatasetKind, Normalization};
+use crate::data::CLASSES;
 use crate::files::faulty::{Content, Fault, FaultyDisk, Lies};
-use crate::metrics::Mean;
 use crate::state::HostState;
 
 const FOLDER: &str = "/run/checkpoints";
@@ -29,24 +28,12 @@ fn state(specs: &[TensorSpec], step: u64) -> HostState {
 
 fn info(step: u64) -> CheckpointInfo {
     CheckpointInfo {
-        version: "0".to_owned(),
-        depth: 11,
-        l2: 1e-4,
-        dataset: DatasetKind::Sample,
-        normalization: Normalization {
-            mean: [1.0; 3],
-            std: [2.0; 3],
-        },
-        config: String::new(),
-        replicas: 1,
         position: Position {
             step,
-            epoch: 0,
             step_in_epoch: step,
-            mean: Mean::default(),
-            non_finite: 0,
-            non_finite_in_a_row: 0,
+            ..Position::default()
         },
+        ..CheckpointInfo::example(11)
     }
 }
 

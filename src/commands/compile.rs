@@ -1,11 +1,13 @@
 //! `compile`: a computation of a run, compiled for devices that are not there.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use xla::HloModuleProto;
 
+use super::output::{print_json, stdout};
 use crate::cli::CompileArgs;
 use crate::compile;
 use crate::compile::hlo::{self, Schedule};
@@ -38,11 +40,10 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         save(folder, &program, &report)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print_json(&report)
     } else {
-        print!("{}", report.table());
+        Ok(write!(stdout(), "{}", report.table())?)
     }
-    Ok(())
 }
 
 /// Keeps the compiler's program, as it came and as text, and the report beside it.

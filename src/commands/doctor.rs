@@ -1,9 +1,11 @@
 //! `doctor`: what the program finds on this machine, and what is wrong with it.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::output::stdout;
 use crate::cli::DoctorArgs;
 use crate::config::DeviceChoice;
 use crate::device::Device;
@@ -13,64 +15,78 @@ use crate::replicas::Counted;
 use crate::runtime;
 
 pub fn run(args: &DoctorArgs) -> Result<()> {
-    println!("resnet-xla  {}", env!("CARGO_PKG_VERSION"));
-    println!("runtime     {}", runtime::VERSION);
+    let mut out = stdout();
+    writeln!(out, "resnet-xla  {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "runtime     {}", runtime::VERSION)?;
     match runtime::library() {
-        Some(path) => println!("            {}", path.display()),
-        None => println!("            its library is not mapped into the process: run `./setup`"),
-    }
+        Some(path) => writeln!(out, "            {}", path.display()),
+        None => writeln!(
+            out,
+            "            its library is not mapped into the process: run `./setup`"
+        ),
+    }?;
     match plugins::cache_dir() {
-        Some(path) => println!("cache       {}", path.display()),
-        None => println!("cache       none: neither HOME nor RESNET_XLA_CACHE is set"),
-    }
+        Some(path) => writeln!(out, "cache       {}", path.display()),
+        None => writeln!(
+            out,
+            "cache       none: neither HOME nor RESNET_XLA_CACHE is set"
+        ),
+    }?;
     for variable in [
         plugins::TPU_VARIABLE,
         plugins::PLUGIN_VARIABLE,
         flags::XLA_FLAGS,
     ] {
         if let Ok(value) = std::env::var(variable) {
-            println!("variable    {variable}={value}");
+            writeln!(out, "variable    {variable}={value}")?;
         }
     }
-    accelerator(&PluginKind::Tpu);
-    accelerator(&PluginKind::Gpu);
-    data_folder(&args.data.data_dir.clone().unwrap_or(PathBuf::from("data")));
+    accelerator(&mut out, &PluginKind::Tpu)?;
+    accelerator(&mut out, &PluginKind::Gpu)?;
+    let data_dir = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
+    data_folder(&mut out, &data_dir)?;
 
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
     let device = Device::open(choice, plugin, args.device.replicas)?;
     let replicas = Counted(device.replicas);
-    println!("device      {}: works, {replicas}", device.description());
+    writeln!(
+        out,
+        "device      {}: works, {replicas}",
+        device.description()
+    )?;
     for each in device.client().devices() {
-        println!("            {}", each.to_string());
+        writeln!(out, "            {}", each.to_string())?;
     }
     Ok(())
 }
 
 /// Hardware and plugins of one kind; loads nothing.
-fn accelerator(kind: &PluginKind) {
+fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
     let root = Path::new("/");
     let name = kind.device();
     let hardware = plugins::hardware(kind, root);
     if hardware.is_empty() {
-        println!(
+        writeln!(
+            out,
             "{name}         none: looked for {}",
             plugins::looked_for(kind)
-        );
+        )?;
     } else {
-        println!("{name}         {}", hardware.join(", "));
+        writeln!(out, "{name}         {}", hardware.join(", "))?;
     }
     for path in plugins::candidates(kind, root) {
         let state = if path.is_file() { "found" } else { "not there" };
-        println!("  plugin    {}: {state}", path.display());
+        writeln!(out, "  plugin    {}: {state}", path.display())?;
     }
+    Ok(())
 }
 
-fn data_folder(folder: &Path) {
+fn data_folder(out: &mut impl Write, folder: &Path) -> io::Result<()> {
     let state = if folder.is_dir() {
         "there; `resnet-xla fetch` verifies it"
     } else {
         "not there yet; `resnet-xla fetch` makes it"
     };
-    println!("data        {}: {state}", folder.display());
+    writeln!(out, "data        {}: {state}", folder.display())
 }

@@ -1,11 +1,13 @@
 //! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::output::{print_json, stdout};
 use super::trained::{self, Trained};
 use crate::cli::EvalArgs;
 use crate::config::check_split;
@@ -35,34 +37,39 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let scores = Scores::of(&evaluation.logits, &test.labels.to_vec());
     if args.json {
-        println!("{:#}", as_json(&evaluation, &scores));
+        print_json(&as_json(&evaluation, &scores))
     } else {
-        print_scores(&evaluation, &scores);
+        Ok(print_scores(&evaluation, &scores)?)
     }
-    Ok(())
 }
 
-fn print_scores(evaluation: &Evaluation, scores: &Scores) {
-    println!("images: {}", evaluation.mean.count());
-    println!("loss: {:.3}", evaluation.mean.loss());
-    println!("acc: {:.3}", evaluation.mean.accuracy());
-    println!("top5: {:.3}", scores.top5());
-    println!("\n{:<10}  images    acc  precision", "class");
+fn print_scores(evaluation: &Evaluation, scores: &Scores) -> io::Result<()> {
+    let mut out = stdout();
+    writeln!(out, "images: {}", evaluation.mean.count())?;
+    writeln!(out, "loss: {:.3}", evaluation.mean.loss())?;
+    writeln!(out, "acc: {:.3}", evaluation.mean.accuracy())?;
+    writeln!(out, "top5: {:.3}", scores.top5())?;
+    writeln!(out, "\n{:<10}  images    acc  precision", "class")?;
     let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     for (name, class) in CLASS_NAMES.iter().zip(scores.classes()) {
         let (acc, precision) = (share(class.acc), share(class.precision));
-        println!("{name:<10}  {:>6}  {acc:>5}  {precision:>9}", class.images);
+        writeln!(
+            out,
+            "{name:<10}  {:>6}  {acc:>5}  {precision:>9}",
+            class.images
+        )?;
     }
-    println!("\nrows: true class, columns: what it was taken for");
+    writeln!(out, "\nrows: true class, columns: what it was taken for")?;
     let heads: Vec<String> = CLASS_NAMES
         .iter()
         .map(|name| format!("{:>5.5}", name))
         .collect();
-    println!("{:<10} {}", "", heads.join(" "));
+    writeln!(out, "{:<10} {}", "", heads.join(" "))?;
     for (name, row) in CLASS_NAMES.iter().zip(&scores.confusion) {
         let counts: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
-        println!("{name:<10} {}", counts.join(" "));
+        writeln!(out, "{name:<10} {}", counts.join(" "))?;
     }
+    Ok(())
 }
 
 fn as_json(evaluation: &Evaluation, scores: &Scores) -> Value {

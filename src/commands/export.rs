@@ -1,9 +1,12 @@
 //! `export`: a checkpoint's weights and moving statistics as a file of their own.
 
+use std::io::Write;
+
 use anyhow::Result;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Layout, ResNet};
 
+use super::output::stdout;
 use crate::checkpoint;
 use crate::cli::ExportArgs;
 use crate::config::ConfigError;
@@ -28,13 +31,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let layout = Layout::new(&network);
     let weights = checkpoint::load_network(&path, &layout)?;
     checkpoint::save_network(&args.out, &layout, &weights, &info)?;
-    println!(
+    writeln!(
+        stdout(),
         "{}: depth {}, step {}, {} tensors, {} parameters",
         args.out.display(),
         info.depth,
         info.position.step,
         layout.network().len(),
         grouped(layout.total_parameters())
-    );
+    )?;
     Ok(())
 }

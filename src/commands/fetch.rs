@@ -1,9 +1,11 @@
 //! `fetch`: the data, verified, and a first look at it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::output::stdout;
 use crate::cli::FetchArgs;
 use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
 use crate::pictures::{self, Caption, Tile, Tone};
@@ -17,20 +19,21 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
     let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
     let dataset = data::load(kind, &folder)?;
+    let mut out = stdout();
     for (name, split) in [("train", &dataset.train), ("test", &dataset.test)] {
-        println!("{name}_images {:?}", split.images.dim());
-        println!("{name}_labels ({},)", split.labels.len());
+        writeln!(out, "{name}_images {:?}", split.images.dim())?;
+        writeln!(out, "{name}_labels ({},)", split.labels.len())?;
     }
     let count = IMAGES.min(dataset.train.len());
-    println!("first {count} training labels:");
+    writeln!(out, "first {count} training labels:")?;
     for label in dataset.train.labels.iter().take(count) {
-        println!("  {label} {}", CLASS_NAMES[usize::from(*label)]);
+        writeln!(out, "  {label} {}", CLASS_NAMES[usize::from(*label)])?;
     }
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let picture = folder.join(PICTURE);
     save_picture(&picture, &dataset.train, count)?;
-    println!("picture: {}", picture.display());
+    writeln!(out, "picture: {}", picture.display())?;
     Ok(())
 }
 

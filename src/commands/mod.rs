@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod export;
 mod fetch;
+mod output;
 mod plot;
 mod predict;
 mod report;

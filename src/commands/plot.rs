@@ -1,9 +1,11 @@
 //! `plot`: the curves of one or more runs over each other.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::output::stdout;
 use crate::cli::PlotArgs;
 use crate::history::History;
 use crate::plot::{self, Quantity, Run};
@@ -29,7 +31,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     for (quantity, name) in [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")] {
         let stem = args.out_dir.join(name);
         plot::save(&stem, quantity, &runs)?;
-        println!("{0}.png\n{0}.svg", stem.display());
+        writeln!(stdout(), "{0}.png\n{0}.svg", stem.display())?;
     }
     Ok(())
 }

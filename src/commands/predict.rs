@@ -1,11 +1,13 @@
 //! `predict`: class names for test images, or for pictures of the user's.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ndarray::{Array1, Array4, Axis};
 use serde_json::{Value, json};
 
+use super::output::{print_json, stdout};
 use super::trained::{self, Trained};
 use crate::checkpoint::CheckpointInfo;
 use crate::cli::PredictArgs;
@@ -53,12 +55,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let rankings = predictions(&logits, count)?;
     save_picture(args, &subjects, &rankings)?;
     if args.json {
-        println!("{:#}", as_json(&subjects, &rankings));
+        print_json(&as_json(&subjects, &rankings))?;
         log::info!("picture: {}", args.out.display());
         return Ok(());
     }
-    print_table(&subjects, &rankings);
-    println!("\npicture: {}", args.out.display());
+    print_table(&subjects, &rankings)?;
+    writeln!(stdout(), "\npicture: {}", args.out.display())?;
     Ok(())
 }
 
@@ -98,7 +100,8 @@ fn pictures_of_the_user(args: &PredictArgs) -> Result<Subjects> {
     })
 }
 
-fn print_table(subjects: &Subjects, rankings: &[Ranking]) {
+fn print_table(subjects: &Subjects, rankings: &[Ranking]) -> io::Result<()> {
+    let mut out = stdout();
     let width = subjects.names.iter().map(String::len).max().unwrap_or(0);
     for (index, (name, ranking)) in subjects.names.iter().zip(rankings).enumerate() {
         let guesses: Vec<String> = ranking[..GUESSES].iter().map(guess).collect();
@@ -106,8 +109,9 @@ fn print_table(subjects: &Subjects, rankings: &[Ranking]) {
             Some(truth) => format!(" true: {}", CLASS_NAMES[truth]),
             None => String::new(),
         };
-        println!("{name:<width$} {}{truth}", guesses.join(" "));
+        writeln!(out, "{name:<width$} {}{truth}", guesses.join(" "))?;
     }
+    Ok(())
 }
 
 fn guess(guess: &Prediction) -> String {

@@ -1,10 +1,12 @@
 //! `report`: the page of a run, made anew from its folder and its newest checkpoint.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::output::stdout;
 use super::trained::{self, Trained};
 use crate::cli::ReportArgs;
 use crate::data::BatchSource;
@@ -32,6 +34,6 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let run_dir = RunDir::of(&args.from.checkpoint);
     let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     report::write(&path, &run_dir, &evaluation, &test)?;
-    println!("report: {}", path.display());
+    writeln!(stdout(), "report: {}", path.display())?;
     Ok(())
 }

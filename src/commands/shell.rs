@@ -1,10 +1,11 @@
 //! `completions` and `man`: what shells and `man` know of the command line.
 
-use std::io;
+use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::CommandFactory;
 
+use super::output::stdout;
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::config::ConfigError;
 
@@ -14,7 +15,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<()> {
     // The generator ends the process on a closed pipe; into memory it cannot fail.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    io::Write::write_all(&mut io::stdout(), &script).context("writing the completions")
+    Ok(stdout().write_all(&script)?)
 }
 
 pub fn man(args: &ManArgs) -> Result<()> {
@@ -24,9 +25,7 @@ pub fn man(args: &ManArgs) -> Result<()> {
         None => program,
         Some(name) => subcommand(&program, name)?,
     };
-    clap_mangen::Man::new(page)
-        .render(&mut io::stdout())
-        .context("writing the manual page")
+    Ok(clap_mangen::Man::new(page).render(&mut stdout())?)
 }
 
 fn subcommand(program: &clap::Command, name: &str) -> Result<clap::Command, ConfigError> {

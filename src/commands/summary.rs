@@ -1,9 +1,12 @@
 //! `summary`: the layer table.
 
+use std::io::Write;
+
 use anyhow::Result;
 use xla_graphs::ResNet;
 use xla_graphs::ops::Lowering;
 
+use super::output::{print_json, stdout};
 use crate::cli::SummaryArgs;
 use crate::config::{ConfigError, check_depth};
 use crate::data::CLASSES;
@@ -14,9 +17,8 @@ pub fn run(args: &SummaryArgs) -> Result<()> {
     // The lowering changes how the network is computed, not what it is.
     let network = ResNet::new(args.depth, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Summary::of(&network))?);
+        print_json(&Summary::of(&network))
     } else {
-        print!("{}", summary::table(&network));
+        Ok(write!(stdout(), "{}", summary::table(&network))?)
     }
-    Ok(())
 }

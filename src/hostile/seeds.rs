@@ -6,9 +6,9 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::checkpoint::{CheckpointInfo, Position};
+use crate::checkpoint::CheckpointInfo;
 use crate::config::{Config, Preset};
-use crate::data::{DatasetKind, Normalization, RECORD_LEN};
+use crate::data::RECORD_LEN;
 
 /// Input that the parser called `name` accepts; of an archive, one that has the form alone, as its
 /// content must have the official sums.
@@ -63,19 +63,7 @@ fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 
 /// A checkpoint of a network of `depth` layers, with its first tensor alone.
 pub fn checkpoint(depth: usize) -> Vec<u8> {
-    let info = CheckpointInfo {
-        version: "0".to_owned(),
-        depth,
-        replicas: 1,
-        l2: 1e-4,
-        dataset: DatasetKind::Sample,
-        normalization: Normalization {
-            mean: [1.0; 3],
-            std: [2.0; 3],
-        },
-        config: String::new(),
-        position: Position::default(),
-    };
+    let info = CheckpointInfo::example(depth);
     let info = serde_json::to_string(&info).expect("plain values");
     let metadata = HashMap::from([("resnet-xla".to_owned(), info)]);
     let kernel = [0; 4 * 3 * 3 * 3 * 16];

@@ -24,13 +24,13 @@ pub struct BatchNorm {
 /// What the backward pass needs from the forward pass.
 pub struct Saved {
     /// The input, `[N, H, W, C]`.
-    x: XlaOp,
+    pub x: XlaOp,
     /// Mean over the batch, `[C]`.
-    mean: XlaOp,
+    pub mean: XlaOp,
     /// 1 / sqrt(variance + ε), `[C]`.
-    rstd: XlaOp,
+    pub rstd: XlaOp,
     /// Values per channel, over all replicas that share the statistics.
-    count: f32,
+    pub count: f32,
 }
 
 impl BatchNorm {

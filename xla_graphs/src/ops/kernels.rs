@@ -108,19 +108,14 @@ pub fn backward(
 
     let kernel = place(&dz, len + sums_len).part(kernel_len)?;
     gradients.insert(conv.kernel(), kernel);
-    let mut sums = place(&dz, len);
-    let own = sums.part(sums_len)?;
+    let mut behind = BehindNorm::new(bn, x, &dz);
+    let own = behind.sums.part(sums_len)?;
     if replicas.0 > 1 {
-        sums = place(&replicas.sum(&own)?, 0);
+        behind.sums = place(&replicas.sum(&own)?, 0);
+        behind.count *= replicas.0;
     }
     gradients.insert(bn.path("gamma"), own);
-    Ok(BehindNorm {
-        bn: bn.clone(),
-        x: x.clone(),
-        dz,
-        sums,
-        count: x.pixels() * replicas.0,
-    })
+    Ok(behind)
 }
 
 impl Features {
@@ -215,6 +210,18 @@ impl Statistics {
 }
 
 impl BehindNorm {
+    /// The gradient of what `bn` made of `x`, from an array that has its values in front, dgamma and
+    /// dbeta over the images of `x` behind them.
+    pub fn new(bn: &BatchNorm, x: &Features, dz: &XlaOp) -> Self {
+        Self {
+            bn: bn.clone(),
+            x: x.clone(),
+            dz: dz.clone(),
+            sums: place(dz, x.len()),
+            count: x.pixels(),
+        }
+    }
+
     /// dx + skip: the gradient of the batch norm's input, and what else flows there, `[N, H, W, C]`.
     pub fn through_norm(&self, params: &Tensors, skip: &XlaOp) -> Result<XlaOp> {
         self.input_gradient(params, skip, false)

@@ -10,6 +10,8 @@ pub mod loss;
 pub mod pool;
 pub mod relu;
 
+use std::fmt;
+
 use xla::{PrimitiveType, XlaOp};
 
 use crate::Result;
@@ -31,6 +33,16 @@ pub enum Lowering {
     /// [`Lowering::Dots`], and the layers of the units as calls of kernels made for XLA's CPU backend
     /// ([`kernels`]): f32, a processor with AVX2, and the kernels registered in this process.
     Kernels,
+}
+
+impl fmt::Display for Lowering {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Dots => "dots",
+            Self::Kernels => "kernels",
+        })
+    }
 }
 
 /// The sum over every axis but the last: `[.., C]` to `[C]`.

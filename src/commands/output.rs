@@ -1,0 +1,42 @@
+//! Standard output: where commands print what they found.
+
+use std::io::{self, ErrorKind, Stdout, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Standard output. Once its reader is gone (`resnet-xla man | head`), what is written goes nowhere, and the command
+/// does its work to the end.
+pub struct Output(Stdout);
+
+pub fn stdout() -> Output {
+    Output(io::stdout())
+}
+
+/// Prints `value` as indented JSON.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    writeln!(stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+    Ok(())
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        forgive(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        forgive(self.0.flush(), ())
+    }
+}
+
+/// `result`, or `done` where it failed because nobody reads.
+fn forgive<T>(result: io::Result<T>, done: T) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(done),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(io::Error::new(error.kind(), message))
+        }
+        result => result,
+    }
+}
