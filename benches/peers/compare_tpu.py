@@ -53,7 +53,7 @@ def compile_flax(options):
 
 
 def compile_ours(program, options):
-    return [program, "compile", "--json", *options]
+    return [program, "compile", *options, "--json"]
 
 
 def ours(report):
