@@ -78,7 +78,7 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
     } in &held
     {
         println!(
-            "step {step}: {} MB, {files} files, {threads} threads",
+            "step {step}: {} MiB, {files} files, {threads} threads",
             rss_kb >> 10
         );
     }

@@ -132,7 +132,9 @@ def ops_lines(results):
     if not measured:
         return ["Not measured yet on this machine: the command above does it."]
     result, roofline = measured[-1], middle_roofline(results)
+    note = [result["note"], ""] if "note" in result else []
     lines = [
+        *note,
         f"Depth {result['depth']}, batch {result['batch_size']}, {result['device']}, medians of {result['n']} runs:",
         "",
         "| operation | images | in a step | kernels, ms | GFLOP/s | GB/s | of the bound | share of the step "
