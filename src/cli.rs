@@ -103,13 +103,14 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
-    /// Time the training step of one configuration, or the input pipeline, on synthetic images
+    /// Time the training step of one configuration, or the host's side of it, on synthetic images
     #[command(after_help = "\
 Examples:
   resnet-xla bench --depth 20
   resnet-xla bench --precision bf16 --steps 10 --json
   resnet-xla bench --ops --steps 10
-  resnet-xla bench --input --augment crop")]
+  resnet-xla bench --input --augment crop
+  resnet-xla bench --host --batch-size 1024")]
     Bench(BenchArgs),
 
     /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
@@ -432,23 +433,28 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
+    /// Time the host's side of training instead: batches made by the usual threads, taken by a device
+    /// that needs no time, then copied to the device that is there
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    pub host: bool,
+
     /// Time each operation of the step alone: as the CPU's kernels and composed of XLA's operations
-    #[arg(long, conflicts_with_all = ["input", "lowering", "precision", "replicas", "plugin"])]
+    #[arg(long, conflicts_with_all = ["pipeline", "lowering", "precision", "replicas", "plugin"])]
     pub ops: bool,
 
     /// How to write the step for the compiler [default: what suits the device]
-    #[arg(long, conflicts_with = "input")]
+    #[arg(long, conflicts_with = "pipeline")]
     pub lowering: Option<LoweringChoice>,
 
     /// Augmentation of the images
-    #[arg(long, default_value = "keras", requires = "input")]
+    #[arg(long, default_value = "keras", requires = "pipeline")]
     pub augment: Augment,
 
     /// Epochs of 50,000 images to time
-    #[arg(long, default_value_t = 10, requires = "input", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: u32,
 
     /// Layers of the network, 9n+2

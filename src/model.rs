@@ -68,3 +68,57 @@ fn precision(choice: Option<PrecisionChoice>, device: DeviceKind) -> Precision {
         (None, _) => Precision::F32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(device: DeviceKind, choice: Option<PrecisionChoice>) -> Model {
+        let settings = ModelSettings {
+            depth: 11,
+            batch_size: 128,
+            replicas: 8,
+            precision: choice,
+            batch_norm: BatchNormMode::Sync,
+            l2: 1e-4,
+            momentum: 0.9,
+        };
+        build(&settings, device).unwrap()
+    }
+
+    #[test]
+    fn a_tpu_computes_in_bf16_and_every_other_device_in_f32() {
+        assert_eq!(model(DeviceKind::Tpu, None).precision, Precision::Bf16);
+        for device in [
+            DeviceKind::Cpu,
+            DeviceKind::CpuPlugin,
+            DeviceKind::Gpu,
+            DeviceKind::Other,
+        ] {
+            assert_eq!(model(device, None).precision, Precision::F32, "{device:?}");
+        }
+    }
+
+    #[test]
+    fn a_precision_that_was_asked_for_holds_on_every_device() {
+        for device in [DeviceKind::Tpu, DeviceKind::Cpu] {
+            let f32 = model(device, Some(PrecisionChoice::F32));
+            assert_eq!(f32.precision, Precision::F32);
+            let bf16 = model(device, Some(PrecisionChoice::Bf16));
+            assert_eq!(bf16.precision, Precision::Bf16);
+        }
+    }
+
+    #[test]
+    fn accelerators_get_real_convolutions_and_each_replica_its_share_of_the_batch() {
+        for device in [DeviceKind::Tpu, DeviceKind::Gpu, DeviceKind::Other] {
+            let model = model(device, None);
+            assert_eq!(model.network.stem.lowering, Lowering::Native);
+            assert_eq!(model.batch, 16);
+        }
+        assert_eq!(
+            model(DeviceKind::CpuPlugin, None).network.stem.lowering,
+            Lowering::Dots
+        );
+    }
+}

@@ -37,6 +37,11 @@ pub struct Weights {
     replicas: Vec<Vec<PjRtBuffer>>,
 }
 
+/// A batch and its learning rate on the device of each replica, a share each.
+pub struct StepInputs {
+    replicas: Vec<Vec<PjRtBuffer>>,
+}
+
 /// The metrics of a step that may still be running.
 pub struct PendingMetrics {
     buffer: PjRtBuffer,
@@ -180,30 +185,35 @@ impl<'a> Program<'a> {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, Vec<f32>)>> {
         let arrays = download_arrays(&state.replicas[0][..NETWORK_ARRAYS])?;
-        let tensors = self.layout.network().iter().zip(self.layout.split(&arrays));
+        let tensors = self.layout.network().iter().enumerate();
         Ok(tensors
-            .filter(|(spec, _)| wanted(&spec.name))
-            .map(|(spec, values)| (spec.name.clone(), values))
+            .filter(|(_, spec)| wanted(&spec.name))
+            .map(|(index, spec)| {
+                (
+                    spec.name.clone(),
+                    self.layout.values(index, &arrays).to_vec(),
+                )
+            })
             .collect())
     }
 
-    /// One training step: forward, backward and update in one execution.
-    pub fn train_step(
-        &self,
-        state: State,
-        batch: &Batch,
-        learning_rate: f64,
-    ) -> Result<(State, PendingMetrics)> {
-        let shards = self.on_each_replica(|replica| {
+    /// Puts what a training step reads besides the state on each device.
+    pub fn upload_batch(&self, batch: &Batch, learning_rate: f64) -> Result<StepInputs> {
+        let replicas = self.on_each_replica(|replica| {
             Ok(vec![
                 self.upload_images(&batch.images, replica)?,
                 self.upload_per_image("labels", &batch.labels, replica)?,
                 self.upload("learning rate", &[learning_rate as f32], &[], replica)?,
             ])
         })?;
+        Ok(StepInputs { replicas })
+    }
+
+    /// One training step: forward, backward and update in one execution.
+    pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
         let outputs = ARRAYS.len() + 1;
         let state = state.replicas.iter().map(Vec::as_slice);
-        let mut replicas = execute(self.train_executable()?, state, &shards, outputs)?;
+        let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
         Ok((State { replicas }, metrics))
     }

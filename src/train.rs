@@ -58,7 +58,8 @@ pub struct Trainer<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
     waiting: Duration,
-    stepping: Duration,
+    executing: Duration,
+    between_steps: Duration,
     evaluating: Duration,
     saving: Duration,
     reporting: Duration,
@@ -91,8 +92,11 @@ pub struct Outcome {
 pub struct TimingSplit {
     /// Waiting for the next batch.
     pub input_s: f64,
-    /// Training steps.
+    /// In the training step's executable, or waiting for its results.
     pub compute_s: f64,
+    /// Between training steps: uploading batches, progress, signals. A device that works by itself has
+    /// the step before to do meanwhile.
+    pub between_steps_s: f64,
     pub evaluation_s: f64,
     /// Copying checkpoints off the device and waiting for the one before to be written.
     pub checkpoint_s: f64,
@@ -104,7 +108,8 @@ impl From<Spent> for TimingSplit {
     fn from(spent: Spent) -> Self {
         Self {
             input_s: spent.waiting.as_secs_f64(),
-            compute_s: spent.stepping.as_secs_f64(),
+            compute_s: spent.executing.as_secs_f64(),
+            between_steps_s: spent.between_steps.as_secs_f64(),
             evaluation_s: spent.evaluating.as_secs_f64(),
             checkpoint_s: spent.saving.as_secs_f64(),
             report_s: spent.reporting.as_secs_f64(),
@@ -142,7 +147,11 @@ impl Trainer<'_> {
         let total = total_steps(self.config, per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
         let steps = self.position().step..total;
-        let mut batches = Batches::start(Arc::clone(&self.training), steps, workers())?;
+        let mut batches = Batches::start(
+            Arc::clone(&self.training),
+            steps,
+            Batches::default_workers(),
+        )?;
         let mut whole = Timing::default();
         let mut last_evaluation = Evaluation::default();
         self.signals.watch();
@@ -192,7 +201,7 @@ impl Trainer<'_> {
     ) -> Result<(State, Timing)> {
         let rate = self.learning_rate();
         let (start, waited_before) = (Instant::now(), batches.waited());
-        let saving_before = self.spent.saving;
+        let (saving_before, executing_before) = (self.spent.saving, self.spent.executing);
         let images_before = self.position().mean.count();
         let timing = |mean: &Mean, batches: &Batches| Timing {
             images: mean.count() - images_before,
@@ -204,8 +213,11 @@ impl Trainer<'_> {
             let batch = batches
                 .next_batch()?
                 .context("the input ended before the run did")?;
+            let inputs = self.program.upload_batch(batch, rate)?;
+            let called = Instant::now();
             let metrics;
-            (state, metrics) = self.program.train_step(state, batch, rate)?;
+            (state, metrics) = self.program.train_step(state, &inputs)?;
+            self.spent.executing += called.elapsed();
             self.position().step += 1;
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
@@ -222,8 +234,10 @@ impl Trainer<'_> {
         self.account(pending)?;
         let timing = timing(&self.info.position.mean, batches);
         self.spent.waiting += timing.waited;
-        let elsewhere = timing.waited + (self.spent.saving - saving_before);
-        self.spent.stepping += timing.training.saturating_sub(elsewhere);
+        let saving = self.spent.saving - saving_before;
+        let executing = self.spent.executing - executing_before;
+        let elsewhere = timing.waited + saving + executing;
+        self.spent.between_steps += timing.training.saturating_sub(elsewhere);
         Ok((state, timing))
     }
 
@@ -232,7 +246,9 @@ impl Trainer<'_> {
         let Some(pending) = pending else {
             return Ok(());
         };
+        let asked = Instant::now();
         let metrics: BatchMetrics = pending.read()?;
+        self.spent.executing += asked.elapsed();
         let learning_rate = self.learning_rate();
         let position = self.position();
         if metrics.is_finite() {
@@ -388,11 +404,4 @@ pub fn total_steps(config: &Config, per_epoch: u64) -> u64 {
 fn has_histogram(name: &str) -> bool {
     ["conv_in/kernel", "dense/kernel"].contains(&name)
         || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
-}
-
-/// Threads that make training batches: one makes more than a CPU can use, and a fast device comes
-/// with many cores.
-fn workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    cores.div_ceil(2)
 }

@@ -99,8 +99,52 @@ fn bench_of_the_input_adds_up_decoding_and_batches() {
 }
 
 #[test]
+fn bench_of_the_host_keeps_up_with_the_clock_and_in_bounded_memory() {
+    let started = Instant::now();
+    let args = [
+        "bench",
+        "--host",
+        "--device",
+        "cpu",
+        "--replicas",
+        "2",
+        "--batch-size",
+        "256",
+        "--epochs",
+        "2",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let took = started.elapsed().as_secs_f64();
+    let number = |key: &str| report[key].as_f64().unwrap();
+
+    assert_eq!((number("n"), number("replicas")), (2.0, 2.0));
+    let rates = ["fed_images_per_sec", "uploaded_images_per_sec"];
+    let epochs: f64 = rates.iter().map(|rate| 50_000.0 / number(rate)).sum();
+    assert!(epochs < took, "{report}");
+    // An epoch is 614 MB of batches.
+    assert!(
+        number("last_rss_mb") < number("first_rss_mb") + 100.0,
+        "{report}"
+    );
+}
+
+#[test]
+fn the_host_takes_a_part_of_each_step() {
+    let report: Value =
+        serde_json::from_str(&succeed(&[&SMALL[..], &["--json"]].concat())).unwrap();
+    let number = |key: &str| report[key].as_f64().unwrap();
+    assert!(
+        0.0 < number("host_ms") && number("host_ms") < number("step_ms"),
+        "{report}"
+    );
+}
+
+#[test]
 fn options_of_the_step_do_not_go_with_the_input() {
     assert!(fail(&["bench", "--input", "--depth", "20"], 2).contains("--depth"));
+    assert!(fail(&["bench", "--host", "--steps", "5"], 2).contains("--steps"));
+    assert!(fail(&["bench", "--host", "--input"], 2).contains("--input"));
     assert!(fail(&["bench", "--augment", "crop"], 2).contains("--input"));
 }
 

@@ -87,10 +87,8 @@ impl<'a> Run<'a> {
         for step in 0..steps {
             let metrics;
             let batch = batch(source, step as u64);
-            (state, metrics) = self
-                .program
-                .train_step(state, &batch, learning_rate)
-                .unwrap();
+            let inputs = self.program.upload_batch(&batch, learning_rate).unwrap();
+            (state, metrics) = self.program.train_step(state, &inputs).unwrap();
             all.push(metrics.read().unwrap());
         }
         (self.program.download_state(&state).unwrap(), all)

@@ -225,11 +225,10 @@ impl<'a> Replay<'a> {
         self.record("initial", &state);
         for step in 1..=self.reference.tensors["loss"].len() {
             let rate = self.reference.info.learning_rate;
+            let batch = &self.reference.batch;
+            let inputs = self.program.upload_batch(batch, rate).unwrap();
             let metrics;
-            (state, metrics) = self
-                .program
-                .train_step(state, &self.reference.batch, rate)
-                .unwrap();
+            (state, metrics) = self.program.train_step(state, &inputs).unwrap();
             let metrics = metrics.read().unwrap();
             losses.push(metrics.loss() as f32);
             cross_entropies.push((metrics.cross_entropy_sum / metrics.count) as f32);

@@ -83,7 +83,8 @@ fn train(
     let mut metrics = Vec::new();
     for batch in batches {
         let pending;
-        (state, pending) = program.train_step(state, batch, LEARNING_RATE).unwrap();
+        let inputs = program.upload_batch(batch, LEARNING_RATE).unwrap();
+        (state, pending) = program.train_step(state, &inputs).unwrap();
         metrics.push(pending.read().unwrap());
     }
     let end = program.download_state(&state).unwrap();

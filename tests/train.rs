@@ -173,6 +173,7 @@ fn a_run_leaves_what_the_design_promises() {
     for part in [
         "input_s",
         "compute_s",
+        "between_steps_s",
         "evaluation_s",
         "checkpoint_s",
         "report_s",

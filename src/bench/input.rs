@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::Spread;
 use crate::data::{
-    Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, TrainingOptions, parse_records,
+    Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, Split, TrainingOptions,
+    parse_records,
 };
 
 /// Records of an epoch: as many as CIFAR-10 has training images, so that they lie in memory, not in a cache.
@@ -84,18 +85,7 @@ impl InputBench {
         let split = Arc::new(parse_records(Path::new("noise"), records)?);
         let decode = start.elapsed().as_secs_f64();
 
-        let options = TrainingOptions {
-            augment: self.augment,
-            seed: epoch,
-            batch_size: self.batch_size,
-            shuffle: true,
-            steps_per_epoch: Some(RECORDS.div_ceil(self.batch_size) as u64),
-        };
-        let normalization = Normalization {
-            mean: [127.5; 3],
-            std: [73.9; 3],
-        };
-        let source = BatchSource::training(split, normalization, options);
+        let source = noise_source(split, self.augment, self.batch_size, epoch);
         let mut batch = Batch::default();
         let start = Instant::now();
         for step in 0..source.steps_per_epoch() {
@@ -107,6 +97,28 @@ impl InputBench {
     }
 }
 
+/// Training batches of `split`, which is made of [`noise_records`]; an epoch has all images at least
+/// once.
+pub fn noise_source(
+    split: Arc<Split>,
+    augment: Augment,
+    batch_size: usize,
+    seed: u64,
+) -> BatchSource {
+    let options = TrainingOptions {
+        augment,
+        seed,
+        batch_size,
+        shuffle: true,
+        steps_per_epoch: Some(split.len().div_ceil(batch_size) as u64),
+    };
+    let normalization = Normalization {
+        mean: [127.5; 3],
+        std: [73.9; 3],
+    };
+    BatchSource::training(split, normalization, options)
+}
+
 /// How long [`RECORDS`] images took.
 struct Seconds {
     decode: f64,
@@ -114,7 +126,7 @@ struct Seconds {
 }
 
 /// Records with the labels 0, 1, ... 9 in turn.
-fn noise_records() -> Vec<u8> {
+pub fn noise_records() -> Vec<u8> {
     let mut records: Vec<u8> = (0..(RECORDS * RECORD_LEN) as u32)
         .map(|position| (position.wrapping_mul(0x9e37_79b9) >> 24) as u8)
         .collect();

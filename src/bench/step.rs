@@ -1,7 +1,7 @@
 //! Times the training step of one configuration.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -55,6 +55,9 @@ pub struct StepReport {
     /// Each of them, in order.
     pub times_ms: Vec<f64>,
     pub images_per_sec: f64,
+    /// Median time of a step outside the executable's call and the wait for its results, in milliseconds:
+    /// what the host itself takes. A device that works by itself does the step before meanwhile.
+    pub host_ms: f64,
     /// Seconds to trace and compile the training step.
     pub compile_s: f64,
     /// Most memory that the process ever had resident, in 10^6 bytes; without it where the system does not say.
@@ -71,6 +74,7 @@ impl StepBench {
         let state = program.upload_state(state)?;
         let steps = run_steps(program, state, self.warmup + self.steps + 1)?;
         let times_ms = steps.milliseconds().split_off(self.warmup - 1);
+        let host_ms = steps.host_milliseconds().split_off(self.warmup - 1);
         let step_ms = Spread::of(&times_ms);
         let model = program.model();
         Ok(StepReport {
@@ -91,6 +95,7 @@ impl StepBench {
             step_ms: step_ms.median,
             step_ms_q1: step_ms.q1,
             step_ms_q3: step_ms.q3,
+            host_ms: Spread::of(&host_ms).median,
             times_ms,
             images_per_sec: model.global_batch() as f64 / (step_ms.median / 1e3),
             compile_s: compile.as_secs_f64(),
@@ -105,6 +110,8 @@ impl StepBench {
 struct Steps {
     /// When the metrics of each step were there.
     ended: Vec<Instant>,
+    /// Between the end of the step before and that, in the executable's call or waiting for its results.
+    executing: Vec<Duration>,
     losses: Vec<f64>,
 }
 
@@ -112,23 +119,38 @@ impl Steps {
     fn with_capacity(steps: usize) -> Self {
         Self {
             ended: Vec::with_capacity(steps),
+            executing: Vec::with_capacity(steps),
             losses: Vec::with_capacity(steps),
         }
     }
 
-    fn finish(&mut self, metrics: &PendingMetrics) -> Result<()> {
+    /// Waits for the step of `metrics`; `called`: how long the call of the step behind it took.
+    fn finish(&mut self, metrics: &PendingMetrics, called: Duration) -> Result<()> {
+        let asked = Instant::now();
         self.losses.push(metrics.read()?.loss());
-        self.ended.push(Instant::now());
+        let end = Instant::now();
+        self.executing.push(called + (end - asked));
+        self.ended.push(end);
         Ok(())
     }
 
     /// From the end of each step to the end of the next: two values fewer than steps. The last step
     /// does not count: where the device runs a step before the call returns, it has long ended when
     /// its metrics are read.
-    fn milliseconds(&self) -> Vec<f64> {
+    fn durations(&self) -> impl Iterator<Item = Duration> {
         let pairs = self.ended[..self.ended.len() - 1].windows(2);
+        pairs.map(|pair| pair[1] - pair[0])
+    }
+
+    fn milliseconds(&self) -> Vec<f64> {
+        self.durations().map(milliseconds).collect()
+    }
+
+    /// The part of [`Self::milliseconds`] that was not spent in the executable.
+    fn host_milliseconds(&self) -> Vec<f64> {
+        let pairs = self.durations().zip(&self.executing[1..]);
         pairs
-            .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
+            .map(|(whole, executing)| milliseconds(whole.saturating_sub(*executing)))
             .collect()
     }
 }
@@ -139,16 +161,23 @@ fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps>
     let mut pending: Option<PendingMetrics> = None;
     let mut steps = Steps::with_capacity(count);
     for _ in 0..count {
+        let inputs = program.upload_batch(&batch, LEARNING_RATE)?;
+        let begin = Instant::now();
         let metrics;
-        (state, metrics) = program.train_step(state, &batch, LEARNING_RATE)?;
+        (state, metrics) = program.train_step(state, &inputs)?;
+        let called = begin.elapsed();
         if let Some(before) = pending.replace(metrics) {
-            steps.finish(&before)?;
+            steps.finish(&before, called)?;
         }
     }
     if let Some(last) = pending {
-        steps.finish(&last)?;
+        steps.finish(&last, Duration::ZERO)?;
     }
     Ok(steps)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// Images of noise, uniform in [-2, 2), with the labels 0, 1, ... 9 in turn. The scripts in
@@ -182,6 +211,11 @@ impl fmt::Display for StepReport {
             f,
             "step        {:.1} ms (quartiles {:.1} to {:.1}, n = {})",
             self.step_ms, self.step_ms_q1, self.step_ms_q3, self.n
+        )?;
+        writeln!(
+            f,
+            "host        {:.2} ms of it outside the executable",
+            self.host_ms
         )?;
         writeln!(f, "throughput  {:.1} images/s", self.images_per_sec)?;
         writeln!(f, "compile     {:.1} s", self.compile_s)?;

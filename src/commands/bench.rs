@@ -8,7 +8,9 @@ use serde::Serialize;
 use xla_graphs::ops::Lowering;
 
 use super::output::{print_json, stdout};
-use crate::bench::{InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport};
+use crate::bench::{
+    HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport,
+};
 use crate::checkpoint;
 use crate::cli::BenchArgs;
 use crate::config::{Config, ConfigError, DeviceChoice, LoweringChoice, Preset, check_split};
@@ -26,11 +28,25 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             epochs: args.epochs as usize,
         };
         print(&bench.run()?, args.json)
+    } else if args.host {
+        print(&host(args)?, args.json)
     } else if args.ops {
         print(&ops(args)?, args.json)
     } else {
         print(&step(args)?, args.json)
     }
+}
+
+fn host(args: &BenchArgs) -> Result<HostReport> {
+    let device = open(args)?;
+    let batch_size = args.batch_size as usize;
+    check_split(batch_size, device.replicas)?;
+    let bench = HostBench {
+        augment: args.augment,
+        batch_size,
+        epochs: args.epochs as usize,
+    };
+    bench.run(&device)
 }
 
 fn step(args: &BenchArgs) -> Result<StepReport> {

@@ -87,16 +87,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         training,
         validation: Arc::new(validation),
         history: beginning.history,
-        info: CheckpointInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            depth: config.depth,
-            l2: config.l2,
-            dataset: config.dataset,
-            normalization,
-            config: config.to_toml(),
-            replicas: device.replicas,
-            position: beginning.position,
-        },
+        info: checkpoint_info(&config, &device, normalization, beginning.position),
         saver: Some(Saver::start(run_dir.checkpoints(), config.keep, layout)?),
         signals: process.signals.clone(),
         spent: Spent::default(),
@@ -108,12 +99,8 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         compile_s: compiled.as_secs_f64(),
     };
     files::write_json(&run_dir.result(), &result)?;
-    report::write(
-        &run_dir.report(),
-        &run_dir,
-        &result.outcome.evaluation,
-        &test,
-    )?;
+    let evaluation = &result.outcome.evaluation;
+    report::write(&run_dir.report(), &run_dir, evaluation, &test)?;
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
 }
@@ -200,6 +187,25 @@ fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()
             Err(error).context("removing the result of before")
         }
         _ => Ok(()),
+    }
+}
+
+/// What the run's checkpoints say of themselves; the position moves on with the run.
+fn checkpoint_info(
+    config: &Config,
+    device: &Device,
+    normalization: Normalization,
+    position: Position,
+) -> CheckpointInfo {
+    CheckpointInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        depth: config.depth,
+        l2: config.l2,
+        dataset: config.dataset,
+        normalization,
+        config: config.to_toml(),
+        replicas: device.replicas,
+        position,
     }
 }
 

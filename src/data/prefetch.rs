@@ -74,6 +74,15 @@ impl Batches {
         Ok(batches)
     }
 
+    /// As many threads as training takes: half of the cores, the other half being left to the device's
+    /// runtime, and no more than the fastest device needs: one makes more than 200,000 images a second
+    /// (docs/performance.md).
+    pub fn default_workers() -> usize {
+        const ENOUGH: usize = 16;
+        let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+        cores.div_ceil(2).min(ENOUGH)
+    }
+
     /// The batch of the next step, or None after the last one. Its memory is used again at the next call.
     ///
     /// # Errors

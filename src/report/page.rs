@@ -343,6 +343,7 @@ fn data_uri(image: &[u8]) -> Result<String, PictureError> {
 fn timing(timing: &Value) -> Vec<Share> {
     let parts = [
         ("training steps", "compute", "compute_s"),
+        ("between steps", "between", "between_steps_s"),
         ("waiting for input", "input", "input_s"),
         ("evaluation", "evaluation", "evaluation_s"),
         ("checkpoints", "checkpoint", "checkpoint_s"),

@@ -17,14 +17,6 @@ pub enum GraphError {
     #[error("tensor `{name}` is not among the {known} tensors of this computation")]
     MissingTensor { name: String, known: usize },
 
-    /// A tensor has other dimensions than the layout says.
-    #[error("tensor `{name}`: expected dimensions {expected:?}, got {got:?}")]
-    Dims {
-        name: String,
-        expected: Vec<usize>,
-        got: Vec<usize>,
-    },
-
     /// A flat array would have no element.
     #[error("the network has no tensor of this kind to put into an array")]
     NoTensors,

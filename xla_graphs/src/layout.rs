@@ -201,10 +201,19 @@ impl Layout {
     /// # Panics
     /// When an array is shorter than [`Self::len_of`] says.
     pub fn split(&self, arrays: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let here = self.tensors.iter().zip(&self.offsets);
-        here.filter(|(spec, _)| (spec.array() as usize) < arrays.len())
-            .map(|(spec, &start)| arrays[spec.array() as usize][start..start + spec.len()].to_vec())
+        (0..self.tensors.len())
+            .filter(|index| (self.tensors[*index].array() as usize) < arrays.len())
+            .map(|index| self.values(index, arrays).to_vec())
             .collect()
+    }
+
+    /// The values of the tensor at `index` of [`Self::state`].
+    ///
+    /// # Panics
+    /// When its array is not there, or shorter than [`Self::len_of`] says.
+    pub fn values<'a>(&self, index: usize, arrays: &'a [Vec<f32>]) -> &'a [f32] {
+        let spec = &self.tensors[index];
+        &arrays[spec.array() as usize][self.offsets[index]..][..spec.len()]
     }
 
     /// Elements of all weights.

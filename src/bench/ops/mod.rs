@@ -179,7 +179,8 @@ impl<'a> Steps<'a> {
     fn next(&mut self) -> Result<f64> {
         let state = self.state.take().context("a step before this one failed")?;
         let start = Instant::now();
-        let (state, metrics) = self.program.train_step(state, self.batch, LEARNING_RATE)?;
+        let inputs = self.program.upload_batch(self.batch, LEARNING_RATE)?;
+        let (state, metrics) = self.program.train_step(state, &inputs)?;
         metrics.read()?;
         let seconds = start.elapsed().as_secs_f64();
         self.state = Some(state);
