@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
 use crate::config::DeviceChoice;
+use crate::flags;
 use crate::plugin_file::{self, PluginFileError};
 use crate::plugins::{self, PluginKind};
 use crate::replicas::ReplicaChoice;
@@ -84,6 +85,15 @@ pub enum DeviceError {
         "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
     )]
     PluginVariable { value: String },
+    #[error(
+        "XLA_FLAGS is `{flags}`, and {by} does not take it: {complaint}. Correct or unset it; flags for \
+         libtpu alone go into LIBTPU_INIT_ARGS"
+    )]
+    Flags {
+        flags: String,
+        by: String,
+        complaint: String,
+    },
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
     #[error(
@@ -169,12 +179,12 @@ impl Device {
         let root = Path::new("/");
         plugins::check_hardware(kind, root)?;
         if let Some(path) = plugins::named(kind)? {
-            return Self::load(kind, &path);
+            return Self::load(kind, &path, 1);
         }
         let mut tried = Vec::new();
         for path in plugins::candidates(kind, root) {
             match plugin_file::check(&path) {
-                Ok(()) => return Self::load(kind, &path),
+                Ok(()) => return Self::load(kind, &path, 1),
                 Err(reason) => tried.push(format!("{} ({reason})", path.display())),
             }
         }
@@ -188,6 +198,7 @@ impl Device {
 
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+        flags::check_cpu()?;
         runtime::divide_cpu(cpus);
         cpu_kernels::register();
         let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
@@ -203,16 +214,19 @@ impl Device {
     /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
     /// CPU, and is asked for `cpus` devices.
     fn load_named(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
-        if let PluginKind::Named(_) = kind {
+        if let PluginKind::Cpu | PluginKind::Named(_) = kind {
             runtime::divide_cpu(cpus);
         }
-        Self::load(kind, path)
+        Self::load(kind, path, cpus)
     }
 
-    fn load(kind: &PluginKind, path: &Path) -> Result<Self, DeviceError> {
+    fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
         plugins::check_libtpu_may_load(kind)?;
+        flags::check_plugin(kind, path)?;
+        let options = kind.options(cpus);
         let client = start_plugin(path, || {
-            PjRtClient::plugin(kind.registry_name(), path).map_err(|error| first_line(&error))
+            PjRtClient::plugin_with_options(kind.registry_name(), path, &options)
+                .map_err(|error| first_line(&error))
         })?;
         let kind = match client.platform_name().to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,

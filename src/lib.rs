@@ -17,6 +17,7 @@ pub mod env_info;
 pub mod evaluate;
 pub mod exit;
 pub mod files;
+pub mod flags;
 pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
@@ -36,6 +37,7 @@ pub mod process;
 pub mod program;
 pub mod progress;
 mod raster;
+pub mod rehearsal;
 pub mod replicas;
 pub mod report;
 pub mod reporter;

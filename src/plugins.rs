@@ -6,6 +6,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use xla::PluginOption;
+
 use crate::device::DeviceError;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.
@@ -71,6 +73,16 @@ impl PluginKind {
         }
     }
 
+    /// What the plugin is told when it opens its devices, for a CPU as `cpus` devices.
+    pub fn options(&self, cpus: usize) -> Vec<(&'static str, PluginOption)> {
+        match self {
+            Self::Cpu if cpus > 1 => {
+                vec![("cpu_device_count", PluginOption::Int(cpus as i64))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The plugin's places below a folder of Python packages.
     fn in_python(&self) -> &'static [&'static str] {
         match self {
@@ -90,6 +102,7 @@ pub fn kind_of(path: &Path) -> PluginKind {
     match name {
         Some(name) if name.contains("tpu") => PluginKind::Tpu,
         Some(name) if name.contains("cuda") => PluginKind::Gpu,
+        Some(name) if name.contains("cpu") => PluginKind::Cpu,
         _ => PluginKind::Named("plugin".to_owned()),
     }
 }
@@ -101,6 +114,7 @@ pub fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError>
             let kind = match kind.to_lowercase().as_str() {
                 "tpu" => PluginKind::Tpu,
                 "cuda" | "gpu" => PluginKind::Gpu,
+                "cpu" => PluginKind::Cpu,
                 other => PluginKind::Named(other.to_owned()),
             };
             Ok((kind, PathBuf::from(path)))

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::flags::XLA_FLAGS;
+
 /// The XLA runtime's version, as `./setup` recorded it.
 pub const VERSION: &str = env!("RESNET_XLA_RUNTIME");
 
-const XLA_FLAGS: &str = "XLA_FLAGS";
 const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
 /// XLA ends the process when the devices do not meet for 40 s, which a busy or suspended machine may
 /// take.

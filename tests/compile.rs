@@ -1,14 +1,15 @@
-//! `compile`: what it reports, on the CPU plugin quickly and, when asked for, on libtpu.
+//! `compile`: what it reports, on the CPU plugin and on libtpu, and of a training step when asked for.
 
 mod program;
 
 use std::fs;
+use std::process::Output;
 
 use program::plugins::{cpu_plugin, libtpu};
 use program::{fail, program_as_shipped, succeed, text};
 use serde_json::Value;
 
-/// Set to have the tests that compile for a TPU run too: minutes each.
+/// Set to have a training step compiled for a TPU too.
 const LONG: &str = "RESNET_XLA_TEST_TPU_COMPILE";
 
 #[test]
@@ -57,32 +58,36 @@ fn a_shape_that_the_compiler_does_not_know_is_its_own_error() {
     if libtpu().is_none() {
         return;
     }
-    let message = fail(&["compile", "--target", "v5e:9x9", "--depth", "11"], 4);
+    let output = on_libtpu(&["--target", "v5e:9x9", "--depth", "11"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{message}");
     assert!(message.contains("Topology layout \"v5e:9x9\""), "{message}");
 }
 
-#[test]
-fn a_training_step_compiled_for_a_tpu_fits_and_is_estimated() {
-    if std::env::var_os(LONG).is_none() {
-        println!("skipped: takes minutes; set {LONG}=1 to run it");
-        return;
-    }
-    if libtpu().is_none() {
-        return;
-    }
-    // Without the tests' flags for XLA's CPU compiler: libtpu ends at a flag that it does not know.
-    let args = ["compile", "--target", "v5e:2x2", "--depth", "11", "--json"];
-    let output = program_as_shipped(&args).output().unwrap();
+/// `compile` without the tests' flags for XLA's CPU compiler, which libtpu does not take.
+fn on_libtpu(args: &[&str]) -> Output {
+    let command = [&["compile"], args].concat();
+    program_as_shipped(&command).output().unwrap()
+}
+
+/// The report on `step` of depth 11 for four chips, which must fit in their memory, do `passes` forward
+/// passes of 128 images on each, and take the time that the estimated cycles take at the chip's clock.
+fn compiled_for_a_tpu(step: &str, passes: f64) -> Value {
+    let args = [
+        "--target", "v5e:2x2", "--depth", "11", "--step", step, "--json",
+    ];
+    let output = on_libtpu(&args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&report["chips"], &report["precision"]),
         (&4.into(), &"bf16".into())
     );
     assert_eq!(report["memory"]["fits"], true);
-    // A forward pass of 128 images, three times: backward is twice forward.
     let summary: Value =
         serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
-    let expected = 3.0 * 128.0 * summary["flops"].as_f64().unwrap();
+    let expected = passes * 128.0 * summary["flops"].as_f64().unwrap();
     let flops = report["flops"].as_f64().unwrap();
     assert!(
         (0.8..1.3).contains(&(flops / expected)),
@@ -98,6 +103,29 @@ fn a_training_step_compiled_for_a_tpu_fits_and_is_estimated() {
         "{cycles} cycles, {ms} ms"
     );
     assert_eq!(estimate["loops_of_unknown_length"], 0);
+    report
+}
+
+#[test]
+fn prediction_compiled_for_a_tpu_fits_and_is_estimated() {
+    if libtpu().is_none() {
+        return;
+    }
+    let report = compiled_for_a_tpu("predict", 1.0);
+    assert_eq!(report["all_reduces"], 0);
+}
+
+#[test]
+fn a_training_step_compiled_for_a_tpu_fits_and_is_estimated() {
+    if std::env::var_os(LONG).is_none() {
+        println!("skipped: takes a minute of one core and more; set {LONG}=1 to run it");
+        return;
+    }
+    if libtpu().is_none() {
+        return;
+    }
+    // Backward is twice forward.
+    let report = compiled_for_a_tpu("train", 3.0);
     // 10 layers of batch norm, forward and backward, then gradients and metrics.
     let all_reduces = report["all_reduces"].as_u64().unwrap();
     assert!((20..=22).contains(&all_reduces), "{all_reduces}");

@@ -17,7 +17,7 @@ static LIBTPU: Mutex<()> = Mutex::new(());
 
 /// Asks for a device and nothing more; libtpu is kept from asking a metadata server.
 fn doctor(args: &[&str]) -> Command {
-    let mut command = program(&[&["doctor"], args].concat());
+    let mut command = program_as_shipped(&[&["doctor"], args].concat());
     command
         .env("TPU_SKIP_MDS_QUERY", "1")
         .env("TPU_WORKER_HOSTNAMES", "localhost");
@@ -101,6 +101,141 @@ fn a_plugin_that_crashes_at_load_is_named() {
     }
 }
 
+/// A plugin in C whose functions all do `body`, of version `major` of the interface.
+fn plugin_of(folder: &Path, major: u32, body: &str) -> PathBuf {
+    let source = format!(
+        "#include <stddef.h>
+        static void *function(void *arguments) {{ {body} return 0; }}
+        static struct {{
+            size_t size; void *extension;
+            struct {{ size_t size; void *extension; int major, minor; }} version;
+            void *(*functions[150])(void *);
+        }} table;
+        void *GetPjrtApi(void) {{
+            table.size = sizeof table;
+            table.version.major = {major};
+            for (int i = 0; i < 150; ++i) table.functions[i] = function;
+            return &table;
+        }}"
+    );
+    library(folder, &source)
+}
+
+#[test]
+fn a_plugin_that_crashes_when_it_is_started_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = plugin_of(folder.path(), 0, "*(volatile int *)0 = 1;");
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(
+        message.contains(text(&path)) && message.contains("crashed while it started"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_plugin_of_another_version_of_the_interface_says_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = plugin_of(folder.path(), 7, "");
+    let message = fail(&["--plugin", text(&path)], 4);
+    assert!(
+        message.contains("it speaks PJRT C API 7.0; expected major version 0"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_device_that_was_asked_for_is_never_replaced_by_another() {
+    for (device, expected) in [
+        ("tpu", "no TPU on this machine: looked for /dev/accel*"),
+        ("gpu", "no GPU on this machine: looked for /dev/nvidia*"),
+    ] {
+        let message = device_error(&mut doctor(&["--device", device]));
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_plugin_is_found_in_each_place_where_it_may_lie() {
+    // Any plugin will do: what lies where libtpu should is opened as the TPU.
+    let Some(plugin) = cpu_plugin() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = |path: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&plugin, &path).unwrap();
+        path
+    };
+    place("cache/plugins/tpu/libtpu.so");
+    place("venv/lib/python3.12/site-packages/libtpu/libtpu.so");
+    let named = place("elsewhere/libtpu.so");
+    let in_variable = format!("tpu:{}", named.display());
+    for (variable, value) in [
+        ("RESNET_XLA_CACHE", text(&folder.path().join("cache"))),
+        ("VIRTUAL_ENV", text(&folder.path().join("venv"))),
+        ("TPU_LIBRARY_PATH", text(&named)),
+        ("XLA_PJRT_PLUGIN", &in_variable),
+    ] {
+        let mut command = doctor(&["--device", "tpu"]);
+        command
+            .env("TPU_NAME", "a-test")
+            .env("HOME", folder.path())
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("VIRTUAL_ENV")
+            .env(variable, value);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{variable}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn auto_says_what_keeps_it_from_the_tpu_that_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = doctor(&[]);
+    command
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("VIRTUAL_ENV")
+        .env("TPU_NAME", "a-test");
+    let output = command.output().unwrap();
+    let errors = errors(&output);
+    assert!(output.status.success(), "{errors}");
+    let taken = errors.lines().find(|line| line.contains("taking"));
+    let taken = taken.unwrap();
+    assert!(
+        taken.starts_with(
+            "taking the CPU; the machine has a TPU (variable TPU_NAME=a-test), but no"
+        ),
+        "{taken}"
+    );
+    assert!(taken.ends_with("no GPU here"), "{taken}");
+}
+
+#[test]
+fn flags_that_xla_does_not_take_are_an_error_that_names_them() {
+    const FLAGS: &str = "--xla_no_such_flag=1";
+    let refused = |args: &[&str]| {
+        let message = device_error(doctor(args).env("XLA_FLAGS", FLAGS));
+        let expected = format!("Unknown flag in XLA_FLAGS: {FLAGS}");
+        assert!(message.contains(&expected), "{message}");
+        message
+    };
+    assert!(refused(&["--device", "cpu"]).contains("the XLA runtime does not take it"));
+    if let Some(plugin) = cpu_plugin() {
+        let expected = format!("{} does not take it", plugin.display());
+        let message = refused(&["--plugin", text(&plugin)]);
+        assert!(message.contains(&expected), "{message}");
+    }
+    if let Some(plugin) = libtpu() {
+        let expected = format!("{} does not take it", plugin.display());
+        let message = refused(&["--plugin", text(&plugin)]);
+        assert!(message.contains(&expected), "{message}");
+    }
+    let mut command = doctor(&["--device", "cpu"]);
+    command.env("XLA_FLAGS", "--xla_force_host_platform_device_count=many");
+    let message = device_error(&mut command);
+    assert!(message.contains("Flag parsing failed"), "{message}");
+}
+
 #[test]
 fn when_no_plugin_works_every_path_that_was_tried_is_listed_with_its_reason() {
     let home = tempfile::tempdir().unwrap();
@@ -140,6 +275,15 @@ fn auto_takes_the_cpu_and_says_in_one_line_why_not_the_others() {
         .filter(|line| line.contains("taking"))
         .collect();
     assert_eq!(taken, ["taking the CPU; no TPU here; no GPU here"]);
+}
+
+#[test]
+fn a_variable_that_names_no_plugin_says_what_it_should_be() {
+    let message = device_error(doctor(&[]).env("XLA_PJRT_PLUGIN", "libtpu.so"));
+    assert!(
+        message.contains("XLA_PJRT_PLUGIN is `libtpu.so`; expected <type>:<path>"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -256,4 +400,34 @@ fn training_evaluation_and_resuming_work_through_a_plugin() {
         (here - there).abs() < 1e-3 * here,
         "{here} here, {there} there"
     );
+}
+
+#[test]
+fn eight_replicas_behind_a_plugin_learn_what_one_does() {
+    let Some(plugin) = cpu_plugin() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |replicas: &str, precision: &str| {
+        let run = folder.path().join(format!("{replicas}-{precision}"));
+        let options = "--preset quick --batch-size 16 --max-steps 2 --eval-steps 1 --progress none";
+        let mut args: Vec<_> = options.split(' ').collect();
+        args.extend(["--plugin", text(&plugin), "--out-dir", text(&run)]);
+        args.extend(["--replicas", replicas, "--precision", precision]);
+        succeed(&args);
+        let result = fs::read_to_string(run.join("result.json")).unwrap();
+        let result: Value = serde_json::from_str(&result).unwrap();
+        assert_eq!(result["replicas"].to_string(), replicas);
+        ["loss", "val_loss"].map(|key| result[key].as_f64().unwrap())
+    };
+    // A mantissa of 8 bits, and sums of 2 images instead of 16.
+    for (precision, allowed) in [("f32", 1e-4), ("bf16", 2e-2)] {
+        let (one, eight) = (losses("1", precision), losses("8", precision));
+        for (one, eight) in one.iter().zip(eight) {
+            let apart = (eight / one - 1.0).abs();
+            println!("{precision}: {apart:.1e}");
+            assert!(
+                apart < allowed,
+                "{precision}: {eight} of eight, {one} of one"
+            );
+        }
+    }
 }

@@ -1,25 +1,20 @@
-"""The same training step in plain Flax, compiled for the same TPU without a TPU, beside ours.
+"""The training step in plain Flax, compiled for TPU chips that are not there; prints the compiler's numbers as JSON.
 
-Compiles ResNet-164 (or --depth N) written the way a Flax user would write it (linen modules,
-jax.grad, optax SGD, batch split over the chips by sharding, so that batch norm is synchronised) ahead of
-time with libtpu, runs `resnet-xla compile --json` for the same topology, batch and precision, and
-prints both. Both columns are the same compiler's numbers for its own output: the cycle estimates in
-the optimised program added up, and the memory and cost analyses of the executable.
+ResNet-164 (or --depth N) written the way a Flax user would write it: linen modules, jax.grad, optax SGD, the batch split
+over the chips by sharding, so that batch norm is synchronised. compare_tpu.py puts it beside this program's step.
 
-    python3 -m venv venv
-    venv/bin/pip install jax==0.10.2 flax==0.12.8 optax==0.2.8 libtpu==0.0.52
-    ./setup tpu && cargo build --release
+    python3 -m venv venv && venv/bin/pip install -r benches/peers/requirements-tpu.txt
     venv/bin/python benches/peers/jax_tpu_compile.py --target v5e:2x4
 
-Needs no accelerator. Takes some minutes: each precision is compiled once in Flax and once here.
+Needs no accelerator.
 """
 
 import argparse
 import functools
+import importlib.metadata
 import json
 import os
 import re
-import subprocess
 import time
 
 # Without these libtpu asks a cloud metadata server for minutes.
@@ -100,7 +95,9 @@ def make_step(model, tx):
 
 def compile_flax(target, depth, batch, dtype):
     """Compiles the Flax step; returns its numbers."""
-    topology = topologies.get_topology_desc(target, platform="tpu")
+    # The two cores of a v4 chip work as one device, as a run finds it.
+    options = {"chip_config_name": "megacore"} if target.startswith("v4:") else {}
+    topology = topologies.get_topology_desc(target, platform="tpu", **options)
     chips = len(topology.devices)
     mesh = Mesh(np.array(topology.devices), ("batch",))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -138,41 +135,11 @@ def compile_flax(target, depth, batch, dtype):
         "flops": cost["flops"],
         "bytes_accessed": cost["bytes accessed"],
         "all_reduces": len(re.findall(r"= \S.* all-reduce(?:-start)?\(", text)),
+        "versions": {name: importlib.metadata.version(name) for name in ("libtpu", "jax", "flax")},
     }
     if " while(" in text:
         raise SystemExit("the Flax program has loops: its cycles cannot be added up line by line")
     return numbers
-
-
-def compile_ours(program, target, depth, batch, precision):
-    """The same numbers from `resnet-xla compile`."""
-    command = [program, "compile", "--target", target, "--depth", str(depth), "--batch-per-chip", str(batch)]
-    command += ["--precision", precision, "--json"]
-    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return {
-        "compile_s": report["compile_s"],
-        "cycles": report["estimate"]["cycles"],
-        "temporaries": report["memory"]["temporaries"],
-        "total": report["memory"]["total"],
-        "flops": report["flops"],
-        "bytes_accessed": report["bytes_accessed"],
-        "all_reduces": report["all_reduces"],
-        "step_ms": report["estimate"]["step_ms"],
-        "images_per_sec": report["estimate"]["images_per_sec"],
-    }
-
-
-def row(who, precision, args, numbers):
-    return (
-        f"| {args.target} | {args.batch_per_chip} | {precision} | {who} | {numbers['cycles'] / 1e6:.2f} M"
-        f" | {numbers['step_ms']:.1f} ms | {numbers['images_per_sec']:,.0f}"
-        f" | {numbers['total'] / 1e6:,.0f} MB | {numbers['temporaries'] / 1e6:,.0f} MB"
-        f" | {numbers['bytes_accessed'] / 1e9:.1f} GB | {numbers['all_reduces']} | {numbers['compile_s']:.0f} s |"
-    )
-
-
-HEADER = """| topology | batch a chip | precision | who | cycles | step | images/s in all | memory a chip | of it temporaries | moved | all-reduces | compile |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main():
@@ -180,22 +147,10 @@ def main():
     parser.add_argument("--target", default="v5e:2x4")
     parser.add_argument("--depth", type=int, default=164)
     parser.add_argument("--batch-per-chip", type=int, default=128)
-    parser.add_argument("--precision", choices=["bf16", "f32", "both"], default="both")
-    parser.add_argument("--program", default="target/release/resnet-xla")
+    parser.add_argument("--precision", choices=["bf16", "f32"], default="bf16")
     args = parser.parse_args()
-    rows = []
-    for precision in ["bf16", "f32"] if args.precision == "both" else [args.precision]:
-        dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
-        size = (args.target, args.depth, args.batch_per_chip)
-        ours = compile_ours(args.program, *size, precision)
-        flax = compile_flax(*size, dtype)
-        # The same clock for both.
-        ms_per_cycle = ours["step_ms"] / ours["cycles"]
-        flax["step_ms"] = flax["cycles"] * ms_per_cycle
-        flax["images_per_sec"] = ours["images_per_sec"] * ours["cycles"] / flax["cycles"]
-        rows += [row("resnet-xla", precision, args, ours), row("Flax", precision, args, flax)]
-    print(HEADER, *rows, sep="\n")
+    dtype = jnp.bfloat16 if args.precision == "bf16" else jnp.float32
+    print(json.dumps(compile_flax(args.target, args.depth, args.batch_per_chip, dtype)))
 
 
-if __name__ == "__main__":
-    main()
+main()

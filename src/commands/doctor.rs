@@ -9,6 +9,7 @@ use super::output::stdout;
 use crate::cli::DoctorArgs;
 use crate::config::DeviceChoice;
 use crate::device::Device;
+use crate::flags;
 use crate::plugins::{self, PluginKind};
 use crate::replicas::Counted;
 use crate::runtime;
@@ -31,7 +32,11 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
             "cache       none: neither HOME nor RESNET_XLA_CACHE is set"
         ),
     }?;
-    for variable in [plugins::TPU_VARIABLE, plugins::PLUGIN_VARIABLE, "XLA_FLAGS"] {
+    for variable in [
+        plugins::TPU_VARIABLE,
+        plugins::PLUGIN_VARIABLE,
+        flags::XLA_FLAGS,
+    ] {
         if let Ok(value) = std::env::var(variable) {
             writeln!(out, "variable    {variable}={value}")?;
         }

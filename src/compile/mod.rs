@@ -15,6 +15,7 @@ use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
 use crate::device::{DeviceError, DeviceKind, start_plugin};
+use crate::flags;
 use crate::model::{self, ModelSettings};
 use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
 use crate::plugins::{self, PluginKind};
@@ -78,6 +79,7 @@ pub fn run(
         reason: error.to_string(),
     };
     pjrt_c::keep_libtpu_offline();
+    flags::check_plugin(&compiler(target), &path)?;
     let plugin = start_plugin(&path, || {
         Plugin::load(&path).map_err(|error| error.to_string())
     })?;
@@ -129,7 +131,8 @@ fn kind(target: &Target) -> DeviceKind {
     }
 }
 
-fn options(replicas: usize) -> Vec<u8> {
+/// The compile options of a program for `replicas` devices: a serialised `CompileOptionsProto`.
+pub fn options(replicas: usize) -> Vec<u8> {
     let build = ExecutableBuildOptionsProto {
         device_ordinal: -1,
         num_replicas: replicas as i64,

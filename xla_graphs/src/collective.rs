@@ -1,6 +1,6 @@
 //! Sums over the replicas of one data-parallel program.
 
-use xla::{XlaBuilder, XlaOp};
+use xla::{XlaBuilder, XlaComputation, XlaOp};
 
 use crate::Result;
 
@@ -14,27 +14,20 @@ impl Replicas {
         if self.0 == 1 {
             return Ok(x.clone());
         }
-        let scalar = XlaBuilder::new("add");
-        let element = x.primitive_type()?.element_type()?;
-        let a = scalar.parameter(0, element, &[], "a")?;
-        let b = scalar.parameter(1, element, &[], "b")?;
-        Ok(x.all_reduce(&a.add_(&b)?.build()?)?)
+        Ok(x.all_reduce(&addition(x)?)?)
     }
 
-    /// [`Self::sum`] of several f32 vectors by one all-reduce: each has a fixed cost, whatever its
-    /// length, that is larger than the cost of the copies.
-    pub fn sum_all<const N: usize>(self, vectors: [&XlaOp; N]) -> Result<[XlaOp; N]> {
-        let mut sums = vectors.map(XlaOp::clone);
+    /// [`Self::sum`] of several f32 arrays by one all-reduce: each has a fixed cost, whatever the
+    /// lengths. They go into it as they are: joining them first would cost a TPU another pass.
+    pub fn sum_all<const N: usize>(self, arrays: [&XlaOp; N]) -> Result<[XlaOp; N]> {
+        let mut sums = arrays.map(XlaOp::clone);
         if self.0 == 1 {
             return Ok(sums);
         }
-        let joined = vectors[0].concat_in_dim(&vectors[1..], 0)?;
-        let total = self.sum(&joined)?;
-        let mut start = 0;
-        for sum in &mut sums {
-            let end = start + sum.dims()?[0] as i64;
-            *sum = total.slice_in_dim(start, end, 1, 0)?;
-            start = end;
+        let all = arrays[0].builder().tuple(&arrays)?;
+        let total = all.all_reduce(&addition(arrays[0])?)?;
+        for (index, sum) in sums.iter_mut().enumerate() {
+            *sum = total.get_tuple_element(index as i64)?;
         }
         Ok(sums)
     }
@@ -51,4 +44,13 @@ impl Replicas {
         }
         Ok((sum / sum.builder().c0(self.0 as f32)?)?)
     }
+}
+
+/// a + b for two scalars of the element type of `like`.
+fn addition(like: &XlaOp) -> Result<XlaComputation> {
+    let scalar = XlaBuilder::new("add");
+    let element = like.primitive_type()?.element_type()?;
+    let a = scalar.parameter(0, element, &[], "a")?;
+    let b = scalar.parameter(1, element, &[], "b")?;
+    Ok(a.add_(&b)?.build()?)
 }

@@ -134,19 +134,22 @@ impl BatchNorm {
     ) -> Result<XlaOp> {
         let dims = dy.dims()?;
         let wide = cast(dy, PrimitiveType::F32)?;
-        let centred = (cast(&saved.x, PrimitiveType::F32)? - per_channel(&saved.mean, &dims)?)?;
-        let x_hat = (centred * per_channel(&saved.rstd, &dims)?)?;
+        let x = cast(&saved.x, PrimitiveType::F32)?;
+        let centred = (&x - per_channel(&saved.mean, &dims)?)?;
         let dbeta = sum_to_channel(&wide, self.lowering)?;
-        let dgamma = sum_to_channel(&(&wide * &x_hat)?, self.lowering)?;
+        let dgamma = (sum_to_channel(&(&wide * &centred)?, self.lowering)? * &saved.rstd)?;
 
         let [sum_dy, sum_dy_x_hat] = replicas.sum_all([&dbeta, &dgamma])?;
         let count = scalar_like(&dbeta, saved.count)?;
         let mean_dy = (sum_dy / &count)?;
         let mean_dy_x_hat = (sum_dy_x_hat / &count)?;
-        let slope = (params.get(&self.path("gamma"))? * &saved.rstd)?;
-        let projection = (x_hat * per_channel(&mean_dy_x_hat, &dims)?)?;
-        let inner = ((wide - per_channel(&mean_dy, &dims)?)? - projection)?;
-        let dx = (inner * per_channel(&slope, &dims)?)?;
+        // dx as a·dy − b·x − c: what is the same for a whole channel is worked out once.
+        let a = (params.get(&self.path("gamma"))? * &saved.rstd)?;
+        let b = (&a * (mean_dy_x_hat * &saved.rstd)?)?;
+        let c = ((&a * mean_dy)? - (&b * &saved.mean)?)?;
+        let scaled = (wide * per_channel(&a, &dims)?)?;
+        let projection = (x * per_channel(&b, &dims)?)?;
+        let dx = ((scaled - projection)? - per_channel(&c, &dims)?)?;
 
         gradients.insert(self.path("gamma"), dgamma);
         gradients.insert(self.path("beta"), dbeta);
@@ -161,7 +164,8 @@ impl BatchNorm {
         self.scale_and_shift(params, x, mean, &rstd)
     }
 
-    /// y = (x − mean) · (gamma · rstd) + beta, in the precision of `x`.
+    /// y = x · slope + shift with slope = gamma · rstd and shift = beta − mean · slope, in the precision
+    /// of `x`.
     fn scale_and_shift(
         &self,
         params: &Tensors,
@@ -171,9 +175,9 @@ impl BatchNorm {
     ) -> Result<XlaOp> {
         let dims = x.dims()?;
         let slope = (params.get(&self.path("gamma"))? * rstd)?;
-        let centred = (cast(x, PrimitiveType::F32)? - per_channel(mean, &dims)?)?;
-        let scaled = (centred * per_channel(&slope, &dims)?)?;
-        let y = (scaled + per_channel(params.get(&self.path("beta"))?, &dims)?)?;
+        let shift = (params.get(&self.path("beta"))? - (mean * &slope)?)?;
+        let scaled = (cast(x, PrimitiveType::F32)? * per_channel(&slope, &dims)?)?;
+        let y = (scaled + per_channel(&shift, &dims)?)?;
         cast(&y, x.primitive_type()?)
     }
 }

@@ -1,0 +1,76 @@
+//! Tries something in a copy of the process first, because it may end the process.
+//!
+//! The module is the fence around the C library's calls for that.
+
+use std::io::{self, PipeWriter, Read};
+use std::os::fd::AsRawFd;
+use std::panic::{self, AssertUnwindSafe};
+
+/// Seconds after which the copy is ended.
+const PATIENCE: libc::c_uint = 60;
+
+/// What `work` left on standard error when it ended the copy of the process that ran it; none if it
+/// came to its end, or took longer than a minute.
+///
+/// # Errors
+/// The system's, when it makes no copy.
+pub fn last_words(work: impl FnOnce()) -> io::Result<Option<String>> {
+    let (mut reader, writer) = io::pipe()?;
+    // SAFETY: the copy has this thread alone. Nothing that another thread may have left locked is in its
+    // way but what the C library unlocks in a copy itself (memory), and if there were, `PATIENCE` ends it.
+    let copy = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => rehearse(work, &writer),
+        copy => copy,
+    };
+    drop(writer);
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed)?;
+    let status = wait_for(copy)?;
+    let finished = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
+    let too_long = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM;
+    let early = !finished && !too_long;
+    Ok(early.then(|| String::from_utf8_lossy(&printed).into_owned()))
+}
+
+/// Runs `work` with `stderr` as standard error, in the copy, which ends here.
+fn rehearse(work: impl FnOnce(), stderr: &PipeWriter) -> ! {
+    // SAFETY: both calls take plain numbers; the descriptor is open.
+    unsafe {
+        libc::alarm(PATIENCE);
+        libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO);
+    }
+    // A panic must not unwind into what the original process was about to do.
+    let _ = panic::catch_unwind(AssertUnwindSafe(work));
+    // SAFETY: _exit may be called at any time; it runs nothing that belongs to the original process.
+    unsafe { libc::_exit(0) }
+}
+
+fn wait_for(process: libc::pid_t) -> io::Result<libc::c_int> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the call, and the process is a child that nobody else waits for.
+    match unsafe { libc::waitpid(process, &mut status, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_comes_to_its_end_leaves_no_last_words() {
+        assert_eq!(last_words(|| eprintln!("unheard")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_ends_the_process_is_survived_and_its_words_are_heard() {
+        let words = last_words(|| {
+            // Not `eprint!`, which a test's harness keeps to itself.
+            io::Write::write_all(&mut io::stderr(), b"farewell").unwrap();
+            std::process::abort()
+        });
+        assert_eq!(words.unwrap().as_deref(), Some("farewell"));
+    }
+}
