@@ -9,6 +9,7 @@ use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::config::{
     BatchNormMode, DeviceChoice, LearningRateDrops, LoweringChoice, PrecisionChoice, Preset,
+    UnitsChoice,
 };
 use crate::data::{Augment, DatasetKind};
 use crate::progress::ProgressMode;
@@ -289,6 +290,10 @@ pub struct DeviceArgs {
     /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
     #[arg(long, env = "RESNET_XLA_PRECISION")]
     pub precision: Option<PrecisionChoice>,
+
+    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    #[arg(long, env = "RESNET_XLA_UNITS")]
+    pub units: Option<UnitsChoice>,
 }
 
 /// Which images.
@@ -502,6 +507,10 @@ pub struct CompileArgs {
     /// Number format of activations and kernels [default: bf16 on TPU, f32 on CPU]
     #[arg(long)]
     pub precision: Option<PrecisionChoice>,
+
+    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    #[arg(long)]
+    pub units: Option<UnitsChoice>,
 
     /// Statistics of batch normalisation: over all chips, or each chip's own [default: sync]
     #[arg(long)]

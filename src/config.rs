@@ -73,6 +73,16 @@ pub enum PrecisionChoice {
     Bf16,
 }
 
+/// How the equal units of a stage, all but its first, are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitsChoice {
+    /// One by one
+    Unrolled,
+    /// As a loop over one of them: compiles as fast at any depth
+    Loop,
+}
+
 /// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LoweringChoice {
@@ -95,6 +105,8 @@ pub struct Config {
     pub replicas: Option<ReplicaChoice>,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
+    /// `None`: what suits the device.
+    pub units: Option<UnitsChoice>,
     pub bn: BatchNormMode,
     pub depth: usize,
     pub epochs: usize,
@@ -213,11 +225,12 @@ impl Config {
     /// Refuses settings other than those of `saved` that the weights or the history depend on.
     fn check_resumes(&self, saved: &Self) -> Result<(), ConfigError> {
         /// Settings that a resumed run may change. Whether the replicas may, the checkpoint decides.
-        const FREE: [&str; 12] = [
+        const FREE: [&str; 13] = [
             "preset",
             "device",
             "plugin",
             "replicas",
+            "units",
             "epochs",
             "max-steps",
             "data-dir",
@@ -263,6 +276,7 @@ impl Config {
             plugin: None,
             replicas: None,
             precision: None,
+            units: None,
             bn: BatchNormMode::Sync,
             depth: 164,
             epochs: 100,
@@ -312,6 +326,7 @@ impl Config {
             plugin: pick!(device.plugin).or(preset.plugin),
             replicas: pick!(device.replicas).or(preset.replicas),
             precision: pick!(device.precision).or(preset.precision),
+            units: pick!(device.units).or(preset.units),
             bn: pick!(bn).unwrap_or(preset.bn),
             depth: pick!(depth).unwrap_or(preset.depth),
             epochs: pick!(epochs).unwrap_or(preset.epochs),

@@ -2,9 +2,10 @@
 
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::Lowering;
+use xla_graphs::resnet::Units;
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
-use crate::config::{BatchNormMode, PrecisionChoice};
+use crate::config::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::data::{CLASSES, SIDE};
 use crate::device::DeviceKind;
 
@@ -18,6 +19,8 @@ pub struct ModelSettings {
     pub replicas: usize,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
+    /// `None`: what suits the device.
+    pub units: Option<UnitsChoice>,
     pub batch_norm: BatchNormMode,
     pub l2: f64,
     /// Momentum of SGD; evaluation and prediction do not read it.
@@ -36,8 +39,9 @@ pub fn build_as(
     lowering: Lowering,
 ) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
+    let network = ResNet::new(settings.depth, CLASSES, lowering)?;
     Ok(Model {
-        network: ResNet::new(settings.depth, CLASSES, lowering)?,
+        network: network.with_units(units(settings.units)),
         batch: settings.batch_size / settings.replicas,
         image_side: SIDE,
         precision,
@@ -60,6 +64,13 @@ pub fn lowering(settings: &ModelSettings, device: DeviceKind) -> Lowering {
     }
 }
 
+fn units(choice: Option<UnitsChoice>) -> Units {
+    match choice {
+        Some(UnitsChoice::Loop) => Units::Loop,
+        Some(UnitsChoice::Unrolled) | None => Units::Unrolled,
+    }
+}
+
 /// bf16 on a TPU, whose matrix unit works in it; f32 elsewhere.
 fn precision(choice: Option<PrecisionChoice>, device: DeviceKind) -> Precision {
     match (choice, device) {
@@ -79,6 +90,7 @@ mod tests {
             batch_size: 128,
             replicas: 8,
             precision: choice,
+            units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
             momentum: 0.9,

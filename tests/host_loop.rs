@@ -42,6 +42,7 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
         replicas: 1,
         // Without the CPU's kernels: what they allocate inside the executable would count too.
         precision: Some(PrecisionChoice::Bf16),
+        units: None,
         batch_norm: BatchNormMode::Sync,
         l2: 1e-4,
         momentum: 0.9,

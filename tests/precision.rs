@@ -64,6 +64,7 @@ impl<'a> Run<'a> {
             batch_size: BATCH,
             replicas: 1,
             precision: Some(precision),
+            units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
             momentum: 0.9,

@@ -156,6 +156,7 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         batch_size: reference.batch.count,
         replicas: 1,
         precision: Some(PrecisionChoice::F32),
+        units: None,
         batch_norm: BatchNormMode::Sync,
         l2: reference.info.l2,
         momentum: reference.info.momentum,

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use ndarray::s;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
-use resnet_xla::config::{BatchNormMode, DeviceChoice};
+use resnet_xla::config::{BatchNormMode, DeviceChoice, UnitsChoice};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, CLASSES, Dataset, DatasetKind, IMAGE_LEN, Normalization,
     Split, TrainingOptions,
@@ -40,17 +40,22 @@ static SAMPLE: LazyLock<Dataset> =
     LazyLock::new(|| data::load(DatasetKind::Sample, Path::new("")).unwrap());
 
 fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Program<'static> {
-    let settings = ModelSettings {
+    let settings = settings(batch_size, replicas, batch_norm);
+    let model = model::build(&settings, DEVICE.kind).unwrap();
+    Program::new(&DEVICE, model)
+}
+
+fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> ModelSettings {
+    ModelSettings {
         depth: 11,
         batch_size,
         replicas,
         precision: None,
+        units: None,
         batch_norm,
         l2: 1e-4,
         momentum: 0.9,
-    };
-    let model = model::build(&settings, DEVICE.kind).unwrap();
-    Program::new(&DEVICE, model)
+    }
 }
 
 /// The first `count` training batches of the sample.
@@ -167,6 +172,31 @@ fn with_shared_statistics_the_number_of_replicas_changes_nothing_but_rounding() 
     let ends = ends_apart(&local_end, &end, &initial);
     println!("local statistics: losses {losses:.1e}, ends {ends:.1e}");
     assert!(losses > 10.0 * allowed_losses && ends > 10.0 * allowed_ends);
+}
+
+#[test]
+fn units_in_a_loop_share_their_statistics_too() {
+    let program = |replicas, units| {
+        let settings = ModelSettings {
+            depth: 29,
+            units: Some(units),
+            ..settings(BATCH, replicas, BatchNormMode::Sync)
+        };
+        let model = model::build(&settings, DEVICE.kind).unwrap();
+        Program::new(&DEVICE, model)
+    };
+    let batches = batches(2);
+    let unrolled = program(1, UnitsChoice::Unrolled);
+    let initial = initial_state(unrolled.layout(), 0);
+    let (metrics, end) = train(&unrolled, &initial, &batches);
+    for replicas in [1, 2, 4] {
+        let looped = program(replicas, UnitsChoice::Loop);
+        let (looped_metrics, looped_end) = train(&looped, &initial, &batches);
+        let losses = losses_apart(&looped_metrics, &metrics);
+        let ends = ends_apart(&looped_end, &end, &initial);
+        println!("a loop on {replicas} replicas: losses {losses:.1e}, ends {ends:.1e}");
+        assert!(losses < 1e-5 && ends < 1e-3, "{replicas}: {losses} {ends}");
+    }
 }
 
 #[test]

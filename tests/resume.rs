@@ -156,6 +156,11 @@ fn there_must_be_something_to_resume_and_its_settings_must_fit() {
             "{message}"
         );
     }
+    // How the units are traced is no matter of what they compute.
+    let options = "--resume --max-steps 2 --units loop";
+    succeed(&quick_run(&run, options));
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(config.contains("units = \"loop\""), "{config}");
 }
 
 #[test]

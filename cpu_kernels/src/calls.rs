@@ -1,9 +1,10 @@
 //! The kernels as XLA calls them: by name, with addresses of arrays.
 //!
 //! The first operand of every call is its plan, an s32 vector that the graph's builder writes and the
-//! kernel reads from front to back. A number of it is either a size, or the offset at which something
-//! begins in the next operand; the comments below list both in order, arrays with their shapes.
-//! Arrays are f32 and row-major. Each call has one result, in which several arrays may lie one
+//! kernel reads from front to back; the second is the number of the round of a loop (s32), 0 outside.
+//! What the plan has is either a size, or two numbers that say where something begins in the next
+//! operand: an offset, and how much further on for each round. The comments below list both in order,
+//! arrays with their shapes. Arrays are f32 and row-major. Each call has one result, in which several arrays may lie one
 //! behind the other.
 
 use std::ffi::c_void;
@@ -22,11 +23,12 @@ type Call = extern "C" fn(*mut f32, Operands);
 
 /// Makes the kernels known to XLA's CPU backend in this process.
 pub fn register() {
-    const CALLS: [(&str, Call); 4] = [
+    const CALLS: [(&str, Call); 5] = [
         ("resnet_layer_forward", layer_forward),
         ("resnet_layer_backward", layer_backward),
         ("resnet_norm_backward", norm_backward),
         ("resnet_part", part),
+        ("resnet_unwritten", unwritten),
     ];
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -39,19 +41,21 @@ pub fn register() {
 /// What a call was given: a plan, and the operands behind it.
 struct Arguments {
     plan: *const i32,
+    round: usize,
     operands: Operands,
 }
 
 impl Arguments {
     /// # Safety
-    /// The first operand must be a plan; what is taken from it must have been put in, in that order,
+    /// The first two operands must be a plan and a round; what is taken from it must have been put in, in that order,
     /// and the arrays must have the sizes that are asked for.
     unsafe fn new(operands: Operands) -> Self {
         // SAFETY: the caller's.
         unsafe {
             Self {
                 plan: (*operands).cast(),
-                operands: operands.add(1),
+                round: *(*operands.add(1)).cast::<i32>() as usize,
+                operands: operands.add(2),
             }
         }
     }
@@ -78,7 +82,8 @@ impl Arguments {
         unsafe {
             let array: *const f32 = (*self.operands).cast();
             self.operands = self.operands.add(1);
-            array.add(self.number())
+            let offset = self.number();
+            array.add(offset + self.round * self.number())
         }
     }
 
@@ -242,3 +247,7 @@ extern "C" fn part(out: *mut f32, operands: Operands) {
         slice::from_raw_parts_mut(out, count).copy_from_slice(slice::from_raw_parts(start, count));
     }
 }
+
+/// Gives an array whose values are not set: what takes it must write before it reads. Takes a number
+/// that tells this array from others of the same size.
+extern "C" fn unwritten(_out: *mut f32, _operands: Operands) {}

@@ -42,6 +42,8 @@ pub struct StepReport {
     pub batch_size: usize,
     pub replicas: usize,
     pub precision: String,
+    /// How equal units are traced: "unrolled" or "loop".
+    pub units: String,
     /// How the units are written for the compiler.
     pub lowering: String,
     pub trainable_parameters: usize,
@@ -88,6 +90,7 @@ impl StepBench {
             batch_size: model.global_batch(),
             replicas: device.replicas,
             precision: model.precision.to_string(),
+            units: model.network.units_as.to_string(),
             lowering: model.network.stem.lowering.to_string(),
             trainable_parameters: program.layout().trainable_parameters(),
             warmup_steps: self.warmup,

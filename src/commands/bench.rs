@@ -95,6 +95,7 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
         batch_size,
         replicas: device.replicas,
         precision: args.device.precision,
+        units: args.device.units,
         batch_norm: keras.bn,
         l2: keras.l2,
         momentum: keras.momentum,

@@ -23,6 +23,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         batch_size: args.batch_per_chip as usize * args.target.chips(),
         replicas: args.target.chips(),
         precision: args.precision,
+        units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
         l2: defaults.l2,
         momentum: defaults.momentum,

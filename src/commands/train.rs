@@ -215,6 +215,7 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
         batch_size: config.batch_size,
         replicas,
         precision: config.precision,
+        units: config.units,
         batch_norm: config.bn,
         l2: config.l2,
         momentum: config.momentum,

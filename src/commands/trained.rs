@@ -57,6 +57,7 @@ pub fn load<'a>(
         batch_size,
         replicas: device.replicas,
         precision: args.device.precision,
+        units: args.device.units,
         batch_norm: BatchNormMode::Sync,
         l2: checkpoint.info.l2,
         momentum: 0.0,

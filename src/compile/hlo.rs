@@ -42,10 +42,21 @@ pub mod proto {
         pub opcode: String,
         #[prost(message, optional, tag = "3")]
         pub shape: Option<ShapeProto>,
+        /// The value of a constant.
+        #[prost(message, optional, tag = "8")]
+        pub literal: Option<LiteralProto>,
         #[prost(int64, repeated, tag = "38")]
         pub called_computation_ids: Vec<i64>,
         #[prost(bytes = "vec", tag = "43")]
         pub backend_config: Vec<u8>,
+        #[prost(string, tag = "63")]
+        pub comparison_direction: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct LiteralProto {
+        #[prost(int32, repeated, tag = "4")]
+        pub s32s: Vec<i32>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -173,7 +184,10 @@ impl<'a> Walk<'a> {
                 self.schedule.all_reduce_bytes += runs * bytes;
             }
             "while" => {
-                let rounds = count(&config["known_trip_count"]["n"]);
+                let rounds = match count(&config["known_trip_count"]["n"]) {
+                    None => self.rounds(instruction)?,
+                    known => known,
+                };
                 self.schedule.loops_of_unknown_length += usize::from(rounds.is_none());
                 self.called(instruction, runs * rounds.unwrap_or(1))?;
             }
@@ -182,6 +196,24 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The rounds of a loop, from its condition: the loops of this program count from 0 for as long as
+    /// the number is less than a constant.
+    fn rounds(&self, instruction: &HloInstructionProto) -> Result<Option<u64>, HloError> {
+        // The body is the first computation that a loop calls, the condition the second.
+        let Some(&condition) = instruction.called_computation_ids.get(1) else {
+            return Ok(None);
+        };
+        let condition = &self.find(condition)?.instructions;
+        let compares: Vec<_> = condition.iter().filter(|i| i.opcode == "compare").collect();
+        let less = compares.iter().all(|i| i.comparison_direction == "LT");
+        let numbers = condition.iter().filter_map(|i| i.literal.as_ref());
+        let numbers: Vec<i32> = numbers.flat_map(|literal| literal.s32s.clone()).collect();
+        Ok(match numbers[..] {
+            [rounds] if less && compares.len() == 1 => u64::try_from(rounds).ok(),
+            _ => None,
+        })
     }
 
     fn called(&mut self, instruction: &HloInstructionProto, runs: u64) -> Result<(), HloError> {
@@ -296,8 +328,10 @@ mod tests {
                 dimensions: vec![2, 3],
                 tuple_shapes: Vec::new(),
             }),
+            literal: None,
             called_computation_ids: calls.to_vec(),
             backend_config: config.as_bytes().to_vec(),
+            comparison_direction: String::new(),
         }
     }
 
@@ -353,6 +387,25 @@ mod tests {
             (17, 17 * 24)
         );
         assert_eq!(schedule.loops_of_unknown_length, 0);
+    }
+
+    #[test]
+    fn a_loop_that_counts_up_to_a_constant_says_how_often_it_runs() {
+        let mut end = instruction("end", "constant", "", &[]);
+        end.literal = Some(proto::LiteralProto { s32s: vec![17] });
+        let mut compare = instruction("compare", "compare", "", &[]);
+        let runs = |direction: &str, compare: &mut HloInstructionProto| {
+            compare.comparison_direction = direction.to_owned();
+            let program = program(vec![
+                (1, vec![instruction("loop", "while", "{}", &[2, 3])]),
+                (2, vec![cycles("inside", "fusion", 100, &[])]),
+                (3, vec![end.clone(), compare.clone()]),
+            ]);
+            let schedule = Schedule::read(&program).unwrap();
+            (schedule.cycles, schedule.loops_of_unknown_length)
+        };
+        assert_eq!(runs("LT", &mut compare), (1700, 0));
+        assert_eq!(runs("NE", &mut compare), (100, 1));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Report {
     pub depth: usize,
     pub batch_per_chip: usize,
     pub precision: String,
+    /// How equal units are traced: "unrolled" or "loop".
+    pub units: String,
     /// Whether batch statistics cover all chips.
     pub sync_batch_norm: bool,
     pub trace_s: f64,
@@ -97,6 +99,7 @@ impl Report {
             depth: model.network.depth,
             batch_per_chip: model.batch,
             precision: model.precision.to_string(),
+            units: model.network.units_as.to_string(),
             sync_batch_norm: model.sync_batch_norm,
             trace_s: compiled.traced.as_secs_f64(),
             compile_s: compiled.compiled.as_secs_f64(),
@@ -145,8 +148,8 @@ impl Report {
         writeln!(out, "compiler        {}", self.compiler)?;
         writeln!(
             out,
-            "time            traced in {:.1} s, compiled in {:.1} s",
-            self.trace_s, self.compile_s
+            "time            traced in {:.1} s, compiled in {:.1} s (units: {})",
+            self.trace_s, self.compile_s, self.units
         )?;
         self.memory.write(out)?;
         if let (Some(flops), Some(bytes)) = (self.flops, self.bytes_accessed) {

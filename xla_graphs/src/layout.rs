@@ -157,12 +157,12 @@ impl Layout {
         &self.tensors[..self.network_len]
     }
 
-    /// The tensors of `array` with their offsets, in the order in which they lie there.
-    pub fn tensors_of(&self, array: Array) -> Vec<(&TensorSpec, usize)> {
-        let all = self.tensors.iter().zip(self.offsets.iter().copied());
+    /// The tensors of `array` in the order in which they lie there, one behind the other.
+    pub fn tensors_of(&self, array: Array) -> Vec<&TensorSpec> {
+        let all = self.tensors.iter().zip(&self.offsets);
         let mut tensors: Vec<_> = all.filter(|(t, _)| t.array() == array).collect();
         tensors.sort_by_key(|(_, offset)| *offset);
-        tensors
+        tensors.into_iter().map(|(tensor, _)| tensor).collect()
     }
 
     /// Elements of `array`.

@@ -9,11 +9,14 @@ pub mod collective;
 mod error;
 mod fused;
 pub mod layout;
+mod loops;
 pub mod ops;
 pub mod resnet;
 pub mod sgd;
 pub mod step;
 pub mod tensors;
+mod unit;
+mod unit_loop;
 
 pub use error::{GraphError, Result};
 pub use layout::{Init, Layout, TensorSpec};

@@ -1,6 +1,8 @@
 //! Pre-activation residual networks with bottleneck units (He et al. 2016, "Identity Mappings in
 //! Deep Residual Networks"), as the Keras tutorial builds them for 32x32 images.
 
+use std::fmt;
+
 use xla::{PrimitiveType, XlaOp};
 
 use crate::collective::Replicas;
@@ -9,9 +11,11 @@ use crate::layout::TensorSpec;
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
-use crate::ops::kernels::Features;
 use crate::ops::{Lowering, cast, pool, relu};
 use crate::tensors::Tensors;
+pub use crate::unit::Unit;
+use crate::unit::{UnitSaved, batch_norm, conv};
+use crate::unit_loop::{EqualUnits, Kept};
 use crate::{GraphError, Result};
 
 /// Colour channels of an image.
@@ -20,7 +24,6 @@ pub const IMAGE_CHANNELS: usize = 3;
 const STEM_FILTERS: usize = 16;
 /// Output filters of the units of each stage; a unit's inner width is a quarter of it.
 const STAGE_FILTERS: [usize; 3] = [64, 128, 256];
-const BOTTLENECK: usize = 4;
 
 /// A network: stem, three stages of equal units, batch norm, pooling and classifier.
 #[derive(Clone, Debug)]
@@ -31,6 +34,26 @@ pub struct ResNet {
     pub bn_out: BatchNorm,
     pub dense: Dense,
     lowering: Lowering,
+    /// How equal units are traced.
+    pub units_as: Units,
+}
+
+/// How the equal units of a stage, all but its first, are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Units {
+    /// One after the other.
+    Unrolled,
+    /// As a loop over one of them, see `unit_loop.rs`.
+    Loop,
+}
+
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unrolled => "unrolled",
+            Self::Loop => "loop",
+        })
+    }
 }
 
 /// The n of `depth` = 9n + 2.
@@ -45,9 +68,9 @@ pub fn units_per_stage(depth: usize) -> Result<usize> {
 }
 
 /// What the backward pass needs from the forward pass of the whole network.
-pub struct Saved {
+pub struct Saved<'a> {
     images: XlaOp,
-    units: UnitsSaved,
+    units: UnitsSaved<'a>,
     bn_out: batch_norm::Saved,
     /// After the last ReLU, `[N, h, w, C]`.
     features: XlaOp,
@@ -55,9 +78,21 @@ pub struct Saved {
     pooled: XlaOp,
 }
 
-enum UnitsSaved {
-    Composed(Vec<UnitSaved>),
-    Fused(Vec<fused::UnitSaved>),
+enum UnitsSaved<'a> {
+    Composed(Vec<Traced<'a, UnitSaved>>),
+    Fused(Vec<Traced<'a, fused::UnitSaved>>),
+}
+
+/// Units that are traced in one piece.
+pub(crate) enum Part<'a> {
+    Unit(&'a Unit),
+    Loop(EqualUnits<'a>),
+}
+
+/// A traced [`Part`], with what its backward pass needs.
+pub(crate) enum Traced<'a, S> {
+    Unit(&'a Unit, S),
+    Loop(EqualUnits<'a>, Kept),
 }
 
 impl ResNet {
@@ -88,7 +123,16 @@ impl ResNet {
                 outputs: classes,
             },
             lowering,
+            units_as: Units::Unrolled,
         })
+    }
+
+    /// The same network with its equal units traced as `units` says; [`Self::new`] unrolls them.
+    pub fn with_units(self, units: Units) -> Self {
+        Self {
+            units_as: units,
+            ..self
+        }
     }
 
     /// All weights and moving statistics, in the order in which data meets them.
@@ -109,7 +153,7 @@ impl ResNet {
         images: &XlaOp,
         replicas: Replicas,
         batch: &mut Tensors,
-    ) -> Result<(XlaOp, Saved)> {
+    ) -> Result<(XlaOp, Saved<'_>)> {
         let x = self.stem.forward(params, images)?;
         let (x, units) = self.forward_units(params, x, replicas, batch)?;
         let (y, bn_out) = self.bn_out.forward(params, &x, replicas, batch)?;
@@ -126,31 +170,47 @@ impl ResNet {
         Ok((logits, saved))
     }
 
+    /// The units in the order in which data meets them, alone or as loops.
+    pub(crate) fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = Vec::new();
+        for stage in self.units.chunks(self.units.len() / STAGE_FILTERS.len()) {
+            let (first, equal) = stage.split_at(1);
+            parts.extend(first.iter().map(Part::Unit));
+            match self.units_as {
+                Units::Loop if equal.len() > 1 => parts.push(Part::Loop(EqualUnits::new(equal))),
+                _ => parts.extend(equal.iter().map(Part::Unit)),
+            }
+        }
+        parts
+    }
+
     fn forward_units(
         &self,
         params: &Tensors,
         mut x: XlaOp,
         replicas: Replicas,
         batch: &mut Tensors,
-    ) -> Result<(XlaOp, UnitsSaved)> {
+    ) -> Result<(XlaOp, UnitsSaved<'_>)> {
         if self.lowering == Lowering::Kernels {
-            let (mean, variance) = self.units[0].bn1.statistics(params, &x, replicas)?;
-            let mut x = Features::new(&x, &mean, &variance)?;
-            let mut units = Vec::with_capacity(self.units.len());
-            for unit in &self.units {
-                let saved;
-                (x, saved) = unit.fused_forward(params, &x, replicas, batch)?;
-                units.push(saved);
+            let (x, units) = self.fused_forward(params, &x, replicas, batch)?;
+            return Ok((x, UnitsSaved::Fused(units)));
+        }
+        let mut traced = Vec::new();
+        for part in self.parts() {
+            match part {
+                Part::Unit(unit) => {
+                    let saved;
+                    (x, saved) = unit.forward(params, &x, replicas, batch)?;
+                    traced.push(Traced::Unit(unit, saved));
+                }
+                Part::Loop(units) => {
+                    let kept;
+                    (x, kept) = units.forward(params, &x, replicas, batch)?;
+                    traced.push(Traced::Loop(units, kept));
+                }
             }
-            return Ok((x.images()?, UnitsSaved::Fused(units)));
         }
-        let mut units = Vec::with_capacity(self.units.len());
-        for unit in &self.units {
-            let saved;
-            (x, saved) = unit.forward(params, &x, replicas, batch)?;
-            units.push(saved);
-        }
-        Ok((x, UnitsSaved::Composed(units)))
+        Ok((x, UnitsSaved::Composed(traced)))
     }
 
     /// The gradient of every weight, given `dlogits` `[N, classes]`.
@@ -168,21 +228,17 @@ impl ResNet {
         let precision = saved.features.primitive_type()?;
         let dfeatures = pool::backward(&saved.features.dims()?, &dpooled)?;
         let dy = relu::backward(&saved.features, &cast(&dfeatures, precision)?)?;
-        let mut dx = self
+        let dx = self
             .bn_out
             .backward(params, &saved.bn_out, &dy, replicas, gradients)?;
-        match &saved.units {
-            UnitsSaved::Composed(units) => {
-                for (unit, saved) in self.units.iter().zip(units).rev() {
-                    dx = unit.backward(params, saved, &dx, replicas, gradients)?;
-                }
+        let dx = match &saved.units {
+            UnitsSaved::Composed(traced) => {
+                backward_units(traced, params, dx, replicas, gradients)?
             }
-            UnitsSaved::Fused(units) => {
-                for (unit, saved) in self.units.iter().zip(units).rev() {
-                    dx = unit.fused_backward(params, saved, &dx, replicas, gradients)?;
-                }
+            UnitsSaved::Fused(traced) => {
+                fused::backward_units(traced, params, dx, replicas, gradients)?
             }
-        }
+        };
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
 
@@ -197,174 +253,32 @@ impl ResNet {
 
     fn infer_units(&self, params: &Tensors, mut x: XlaOp) -> Result<XlaOp> {
         if self.lowering == Lowering::Kernels {
-            let bn = &self.units[0].bn1;
-            let mut x = Features::inferring(params, &x, bn)?;
-            for unit in &self.units {
-                x = unit.fused_infer(params, &x)?;
-            }
-            return x.images();
+            return self.fused_infer(params, &x);
         }
-        for unit in &self.units {
-            x = unit.infer(params, &x)?;
+        for part in self.parts() {
+            x = match part {
+                Part::Unit(unit) => unit.infer(params, &x)?,
+                Part::Loop(units) => units.infer(params, &x)?,
+            };
         }
         Ok(x)
     }
 }
 
-/// BN-ReLU-conv three times (1x1 with stride, 3x3, 1x1) beside a shortcut.
-///
-/// Where the shape changes, the first unit of a stage, the shortcut is a 1x1 convolution of the
-/// first activation, which both branches share; elsewhere it is the input itself.
-#[derive(Clone, Debug)]
-pub struct Unit {
-    pub name: String,
-    pub bn1: BatchNorm,
-    pub conv1: Conv,
-    pub bn2: BatchNorm,
-    pub conv2: Conv,
-    pub bn3: BatchNorm,
-    pub conv3: Conv,
-    pub shortcut: Option<Conv>,
-}
-
-/// What a unit's backward pass needs from its forward pass.
-struct UnitSaved {
-    bn1: batch_norm::Saved,
-    a1: XlaOp,
-    bn2: batch_norm::Saved,
-    a2: XlaOp,
-    bn3: batch_norm::Saved,
-    a3: XlaOp,
-}
-
-impl Unit {
-    fn new(name: &str, inputs: usize, outputs: usize, stride: usize, lowering: Lowering) -> Self {
-        let inner = outputs / BOTTLENECK;
-        let path = |layer: &str| format!("{name}/{layer}");
-        Self {
-            name: name.to_owned(),
-            bn1: batch_norm(&path("bn1"), inputs, lowering),
-            conv1: conv(&path("conv1"), 1, stride, (inputs, inner), lowering),
-            bn2: batch_norm(&path("bn2"), inner, lowering),
-            conv2: conv(&path("conv2"), 3, 1, (inner, inner), lowering),
-            bn3: batch_norm(&path("bn3"), inner, lowering),
-            conv3: conv(&path("conv3"), 1, 1, (inner, outputs), lowering),
-            shortcut: (inputs != outputs)
-                .then(|| conv(&path("shortcut"), 1, stride, (inputs, outputs), lowering)),
-        }
-    }
-
-    fn tensors(&self) -> Vec<TensorSpec> {
-        let mut tensors = self.bn1.tensors();
-        tensors.extend(self.conv1.tensors());
-        tensors.extend(self.bn2.tensors());
-        tensors.extend(self.conv2.tensors());
-        tensors.extend(self.bn3.tensors());
-        tensors.extend(self.conv3.tensors());
-        tensors.extend(self.shortcut.iter().flat_map(Conv::tensors));
-        tensors
-    }
-
-    /// y = conv3(a3) + shortcut, aᵢ = relu(bnᵢ(·)): `[N, H, W, in]` to `[N, H/s, W/s, out]`.
-    fn forward(
-        &self,
-        params: &Tensors,
-        x: &XlaOp,
-        replicas: Replicas,
-        batch: &mut Tensors,
-    ) -> Result<(XlaOp, UnitSaved)> {
-        let mut activate = |bn: &BatchNorm, x: &XlaOp| -> Result<(XlaOp, batch_norm::Saved)> {
-            let (y, saved) = bn.forward(params, x, replicas, batch)?;
-            Ok((relu::forward(&y)?, saved))
+/// The way back through the units of `traced`, from the gradient of their output to that of their
+/// input.
+fn backward_units(
+    traced: &[Traced<UnitSaved>],
+    params: &Tensors,
+    mut dx: XlaOp,
+    replicas: Replicas,
+    gradients: &mut Tensors,
+) -> Result<XlaOp> {
+    for part in traced.iter().rev() {
+        dx = match part {
+            Traced::Unit(unit, saved) => unit.backward(params, saved, &dx, replicas, gradients)?,
+            Traced::Loop(units, kept) => units.backward(params, kept, &dx, replicas, gradients)?,
         };
-        let (a1, bn1) = activate(&self.bn1, x)?;
-        let (a2, bn2) = activate(&self.bn2, &self.conv1.forward(params, &a1)?)?;
-        let (a3, bn3) = activate(&self.bn3, &self.conv2.forward(params, &a2)?)?;
-        let shortcut = match &self.shortcut {
-            Some(projection) => projection.forward(params, &a1)?,
-            None => x.clone(),
-        };
-        let y = (self.conv3.forward(params, &a3)? + shortcut)?;
-        let saved = UnitSaved {
-            bn1,
-            a1,
-            bn2,
-            a2,
-            bn3,
-            a3,
-        };
-        Ok((y, saved))
     }
-
-    /// The chain rule through [`Self::forward`], from `dy` to dx; both branches' gradients add up
-    /// where they met: at the first activation, or at the input for an identity shortcut.
-    fn backward(
-        &self,
-        params: &Tensors,
-        saved: &UnitSaved,
-        dy: &XlaOp,
-        replicas: Replicas,
-        gradients: &mut Tensors,
-    ) -> Result<XlaOp> {
-        let da3 = self.conv3.backward(params, &saved.a3, dy, gradients)?;
-        let dy3 = relu::backward(&saved.a3, &da3)?;
-        let dh2 = self
-            .bn3
-            .backward(params, &saved.bn3, &dy3, replicas, gradients)?;
-        let da2 = self.conv2.backward(params, &saved.a2, &dh2, gradients)?;
-        let dy2 = relu::backward(&saved.a2, &da2)?;
-        let dh1 = self
-            .bn2
-            .backward(params, &saved.bn2, &dy2, replicas, gradients)?;
-        let mut da1 = self.conv1.backward(params, &saved.a1, &dh1, gradients)?;
-        if let Some(projection) = &self.shortcut {
-            da1 = (da1 + projection.backward(params, &saved.a1, dy, gradients)?)?;
-        }
-        let dy1 = relu::backward(&saved.a1, &da1)?;
-        let dx = self
-            .bn1
-            .backward(params, &saved.bn1, &dy1, replicas, gradients)?;
-        match self.shortcut {
-            Some(_) => Ok(dx),
-            None => Ok((dx + dy)?),
-        }
-    }
-
-    /// [`Self::forward`] with moving statistics.
-    fn infer(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
-        let activate = |bn: &BatchNorm, x: &XlaOp| relu::forward(&bn.infer(params, x)?);
-        let a1 = activate(&self.bn1, x)?;
-        let a2 = activate(&self.bn2, &self.conv1.forward(params, &a1)?)?;
-        let a3 = activate(&self.bn3, &self.conv2.forward(params, &a2)?)?;
-        let shortcut = match &self.shortcut {
-            Some(projection) => projection.forward(params, &a1)?,
-            None => x.clone(),
-        };
-        Ok((self.conv3.forward(params, &a3)? + shortcut)?)
-    }
-}
-
-fn conv(
-    name: &str,
-    side: usize,
-    stride: usize,
-    (inputs, outputs): (usize, usize),
-    lowering: Lowering,
-) -> Conv {
-    Conv {
-        name: name.to_owned(),
-        side,
-        stride,
-        inputs,
-        outputs,
-        lowering,
-    }
-}
-
-fn batch_norm(name: &str, channels: usize, lowering: Lowering) -> BatchNorm {
-    BatchNorm {
-        name: name.to_owned(),
-        channels,
-        lowering,
-    }
+    Ok(dx)
 }

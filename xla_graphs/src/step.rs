@@ -11,8 +11,8 @@ use crate::collective::Replicas;
 use crate::layout::{ARRAYS, Array, NETWORK_ARRAYS};
 use crate::ops::{batch_norm, cast, loss, to_i64};
 use crate::resnet::{IMAGE_CHANNELS, ResNet};
-use crate::tensors::Tensors;
-use crate::{GraphError, Layout, Result, sgd};
+use crate::tensors::{Place, Tensors};
+use crate::{Layout, Result, sgd};
 
 /// The number format of activations and kernels; master weights, statistics and loss are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,22 +225,9 @@ fn next_state(
     Ok(vec![weights, statistics, momentum])
 }
 
-/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says. A value that is
-/// longer than its tensor has those behind it too.
+/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says.
 fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
-    let mut parts = Vec::new();
-    let mut end = 0;
-    for (spec, offset) in layout.tensors_of(array) {
-        if offset < end {
-            continue;
-        }
-        let value = tensors.get(&spec.name)?;
-        let len = value.dims()?.iter().product::<usize>();
-        parts.push(value.reshape(&[len as i64])?);
-        end = offset + len;
-    }
-    let (first, rest) = parts.split_first().ok_or(GraphError::NoTensors)?;
-    Ok(first.concat_in_dim(rest, 0)?)
+    tensors.join(&layout.tensors_of(array))
 }
 
 /// The metrics in the order of [`metrics`]: the sums over a batch's images, then the L2 penalty of the
@@ -319,12 +306,9 @@ impl Inputs {
         for &array in arrays {
             let len = layout.len_of(array);
             let flat = self.array(ElementType::F32, &[len], array.name())?;
-            for (spec, offset) in layout.tensors_of(array) {
-                let end = offset + spec.len();
-                let slice = flat.slice_in_dim(offset as i64, end as i64, 1, 0)?;
-                let value = slice.reshape(&to_i64(&spec.dims))?;
-                state.tensors.insert_part(&spec.name, value, &flat, offset);
-            }
+            let specs = layout.tensors_of(array);
+            let home = Place::new(&flat, 0);
+            state.tensors.insert_parts(&specs, &flat, &home)?;
             state.arrays.push(flat);
         }
         Ok(state)

@@ -154,7 +154,7 @@ impl Chain {
         h.record(bn1, &mut batch)?;
         let dy = Gradient::Plain(t.get("dy")?.clone());
         let dz1 = kernels::backward(t, bn1, conv1, &h, &dy, one, &mut gradients)?;
-        let dz1 = Gradient::BehindNorm(dz1);
+        let dz1 = Gradient::BehindNorm(Box::new(dz1));
         let dz0 = kernels::backward(t, bn0, conv0, &x, &dz1, one, &mut gradients)?;
         let dx = dz0.through_norm(t, &t.get("x")?.zeros_like()?)?;
 

@@ -4,12 +4,12 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{Input, execute_computation, input};
+use common::{array, arrays, execute_computation, initial, input, lowerings};
 use xla_graphs::collective::Replicas;
 use xla_graphs::layout::{Role, momentum_name};
 use xla_graphs::ops::Lowering;
 use xla_graphs::step::metrics;
-use xla_graphs::{Init, Layout, Model, Precision, ResNet, eval_step, train_step};
+use xla_graphs::{Layout, Model, Precision, ResNet, eval_step, train_step};
 
 const BATCH: usize = 4;
 const SIDE: usize = 8;
@@ -18,17 +18,6 @@ const LABELS: [i32; BATCH] = [3, 0, 9, 3];
 const LEARNING_RATE: f32 = 0.1;
 const MOMENTUM: f32 = 0.9;
 const L2: f32 = 1e-2;
-
-/// The formulations that the tests run through; the kernels only where the processor has what they
-/// need.
-fn lowerings() -> Vec<Lowering> {
-    cpu_kernels::register();
-    if cpu_kernels::supported() {
-        return vec![Lowering::Dots, Lowering::Kernels];
-    }
-    println!("skipped for the fused kernels: this processor has no AVX2");
-    vec![Lowering::Dots]
-}
 
 fn model(lowering: Lowering) -> Model {
     Model {
@@ -41,25 +30,6 @@ fn model(lowering: Lowering) -> Model {
         l2: L2,
         momentum: MOMENTUM,
     }
-}
-
-/// A state with random kernels of about the right size and everything else as training starts.
-fn initial(layout: &Layout) -> Vec<Vec<f32>> {
-    let values = |(index, spec): (usize, &xla_graphs::TensorSpec)| {
-        let scale = match spec.init {
-            Init::Zeros => return vec![0.0; spec.len()],
-            Init::Ones => return vec![1.0; spec.len()],
-            Init::HeNormal { fan_in } => (6.0 / fan_in as f32).sqrt(),
-            Init::GlorotUniform { fan_in, fan_out } => (6.0 / (fan_in + fan_out) as f32).sqrt(),
-        };
-        let name: &'static str = Box::leak(format!("{index}").into_boxed_str());
-        input(name, &[spec.len()])
-            .values
-            .iter()
-            .map(|v| v * scale)
-            .collect()
-    };
-    layout.state().iter().enumerate().map(values).collect()
 }
 
 fn images() -> Vec<f32> {
@@ -108,22 +78,6 @@ impl Trainer {
             .position(|t| t.name == name)
             .unwrap()
     }
-}
-
-fn array(name: &'static str, dims: &[usize], values: &[f32]) -> Input {
-    Input {
-        name,
-        dims: dims.to_vec(),
-        values: values.to_vec(),
-    }
-}
-
-/// The flat arrays of tensors.
-fn arrays(layout: &Layout, values: &[Vec<f32>]) -> Vec<Input> {
-    let flat = layout.join(values);
-    flat.iter()
-        .map(|values| array("", &[values.len()], values))
-        .collect()
 }
 
 /// The loss that Keras prints, from a metrics vector.
@@ -315,14 +269,15 @@ fn tensors_lie_in_flat_arrays_without_gap_or_overlap_decaying_weights_first() {
         .filter(|t| t.name.ends_with("/kernel"));
     let decaying: usize = kernels.map(|t| t.len()).sum();
     assert_eq!(layout.decaying_len(), decaying);
-    let weights = layout.tensors_of(xla_graphs::layout::Array::Weights);
-    for (spec, offset) in weights {
+    let mut offset = 0;
+    for spec in layout.tensors_of(xla_graphs::layout::Array::Weights) {
         assert_eq!(
             spec.name.ends_with("/kernel"),
             offset < decaying,
             "{}",
             spec.name
         );
+        offset += spec.len();
     }
 }
 

@@ -205,7 +205,7 @@ impl Graph {
         let dy = if self.op.kind == Kind::Inner {
             let next = self.batch_norm("next", self.op.outputs)?;
             let y = self.features(output)?;
-            Gradient::BehindNorm(self.behind(&next, &y, output)?)
+            Gradient::BehindNorm(Box::new(self.behind(&next, &y, output)?))
         } else {
             Gradient::Plain(self.input(&output)?)
         };
@@ -351,7 +351,7 @@ impl Graph {
     /// An input for each tensor of `array`, one behind the other.
     fn gathered(&mut self, layout: &Layout, array: Array) -> Result<XlaOp> {
         let tensors = layout.tensors_of(array);
-        let parts = tensors.iter().map(|(spec, _)| self.input(&[spec.len()]));
+        let parts = tensors.iter().map(|spec| self.input(&[spec.len()]));
         let parts = parts.collect::<Result<Vec<_>>>()?;
         Ok(parts[0].concat_in_dim(&parts[1..], 0)?)
     }

@@ -67,9 +67,22 @@ impl BatchNorm {
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved)> {
         let (mean, variance) = self.statistics(params, x, replicas)?;
-        batch.insert(self.path("moving_mean"), mean.clone());
-        batch.insert(self.path("moving_variance"), variance.clone());
-        let rstd = (&variance + scalar_like(&variance, EPSILON)?)?.rsqrt()?;
+        batch.insert(self.path("moving_mean"), mean);
+        batch.insert(self.path("moving_variance"), variance);
+        self.normalise(params, x, replicas, batch)
+    }
+
+    /// [`Self::forward`] once the batch's statistics are in `batch`.
+    pub(crate) fn normalise(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+        batch: &Tensors,
+    ) -> Result<(XlaOp, Saved)> {
+        let mean = batch.get(&self.path("moving_mean"))?.clone();
+        let variance = batch.get(&self.path("moving_variance"))?;
+        let rstd = (variance + scalar_like(variance, EPSILON)?)?.rsqrt()?;
         let y = self.scale_and_shift(params, x, &mean, &rstd)?;
         let saved = Saved {
             x: x.clone(),

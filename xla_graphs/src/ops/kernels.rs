@@ -5,20 +5,19 @@
 //! is told where to look, so that no large array is ever copied. Weights are read in the same way
 //! from the flat array of the state.
 
-use xla::{ElementType, XlaOp};
+use xla::{ElementType, XlaBuilder, XlaOp};
 
 use crate::collective::Replicas;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
-use crate::ops::to_i64;
-use crate::tensors::Tensors;
+use crate::ops::{dims_of, to_i64};
+use crate::tensors::{Place, Tensors};
 use crate::{GraphError, Result};
 
 /// Images `[N, H, W, C]` and the statistics by which they are to be normalised.
 #[derive(Clone)]
 pub struct Features {
-    /// Has the images' values in front.
-    values: XlaOp,
+    values: Place,
     dims: [usize; 4],
     statistics: Statistics,
 }
@@ -30,19 +29,12 @@ struct Statistics {
     variance: Place,
 }
 
-/// Where in an array something begins.
-#[derive(Clone)]
-struct Place {
-    array: XlaOp,
-    offset: usize,
-}
-
 /// The gradient of a layer's result.
 pub enum Gradient {
     /// `[N, H, W, C]`.
     Plain(XlaOp),
     /// Still behind the batch norm of the next layer.
-    BehindNorm(BehindNorm),
+    BehindNorm(Box<BehindNorm>),
 }
 
 /// The gradient of the result of the batch norm `bn`, before its ReLU.
@@ -71,7 +63,7 @@ pub fn forward(
 ) -> Result<Features> {
     let mut call = layer_call(params, bn, conv, x)?.number(skip.is_some().into());
     if let Some(skip) = skip {
-        call = call.array(&place(&skip.values, 0));
+        call = call.array(&skip.values);
     }
     let [n, h, w, _] = x.dims;
     let dims = [n, conv.output_side(h), conv.output_side(w), conv.outputs];
@@ -80,7 +72,7 @@ pub fn forward(
     let own = Statistics::within(&values, len, conv.outputs);
     Ok(Features {
         statistics: own.over(replicas, conv.outputs)?,
-        values,
+        values: Place::new(&values, 0),
         dims,
     })
 }
@@ -99,19 +91,19 @@ pub fn backward(
 ) -> Result<BehindNorm> {
     let call = layer_call(params, bn, conv, x)?;
     let call = match dy {
-        Gradient::Plain(dy) => call.number(0).array(&place(dy, 0)),
+        Gradient::Plain(dy) => call.number(0).array(&Place::new(dy, 0)),
         Gradient::BehindNorm(behind) => behind.describe(params, call.number(1))?,
     };
     let (len, sums_len) = (x.len(), 2 * conv.inputs);
     let kernel_len = conv.side * conv.side * conv.inputs * conv.outputs;
     let dz = call.build("resnet_layer_backward", len + sums_len + kernel_len)?;
 
-    let kernel = place(&dz, len + sums_len).part(kernel_len)?;
+    let kernel = part(&Place::new(&dz, len + sums_len), kernel_len)?;
     gradients.insert(conv.kernel(), kernel);
     let mut behind = BehindNorm::new(bn, x, &dz);
-    let own = behind.sums.part(sums_len)?;
+    let own = part(&behind.sums, sums_len)?;
     if replicas.0 > 1 {
-        behind.sums = place(&replicas.sum(&own)?, 0);
+        behind.sums = Place::new(&replicas.sum(&own)?, 0);
         behind.count *= replicas.0;
     }
     gradients.insert(bn.path("gamma"), own);
@@ -122,8 +114,8 @@ impl Features {
     /// Images `x` `[N, H, W, C]` whose channels have `mean` and `variance`, `[C]` each.
     pub fn new(x: &XlaOp, mean: &XlaOp, variance: &XlaOp) -> Result<Self> {
         Ok(Self {
-            values: x.clone(),
-            dims: image_dims(x)?,
+            values: Place::new(x, 0),
+            dims: dims_of(x, "[N, H, W, C]")?,
             statistics: Statistics::joined(mean, variance)?,
         })
     }
@@ -131,8 +123,8 @@ impl Features {
     /// Images `x` `[N, H, W, C]`, to be normalised by the moving statistics of `bn`: inference.
     pub fn inferring(params: &Tensors, x: &XlaOp, bn: &BatchNorm) -> Result<Self> {
         Ok(Self {
-            values: x.clone(),
-            dims: image_dims(x)?,
+            values: Place::new(x, 0),
+            dims: dims_of(x, "[N, H, W, C]")?,
             statistics: Statistics::moving(params, bn)?,
         })
     }
@@ -145,19 +137,58 @@ impl Features {
         })
     }
 
+    /// Images in row `round` of `stack` `[rows, N, H, W, C]`, to be normalised by what `statistics` has
+    /// under the names of the moving statistics of `bn`.
+    pub fn in_row(
+        stack: &XlaOp,
+        round: &XlaOp,
+        statistics: &Tensors,
+        bn: &BatchNorm,
+    ) -> Result<Self> {
+        let [_, n, h, w, c] = dims_of(stack, "[rows, N, H, W, C]")?;
+        let dims = [n, h, w, c];
+        let values = Place {
+            round: Some((round.clone(), dims.iter().product())),
+            ..Place::new(stack, 0)
+        };
+        Ok(Self {
+            values,
+            dims,
+            statistics: Statistics::moving(statistics, bn)?,
+        })
+    }
+
     /// The images alone, `[N, H, W, C]`.
     pub fn images(&self) -> Result<XlaOp> {
-        let values = place(&self.values, 0).part(self.len())?;
+        let (start, len) = (self.values.offset, self.len());
+        let values = match self.values.round {
+            Some(_) => part(&self.values, len)?,
+            // XLA writes this one straight to where it goes.
+            None => {
+                let array = &self.values.array;
+                let flat = array.reshape(&[array.dims()?.iter().product::<usize>() as i64])?;
+                flat.slice_in_dim(start as i64, (start + len) as i64, 1, 0)?
+            }
+        };
         Ok(values.reshape(&to_i64(&self.dims))?)
+    }
+
+    /// Mean and variance of each channel, one behind the other: `[2·C]`.
+    pub fn moments(&self) -> Result<XlaOp> {
+        // A batch's statistics always lie side by side.
+        part(&self.statistics.mean, 2 * self.dims[3])
     }
 
     /// Puts the batch's mean and variance into `batch`, one behind the other under the name of the
     /// moving mean of `bn`, which normalises these images.
     pub fn record(&self, bn: &BatchNorm, batch: &mut Tensors) -> Result<()> {
-        // A batch's statistics always lie side by side.
-        let moments = self.statistics.mean.part(2 * self.dims[3])?;
-        batch.insert(bn.path("moving_mean"), moments);
+        batch.insert(bn.path("moving_mean"), self.moments()?);
         Ok(())
+    }
+
+    /// `[N, H, W, C]`.
+    pub fn dims(&self) -> [usize; 4] {
+        self.dims
     }
 
     fn len(&self) -> usize {
@@ -180,16 +211,16 @@ impl Statistics {
     /// The mean of `channels` at `offset` of `array`, the variance behind it.
     fn within(array: &XlaOp, offset: usize, channels: usize) -> Self {
         Self {
-            mean: place(array, offset),
-            variance: place(array, offset + channels),
+            mean: Place::new(array, offset),
+            variance: Place::new(array, offset + channels),
         }
     }
 
     /// The moving ones of `bn`.
     fn moving(params: &Tensors, bn: &BatchNorm) -> Result<Self> {
         Ok(Self {
-            mean: home(params, &bn.path("moving_mean"))?,
-            variance: home(params, &bn.path("moving_variance"))?,
+            mean: params.home(&bn.path("moving_mean"))?.clone(),
+            variance: params.home(&bn.path("moving_variance"))?.clone(),
         })
     }
 
@@ -201,10 +232,10 @@ impl Statistics {
         if replicas.0 == 1 {
             return Ok(self);
         }
-        let own_mean = self.mean.part(channels)?;
+        let own_mean = part(&self.mean, channels)?;
         let mean = replicas.mean(&own_mean)?;
         let apart = (own_mean - &mean)?;
-        let spread = (self.variance.part(channels)? + (&apart * &apart)?)?;
+        let spread = (part(&self.variance, channels)? + (&apart * &apart)?)?;
         Self::joined(&mean, &replicas.mean(&spread)?)
     }
 }
@@ -217,7 +248,7 @@ impl BehindNorm {
             bn: bn.clone(),
             x: x.clone(),
             dz: dz.clone(),
-            sums: place(dz, x.len()),
+            sums: Place::new(dz, x.len()),
             count: x.pixels(),
         }
     }
@@ -236,13 +267,16 @@ impl BehindNorm {
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
-        let own = |behind: &Self| place(&behind.dz, behind.x.len()).part(2 * behind.x.dims[3]);
+        let own = |behind: &Self| {
+            let sums = Place::new(&behind.dz, behind.x.len());
+            part(&sums, 2 * behind.x.dims[3])
+        };
         let own = (own(self)? + own(other)?)?;
         let joined = Self {
             bn: self.bn.clone(),
             x: self.x.clone(),
             dz: self.dz.clone(),
-            sums: place(&replicas.sum(&own)?, 0),
+            sums: Place::new(&replicas.sum(&own)?, 0),
             count: self.count,
         };
         gradients.insert(self.bn.path("gamma"), own);
@@ -254,43 +288,36 @@ impl BehindNorm {
             .number(self.x.pixels())
             .number(self.x.dims[3]);
         let call = self.describe(params, call)?;
-        let call = call.number(joined.into()).array(&place(added, 0));
+        let call = call.number(joined.into()).array(&Place::new(added, 0));
         let dx = call.build("resnet_norm_backward", self.x.len())?;
         Ok(dx.reshape(&to_i64(&self.x.dims))?)
     }
 
     /// Adds what a kernel must know of this gradient to `call`.
     fn describe(&self, params: &Tensors, call: Call) -> Result<Call> {
-        let dbeta = place(&self.sums.array, self.sums.offset + self.x.dims[3]);
+        let dbeta = Place::new(&self.sums.array, self.sums.offset + self.x.dims[3]);
         Ok(call
             .norm(params, &self.bn, &self.x.statistics)?
             .array(&self.sums)
             .array(&dbeta)
             .number(self.count)
-            .array(&place(&self.dz, 0))
-            .array(&place(&self.x.values, 0)))
+            .array(&Place::new(&self.dz, 0))
+            .array(&self.x.values))
     }
 }
 
-impl Place {
-    /// `len` values from here.
-    fn part(&self, len: usize) -> Result<XlaOp> {
-        let call = Call::default().array(self).number(len);
-        call.build("resnet_part", len)
-    }
+/// `len` values from `start` on.
+fn part(start: &Place, len: usize) -> Result<XlaOp> {
+    let call = Call::default().array(start).number(len);
+    call.build("resnet_part", len)
 }
 
-fn place(array: &XlaOp, offset: usize) -> Place {
-    Place {
-        array: array.clone(),
-        offset,
-    }
-}
-
-/// Where the tensor `name` lies.
-fn home(params: &Tensors, name: &str) -> Result<Place> {
-    let (array, offset) = params.home(name)?;
-    Ok(place(array, offset))
+/// An array of dimensions `dims` whose values are not set: what takes it must write before it reads.
+/// `number` tells it from others of the same size, or XLA would make one of them and copy it.
+pub fn unwritten(builder: &XlaBuilder, dims: &[usize], number: i32) -> Result<XlaOp> {
+    let operands = [builder.c0(number)?];
+    let dims = to_i64(dims);
+    Ok(builder.custom_call("resnet_unwritten", &operands, ElementType::F32, &dims, &[])?)
 }
 
 /// The part of a call that both directions share.
@@ -302,14 +329,16 @@ fn layer_call(params: &Tensors, bn: &BatchNorm, conv: &Conv, x: &Features) -> Re
     }
     Ok(call
         .norm(params, bn, &x.statistics)?
-        .array(&home(params, &conv.kernel())?)
-        .array(&place(&x.values, 0)))
+        .array(params.home(&conv.kernel())?)
+        .array(&x.values))
 }
 
 /// A call's plan and operands, in the order in which the kernel takes them.
 #[derive(Default)]
 struct Call {
     plan: Vec<usize>,
+    /// In a loop, the number of the round.
+    round: Option<XlaOp>,
     operands: Vec<XlaOp>,
 }
 
@@ -320,7 +349,11 @@ impl Call {
     }
 
     fn array(mut self, place: &Place) -> Self {
-        self.plan.push(place.offset);
+        let growth = place.round.as_ref().map_or(0, |(_, growth)| *growth);
+        self.plan.extend([place.offset, growth]);
+        if let Some((round, _)) = &place.round {
+            self.round = Some(round.clone());
+        }
         self.operands.push(place.array.clone());
         self
     }
@@ -330,30 +363,25 @@ impl Call {
         Ok(self
             .array(&statistics.mean)
             .array(&statistics.variance)
-            .array(&home(params, &bn.path("gamma"))?)
-            .array(&home(params, &bn.path("beta"))?))
+            .array(params.home(&bn.path("gamma"))?)
+            .array(params.home(&bn.path("beta"))?))
     }
 
     /// The call of the kernel `name`, whose result is `[len]` f32.
     fn build(self, name: &str, len: usize) -> Result<XlaOp> {
+        let builder = self.operands[0].builder();
         let numbers = self.plan.iter().map(|&number| i32::try_from(number));
         let Ok(plan) = numbers.collect::<std::result::Result<Vec<i32>, _>>() else {
             return Err(GraphError::TooLarge {
                 call: name.to_owned(),
             });
         };
-        let builder = self.operands[0].builder();
-        let mut operands = vec![builder.c1(&plan)?];
+        let round = match self.round {
+            Some(round) => round,
+            None => builder.c0(0i32)?,
+        };
+        let mut operands = vec![builder.c1(&plan)?, round];
         operands.extend(self.operands.iter().cloned());
         Ok(builder.custom_call(name, &operands, ElementType::F32, &[len as i64], &[])?)
     }
-}
-
-/// The dimensions `[N, H, W, C]` of images.
-fn image_dims(x: &XlaOp) -> Result<[usize; 4]> {
-    let dims = x.dims()?;
-    dims.try_into().map_err(|got: Vec<usize>| GraphError::Rank {
-        expected: "[N, H, W, C]",
-        got,
-    })
 }

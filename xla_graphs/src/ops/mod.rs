@@ -14,7 +14,7 @@ use std::fmt;
 
 use xla::{PrimitiveType, XlaOp};
 
-use crate::Result;
+use crate::{GraphError, Result};
 
 /// Spreads one value per channel, `[C]`, over the last axis of an array with dimensions `dims`.
 pub(crate) fn per_channel(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
@@ -88,4 +88,14 @@ pub(crate) fn scalar_like(like: &XlaOp, value: f32) -> Result<XlaOp> {
 
 pub(crate) fn to_i64(dims: &[usize]) -> Vec<i64> {
     dims.iter().map(|&d| d as i64).collect()
+}
+
+/// The dimensions of `x`, which must be as many as `expected` names.
+pub(crate) fn dims_of<const RANK: usize>(
+    x: &XlaOp,
+    expected: &'static str,
+) -> Result<[usize; RANK]> {
+    let dims = x.dims()?;
+    dims.try_into()
+        .map_err(|got: Vec<usize>| GraphError::Rank { expected, got })
 }

@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use xla::{
     ElementType, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaBuilder, XlaComputation, XlaOp,
 };
-use xla_graphs::Result;
+use xla_graphs::ops::Lowering;
 use xla_graphs::tensors::Tensors;
+use xla_graphs::{Init, Layout, Result};
 
 /// Half the distance between the two points of a central difference.
 const STEP: f32 = 1e-2;
@@ -184,4 +185,50 @@ fn check_one(
             gradient[element]
         );
     }
+}
+
+/// The formulations that the tests run through; the kernels only where the processor has what they
+/// need.
+pub fn lowerings() -> Vec<Lowering> {
+    cpu_kernels::register();
+    if cpu_kernels::supported() {
+        return vec![Lowering::Dots, Lowering::Kernels];
+    }
+    println!("skipped for the fused kernels: this processor has no AVX2");
+    vec![Lowering::Dots]
+}
+
+/// A state with random kernels of about the right size and everything else as training starts.
+pub fn initial(layout: &Layout) -> Vec<Vec<f32>> {
+    let values = |(index, spec): (usize, &xla_graphs::TensorSpec)| {
+        let scale = match spec.init {
+            Init::Zeros => return vec![0.0; spec.len()],
+            Init::Ones => return vec![1.0; spec.len()],
+            Init::HeNormal { fan_in } => (6.0 / fan_in as f32).sqrt(),
+            Init::GlorotUniform { fan_in, fan_out } => (6.0 / (fan_in + fan_out) as f32).sqrt(),
+        };
+        let name: &'static str = Box::leak(format!("{index}").into_boxed_str());
+        input(name, &[spec.len()])
+            .values
+            .iter()
+            .map(|v| v * scale)
+            .collect()
+    };
+    layout.state().iter().enumerate().map(values).collect()
+}
+
+pub fn array(name: &'static str, dims: &[usize], values: &[f32]) -> Input {
+    Input {
+        name,
+        dims: dims.to_vec(),
+        values: values.to_vec(),
+    }
+}
+
+/// The flat arrays of tensors.
+pub fn arrays(layout: &Layout, values: &[Vec<f32>]) -> Vec<Input> {
+    let flat = layout.join(values);
+    flat.iter()
+        .map(|values| array("", &[values.len()], values))
+        .collect()
 }

@@ -1,0 +1,154 @@
+//! The equal units of a stage as a loop, against the same units traced one by one.
+
+mod common;
+
+use common::{array, arrays, compile, execute_computation, initial, input, lowerings};
+use xla::XlaComputation;
+use xla_graphs::collective::Replicas;
+use xla_graphs::layout::Role;
+use xla_graphs::ops::Lowering;
+use xla_graphs::resnet::Units;
+use xla_graphs::{Model, Precision, ResNet, eval_step, predict_step, train_step};
+
+const LABELS: [i32; 4] = [3, 0, 9, 3];
+const CLASSES: usize = 10;
+const SIDE: usize = 8;
+/// Largest difference, relative to the largest element of a tensor: the same sums in the same order,
+/// which XLA may fuse in another way.
+const TOLERANCE: f32 = 1e-5;
+
+/// Three units a stage: one alone, and a loop that goes round twice.
+const DEPTH: usize = 29;
+
+fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
+    let network = ResNet::new(depth, CLASSES, lowering).unwrap();
+    Model {
+        network: network.with_units(units),
+        batch: LABELS.len(),
+        image_side: SIDE,
+        precision: Precision::F32,
+        replicas: Replicas(1),
+        sync_batch_norm: true,
+        l2: 1e-2,
+        momentum: 0.9,
+    }
+}
+
+fn assert_close(what: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (got - expected).abs() / scale;
+        assert!(
+            error < TOLERANCE,
+            "{what}[{index}]: loop {got}, unrolled {expected}: {error:.1e}"
+        );
+    }
+}
+
+/// The outputs of `trace` for each kind of tracing: unrolled, loop.
+fn both(
+    lowering: Lowering,
+    trace: impl Fn(&Model) -> XlaComputation,
+    run: impl Fn(&Model, &xla::PjRtLoadedExecutable) -> Vec<Vec<f32>>,
+) -> [Vec<Vec<f32>>; 2] {
+    [Units::Unrolled, Units::Loop].map(|units| {
+        let model = model(DEPTH, lowering, units);
+        run(&model, &compile(&trace(&model)))
+    })
+}
+
+#[test]
+fn a_training_step_is_the_same_as_a_loop() {
+    for lowering in lowerings() {
+        let [expected, got] = both(
+            lowering,
+            |model| train_step(model).unwrap(),
+            |model, executable| {
+                let layout = model.layout();
+                let mut inputs = arrays(&layout, &initial(&layout));
+                inputs.push(images(model));
+                let lr = [array("lr", &[], &[0.1])];
+                let mut outputs = execute_computation(executable, &inputs, &LABELS, &lr);
+                let metrics = outputs.pop().unwrap();
+                let mut after = layout.split(&outputs);
+                after.push(metrics);
+                after
+            },
+        );
+        let layout = model(DEPTH, lowering, Units::Loop).layout();
+        for ((spec, got), expected) in layout.state().iter().zip(&got).zip(&expected) {
+            // The momentum after a first step is the gradient, but for a factor.
+            assert_close(&spec.name, got, expected);
+            if spec.role == Role::Momentum {
+                assert!(got.iter().any(|&v| v != 0.0), "{} did not move", spec.name);
+            }
+        }
+        assert_close(
+            "metrics",
+            &got[layout.state().len()],
+            &expected[layout.state().len()],
+        );
+    }
+}
+
+#[test]
+fn evaluation_and_prediction_are_the_same_as_a_loop() {
+    for lowering in lowerings() {
+        let network = |model: &Model| {
+            let layout = model.layout();
+            let mut inputs = arrays(&layout, &initial(&layout)[..layout.network().len()]);
+            inputs.push(images(model));
+            inputs
+        };
+        let [expected, got] = both(
+            lowering,
+            |model| eval_step(model).unwrap(),
+            |model, executable| {
+                let weights = [array("weights", &[LABELS.len()], &[1.0; LABELS.len()])];
+                execute_computation(executable, &network(model), &LABELS, &weights)
+            },
+        );
+        assert_close("metrics", &got[0], &expected[0]);
+        assert_close("logits", &got[1], &expected[1]);
+    }
+}
+
+fn images(model: &Model) -> common::Input {
+    let dims = model.image_dims();
+    let values = input("images", &[dims.iter().product()]).values;
+    array("images", &dims, &values)
+}
+
+#[test]
+fn a_program_with_loops_has_as_many_layers_at_any_depth() {
+    let count = |depth, units, operation: &str| {
+        let model = model(depth, Lowering::Native, units);
+        let steps = [train_step, eval_step, predict_step];
+        steps.map(|trace| {
+            let text = trace(&model).unwrap().proto().to_string().unwrap();
+            text.matches(&format!(" {operation}(")).count()
+        })
+    };
+    // Forward and backward through three stages, or forward alone.
+    assert_eq!(count(38, Units::Loop, "while"), [6, 3, 3]);
+    assert_eq!(count(38, Units::Unrolled, "while"), [0, 0, 0]);
+    let convolutions = count(38, Units::Loop, "convolution");
+    assert_eq!(count(164, Units::Loop, "convolution"), convolutions);
+    // A loop that goes round once would be no gain.
+    assert_eq!(count(20, Units::Loop, "while"), [0, 0, 0]);
+}
+
+#[test]
+fn replicas_meet_in_the_batch_norms_of_a_loop() {
+    let model = Model {
+        replicas: Replicas(8),
+        ..model(164, Lowering::Native, Units::Loop)
+    };
+    let text = train_step(&model).unwrap().proto().to_string().unwrap();
+    // Two units of three batch norms in each stage, and one at the end, forward and back.
+    assert_eq!(
+        text.matches(" all-reduce(").count(),
+        1 + 2 * (3 * 2 * 3 + 1)
+    );
+}
