@@ -25,7 +25,7 @@ impl Client {
         Self { api, raw }
     }
 
-    /// Compiles for the client's devices; see [`Topology::compile`].
+    /// Compiles for the client's devices; see [`super::Topology::compile`].
     pub fn compile(self, hlo: &mut [u8], options: &[u8]) -> Result<Executable> {
         let program = hlo_program(hlo);
         let mut args = PJRT_Client_Compile_Args {
