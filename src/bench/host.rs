@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Spread;
 use super::input::{noise_records, noise_source};
+use super::{Build, Spread};
 use crate::data::{Augment, Batch, Batches, IMAGE_LEN, Split, parse_records};
 use crate::device::Device;
 use crate::memory::resident_bytes;
@@ -28,9 +28,8 @@ pub struct HostBench {
 /// the epochs.
 #[derive(Clone, Debug, Serialize)]
 pub struct HostReport {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub git_commit: &'static str,
+    #[serde(flatten)]
+    pub build: Build,
     pub device: String,
     pub replicas: usize,
     pub augment: Augment,
@@ -67,9 +66,7 @@ impl HostBench {
             resident.push(resident_bytes().map(|bytes| bytes as f64 / 1e6));
         }
         Ok(HostReport {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            build: Build::THIS,
             device: device.description(),
             replicas: device.replicas,
             augment: self.augment,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Spread;
+use super::{Build, Spread};
 use crate::data::{
     Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, Split, TrainingOptions,
     parse_records,
@@ -31,9 +31,8 @@ pub struct InputBench {
 /// the epochs.
 #[derive(Clone, Debug, Serialize)]
 pub struct InputReport {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub git_commit: &'static str,
+    #[serde(flatten)]
+    pub build: Build,
     pub augment: Augment,
     pub batch_size: usize,
     pub threads: usize,
@@ -65,9 +64,7 @@ impl InputBench {
         }
         let [both, decode, batch] = rates.map(|rates| Spread::of(&rates));
         Ok(InputReport {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            build: Build::THIS,
             augment: self.augment,
             batch_size: self.batch_size,
             threads: 1,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Spread;
+use super::{Build, Spread};
 use crate::data::{Batch, CLASSES, IMAGE_LEN};
 use crate::device::Device;
 use crate::memory::peak_resident_bytes;
@@ -29,9 +29,8 @@ pub struct StepBench {
 /// What was measured, and on what: the object that `bench --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepReport {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub git_commit: &'static str,
+    #[serde(flatten)]
+    pub build: Build,
     /// Version of the XLA runtime.
     pub runtime: &'static str,
     pub device: String,
@@ -80,9 +79,7 @@ impl StepBench {
         let step_ms = Spread::of(&times_ms);
         let model = program.model();
         Ok(StepReport {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            build: Build::THIS,
             runtime: runtime::VERSION,
             device: device.description(),
             threads: std::thread::available_parallelism()?.get(),

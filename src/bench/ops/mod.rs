@@ -22,7 +22,7 @@ use xla_graphs::ops::Lowering;
 use self::list::{Op, Pass, operations};
 use self::time::Operation;
 use super::step::LEARNING_RATE;
-use super::{Spread, synthetic_batch};
+use super::{Build, Spread, synthetic_batch};
 use crate::data::Batch;
 use crate::device::Device;
 use crate::program::{Program, State};
@@ -41,9 +41,8 @@ pub struct OpsBench {
 /// What was measured: the object that `bench --ops --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpsReport {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub git_commit: &'static str,
+    #[serde(flatten)]
+    pub build: Build,
     /// Version of the XLA runtime.
     pub runtime: &'static str,
     pub device: String,
@@ -118,9 +117,7 @@ impl OpsBench {
             rows.push(Operations::new(&op, count, batch, time));
         }
         Ok(OpsReport {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            git_commit: env!("RESNET_XLA_GIT_COMMIT"),
+            build: Build::THIS,
             runtime: runtime::VERSION,
             device: device.description(),
             threads: std::thread::available_parallelism()?.get(),
