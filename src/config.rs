@@ -17,6 +17,7 @@ use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
 use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
+use crate::text;
 
 /// Longer config files are not read.
 const MAX_FILE_LEN: u64 = 64 << 10;
@@ -136,10 +137,10 @@ pub struct Config {
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the config file {path}: {source}")]
+    #[error("cannot read the config file {path}: {reason}")]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     #[error("config file {path}: {message}")]
     Parse { path: PathBuf, message: String },
@@ -442,13 +443,13 @@ fn check(
 }
 
 fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
-    let text = files::read_text(path, MAX_FILE_LEN).map_err(|source| ConfigError::Read {
+    let text = files::read_text(path, MAX_FILE_LEN).map_err(|reason| ConfigError::Read {
         path: path.to_owned(),
-        source,
+        reason,
     })?;
     let parse = |error: toml::de::Error| ConfigError::Parse {
         path: path.to_owned(),
-        message: error.to_string(),
+        message: text::toml_error(&error, &text),
     };
     let table: toml::Table = toml::from_str(&text).map_err(parse)?;
     let options = option_names();

@@ -13,6 +13,7 @@ use crate::plugins::{self, PluginKind};
 use crate::replicas::ReplicaChoice;
 use crate::runtime;
 use crate::signals;
+use crate::text;
 
 /// One device or several of a kind, with their PJRT client.
 pub struct Device {
@@ -281,7 +282,7 @@ pub fn start_plugin<T>(
     let _crash = signals::blame_crashes_on(&format!(
         "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
          --device cpu",
-        path.display()
+        text::shown(path)
     ));
     plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
         path: path.into(),

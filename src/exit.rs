@@ -1,11 +1,12 @@
-//! Which exit code an error stands for.
+//! How an error ends the program: its words and its exit code.
 
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
-use crate::device::DeviceError;
+use crate::device::{self, DeviceError};
 use crate::run_dir::RunDirError;
 use crate::signals::Interrupted;
+use crate::text;
 use crate::train::NonFiniteLoss;
 
 pub const RUNTIME: u8 = 1;
@@ -13,6 +14,24 @@ pub const USAGE: u8 = 2;
 pub const DATA: u8 = 3;
 pub const DEVICE: u8 = 4;
 pub const NON_FINITE: u8 = 5;
+
+/// `error` and its causes on one line. What a cause says that was said already is left out: some libraries show their
+/// cause and return it too.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let text = match cause.downcast_ref() {
+            Some(xla) => device::first_line(xla),
+            None => cause.to_string(),
+        };
+        if message.is_empty() {
+            message = text;
+        } else if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+    }
+    text::one_line(&message).into_owned()
+}
 
 /// The exit code of `error`, by the first cause in its chain that has one.
 pub fn code(error: &anyhow::Error) -> u8 {
@@ -64,5 +83,29 @@ mod tests {
     #[test]
     fn an_error_of_no_kind_is_a_runtime_error() {
         assert_eq!(code(&anyhow::anyhow!("boom")), RUNTIME);
+    }
+
+    /// An error that shows its cause and returns it, as some libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("row 3: {0}")]
+    struct Talkative(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let cause = "x".parse::<u8>().unwrap_err();
+        let error = anyhow::Error::new(Talkative(cause)).context("cannot read\nx.csv");
+        assert_eq!(
+            message(&error),
+            "cannot read\\nx.csv: row 3: invalid digit found in string"
+        );
+    }
+
+    #[test]
+    fn xla_says_its_first_line_and_no_backtrace() {
+        let error = xla::Error::XlaError {
+            msg: "no such operation\nin full".to_owned(),
+            backtrace: "0: main".to_owned(),
+        };
+        assert_eq!(message(&error.into()), "no such operation");
     }
 }

@@ -60,10 +60,10 @@ pub struct Best {
 /// A history file that cannot be read, or a row that does not belong into it.
 #[derive(Debug, Error)]
 pub enum HistoryError {
-    #[error("cannot read the history {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is not CSV: {source}", path.display())]
-    Csv { path: PathBuf, source: csv::Error },
+    #[error("cannot read the history {}: {reason}", path.display())]
+    Read { path: PathBuf, reason: io::Error },
+    #[error("{} is not CSV: {reason}", path.display())]
+    Csv { path: PathBuf, reason: csv::Error },
     #[error(
         "{} line 1: expected the header '{}', got '{got}'",
         path.display(),
@@ -121,9 +121,9 @@ impl History {
 
     /// Reads a history back.
     pub fn read(path: &Path) -> Result<Self, HistoryError> {
-        let text = files::read_text(path, MAX_LEN).map_err(|source| HistoryError::Read {
+        let text = files::read_text(path, MAX_LEN).map_err(|reason| HistoryError::Read {
             path: path.to_owned(),
-            source,
+            reason,
         })?;
         // The CSV reader keeps a number for each field of a row, whose memory is many times that of the text.
         if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_LEN) {
@@ -137,9 +137,9 @@ impl History {
             .flexible(true)
             .from_reader(text.as_bytes())
             .into_records();
-        let csv_error = |source| HistoryError::Csv {
+        let csv_error = |reason| HistoryError::Csv {
             path: path.to_owned(),
-            source,
+            reason,
         };
         let header = rows.next().transpose().map_err(csv_error)?;
         if header.is_none_or(|header| header.iter().ne(COLUMNS)) {
@@ -206,9 +206,9 @@ impl History {
     }
 
     fn save(&self) -> Result<(), HistoryError> {
-        let csv_error = |source| HistoryError::Csv {
+        let csv_error = |reason| HistoryError::Csv {
             path: self.path.clone(),
-            source,
+            reason,
         };
         let mut writer = csv::WriterBuilder::new()
             .has_headers(false)

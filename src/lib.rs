@@ -49,4 +49,5 @@ pub mod signals;
 pub mod state;
 pub mod summary;
 pub mod tensorboard;
+pub mod text;
 pub mod train;

@@ -11,6 +11,7 @@ use indicatif::MultiProgress;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::progress;
+use crate::text;
 
 /// Target prefix of the program's own messages.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
@@ -40,8 +41,8 @@ impl Logger {
             .filter_module(TRAIN_LOG, LevelFilter::Off)
             .parse_default_env()
             .format(|out, record| match record.level() {
-                Level::Info => writeln!(out, "{}", record.args()),
-                level => writeln!(out, "{}: {}", name(level), record.args()),
+                Level::Info => writeln!(out, "{}", line(record)),
+                level => writeln!(out, "{}: {}", name(level), line(record)),
             })
             .build();
         // The log crate wants a logger that lives as long as the process.
@@ -91,13 +92,18 @@ impl Log for Logger {
             && record.target().starts_with(CRATE)
         {
             // A log line that cannot be written must not end a run.
-            let _ = writeln!(file, "{}: {}", name(record.level()), record.args());
+            let _ = writeln!(file, "{}: {}", name(record.level()), line(record));
         }
     }
 
     fn flush(&self) {
         self.stderr.flush();
     }
+}
+
+/// The message of a record. A record is one line, whatever the names in it.
+fn line(record: &Record) -> String {
+    text::one_line(&record.args().to_string()).into_owned()
 }
 
 fn name(level: Level) -> &'static str {

@@ -13,7 +13,7 @@ pub enum PluginFileError {
     #[error("it is not there")]
     Missing,
     #[error("it cannot be read: {0}")]
-    Read(#[from] std::io::Error),
+    Read(std::io::Error),
     #[error("it is no shared library: expected an ELF file, got one that starts with `{start}`")]
     NoLibrary { start: String },
     #[error("it is built for {got}, this machine is {expected}")]
@@ -28,9 +28,9 @@ pub fn check(path: &Path) -> Result<(), PluginFileError> {
         return Err(PluginFileError::Missing);
     }
     let mut header = Vec::new();
-    File::open(path)?
-        .take(HEADER as u64)
-        .read_to_end(&mut header)?;
+    File::open(path)
+        .and_then(|file| file.take(HEADER as u64).read_to_end(&mut header))
+        .map_err(PluginFileError::Read)?;
     check_header(&header)?;
     Ok(pjrt_c::check(path)?)
 }

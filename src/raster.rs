@@ -27,7 +27,7 @@ pub enum PictureError {
     #[error("cannot draw the picture: {0}")]
     Draw(Box<dyn Error + Send + Sync>),
     #[error("cannot encode the picture as PNG: {0}")]
-    Encode(#[from] image::ImageError),
+    Encode(image::ImageError),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(
@@ -85,7 +85,9 @@ where
 /// The bytes of a PNG file.
 pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, PictureError> {
     let mut png = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png)?;
+    picture
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(PictureError::Encode)?;
     Ok(png.into_inner())
 }
 

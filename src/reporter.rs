@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::data::{Batch, BatchSource, CHANNELS, IMAGE_LEN, Normalization, SIDE, Split};
 use crate::evaluate::Evaluation;
@@ -25,6 +26,8 @@ pub struct Reporter<'a> {
     run_dir: &'a RunDir,
     test: Arc<Split>,
     events: EventWriter,
+    /// The step that what this process begins with is shown at.
+    first_step: u64,
 }
 
 /// Where training stands after an epoch.
@@ -39,15 +42,26 @@ pub struct EpochEnd<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// Starts an event file with the settings.
-    pub fn start(config: &'a Config, run_dir: &'a RunDir, test: Arc<Split>) -> Result<Self> {
-        let mut events = EventWriter::create(&run_dir.events())?;
-        events.text(0, "config", &format!("```toml\n{}```\n", config.to_toml()))?;
+    /// Starts an event file of the run, which begins or goes on at `position`, with the settings.
+    pub fn start(
+        config: &'a Config,
+        run_dir: &'a RunDir,
+        test: Arc<Split>,
+        position: &Position,
+    ) -> Result<Self> {
+        let first_step = first_step(position);
+        let mut events = EventWriter::create(&run_dir.events(), first_step)?;
+        events.text(
+            first_step,
+            "config",
+            &format!("```toml\n{}```\n", config.to_toml()),
+        )?;
         Ok(Self {
             config,
             run_dir,
             test,
             events,
+            first_step,
         })
     }
 
@@ -61,9 +75,12 @@ impl<'a> Reporter<'a> {
         let mut batch = Batch::default();
         training.fill(step, &mut batch);
         let picture = first_images(&batch, normalization)?;
-        Ok(self
-            .events
-            .image(step, "train/first_batch", picture.size, picture.bytes)?)
+        Ok(self.events.image(
+            self.first_step,
+            "train/first_batch",
+            picture.size,
+            picture.bytes,
+        )?)
     }
 
     /// Brings plots, events and report up to date.
@@ -111,6 +128,13 @@ impl<'a> Reporter<'a> {
             .image(end.step, "val/predictions", picture.size, picture.bytes)?;
         Ok(())
     }
+}
+
+/// The first step whose events a process writes that begins at `position`. Those of an epoch that is over carry its last
+/// step: they stay.
+fn first_step(position: &Position) -> u64 {
+    let epoch_is_over = position.epoch > 0 && position.step_in_epoch == 0;
+    position.step + u64::from(epoch_is_over)
 }
 
 /// The first images of a batch as they were before normalisation.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use xla_graphs::{Layout, TensorSpec};
 
-use super::CheckpointError;
+use super::{CheckpointError, foreign};
 use crate::config::check_depth;
 use crate::data::{DatasetKind, Normalization};
 use crate::files::{self, Disk, Storage};
@@ -197,14 +197,17 @@ pub fn load_into(
 
 fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let bytes = storage.read(path, MAX_LEN);
-    let bytes = bytes.map_err(|source| CheckpointError::Read {
+    let bytes = bytes.map_err(|reason| CheckpointError::Read {
         path: path.to_owned(),
-        source,
+        reason,
     })?;
     // The file begins with the length of its header.
     let header = bytes
         .first_chunk()
         .map_or(0, |first| u64::from_le_bytes(*first));
+    if let Some(what) = foreign::description(path, &bytes) {
+        return Err(format_error(path, what));
+    }
     if header > MAX_HEADER_LEN {
         let reason = format!("its header has {header} bytes, expected at most {MAX_HEADER_LEN}");
         return Err(format_error(path, reason));

@@ -5,6 +5,7 @@
 //! committed by a rename: it is there whole, or not at all.
 
 mod file;
+mod foreign;
 mod saver;
 
 #[cfg(test)]
@@ -26,11 +27,15 @@ const SUFFIX: &str = ".safetensors";
 /// A checkpoint that cannot be written, found or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("cannot read the checkpoint {path}: {source}")]
+    #[error("cannot read the checkpoint {path}: {reason}")]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
+    #[error(
+        "there is no checkpoint {path}: train first, or name a run's folder or a .safetensors file with --checkpoint"
+    )]
+    Missing { path: PathBuf },
     #[error("{path} is not a usable checkpoint: {reason}")]
     Format { path: PathBuf, reason: String },
     #[error(
@@ -56,10 +61,10 @@ pub enum CheckpointError {
         step_in_epoch: u64,
         steps_per_epoch: u64,
     },
-    #[error("cannot remove the old checkpoint {path}: {source}")]
+    #[error("cannot remove the old checkpoint {path}: {reason}")]
     Prune {
         path: PathBuf,
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     #[error(transparent)]
     Write(#[from] crate::files::WriteError),
@@ -72,6 +77,9 @@ pub fn file_name(step: u64) -> String {
 
 /// The checkpoint file that `path` stands for: itself, or the newest one of a run's folder.
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if !path.exists() {
+        return Err(CheckpointError::Missing { path: path.into() });
+    }
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -140,9 +148,9 @@ fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), Check
     for path in &all[..all.len().saturating_sub(keep)] {
         storage
             .remove(path)
-            .map_err(|source| CheckpointError::Prune {
+            .map_err(|reason| CheckpointError::Prune {
                 path: path.clone(),
-                source,
+                reason,
             })?;
     }
     Ok(())
@@ -152,9 +160,9 @@ fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), Check
 fn list(storage: &impl Storage, folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let entries = storage
         .entries(folder)
-        .map_err(|source| CheckpointError::Read {
+        .map_err(|reason| CheckpointError::Read {
             path: folder.to_owned(),
-            source,
+            reason,
         })?;
     let with_step = |path: PathBuf| Some((step_of(&path)?, path));
     let mut found: Vec<_> = entries.into_iter().filter_map(with_step).collect();

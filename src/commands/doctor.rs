@@ -13,20 +13,21 @@ use crate::flags;
 use crate::plugins::{self, PluginKind};
 use crate::replicas::Counted;
 use crate::runtime;
+use crate::text::{self, shown};
 
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let mut out = stdout();
     writeln!(out, "resnet-xla  {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "runtime     {}", runtime::VERSION)?;
     match runtime::library() {
-        Some(path) => writeln!(out, "            {}", path.display()),
+        Some(path) => writeln!(out, "            {}", shown(&path)),
         None => writeln!(
             out,
             "            its library is not mapped into the process: run `./setup`"
         ),
     }?;
     match plugins::cache_dir() {
-        Some(path) => writeln!(out, "cache       {}", path.display()),
+        Some(path) => writeln!(out, "cache       {}", shown(&path)),
         None => writeln!(
             out,
             "cache       none: neither HOME nor RESNET_XLA_CACHE is set"
@@ -38,7 +39,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         flags::XLA_FLAGS,
     ] {
         if let Ok(value) = std::env::var(variable) {
-            writeln!(out, "variable    {variable}={value}")?;
+            writeln!(out, "variable    {variable}={}", text::one_line(&value))?;
         }
     }
     accelerator(&mut out, &PluginKind::Tpu)?;
@@ -77,7 +78,7 @@ fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
     }
     for path in plugins::candidates(kind, root) {
         let state = if path.is_file() { "found" } else { "not there" };
-        writeln!(out, "  plugin    {}: {state}", path.display())?;
+        writeln!(out, "  plugin    {}: {state}", shown(&path))?;
     }
     Ok(())
 }
@@ -88,5 +89,5 @@ fn data_folder(out: &mut impl Write, folder: &Path) -> io::Result<()> {
     } else {
         "not there yet; `resnet-xla fetch` makes it"
     };
-    writeln!(out, "data        {}: {state}", folder.display())
+    writeln!(out, "data        {}: {state}", shown(folder))
 }

@@ -12,6 +12,7 @@ use crate::cli::ExportArgs;
 use crate::config::ConfigError;
 use crate::data::CLASSES;
 use crate::summary::grouped;
+use crate::text::shown;
 
 const EXTENSION: &str = "safetensors";
 
@@ -34,7 +35,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     writeln!(
         stdout(),
         "{}: depth {}, step {}, {} tensors, {} parameters",
-        args.out.display(),
+        shown(&args.out),
         info.depth,
         info.position.step,
         layout.network().len(),

@@ -9,6 +9,7 @@ use super::output::stdout;
 use crate::cli::FetchArgs;
 use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
 use crate::pictures::{self, Caption, Tile, Tone};
+use crate::text::shown;
 
 /// Images in the first look, and in one row of its picture.
 const IMAGES: usize = 10;
@@ -33,7 +34,7 @@ pub fn run(args: &FetchArgs) -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let picture = folder.join(PICTURE);
     save_picture(&picture, &dataset.train, count)?;
-    writeln!(out, "picture: {}", picture.display())?;
+    writeln!(out, "picture: {}", shown(&picture))?;
     Ok(())
 }
 

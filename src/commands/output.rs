@@ -1,12 +1,15 @@
 //! Standard output: where commands print what they found.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Stdout, Write};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::text;
+
 /// Standard output. Once its reader is gone (`resnet-xla man | head`), what is written goes nowhere, and the command
-/// does its work to the end.
+/// does its work to the end. Escape sequences in names do not reach the terminal.
 pub struct Output(Stdout);
 
 pub fn stdout() -> Output {
@@ -15,18 +18,30 @@ pub fn stdout() -> Output {
 
 /// Prints `value` as indented JSON.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
-    writeln!(stdout(), "{}", serde_json::to_string_pretty(value)?)?;
+    let json = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
+    writeln!(stdout(), "{json}")?;
     Ok(())
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        forgive(self.0.write(bytes), bytes.len())
+        let (text, length) = beginning(bytes);
+        forgive(self.0.write_all(text::for_terminal(&text).as_bytes()), ())?;
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         forgive(self.0.flush(), ())
     }
+}
+
+/// The text that `bytes` begin with, and its length in bytes. What is no text is shown as such.
+fn beginning(bytes: &[u8]) -> (Cow<'_, str>, usize) {
+    let valid = match std::str::from_utf8(bytes) {
+        Err(error) if error.valid_up_to() > 0 => &bytes[..error.valid_up_to()],
+        _ => bytes,
+    };
+    (String::from_utf8_lossy(valid), valid.len())
 }
 
 /// `result`, or `done` where it failed because nobody reads.

@@ -10,14 +10,12 @@ use crate::cli::PlotArgs;
 use crate::history::History;
 use crate::plot::{self, Quantity, Run};
 use crate::run_dir::RunDir;
+use crate::text::shown;
 
 pub fn run(args: &PlotArgs) -> Result<()> {
     let mut runs = Vec::new();
     for path in &args.runs {
-        runs.push((
-            path.display().to_string(),
-            History::read(&history_of(path))?,
-        ));
+        runs.push((shown(path), History::read(&history_of(path))?));
     }
     let runs: Vec<Run> = runs
         .iter()
@@ -31,15 +29,18 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     for (quantity, name) in [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")] {
         let stem = args.out_dir.join(name);
         plot::save(&stem, quantity, &runs)?;
-        writeln!(stdout(), "{0}.png\n{0}.svg", stem.display())?;
+        writeln!(stdout(), "{0}.png\n{0}.svg", shown(&stem))?;
     }
     Ok(())
 }
 
-/// The history that `path` stands for: itself, or the one of a run's folder.
+/// The history that `path` stands for: itself, or the one of the run that a folder or a checkpoint belongs to.
 fn history_of(path: &Path) -> PathBuf {
-    if path.is_dir() {
-        RunDir::of(path).history()
+    let is_checkpoint = path.extension().is_some_and(|found| found == "safetensors");
+    if path.is_dir() || is_checkpoint {
+        RunDir::around(path)
+            .unwrap_or_else(|| RunDir::of(path))
+            .history()
     } else {
         path.to_owned()
     }

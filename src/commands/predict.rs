@@ -15,6 +15,7 @@ use crate::config::ConfigError;
 use crate::data::{Batch, BatchSource, CLASS_NAMES, CLASSES, IMAGE_LEN, SIDE, Split};
 use crate::pictures::{self, Tile};
 use crate::predict::{Prediction, predictions, read_picture};
+use crate::text;
 
 /// Test images to classify when none is named, as in the tutorial.
 const TEST_IMAGES: usize = 10;
@@ -60,7 +61,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         return Ok(());
     }
     print_table(&subjects, &rankings)?;
-    writeln!(stdout(), "\npicture: {}", args.out.display())?;
+    writeln!(stdout(), "\npicture: {}", text::shown(&args.out))?;
     Ok(())
 }
 
@@ -102,8 +103,9 @@ fn pictures_of_the_user(args: &PredictArgs) -> Result<Subjects> {
 
 fn print_table(subjects: &Subjects, rankings: &[Ranking]) -> io::Result<()> {
     let mut out = stdout();
-    let width = subjects.names.iter().map(String::len).max().unwrap_or(0);
-    for (index, (name, ranking)) in subjects.names.iter().zip(rankings).enumerate() {
+    let names: Vec<_> = subjects.names.iter().map(|n| text::one_line(n)).collect();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    for (index, (name, ranking)) in names.iter().zip(rankings).enumerate() {
         let guesses: Vec<String> = ranking[..GUESSES].iter().map(guess).collect();
         let truth = match true_class(subjects, index) {
             Some(truth) => format!(" true: {}", CLASS_NAMES[truth]),

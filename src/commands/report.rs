@@ -1,7 +1,7 @@
 //! `report`: the page of a run, made anew from its folder and its newest checkpoint.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -9,16 +9,19 @@ use anyhow::{Context, Result};
 use super::output::stdout;
 use super::trained::{self, Trained};
 use crate::cli::ReportArgs;
+use crate::config::ConfigError;
 use crate::data::BatchSource;
 use crate::evaluate::evaluate;
 use crate::report;
 use crate::run_dir::RunDir;
+use crate::text::shown;
 
 const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
     let device = trained::open_device(&args.from)?;
     let checkpoint = trained::find(&args.from)?;
+    let run_dir = run_dir(&args.from.checkpoint)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
@@ -31,9 +34,17 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    let run_dir = RunDir::of(&args.from.checkpoint);
     let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     report::write(&path, &run_dir, &evaluation, &test)?;
-    writeln!(stdout(), "report: {}", path.display())?;
+    writeln!(stdout(), "report: {}", shown(&path))?;
     Ok(())
+}
+
+/// The folder of the run that `checkpoint` is of: most of the page comes from its other files.
+fn run_dir(checkpoint: &Path) -> Result<RunDir, ConfigError> {
+    RunDir::around(checkpoint).ok_or_else(|| ConfigError::Value {
+        option: "checkpoint",
+        expected: "the folder of a run, with its config.toml, or a checkpoint in such a folder (`eval` scores a file alone)",
+        got: checkpoint.display().to_string(),
+    })
 }

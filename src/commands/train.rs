@@ -76,7 +76,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
 
     let test = Arc::new(dataset.test);
     let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
-    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test))?;
+    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test), &beginning.position)?;
     reporter.first_batch(beginning.position.step, &training, &normalization)?;
     let layout = program.layout().clone();
     let trainer = Trainer {

@@ -76,7 +76,7 @@ use proto::{HloComputationProto, HloInstructionProto, HloModuleProto, ShapeProto
 #[derive(Debug, thiserror::Error)]
 pub enum HloError {
     #[error("the compiler's program is no HloModuleProtoWithConfig: {0}")]
-    Decode(#[from] prost::DecodeError),
+    Decode(prost::DecodeError),
     #[error("the compiler's program has no module in it")]
     NoModule,
     #[error("the compiler's program calls computation {0}, which it does not have")]
@@ -118,7 +118,8 @@ impl Schedule {
     /// # Errors
     /// [`HloError`] when it is none, or calls what it does not have.
     pub fn read(program: &[u8]) -> Result<Self, HloError> {
-        let module = HloModuleProto::decode(module_bytes(program)?.as_slice())?;
+        let module =
+            HloModuleProto::decode(module_bytes(program)?.as_slice()).map_err(HloError::Decode)?;
         let mut walk = Walk {
             computations: module.computations.iter().map(|c| (c.id, c)).collect(),
             schedule: Self::default(),
@@ -134,7 +135,9 @@ impl Schedule {
 
 /// The serialised `HloModuleProto` in a serialised `HloModuleProtoWithConfig`.
 pub fn module_bytes(program: &[u8]) -> Result<Vec<u8>, HloError> {
-    let module = proto::HloModuleProtoWithConfig::decode(program)?.hlo_module;
+    let module = proto::HloModuleProtoWithConfig::decode(program)
+        .map_err(HloError::Decode)?
+        .hlo_module;
     if module.is_empty() {
         return Err(HloError::NoModule);
     }

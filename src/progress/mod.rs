@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Best, EpochRecord};
 use crate::logger::TRAIN_LOG;
+use crate::text;
 use bar::{SPINNER_INTERVAL, bar_can_be_drawn, bar_style, spinner_style, terminal_width};
 use lines::{epoch_line, step_figures};
 use pace::Pace;
@@ -189,6 +190,7 @@ impl Progress {
 
     /// Prints a line above a bar, if there is one. A closed stderr is no reason to stop training.
     fn print(&mut self, line: &str) {
+        let line = text::one_line(line);
         let _ = match &mut self.output {
             Output::Bar => self.terminal.suspend(|| writeln!(io::stderr(), "{line}")),
             Output::Plain(out) => writeln!(out, "{line}"),

@@ -15,6 +15,7 @@ use crate::files::{self, WriteError};
 use crate::history::{History, HistoryError};
 use crate::raster::PictureError;
 use crate::run_dir::RunDir;
+use crate::text;
 use page::Page;
 
 /// Test images whose predictions are shown, as in the tutorial.
@@ -23,12 +24,12 @@ pub const TUTORIAL_IMAGES: usize = 10;
 /// A report that cannot be made.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    #[error("cannot read {}: {source}; is its folder the folder of a run?", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("cannot read {}: {reason}; is its folder the folder of a run?", path.display())]
+    Read { path: PathBuf, reason: io::Error },
     #[error("cannot understand {}: {reason}", path.display())]
     Format { path: PathBuf, reason: String },
     #[error("cannot fill the page's template: {0}")]
-    Template(#[from] askama::Error),
+    Template(askama::Error),
     #[error(transparent)]
     History(#[from] HistoryError),
     #[error(transparent)]
@@ -48,7 +49,8 @@ pub fn write(
     test: &Split,
 ) -> Result<(), ReportError> {
     let page = Page::new(&Run::read(run_dir)?, evaluation, test)?;
-    Ok(files::write_text(path, &page.render()?)?)
+    let page = page.render().map_err(ReportError::Template)?;
+    Ok(files::write_text(path, &page)?)
 }
 
 /// What the files of a run's folder say.
@@ -69,7 +71,7 @@ impl Run {
             .parse()
             .map_err(|error: toml::de::Error| ReportError::Format {
                 path: run_dir.config(),
-                reason: error.to_string(),
+                reason: text::toml_error(&error, &config_text),
             })?;
         let result = match run_dir.result().exists() {
             true => read_json(&run_dir.result())?,
@@ -96,9 +98,9 @@ impl Run {
 }
 
 fn read(path: &Path) -> Result<String, ReportError> {
-    fs::read_to_string(path).map_err(|source| ReportError::Read {
+    fs::read_to_string(path).map_err(|reason| ReportError::Read {
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    files,
+    files::{self, Disk, Storage},
     lock::{Lock, LockError},
     tensorboard,
 };
@@ -69,10 +69,10 @@ pub enum RunDirError {
     )]
     Link { path: PathBuf },
     #[error(
-        "cannot use {} for the run: {source}; choose a folder that can be written to with --out-dir",
+        "cannot use {} for the run: {reason}; choose a folder that can be written to with --out-dir",
         path.display()
     )]
-    Unusable { path: PathBuf, source: io::Error },
+    Unusable { path: PathBuf, reason: io::Error },
 }
 
 /// A run's folder: there, writable and this process's own, or only read from. Its methods name the paths of the files in it.
@@ -116,6 +116,23 @@ impl RunDir {
             root: root.to_owned(),
             _lock: None,
         }
+    }
+
+    /// The folder of the run that `path` belongs to: the run's folder itself, its folder of checkpoints, or a file in one
+    /// of them.
+    pub fn around(path: &Path) -> Option<Self> {
+        let is_run = |folder: &Path| folder.join(CONFIG).is_file();
+        if is_run(path) {
+            return Some(Self::of(path));
+        }
+        // A bare file name has no parent.
+        let path = path.canonicalize().ok()?;
+        let folder = if path.is_dir() { &path } else { path.parent()? };
+        let run = match folder.file_name() {
+            Some(name) if name == CHECKPOINTS => folder.parent()?,
+            _ => folder,
+        };
+        is_run(run).then(|| Self::of(run))
     }
 
     pub fn root(&self) -> &Path {
@@ -201,7 +218,7 @@ impl RunDir {
                 let target = files::temporary_target(&name).unwrap_or(&name);
                 if is_run_file(folder, target) && unwanted(&name) {
                     let path = self.root.join(folder).join(name);
-                    fs::remove_file(&path).map_err(|source| unusable(&path, source))?;
+                    fs::remove_file(&path).map_err(|reason| unusable(&path, reason))?;
                 }
             }
         }
@@ -242,7 +259,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, RunDirError> {
             .filter_map(Result::transpose)
             .collect()
     });
-    names.map_err(|source| unusable(folder, source))
+    names.map_err(|reason| unusable(folder, reason))
 }
 
 fn make_folder(path: &Path) -> Result<(), RunDirError> {
@@ -251,13 +268,13 @@ fn make_folder(path: &Path) -> Result<(), RunDirError> {
             path: path.to_owned(),
         });
     }
-    fs::create_dir_all(path).map_err(|source| unusable(path, source))
+    fs::create_dir_all(path).map_err(|reason| unusable(path, reason))
 }
 
 fn check_writable(folder: &Path) -> Result<(), RunDirError> {
-    tempfile::tempfile_in(folder)
+    Disk.create_beside(&folder.join(CONFIG))
         .map(drop)
-        .map_err(|source| unusable(folder, source))
+        .map_err(|reason| unusable(folder, reason))
 }
 
 fn lock(root: &Path) -> Result<Lock, RunDirError> {
@@ -266,13 +283,13 @@ fn lock(root: &Path) -> Result<Lock, RunDirError> {
             path: root.to_owned(),
             pid,
         },
-        LockError::Io(source) => unusable(&root.join(LOCK), source),
+        LockError::Io(reason) => unusable(&root.join(LOCK), reason),
     })
 }
 
-fn unusable(path: &Path, source: io::Error) -> RunDirError {
+fn unusable(path: &Path, reason: io::Error) -> RunDirError {
     RunDirError::Unusable {
         path: path.to_owned(),
-        source,
+        reason,
     }
 }

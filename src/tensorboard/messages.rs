@@ -4,6 +4,9 @@
 /// `DT_STRING` of `types.proto`.
 pub const STRING: i32 = 7;
 
+/// `START` of `SessionLog.SessionStatus`.
+pub const START: i32 = 1;
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Event {
     /// Seconds since 1970.
@@ -11,7 +14,7 @@ pub struct Event {
     pub wall_time: f64,
     #[prost(int64, tag = "2")]
     pub step: i64,
-    #[prost(oneof = "What", tags = "3, 5")]
+    #[prost(oneof = "What", tags = "3, 5, 7")]
     pub what: Option<What>,
 }
 
@@ -21,6 +24,14 @@ pub enum What {
     FileVersion(String),
     #[prost(message, tag = "5")]
     Summary(Summary),
+    #[prost(message, tag = "7")]
+    SessionLog(SessionLog),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SessionLog {
+    #[prost(int32, tag = "1")]
+    pub status: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -16,7 +16,8 @@ use thiserror::Error;
 
 use histogram::histogram;
 use messages::{
-    Content, Event, Image, Metadata, Plugin, STRING, Shape, Summary, Tensor, Value, What,
+    Content, Event, Image, Metadata, Plugin, START, STRING, SessionLog, Shape, Summary, Tensor,
+    Value, What,
 };
 
 /// How the names of event files begin; TensorBoard looks for it.
@@ -24,10 +25,10 @@ pub const FILE_PREFIX: &str = "events.out.tfevents.";
 
 /// An event file that cannot be written.
 #[derive(Debug, Error)]
-#[error("cannot write the event file {}: {source}; check that there is space left", path.display())]
+#[error("cannot write the event file {}: {reason}; check that there is space left", path.display())]
 pub struct EventError {
     path: PathBuf,
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// An event file that is being written. Every call leaves whole records on disk.
@@ -39,8 +40,8 @@ pub struct EventWriter {
 
 impl EventWriter {
     /// Starts a new event file in `folder`. A resumed run has one for each start; TensorBoard joins
-    /// them in the order of their names.
-    pub fn create(folder: &Path) -> Result<Self, EventError> {
+    /// them in the order of their names. What earlier ones have from `step` on is then no longer part of the run.
+    pub fn create(folder: &Path, step: u64) -> Result<Self, EventError> {
         let name = format!(
             "{FILE_PREFIX}{:010}.{}.{}",
             now().as_secs(),
@@ -48,15 +49,16 @@ impl EventWriter {
             std::process::id()
         );
         let path = folder.join(name);
-        let file = File::create_new(&path).map_err(|source| EventError {
+        let file = File::create_new(&path).map_err(|reason| EventError {
             path: path.clone(),
-            source,
+            reason,
         })?;
         let mut writer = Self {
             path,
             file: BufWriter::new(file),
         };
         writer.event(0, What::FileVersion("brain.Event:2".to_owned()))?;
+        writer.event(step, What::SessionLog(SessionLog { status: START }))?;
         Ok(writer)
     }
 
@@ -115,9 +117,9 @@ impl EventWriter {
         };
         record::write_record(&mut self.file, &event.encode_to_vec())
             .and_then(|()| self.file.flush())
-            .map_err(|source| EventError {
+            .map_err(|reason| EventError {
                 path: self.path.clone(),
-                source,
+                reason,
             })
     }
 }
@@ -176,18 +178,20 @@ mod tests {
     #[test]
     fn a_file_begins_with_its_version_and_holds_what_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = EventWriter::create(folder.path()).unwrap();
+        let mut writer = EventWriter::create(folder.path(), 391).unwrap();
         writer
-            .scalars(390, &[("train/loss", 1.5), ("train/acc", 0.25)])
+            .scalars(395, &[("train/loss", 1.5), ("train/acc", 0.25)])
             .unwrap();
         let name = writer.path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("events.out.tfevents."), "{name}");
         let events = events(&writer.path);
         let version = What::FileVersion("brain.Event:2".to_owned());
         assert_eq!(events[0].what, Some(version));
-        assert_eq!(events[1].step, 390);
-        let Some(What::Summary(summary)) = &events[1].what else {
-            panic!("{:?}", events[1]);
+        let start = What::SessionLog(SessionLog { status: 1 });
+        assert_eq!((events[1].step, &events[1].what), (391, &Some(start)));
+        assert_eq!(events[2].step, 395);
+        let Some(What::Summary(summary)) = &events[2].what else {
+            panic!("{:?}", events[2]);
         };
         assert_eq!(summary.values[1].tag, "train/acc");
         assert_eq!(summary.values[1].content, Some(Content::Scalar(0.25)));
@@ -210,5 +214,12 @@ mod tests {
             &[0x0a, 1, b'a', 0x15, 0, 0, 0, 0x3f],
         ];
         assert_eq!(event.encode_to_vec(), expected.concat());
+        // Field 2 varint 3, field 7 of 2 bytes: field 1 varint 1.
+        let event = Event {
+            wall_time: 0.0,
+            step: 3,
+            what: Some(What::SessionLog(SessionLog { status: START })),
+        };
+        assert_eq!(event.encode_to_vec(), [0x10, 3, 0x3a, 2, 0x08, 1]);
     }
 }

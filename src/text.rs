@@ -1,0 +1,106 @@
+//! Text from outside, such as the names of files, made fit to be shown.
+//!
+//! A name may hold a newline, or an escape sequence that would steer the terminal. What is shown has these characters
+//! written out.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+/// `text` on one line.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, steers)
+}
+
+/// `path` on one line.
+pub fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
+}
+
+/// `text` with its own newlines and tabs, and no other character that would steer the terminal.
+pub fn for_terminal(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// JSON `text` with the same meaning, and no character that would steer the terminal.
+pub fn json_for_terminal(text: &str) -> String {
+    let written = |c: char| match steers(c) && c != '\n' {
+        // All of them have 16 bits.
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    text.chars().map(written).collect()
+}
+
+/// What `error` says of the TOML text `content`, on one line: where, and what was expected.
+pub fn toml_error(error: &toml::de::Error, content: &str) -> String {
+    let message = error.message().trim_end().replace('\n', ", ");
+    let Some(span) = error.span() else {
+        return message;
+    };
+    let before = content.get(..span.start).unwrap_or(content);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    format!("line {line}, column {column}: {message}")
+}
+
+/// Whether `c` does something to a terminal other than show itself: control characters, separators of lines, and what
+/// turns the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, unwanted: fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(unwanted) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match unwanted(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[31mb\nc\u{9b}2J\u{202e}gnp.\t\u{7f}é日";
+
+    #[test]
+    fn what_steers_a_terminal_is_written_out_and_everything_else_stays() {
+        assert_eq!(
+            one_line(HOSTILE),
+            "a\\u{1b}[31mb\\nc\\u{9b}2J\\u{202e}gnp.\\t\\u{7f}é日"
+        );
+        assert_eq!(
+            for_terminal(HOSTILE),
+            "a\\u{1b}[31mb\nc\\u{9b}2J\\u{202e}gnp.\t\\u{7f}é日"
+        );
+        assert!(matches!(one_line("plain é 日"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({ "image": HOSTILE, "n": 1 });
+        let text = json_for_terminal(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(
+            !text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{7f}']),
+            "{text}"
+        );
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, value);
+    }
+
+    #[test]
+    fn a_fault_in_a_toml_file_is_one_line_that_says_where_it_is() {
+        let content = "depth = 11\nlr = = 1\n";
+        let error = content.parse::<toml::Table>().unwrap_err();
+        let said = toml_error(&error, content);
+        assert!(said.starts_with("line 2, column 6: "), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
