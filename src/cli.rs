@@ -132,7 +132,7 @@ Examples:
   TPU_LIBRARY_PATH=/opt/libtpu.so resnet-xla doctor")]
     Doctor(DoctorArgs),
 
-    /// Print the completions of a shell
+    /// Print completions for a shell
     #[command(after_help = "\
 Examples:
   resnet-xla completions bash > ~/.local/share/bash-completion/completions/resnet-xla
@@ -173,7 +173,7 @@ pub struct TrainArgs {
     #[arg(long, env = "RESNET_XLA_DEPTH", value_name = "N")]
     pub depth: Option<usize>,
 
-    /// [default: 100; quick: 3]
+    /// Passes over the training images [default: 100; quick: 3]
     #[arg(long, env = "RESNET_XLA_EPOCHS", value_name = "N")]
     pub epochs: Option<usize>,
 
@@ -266,7 +266,7 @@ pub struct TrainArgs {
     #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N")]
     pub keep: Option<usize>,
 
-    /// Show of progress on the terminal [default: auto]
+    /// How to show progress on the terminal [default: auto]
     #[arg(long, env = "RESNET_XLA_PROGRESS")]
     pub progress: Option<ProgressMode>,
 }
@@ -329,7 +329,7 @@ pub struct SummaryArgs {
 /// Which trained weights, and on what to try them.
 #[derive(Args, Debug)]
 pub struct CheckpointArgs {
-    /// A .safetensors file, or the folder of a run (its newest checkpoint)
+    /// A .safetensors file, or a run's folder (its newest checkpoint)
     #[arg(long, default_value = "runs/keras", value_name = "PATH")]
     pub checkpoint: PathBuf,
 
@@ -413,7 +413,7 @@ pub struct ReportArgs {
 
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
-    /// Shell to complete for
+    /// Shell to print them for
     pub shell: clap_complete::Shell,
 }
 
@@ -426,7 +426,7 @@ pub struct ManArgs {
 
 #[derive(Args, Debug)]
 pub struct ExportArgs {
-    /// A .safetensors file, or the folder of a run (its newest checkpoint)
+    /// A .safetensors file, or a run's folder (its newest checkpoint)
     #[arg(long, default_value = "runs/keras", value_name = "PATH")]
     pub checkpoint: PathBuf,
 
@@ -474,7 +474,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
 
-    /// Steps before those, not timed; the first reaches memory that is new to the process
+    /// Warm-up steps, not timed; the first reaches memory that is new to the process
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub warmup: u32,
 

@@ -33,14 +33,17 @@ pub fn json_for_terminal(text: &str) -> String {
 
 /// What `error` says of the TOML text `content`, on one line: where, and what was expected.
 pub fn toml_error(error: &toml::de::Error, content: &str) -> String {
-    let message = error.message().trim_end().replace('\n', ", ");
+    let joined = |text: &str| text.trim_end().replace('\n', ", ");
     let Some(span) = error.span() else {
-        return message;
+        return joined(&error.to_string());
     };
     let before = content.get(..span.start).unwrap_or(content);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-    format!("line {line}, column {column}: {message}")
+    let whole_line = content.lines().nth(line - 1).unwrap_or_default().trim();
+    let whole_line: String = whole_line.chars().take(80).collect();
+    let message = joined(error.message());
+    format!("line {line}, column {column}: {message}, in `{whole_line}`")
 }
 
 /// Whether `c` does something to a terminal other than show itself: control characters, separators of lines, and what
@@ -101,6 +104,7 @@ mod tests {
         let error = content.parse::<toml::Table>().unwrap_err();
         let said = toml_error(&error, content);
         assert!(said.starts_with("line 2, column 6: "), "{said}");
+        assert!(said.ends_with(", in `lr = = 1`"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }

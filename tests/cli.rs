@@ -211,6 +211,28 @@ fn a_checkpoint_that_is_none_is_named() {
     assert!(eval(text(&path)).contains("x.safetensors"));
     fs::write(&path, "garbage").unwrap();
     assert!(eval(text(&path)).contains("not a usable checkpoint"));
+    // The first bytes of an HDF5 file.
+    let model = folder.path().join("model.h5");
+    fs::write(&model, b"\x89HDF\r\n\x1a\n and more").unwrap();
+    let train = [
+        "--preset",
+        "quick",
+        "--device",
+        "cpu",
+        "--init-weights",
+        text(&model),
+    ];
+    let run = folder.path().join("run");
+    for message in [
+        eval(text(&model)),
+        fail(&[&train[..], &["--out-dir", text(&run)]].concat(), 3),
+    ] {
+        let advice = format!("keras_weights.py from-keras {} weights", model.display());
+        assert!(
+            message.contains("HDF5") && message.contains(&advice),
+            "{message}"
+        );
+    }
     assert!(eval(text(folder.path())).contains("no checkpoint in"));
 }
 

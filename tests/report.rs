@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use program::runs::quick_run;
-use program::{succeed, text};
+use program::{fail, succeed, text};
 use serde_json::Value;
 
 /// A short run on the sample; returns its report.
@@ -166,4 +166,40 @@ fn in_a_browser_the_curves_are_drawn_and_show_values_and_a_phone_is_wide_enough(
         rounded(last[4])
     );
     assert_eq!(seen["tip"], expected);
+}
+
+#[test]
+fn a_checkpoint_stands_for_its_run_and_a_file_alone_is_told_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = report_of_a_run(folder.path());
+    let run = page.parent().unwrap();
+    let checkpoints = format!("{}/checkpoints/", text(run));
+    let file = format!("{checkpoints}step-00000006.safetensors");
+    let report = |checkpoint: &str| {
+        fs::remove_file(&page).unwrap();
+        let printed = succeed(&["report", "--device", "cpu", "--checkpoint", checkpoint]);
+        assert!(printed.starts_with("report: "), "{printed}");
+        fs::read_to_string(&page).unwrap()
+    };
+    for checkpoint in [&file, &checkpoints, &format!("{}/", text(run))] {
+        assert!(
+            report(checkpoint).contains("ResNet-11 v2 on sample"),
+            "{checkpoint}"
+        );
+        let out = folder.path().join("w.safetensors");
+        let line = succeed(&["export", "--checkpoint", checkpoint, "--out", text(&out)]);
+        assert!(line.contains("step 6"), "{line}");
+        let plots = folder.path().join("plots");
+        succeed(&["plot", checkpoint, "--out-dir", text(&plots)]);
+        assert!(plots.join("loss.svg").is_file(), "{checkpoint}");
+    }
+    let alone = folder.path().join("alone.safetensors");
+    fs::copy(&file, &alone).unwrap();
+    let message = fail(
+        &["report", "--device", "cpu", "--checkpoint", text(&alone)],
+        2,
+    );
+    for part in ["alone.safetensors", "config.toml", "the folder of a run"] {
+        assert!(message.contains(part), "no {part} in {message}");
+    }
 }

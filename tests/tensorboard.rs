@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use program::runs::quick_run;
+use program::runs::{checkpoints, quick_run, resume};
 use program::succeed;
 use serde_json::{Value, json};
 
@@ -30,6 +30,89 @@ fn read_events(folder: &Path) -> Option<Value> {
     }
     assert!(output.status.success(), "{errors}");
     Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// What the first two events of each file in `folder` are, by the order of the files: a version, and the step at which a
+/// session starts. Decoded by hand: records and messages as TensorFlow describes them.
+fn session_starts(folder: &Path) -> Vec<u64> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|path| session_start(&fs::read(path).unwrap()))
+        .collect()
+}
+
+fn session_start(mut file: &[u8]) -> u64 {
+    let mut record = || {
+        let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        let payload = &file[12..12 + length];
+        file = &file[12 + length + 4..];
+        payload
+    };
+    assert!(record().ends_with(b"brain.Event:2"));
+    let event = record();
+    // Field 1, eight bytes of time; field 2, the step, absent for 0; field 7, a message of two bytes: field 1 is START (1).
+    assert_eq!(event[0], 0x09);
+    let (step, rest) = match event[9] {
+        0x10 => (u64::from(event[10]), &event[11..]),
+        _ => (0, &event[9..]),
+    };
+    assert!(step < 128, "a step of one byte");
+    assert_eq!(rest, [0x3a, 2, 0x08, 1]);
+    step
+}
+
+#[test]
+fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let options = "--epochs 2 --steps-per-epoch 4 --eval-steps 1 --checkpoint-every 2 --keep 9";
+    succeed(&quick_run(&run, options));
+    let go_on_from = |step: u64| {
+        for path in checkpoints(&run) {
+            if path > run.join(format!("checkpoints/step-{step:08}.safetensors")) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        resume(&run);
+    };
+    // In the middle of the second epoch, then at the end of the first, whose events are of step 4 and stay.
+    go_on_from(6);
+    go_on_from(4);
+    assert_eq!(session_starts(&run.join("events")), [0, 6, 5]);
+
+    let Some(found) = read_events(&run.join("events")) else {
+        return;
+    };
+    for tag in ["train/loss", "val/acc", "perf/step_ms"] {
+        let steps: Vec<_> = found["scalars"][tag]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|point| &point[0])
+            .collect();
+        assert_eq!(steps, [4, 8], "{tag}");
+    }
+    assert_eq!(
+        found["histograms"]["dense/kernel"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    // The first batch of the run, and of the resumed one that counts.
+    let batches: Vec<_> = found["images"]["train/first_batch"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| &image[0])
+        .collect();
+    assert_eq!(batches, [0, 5]);
+    assert_eq!(found["text"]["config"].as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -52,8 +52,8 @@ pub enum CheckpointError {
     )]
     None { folder: PathBuf },
     #[error(
-        "the checkpoint says that the run is at step {step}, {step_in_epoch} steps into epoch {epoch} (from 0), which cannot \
-         be with {steps_per_epoch} steps an epoch; resume with the data and the settings that the run began with"
+        "the checkpoint says that the run is at step {step}, {step_in_epoch} steps into epoch {epoch} (from 0), which does \
+         not fit {steps_per_epoch} steps an epoch; resume with the data and the settings that the run began with"
     )]
     Position {
         step: u64,

@@ -75,7 +75,7 @@ use proto::{HloComputationProto, HloInstructionProto, HloModuleProto, ShapeProto
 /// A program that is not what its format says.
 #[derive(Debug, thiserror::Error)]
 pub enum HloError {
-    #[error("the compiler's program is no HloModuleProtoWithConfig: {0}")]
+    #[error("the compiler's program is not an HloModuleProtoWithConfig: {0}")]
     Decode(prost::DecodeError),
     #[error("the compiler's program has no module in it")]
     NoModule,

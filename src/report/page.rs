@@ -16,6 +16,7 @@ use crate::predict::{Prediction, ranked};
 use crate::raster::PictureError;
 use crate::scores::{Scores, confident_mistakes};
 use crate::summary::grouped;
+use crate::text;
 
 /// Guesses shown for each of the tutorial's images.
 const GUESSES: usize = 3;
@@ -152,7 +153,10 @@ fn subtitle(run: &Run) -> String {
         ),
         false => format!("{} epochs", run.history.records().len()),
     };
-    format!("{} · {state} · {device} · started {started}", run.name)
+    format!(
+        "{} · {state} · {device} · started {started}",
+        text::one_line(&run.name)
+    )
 }
 
 fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {

@@ -42,17 +42,20 @@ impl EventWriter {
     /// Starts a new event file in `folder`. A resumed run has one for each start; TensorBoard joins
     /// them in the order of their names. What earlier ones have from `step` on is then no longer part of the run.
     pub fn create(folder: &Path, step: u64) -> Result<Self, EventError> {
+        let failed = |path: &Path, reason| EventError {
+            path: path.to_owned(),
+            reason,
+        };
+        let latest = latest(folder).map_err(|reason| failed(folder, reason))?;
         let name = format!(
             "{FILE_PREFIX}{:010}.{}.{}",
-            now().as_secs(),
+            // The clock may have gone back since the last start.
+            now().as_secs().max(latest + 1),
             hostname(),
             std::process::id()
         );
         let path = folder.join(name);
-        let file = File::create_new(&path).map_err(|reason| EventError {
-            path: path.clone(),
-            reason,
-        })?;
+        let file = File::create_new(&path).map_err(|reason| failed(&path, reason))?;
         let mut writer = Self {
             path,
             file: BufWriter::new(file),
@@ -136,6 +139,23 @@ fn value(tag: &str, plugin: Option<&str>, content: Content) -> Value {
     }
 }
 
+/// The latest time in the names of the event files in `folder`; 0 if there are none.
+fn latest(folder: &Path) -> io::Result<u64> {
+    let time_of = |name: String| {
+        name.strip_prefix(FILE_PREFIX)?
+            .split('.')
+            .next()?
+            .parse()
+            .ok()
+    };
+    let mut latest = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name().into_string().ok();
+        latest = latest.max(name.and_then(time_of).unwrap_or(0));
+    }
+    Ok(latest)
+}
+
 /// Time since 1970; a clock set before that counts as 1970.
 fn now() -> std::time::Duration {
     SystemTime::now()
@@ -195,6 +215,19 @@ mod tests {
         };
         assert_eq!(summary.values[1].tag, "train/acc");
         assert_eq!(summary.values[1].content, Some(Content::Scalar(0.25)));
+    }
+
+    #[test]
+    fn a_later_file_comes_after_the_one_before_it_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let future = folder.path().join("events.out.tfevents.9000000000.host.1");
+        std::fs::write(future, "").unwrap();
+        let writer = EventWriter::create(folder.path(), 0).unwrap();
+        let name = writer.path.file_name().unwrap().to_str().unwrap();
+        assert!(
+            name.starts_with("events.out.tfevents.9000000001."),
+            "{name}"
+        );
     }
 
     #[test]
