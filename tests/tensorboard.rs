@@ -112,7 +112,6 @@ fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did
         .map(|image| &image[0])
         .collect();
     assert_eq!(batches, [0, 5]);
-    assert_eq!(found["text"]["config"].as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -64,7 +64,8 @@ fn steers(said: &str) -> bool {
 
 #[test]
 fn errors_are_one_line_that_says_each_cause_once_and_no_temporary_name() {
-    let folder = tempfile::tempdir().unwrap();
+    // The usual prefix of a temporary folder is the ending of a temporary file.
+    let folder = tempfile::Builder::new().prefix("words").tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let made = at("run");
     succeed(&quick_run(Path::new(&made), "--max-steps 1 --eval-steps 1"));
@@ -237,7 +238,10 @@ fn names_with_escape_sequences_and_newlines_are_written_out() {
     let weights = folder.path().join(format!("{NAME}.safetensors"));
     let (line, _) = said(&["export", "--checkpoint", out, "--out", text(&weights)], 0);
     assert!(line.contains(SHOWN) && line.lines().count() == 1, "{line}");
-    let (lines, _) = said(&["plot", out, "--out-dir", text(&out_dir.join("plots"))], 0);
+    let (lines, _) = said(
+        &["plot", out, out, "--out-dir", text(&out_dir.join("plots"))],
+        0,
+    );
     assert_eq!(lines.lines().count(), 4, "{lines}");
     let svg = fs::read_to_string(out_dir.join("plots/loss.svg")).unwrap();
     assert!(svg.contains(&shown_dir), "the legend names the run");
