@@ -214,7 +214,7 @@ mod tests {
         for part in [
             path.to_str().unwrap(),
             "expected 8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-            "got      3a8a84b64bcf861b26141d5cdcae007b8457d57210923dc132103760842ce568",
+            "got 3a8a84b64bcf861b26141d5cdcae007b8457d57210923dc132103760842ce568",
             "--data-dir",
         ] {
             assert!(error.contains(part), "{part} is not in {error}");
