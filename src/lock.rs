@@ -1,7 +1,7 @@
 //! One process at a time in a run's folder.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,12 +18,21 @@ pub enum LockError {
     #[error("process {pid} is using it")]
     Held { pid: String },
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+}
+
+/// Whether `error`, which the locking of a file gave, says that its file system has no locks, as Lustre and NFS may not.
+/// Nothing else is wrong with the file then.
+pub fn is_unsupported(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    let unsupported = [libc::ENOLCK, libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
+    number.is_some_and(|number| unsupported.contains(&number))
 }
 
 impl Lock {
     /// Takes the lock file at `path`, which is made if need be and holds the owner's pid. The system
     /// frees a dead process's lock: a stale file needs no care. A symbolic link is not followed.
+    /// Where the file system has no locks, a warning takes the place of one.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -41,6 +50,10 @@ impl Lock {
                     pid: pid.trim().to_owned(),
                 });
             }
+            Err(TryLockError::Error(error)) if is_unsupported(&error) => log::warn!(
+                "this file system has no locks ({}: {error}): see to it that no other process uses the folder",
+                path.display()
+            ),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
@@ -76,6 +89,14 @@ mod tests {
         let _lock = Lock::take(&path).unwrap();
         let content = std::fs::read_to_string(&path).unwrap();
         assert_eq!(content, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn only_a_missing_kind_of_lock_counts_as_no_locks() {
+        // ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL, then EIO and EACCES, by their numbers on Linux.
+        let unsupported = [37, 38, 95, 22, 5, 13]
+            .map(|number| is_unsupported(&io::Error::from_raw_os_error(number)));
+        assert_eq!(unsupported, [true, true, true, true, false, false]);
     }
 
     #[test]

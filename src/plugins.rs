@@ -219,6 +219,8 @@ pub fn cache_dir() -> Option<PathBuf> {
     }
     let cache = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
+        // The standard has a relative one count as none.
+        .filter(|cache| cache.is_absolute())
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
     Some(cache.join("resnet-xla"))
 }

