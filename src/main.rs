@@ -4,16 +4,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use resnet_xla::cli::Cli;
 use resnet_xla::logger::Logger;
 use resnet_xla::process::Process;
 use resnet_xla::signals::Signals;
-use resnet_xla::{commands, exit, memory, runtime};
+use resnet_xla::{arguments, commands, exit, memory, runtime, variables};
 
 fn main() -> ExitCode {
     memory::keep_freed_memory();
-    let cli = Cli::parse();
+    let cli = arguments::of_this_process();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -28,5 +27,6 @@ fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::catch().context("waiting for signals")?;
     runtime::quiet(cli.verbose);
     let logger = Logger::install(cli.verbose)?;
+    variables::warn_of_unknown(std::env::vars_os().map(|(name, _)| name));
     commands::run(cli, &Process { logger, signals })
 }

@@ -42,7 +42,8 @@ impl<'a> Reporter<'a> {
     /// Starts an event file with the settings.
     pub fn start(config: &'a Config, run_dir: &'a RunDir, test: Arc<Split>) -> Result<Self> {
         let mut events = EventWriter::create(&run_dir.events())?;
-        events.text(0, "config", &format!("```toml\n{}```\n", config.to_toml()))?;
+        let settings = config.to_toml()?;
+        events.text(0, "config", &format!("```toml\n{settings}```\n"))?;
         Ok(Self {
             config,
             run_dir,
