@@ -67,9 +67,13 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         log::info!("the run in {} is finished", run_dir.root().display());
         return Ok(());
     }
-    // Compiling takes minutes and may be cut short: only then does the folder hold a run.
+    let before = match args.resume {
+        true => Some(History::read(&run_dir.history())?),
+        false => None,
+    };
+    // Compiling takes minutes and may be cut short: only after it does the folder hold a run.
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
-    let history = history(args, &run_dir, &position)?;
+    let history = history(before, &run_dir, &position)?;
     describe_run(&config, &device, &run_dir)?;
 
     let test = Arc::new(dataset.test);
@@ -150,12 +154,11 @@ fn resumed(
     Ok((state, info.position))
 }
 
-/// The epochs before `position`; the one under way gets its row anew.
-fn history(args: &TrainArgs, run_dir: &RunDir, position: &Position) -> Result<History> {
-    if !args.resume {
+/// What was before `position`: the epoch under way gets its row anew.
+fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
+    let Some(mut history) = before else {
         return Ok(History::create(&run_dir.history())?);
-    }
-    let mut history = History::read(&run_dir.history())?;
+    };
     history.truncate_from(position.epoch)?;
     Ok(history)
 }

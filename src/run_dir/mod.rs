@@ -87,7 +87,9 @@ impl RunDir {
     /// Refuses a folder `root` that cannot take a run, as far as that can be seen without making anything.
     pub fn check(root: &Path, mode: RunDirMode) -> Result<(), RunDirError> {
         let run_dir = Self::of(root);
-        for folder in ["", CHECKPOINTS, PLOTS, EVENTS] {
+        // Not as `root.join("")`: with a slash at its end a file looks like nothing.
+        names_in(root)?;
+        for folder in [CHECKPOINTS, PLOTS, EVENTS] {
             names_in(&root.join(folder))?;
         }
         run_dir.refuse_links()?;
