@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use serde::Deserialize;
 
 use crate::compile::Step;
 use crate::compile::target::Target;
@@ -12,6 +11,7 @@ use crate::config::{
     UnitsChoice,
 };
 use crate::data::{Augment, DatasetKind};
+use crate::limits::{self, whole};
 use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
 
@@ -148,9 +148,8 @@ Examples:
 }
 
 /// Options of a training run. Each is also a key of the `-c` file; what is not given comes from the
-/// environment (`RESNET_XLA_*`), then the file, then the preset.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// environment (`RESNET_XLA_*`; an empty variable counts as not set), then the file, then the preset.
+#[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
     /// Named set of defaults [default: keras]
     #[arg(long, env = "RESNET_XLA_PRESET")]
@@ -158,11 +157,9 @@ pub struct TrainArgs {
 
     /// TOML file with the same names as these options
     #[arg(short = 'c', long, env = "RESNET_XLA_CONFIG", value_name = "FILE")]
-    #[serde(skip)]
     pub config: Option<PathBuf>,
 
     #[command(flatten)]
-    #[serde(flatten)]
     pub device: DeviceArgs,
 
     /// Statistics of batch normalisation: over all replicas, or each replica's own [default: sync]
@@ -170,50 +167,40 @@ pub struct TrainArgs {
     pub bn: Option<BatchNormMode>,
 
     /// Layers of the network, 9n+2 [default: 164; quick: 11]
-    #[arg(long, env = "RESNET_XLA_DEPTH", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_DEPTH", value_name = "N", value_parser = limits::depth)]
     pub depth: Option<usize>,
 
     /// Passes over the training images [default: 100; quick: 3]
-    #[arg(long, env = "RESNET_XLA_EPOCHS", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_EPOCHS", value_name = "N", value_parser = whole::<usize>(limits::EPOCHS))]
     pub epochs: Option<usize>,
 
     /// Images in a step [default: 128; quick: 16]
-    #[arg(long, env = "RESNET_XLA_BATCH_SIZE", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_BATCH_SIZE", value_name = "N", value_parser = whole::<usize>(limits::BATCH_SIZE))]
     pub batch_size: Option<usize>,
 
     /// Learning rate of the first epoch [default: 0.1; quick: 0.05]
-    #[arg(
-        long,
-        env = "RESNET_XLA_LR",
-        value_name = "RATE",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "RESNET_XLA_LR", value_name = "RATE", value_parser = limits::real(limits::LEARNING_RATE))]
     pub lr: Option<f64>,
 
-    /// Learning rates from later epochs on [default: 80:0.01,120:0.001]
-    #[arg(long, env = "RESNET_XLA_LR_DROPS", value_name = "EPOCH:RATE,...")]
+    /// Learning rates from later epochs on, or none [default: 80:0.01,120:0.001]
+    #[arg(
+        long,
+        env = "RESNET_XLA_LR_DROPS",
+        value_name = "EPOCH:RATE,...",
+        allow_hyphen_values = true
+    )]
     pub lr_drops: Option<LearningRateDrops>,
 
     /// Momentum of SGD [default: 0.9]
-    #[arg(
-        long,
-        env = "RESNET_XLA_MOMENTUM",
-        value_name = "M",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "RESNET_XLA_MOMENTUM", value_name = "M", value_parser = limits::real(limits::MOMENTUM))]
     pub momentum: Option<f64>,
 
     /// Strength of the L2 penalty on kernels [default: 1e-4]
-    #[arg(
-        long,
-        env = "RESNET_XLA_L2",
-        value_name = "L2",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "RESNET_XLA_L2", value_name = "L2", value_parser = limits::real(limits::L2))]
     pub l2: Option<f64>,
 
     /// Seed of weights, data order and augmentation [default: 0]
-    #[arg(long, env = "RESNET_XLA_SEED", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_SEED", value_name = "N", value_parser = whole::<u64>(limits::SEED))]
     pub seed: Option<u64>,
 
     /// Augmentation of the training images [default: keras]
@@ -221,15 +208,15 @@ pub struct TrainArgs {
     pub augment: Option<Augment>,
 
     /// Steps in an epoch [default: as many whole batches as the data has]
-    #[arg(long, env = "RESNET_XLA_STEPS_PER_EPOCH", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_STEPS_PER_EPOCH", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub steps_per_epoch: Option<u64>,
 
     /// Stop after this many steps in all
-    #[arg(long, env = "RESNET_XLA_MAX_STEPS", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_MAX_STEPS", value_name = "N", value_parser = whole::<u64>(limits::ALL_STEPS))]
     pub max_steps: Option<u64>,
 
     /// Batches of each validation [default: all test images]
-    #[arg(long, env = "RESNET_XLA_EVAL_STEPS", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_EVAL_STEPS", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub eval_steps: Option<u64>,
 
     /// Take the training images in file order
@@ -237,7 +224,6 @@ pub struct TrainArgs {
     pub no_shuffle: Option<bool>,
 
     #[command(flatten)]
-    #[serde(flatten)]
     pub data: DataArgs,
 
     /// Folder of the run [default: runs/PRESET]
@@ -246,12 +232,10 @@ pub struct TrainArgs {
 
     /// Replace the run that the folder holds
     #[arg(long)]
-    #[serde(skip)]
     pub overwrite: bool,
 
     /// Go on with the run that the folder holds, at the step it left
     #[arg(long, conflicts_with_all = ["overwrite", "init_weights"])]
-    #[serde(skip)]
     pub resume: bool,
 
     /// Start from these weights (.safetensors) instead of random ones
@@ -259,11 +243,11 @@ pub struct TrainArgs {
     pub init_weights: Option<PathBuf>,
 
     /// Steps between checkpoints [default: an epoch]
-    #[arg(long, env = "RESNET_XLA_CHECKPOINT_EVERY", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_CHECKPOINT_EVERY", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub checkpoint_every: Option<u64>,
 
     /// Checkpoints to keep, at least 2 [default: 3]
-    #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N")]
+    #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N", value_parser = whole::<usize>(limits::KEEP))]
     pub keep: Option<usize>,
 
     /// How to show progress on the terminal [default: auto]
@@ -272,8 +256,7 @@ pub struct TrainArgs {
 }
 
 /// Where and how precisely to compute.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Args, Clone, Debug, Default)]
 pub struct DeviceArgs {
     /// Device to run on; `auto` tries TPU, GPU, CPU [default: auto]
     #[arg(long, env = "RESNET_XLA_DEVICE")]
@@ -297,8 +280,7 @@ pub struct DeviceArgs {
 }
 
 /// Which images.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Args, Clone, Debug, Default)]
 pub struct DataArgs {
     /// Images to work on [default: cifar10; quick: sample]
     #[arg(long, env = "RESNET_XLA_DATASET")]
@@ -318,7 +300,7 @@ pub struct FetchArgs {
 #[derive(Args, Debug)]
 pub struct SummaryArgs {
     /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N")]
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
     /// Print JSON instead of a table
@@ -346,11 +328,11 @@ pub struct EvalArgs {
     pub from: CheckpointArgs,
 
     /// Images in a step
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_size: u32,
 
     /// Score only the first N batches [default: all test images]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub steps: Option<u64>,
 
     /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file
@@ -377,6 +359,7 @@ pub struct PredictArgs {
         long,
         value_name = "N,...",
         value_delimiter = ',',
+        value_parser = whole::<usize>(limits::TEST_INDEX),
         conflicts_with = "images"
     )]
     pub index: Vec<usize>,
@@ -459,23 +442,23 @@ pub struct BenchArgs {
     pub augment: Augment,
 
     /// Epochs of 50,000 images to time
-    #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub epochs: u32,
 
     /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N")]
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
     /// Images in a step
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_size: u32,
 
     /// Steps, or with --ops runs of each operation, to time
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub steps: u32,
 
     /// Warm-up steps, not timed; the first reaches memory that is new to the process
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub warmup: u32,
 
     /// Start from these weights (.safetensors) instead of random ones
@@ -497,11 +480,11 @@ pub struct CompileArgs {
     pub target: Target,
 
     /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N")]
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
     /// Images that a chip sees in a step
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_per_chip: u32,
 
     /// Number format of activations and kernels [default: bf16 on TPU, f32 on CPU]

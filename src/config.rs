@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::arguments;
 use crate::cli::TrainArgs;
 use crate::data::{Augment, DatasetKind};
 use crate::files;
@@ -17,17 +18,14 @@ use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
 use crate::run_dir;
 pub use crate::schedule::LearningRateDrops;
+use crate::spelling::near_miss;
 use crate::text;
 
 /// Longer config files are not read.
 const MAX_FILE_LEN: u64 = 64 << 10;
 
-/// The deepest network, ten times as deep as those in the literature. One checkpoint of it has 830 MB.
-const MAX_DEPTH: usize = 10_001;
-const MAX_BATCH_SIZE: usize = 65_536;
-
 /// A named set of defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// The Keras tutorial: ResNet-164 on CIFAR-10, 100 epochs
@@ -46,7 +44,7 @@ impl Preset {
 }
 
 /// Which device to run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best that is there
@@ -57,7 +55,7 @@ pub enum DeviceChoice {
 }
 
 /// What batch statistics cover when several replicas share a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormMode {
     /// The images of all replicas
@@ -67,7 +65,7 @@ pub enum BatchNormMode {
 }
 
 /// Number format of activations and kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
     F32,
@@ -75,7 +73,7 @@ pub enum PrecisionChoice {
 }
 
 /// How the equal units of a stage, all but its first, are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnitsChoice {
     /// One by one
@@ -156,12 +154,17 @@ pub enum ConfigError {
         expected: &'static str,
         got: String,
     },
-    #[error("--{option}: expected at most {most}, got {got}")]
-    TooLarge {
-        option: &'static str,
-        most: usize,
-        got: usize,
-    },
+    #[error(
+        "--{option} (or {} in the environment): {} is not UTF-8, and config.toml, which keeps it, is; take a path that is",
+        arguments::variable(.option), .path.display()
+    )]
+    NotText { option: &'static str, path: PathBuf },
+    #[error(
+        "--overwrite would remove {}, which --init-weights names; copy it to another folder first", path.display()
+    )]
+    RemovesWeights { path: PathBuf },
+    #[error("the settings cannot be saved in config.toml: {reason}")]
+    Unsavable { reason: String },
     #[error(
         "--batch-size {batch_size} cannot be split evenly over {replicas} replicas; take \
          --batch-size {}, or another --replicas", .batch_size.next_multiple_of(*.replicas)
@@ -241,7 +244,7 @@ impl Config {
             "keep",
             "progress",
         ];
-        let (saved, now) = (saved.to_table(), self.to_table());
+        let (saved, now) = (saved.to_table()?, self.to_table()?);
         let text = |table: &toml::Table, field: &str| {
             table
                 .get(field)
@@ -259,14 +262,15 @@ impl Config {
         Ok(())
     }
 
-    fn to_table(&self) -> toml::Table {
-        // Every field is a number, a flag or text, which TOML can always say.
-        toml::Table::try_from(self).expect("settings are plain values")
+    fn to_table(&self) -> Result<toml::Table, ConfigError> {
+        toml::Table::try_from(self).map_err(|error| ConfigError::Unsavable {
+            reason: error.to_string(),
+        })
     }
 
-    /// The settings in the form that `-c` reads.
-    pub fn to_toml(&self) -> String {
-        self.to_table().to_string()
+    /// The settings in the form that `-c` reads. What [`Config::resolve`] gives always has one.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        Ok(self.to_table()?.to_string())
     }
 
     /// The defaults of `preset`.
@@ -352,45 +356,30 @@ impl Config {
         }
     }
 
+    /// Refuses what does not fit together, and what could not be saved and read back. That each number is in its
+    /// range is seen to when it is parsed, see [`arguments`].
     fn validate(&self) -> Result<(), ConfigError> {
-        xla_graphs::resnet::units_per_stage(self.depth)?;
-        check_depth(self.depth)?;
-        at_least_one("epochs", self.epochs as u64)?;
-        at_least_one("batch-size", self.batch_size as u64)?;
-        at_most("batch-size", self.batch_size, MAX_BATCH_SIZE)?;
         if let Some(replicas) = self.replicas.and_then(ReplicaChoice::count) {
             check_split(self.batch_size, replicas)?;
         }
-        if self.keep < 2 {
-            return Err(ConfigError::Value {
-                option: "keep",
-                expected: "2 or more, so that one is left when the newest is damaged",
-                got: self.keep.to_string(),
-            });
-        }
-        for (option, steps) in [
-            ("steps-per-epoch", self.steps_per_epoch),
-            ("max-steps", self.max_steps),
-            ("eval-steps", self.eval_steps),
-            ("checkpoint-every", self.checkpoint_every),
+        for (option, path) in [
+            ("plugin", self.plugin.as_ref()),
+            ("data-dir", Some(&self.data_dir)),
+            ("out-dir", Some(&self.out_dir)),
+            ("init-weights", self.init_weights.as_ref()),
         ] {
-            at_least_one(option, steps.unwrap_or(1))?;
+            if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+                let path = path.clone();
+                return Err(ConfigError::NotText { option, path });
+            }
         }
-        check("lr", "a finite number above 0", self.lr, self.lr > 0.0)?;
-        let momentum_fits = (0.0..1.0).contains(&self.momentum);
-        check(
-            "momentum",
-            "a number from 0 up to but not 1",
-            self.momentum,
-            momentum_fits,
-        )?;
-        check("l2", "a finite number, 0 or more", self.l2, self.l2 >= 0.0)
+        let length = self.to_toml()?.len() as u64;
+        if length > MAX_FILE_LEN {
+            let reason = format!("expected at most {MAX_FILE_LEN} bytes, got {length}");
+            return Err(ConfigError::Unsavable { reason });
+        }
+        Ok(())
     }
-}
-
-/// Refuses a depth whose table of tensors alone would fill the memory.
-pub fn check_depth(depth: usize) -> Result<(), ConfigError> {
-    at_most("depth", depth, MAX_DEPTH)
 }
 
 /// Refuses a batch that `replicas` cannot share evenly.
@@ -404,65 +393,63 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     })
 }
 
-fn at_most(option: &'static str, value: usize, most: usize) -> Result<(), ConfigError> {
-    if value <= most {
-        return Ok(());
-    }
-    Err(ConfigError::TooLarge {
-        option,
-        most,
-        got: value,
-    })
-}
-
-fn at_least_one(option: &'static str, value: u64) -> Result<(), ConfigError> {
-    if value >= 1 {
-        return Ok(());
-    }
-    Err(ConfigError::Value {
-        option,
-        expected: "1 or more",
-        got: value.to_string(),
-    })
-}
-
-fn check(
-    option: &'static str,
-    expected: &'static str,
-    value: f64,
-    fits: bool,
-) -> Result<(), ConfigError> {
-    if fits && value.is_finite() {
-        return Ok(());
-    }
-    Err(ConfigError::Value {
-        option,
-        expected,
-        got: value.to_string(),
-    })
-}
-
 fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
     let text = files::read_text(path, MAX_FILE_LEN).map_err(|reason| ConfigError::Read {
         path: path.to_owned(),
         reason,
     })?;
-    let parse = |error: toml::de::Error| ConfigError::Parse {
+    parse(path, &text)
+}
+
+/// The settings in `content`, that of the file at `path`: each goes through the parser of its option.
+fn parse(path: &Path, content: &str) -> Result<TrainArgs, ConfigError> {
+    let wrong = |message: String| ConfigError::Parse {
         path: path.to_owned(),
-        message: text::toml_error(&error, &text),
+        message,
     };
-    let table: toml::Table = toml::from_str(&text).map_err(parse)?;
-    let options = option_names();
-    for key in table.keys() {
-        if !options.contains(key) {
+    let table: toml::Table =
+        toml::from_str(content).map_err(|error| wrong(text::toml_error(&error, content)))?;
+    let known = option_names();
+    let mut options = Vec::new();
+    for (key, value) in &table {
+        if !known.contains(key) {
+            let hint = near_miss(key, &known);
             return Err(ConfigError::UnknownKey {
                 path: path.to_owned(),
                 key: key.clone(),
-                hint: near_miss(key, &options),
+                hint: hint.map_or(String::new(), |near| format!(", did you mean `{near}`?")),
             });
         }
+        let value = plain(value).ok_or_else(|| {
+            let got = value.type_str();
+            wrong(format!(
+                "{key}: expected a number, text, true or false, got {got}"
+            ))
+        })?;
+        options.push(format!("--{key}={value}"));
     }
-    toml::from_str(&text).map_err(parse)
+    arguments::parse_training(&options).map_err(|error| wrong(one_line(&error)))
+}
+
+/// A number, a text or a flag as it would stand on a command line.
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        // With a point or an exponent: 20.0 is no whole number.
+        toml::Value::Float(number) => Some(format!("{number:?}")),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// What clap says, without its advice about the command line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let about = lines.take_while(|line| !line.starts_with("For more information"));
+    let about: Vec<_> = about.filter(|line| !line.is_empty()).collect();
+    about.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// The long names of the training options that a file may set.
@@ -474,16 +461,4 @@ fn option_names() -> Vec<String> {
         .filter(|name| !FLAGS_ONLY.contains(name))
         .map(str::to_owned)
         .collect()
-}
-
-/// ", did you mean ...?" for a key that is close to an option.
-fn near_miss(key: &str, options: &[String]) -> String {
-    options
-        .iter()
-        .map(|option| (strsim::jaro_winkler(key, option), option))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(String::new(), |(_, option)| {
-            format!(", did you mean `{option}`?")
-        })
 }

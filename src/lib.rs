@@ -5,6 +5,7 @@
 //! streams normalised, augmented batches ([`data`]) into it. `docs/architecture.md` draws the line
 //! from the files on disk to the report.
 
+pub mod arguments;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod history;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 pub mod initialise;
+pub mod limits;
 pub mod lock;
 pub mod logger;
 pub mod memory;
@@ -46,8 +48,11 @@ pub mod runtime;
 pub mod schedule;
 pub mod scores;
 pub mod signals;
+mod spelling;
 pub mod state;
 pub mod summary;
 pub mod tensorboard;
 pub mod text;
+mod tilde;
 pub mod train;
+pub mod variables;

@@ -6,16 +6,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use resnet_xla::cli::Cli;
 use resnet_xla::logger::Logger;
 use resnet_xla::process::Process;
 use resnet_xla::signals::Signals;
-use resnet_xla::{commands, exit, memory, runtime, text};
+use resnet_xla::{arguments, commands, exit, memory, runtime, text, variables};
 
 fn main() -> ExitCode {
     memory::keep_freed_memory();
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = env::args_os().collect();
+    let cli = match arguments::parse(&words) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
@@ -51,5 +51,6 @@ fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::catch().context("waiting for signals")?;
     runtime::quiet(cli.verbose);
     let logger = Logger::install(cli.verbose)?;
+    variables::warn_of_unknown(std::env::vars_os().map(|(name, _)| name));
     commands::run(cli, &Process { logger, signals })
 }

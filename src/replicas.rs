@@ -4,18 +4,20 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::limits::{REPLICAS, whole};
 
 /// The value of `--replicas`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number of 1 or more, or \"all\"")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum ReplicaChoice {
     Count(NonZeroUsize),
     Every(Every),
 }
 
 /// One replica for each device that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Every {
     All,
@@ -38,8 +40,11 @@ impl FromStr for ReplicaChoice {
         if text == "all" {
             return Ok(Self::Every(Every::All));
         }
-        let count = text.parse().map(Self::Count);
-        count.map_err(|_| "expected a number of 1 or more, or all".to_owned())
+        let count = whole(REPLICAS)(text).ok().and_then(NonZeroUsize::new);
+        count.map(Self::Count).ok_or_else(|| {
+            let (least, most) = (REPLICAS.start(), REPLICAS.end());
+            format!("expected a whole number from {least} to {most}, or all")
+        })
     }
 }
 

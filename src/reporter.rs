@@ -51,11 +51,8 @@ impl<'a> Reporter<'a> {
     ) -> Result<Self> {
         let first_step = first_step(position);
         let mut events = EventWriter::create(&run_dir.events(), first_step)?;
-        events.text(
-            first_step,
-            "config",
-            &format!("```toml\n{}```\n", config.to_toml()),
-        )?;
+        let settings = config.to_toml()?;
+        events.text(first_step, "config", &format!("```toml\n{settings}```\n"))?;
         Ok(Self {
             config,
             run_dir,

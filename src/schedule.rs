@@ -3,12 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::limits::{EPOCHS, LEARNING_RATE, in_words};
+
+/// The word for no drops at all.
+const NONE: &str = "none";
 
 /// Learning rates that replace the first one from given epochs on (epochs from 0), in order of
-/// epoch. Written `80:0.01,120:0.001`; empty for a constant rate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// epoch. Written `80:0.01,120:0.001`; `none` or nothing for a constant rate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub struct LearningRateDrops(Vec<(usize, f64)>);
 
 impl LearningRateDrops {
@@ -25,7 +30,9 @@ pub enum DropsError {
     Form { part: String },
     #[error("epoch {epoch} does not come after epoch {before}; list the drops in order of epoch")]
     Order { epoch: usize, before: usize },
-    #[error("learning rate {rate} at epoch {epoch} is not a finite number above 0")]
+    #[error("epoch {epoch}: expected 0 to {}", EPOCHS.end())]
+    Epoch { epoch: u64 },
+    #[error("learning rate {rate} at epoch {epoch}: expected {}", in_words(&LEARNING_RATE))]
     Rate { epoch: usize, rate: f64 },
 }
 
@@ -33,15 +40,22 @@ impl FromStr for LearningRateDrops {
     type Err = DropsError;
 
     fn from_str(text: &str) -> Result<Self, DropsError> {
+        if text == NONE {
+            return Ok(Self::default());
+        }
         let mut drops: Vec<(usize, f64)> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let form = || DropsError::Form {
                 part: part.to_owned(),
             };
             let (epoch, rate) = part.split_once(':').ok_or_else(form)?;
-            let epoch: usize = epoch.trim().parse().map_err(|_| form())?;
+            let epoch: u64 = epoch.trim().parse().map_err(|_| form())?;
             let rate: f64 = rate.trim().parse().map_err(|_| form())?;
-            if !(rate.is_finite() && rate > 0.0) {
+            if epoch > *EPOCHS.end() {
+                return Err(DropsError::Epoch { epoch });
+            }
+            let epoch = epoch as usize;
+            if !LEARNING_RATE.contains(&rate) {
                 return Err(DropsError::Rate { epoch, rate });
             }
             match drops.last() {
@@ -52,14 +66,6 @@ impl FromStr for LearningRateDrops {
             }
         }
         Ok(Self(drops))
-    }
-}
-
-impl TryFrom<String> for LearningRateDrops {
-    type Error = DropsError;
-
-    fn try_from(text: String) -> Result<Self, DropsError> {
-        text.parse()
     }
 }
 
@@ -106,7 +112,9 @@ mod tests {
 
     #[test]
     fn an_empty_list_keeps_the_rate() {
-        assert_eq!(learning_rate(50, 0.3, &"".parse().unwrap()), 0.3);
+        for none in ["", "none"] {
+            assert_eq!(learning_rate(50, 0.3, &none.parse().unwrap()), 0.3);
+        }
     }
 
     #[test]
@@ -136,6 +144,11 @@ mod tests {
                 rate: -1.0
             }
         );
-        assert!(matches!(error("3:NaN"), DropsError::Rate { .. }));
+        for rate in ["NaN", "inf", "0", "1e-320", "1e31"] {
+            let refused = error(&format!("3:{rate}"));
+            assert!(matches!(refused, DropsError::Rate { .. }), "{rate}");
+        }
+        let epoch = 4_294_967_296;
+        assert_eq!(error("4294967296:0.1"), DropsError::Epoch { epoch });
     }
 }

@@ -141,9 +141,9 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
     for (args, word) in [
         (&["--depth", "12"][..], "9n+2"),
         (&["--batch-size", "0"], "--batch-size"),
-        (&["--batch-size", "1000000000"], "at most 65536"),
-        (&["--depth", "9000000000002"], "at most 10001"),
-        (&["summary", "--depth", "9000000000002"], "at most 10001"),
+        (&["--batch-size", "1000000000"], "from 1 to 65536"),
+        (&["--depth", "9000000000002"], "from 11 to 10001"),
+        (&["summary", "--depth", "9000000000002"], "from 11 to 10001"),
         (&["--lr", "-1"], "--lr"),
         (&["--lr", "NaN"], "--lr"),
         (&["--momentum", "1.5"], "--momentum"),
@@ -152,6 +152,13 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         (&["--dpeth", "20"], "--depth"),
         (&["summary", "--depth", "5"], "9n+2"),
         (&["eval", "--batch-size", "0"], "--batch-size"),
+        (&["eval", "--steps", "0"], "from 1 to 1000000000"),
+        (&["eval", "--batch-size", "4294967295"], "from 1 to 65536"),
+        (
+            &["bench", "--input", "--batch-size", "4294967295"],
+            "from 1 to 65536",
+        ),
+        (&["--seed", "9223372036854775808"], "to 9223372036854775807"),
         (&["export", "--out", "model.h5"], "keras_weights.py"),
     ] {
         let message = fail(args, 2);

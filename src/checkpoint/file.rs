@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use xla_graphs::{Layout, TensorSpec};
 
 use super::{CheckpointError, foreign};
-use crate::config::check_depth;
 use crate::data::{DatasetKind, Normalization};
 use crate::files::{self, Disk, Storage};
+use crate::limits::check_depth;
 use crate::metrics::Mean;
 use crate::state::HostState;
 
@@ -237,7 +237,8 @@ fn parse_info(
     let text = entry(path, metadata, INFO_KEY)?;
     let wrong = |reason: String| format_error(path, format!("its `{INFO_KEY}` entry: {reason}"));
     let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
-    check_depth(info.depth).map_err(|e| wrong(e.to_string()))?;
+    check_depth(info.depth)
+        .map_err(|expected| wrong(format!("its depth is {}, {expected}", info.depth)))?;
     Ok(info)
 }
 

@@ -12,7 +12,7 @@ use crate::cli::CompileArgs;
 use crate::compile;
 use crate::compile::hlo::{self, Schedule};
 use crate::compile::report::Report;
-use crate::config::{BatchNormMode, Config, ConfigError, Preset};
+use crate::config::{BatchNormMode, Config, Preset};
 use crate::files;
 use crate::model::ModelSettings;
 
@@ -28,7 +28,6 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         l2: defaults.l2,
         momentum: defaults.momentum,
     };
-    xla_graphs::resnet::units_per_stage(args.depth).map_err(ConfigError::from)?;
     log::info!(
         "compiling for {}; depth 164 takes some minutes",
         args.target

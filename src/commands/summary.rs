@@ -8,12 +8,11 @@ use xla_graphs::ops::Lowering;
 
 use super::output::{print_json, stdout};
 use crate::cli::SummaryArgs;
-use crate::config::{ConfigError, check_depth};
+use crate::config::ConfigError;
 use crate::data::CLASSES;
 use crate::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
-    check_depth(args.depth)?;
     // The lowering changes how the network is computed, not what it is.
     let network = ResNet::new(args.depth, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
     if args.json {

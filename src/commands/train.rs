@@ -38,46 +38,48 @@ struct RunResult {
     compile_s: f64,
 }
 
-/// What a run begins with: new, or as a checkpoint left it.
-struct Beginning {
-    state: HostState,
-    position: Position,
-    history: History,
-}
-
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
-    let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
-    process.logger.also_to(&run_dir.train_log())?;
-    let dataset = data::load(config.dataset, &config.data_dir)?;
-
+    RunDir::check(&config.out_dir, run_dir_mode(args))?;
+    keep_first_weights(args, &config)?;
     let settings = settings(&config, device.replicas);
     let program = Program::new(&device, model::build(&settings, device.kind)?);
-    let mut beginning = if args.resume {
-        resumed(&run_dir, program.layout(), &settings)?
-    } else {
-        new(&config, &run_dir, program.layout())?
+    // Nothing is made or removed before the settings, the first weights and the data are known to be good.
+    let first = match args.resume {
+        true => None,
+        false => Some(first_state(&config, program.layout())?),
+    };
+    let dataset = data::load(config.dataset, &config.data_dir)?;
+    let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
+    process.logger.also_to(&run_dir.train_log())?;
+    let (state, position) = match first {
+        Some(state) => (state, Position::default()),
+        None => resumed(&run_dir, program.layout(), &settings)?,
     };
     let normalization = Normalization::of(&dataset.train);
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     progress.start(&start_block(&config, &device, &program, &dataset));
     let training = Arc::new(training_source(&config, dataset.train, normalization));
-    beginning.position.check(training.steps_per_epoch())?;
-    if is_finished(&config, &run_dir, &beginning, &training) {
+    position.check(training.steps_per_epoch())?;
+    if is_finished(&config, &run_dir, &position, &training) {
         log::info!("the run in {} is finished", run_dir.root().display());
         return Ok(());
     }
-    // The epoch under way gets its row anew.
-    beginning.history.truncate_from(beginning.position.epoch)?;
-    describe_run(&config, &device, &run_dir)?;
+    let before = match args.resume {
+        true => Some(History::read(&run_dir.history())?),
+        false => None,
+    };
+    // Compiling takes minutes and may be cut short: only after it does the folder hold a run.
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
+    let history = history(before, &run_dir, &position)?;
+    describe_run(&config, &device, &run_dir)?;
 
     let test = Arc::new(dataset.test);
     let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
-    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test), &beginning.position)?;
-    reporter.first_batch(beginning.position.step, &training, &normalization)?;
+    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test), &position)?;
+    reporter.first_batch(position.step, &training, &normalization)?;
     let layout = program.layout().clone();
     let trainer = Trainer {
         config: &config,
@@ -86,14 +88,14 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         reporter,
         training,
         validation: Arc::new(validation),
-        history: beginning.history,
-        info: checkpoint_info(&config, &device, normalization, beginning.position),
+        history,
+        info: checkpoint_info(&config, &device, normalization, position)?,
         saver: Some(Saver::start(run_dir.checkpoints(), config.keep, layout)?),
         signals: process.signals.clone(),
         spent: Spent::default(),
     };
     let result = RunResult {
-        outcome: trainer.run(program.upload_state(&beginning.state)?)?,
+        outcome: trainer.run(program.upload_state(&state)?)?,
         device: device.description(),
         replicas: device.replicas,
         compile_s: compiled.as_secs_f64(),
@@ -113,22 +115,34 @@ fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
     }
 }
 
+/// Refuses to remove the file that the first weights come from.
+fn keep_first_weights(args: &TrainArgs, config: &Config) -> Result<(), ConfigError> {
+    let Some(path) = config.init_weights.as_ref().filter(|_| args.overwrite) else {
+        return Ok(());
+    };
+    match (path.canonicalize(), config.out_dir.canonicalize()) {
+        (Ok(file), Ok(folder)) if file.starts_with(&folder) => {
+            Err(ConfigError::RemovesWeights { path: path.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The first weights, random or from `--init-weights`.
-fn new(config: &Config, run_dir: &RunDir, layout: &Layout) -> Result<Beginning> {
+fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     let random = initial_state(layout, config.seed);
-    let state = match &config.init_weights {
+    Ok(match &config.init_weights {
         Some(path) => checkpoint::load_into(path, layout, random)?,
         None => random,
-    };
-    Ok(Beginning {
-        state,
-        position: Position::default(),
-        history: History::create(&run_dir.history())?,
     })
 }
 
-/// The newest whole checkpoint of the run, and its history.
-fn resumed(run_dir: &RunDir, layout: &Layout, settings: &ModelSettings) -> Result<Beginning> {
+/// The newest whole checkpoint of the run.
+fn resumed(
+    run_dir: &RunDir,
+    layout: &Layout,
+    settings: &ModelSettings,
+) -> Result<(HostState, Position)> {
     let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
     let (state, info) = match newest {
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
@@ -137,11 +151,16 @@ fn resumed(run_dir: &RunDir, layout: &Layout, settings: &ModelSettings) -> Resul
         other => other?,
     };
     check_replicas(info.replicas, settings)?;
-    Ok(Beginning {
-        state,
-        position: info.position,
-        history: History::read(&run_dir.history())?,
-    })
+    Ok((state, info.position))
+}
+
+/// What was before `position`: the epoch under way gets its row anew.
+fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
+    let Some(mut history) = before else {
+        return Ok(History::create(&run_dir.history())?);
+    };
+    history.truncate_from(position.epoch)?;
+    Ok(history)
 }
 
 /// Refuses a number of replicas other than `before` where the weights depend on it.
@@ -169,17 +188,17 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
 fn is_finished(
     config: &Config,
     run_dir: &RunDir,
-    beginning: &Beginning,
+    position: &Position,
     training: &BatchSource,
 ) -> bool {
     let total = total_steps(config, training.steps_per_epoch());
-    beginning.position.step >= total && run_dir.result().exists()
+    position.step >= total && run_dir.result().exists()
 }
 
 /// Writes what the run is and where it runs: `config.toml` and `env.json`. A result from before a
 /// resumption is no longer the run's.
 fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()> {
-    files::write_text(&run_dir.config(), &config.to_toml())?;
+    files::write_text(&run_dir.config(), &config.to_toml()?)?;
     let env = EnvInfo::collect(&device.description(), device.replicas);
     files::write_json(&run_dir.env(), &env)?;
     match std::fs::remove_file(run_dir.result()) {
@@ -196,17 +215,17 @@ fn checkpoint_info(
     device: &Device,
     normalization: Normalization,
     position: Position,
-) -> CheckpointInfo {
-    CheckpointInfo {
+) -> Result<CheckpointInfo> {
+    Ok(CheckpointInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         depth: config.depth,
         l2: config.l2,
         dataset: config.dataset,
         normalization,
-        config: config.to_toml(),
+        config: config.to_toml()?,
         replicas: device.replicas,
         position,
-    }
+    })
 }
 
 fn settings(config: &Config, replicas: usize) -> ModelSettings {

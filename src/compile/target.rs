@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::limits::CHIPS;
+
 /// A slice of TPU chips, or the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -96,7 +98,8 @@ impl Target {
 /// A target that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected `cpu` or GENERATION:AxB[xC], for example v5e:2x4, with a generation of v4, v5e, v5p, v6e"
+    "expected `cpu` or GENERATION:AxB[xC], for example v5e:2x4, with a generation of v4, v5e, v5p, v6e and \
+     from {} to {} chips", CHIPS.start(), CHIPS.end()
 )]
 pub struct TargetError;
 
@@ -115,7 +118,11 @@ impl FromStr for Target {
             .map(str::parse)
             .collect::<Result<Vec<usize>, _>>();
         let axes = axes.map_err(|_| TargetError)?;
-        if !(2..=3).contains(&axes.len()) || axes.contains(&0) {
+        let chips = axes
+            .iter()
+            .try_fold(1usize, |chips, &axis| chips.checked_mul(axis));
+        let fits = chips.is_some_and(|chips| CHIPS.contains(&(chips as u64)));
+        if !(2..=3).contains(&axes.len()) || !fits {
             return Err(TargetError);
         }
         Ok(Self::Tpu { generation, axes })
@@ -166,6 +173,9 @@ mod tests {
             "v5e:2x0",
             "v9:2x2",
             "v5e:1x1x1x1",
+            "v5p:100x101",
+            // 2^64: it must not wrap around to nothing.
+            "v5p:4294967296x4294967296",
         ] {
             assert_eq!(wrong.parse::<Target>(), Err(TargetError), "{wrong}");
         }

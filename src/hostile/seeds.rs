@@ -23,10 +23,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         )])],
         "package" => vec![package()],
         "sheet" => vec![png(&DynamicImage::ImageRgb8(RgbImage::new(1024, 2)))],
-        "config" => vec![
-            Config::preset(Preset::Keras).to_toml().into_bytes(),
-            Config::preset(Preset::Quick).to_toml().into_bytes(),
-        ],
+        "config" => vec![settings(Preset::Keras), settings(Preset::Quick)],
         "history" => vec![history()],
         _ => Vec::new(),
     }
@@ -70,6 +67,11 @@ pub fn checkpoint(depth: usize) -> Vec<u8> {
     let view = TensorView::new(Dtype::F32, vec![3, 3, 3, 16], &kernel);
     let view = view.expect("as many bytes as the shape says");
     safetensors::serialize([("conv_in/kernel", view)], Some(metadata)).expect("a valid tensor")
+}
+
+fn settings(preset: Preset) -> Vec<u8> {
+    let text = Config::preset(preset).to_toml();
+    text.expect("plain values").into_bytes()
 }
 
 /// A package with right labels and a sheet of the wrong size.

@@ -84,6 +84,25 @@ pub struct RunDir {
 }
 
 impl RunDir {
+    /// Refuses a folder `root` that cannot take a run, as far as that can be seen without making anything.
+    pub fn check(root: &Path, mode: RunDirMode) -> Result<(), RunDirError> {
+        let run_dir = Self::of(root);
+        // Not as `root.join("")`: with a slash at its end a file looks like nothing.
+        names_in(root)?;
+        for folder in [CHECKPOINTS, PLOTS, EVENTS] {
+            names_in(&root.join(folder))?;
+        }
+        run_dir.refuse_links()?;
+        let _lock = match root.join(LOCK).exists() {
+            true => Some(lock(root)?),
+            false => None,
+        };
+        match mode {
+            RunDirMode::Fresh => run_dir.refuse_a_run(),
+            RunDirMode::Overwrite | RunDirMode::Resume => Ok(()),
+        }
+    }
+
     /// Makes the folder `root` ready for a run, with its sub-folders.
     ///
     /// What a process left half-written when it was killed is removed. A folder counts as holding a run when any file that a run writes is in it. [`RunDirMode::Overwrite`] removes
@@ -188,7 +207,8 @@ impl RunDir {
     fn refuse_a_run(&self) -> Result<(), RunDirError> {
         for folder in ["", CHECKPOINTS, PLOTS, EVENTS] {
             for name in names_in(&self.root.join(folder))? {
-                if is_run_file(folder, &name) {
+                // The log of a start that failed is written on, not replaced.
+                if is_run_file(folder, &name) && name != TRAIN_LOG {
                     return Err(RunDirError::HoldsRun {
                         path: self.root.clone(),
                         found: Path::new(folder).join(name).display().to_string(),

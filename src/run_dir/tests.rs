@@ -84,9 +84,10 @@ fn each_path_is_where_the_design_puts_it() {
 
 #[test]
 fn a_folder_with_any_file_of_a_run_is_refused_and_left_as_it_was() {
-    for name in A_RUN {
+    for name in A_RUN.into_iter().filter(|name| *name != TRAIN_LOG) {
         let folder = tempfile::tempdir().unwrap();
         touch(folder.path(), &[name]);
+        RunDir::check(folder.path(), RunDirMode::Fresh).unwrap_err();
         let error = RunDir::create(folder.path(), RunDirMode::Fresh).unwrap_err();
         let message = error.to_string();
         assert!(matches!(error, RunDirError::HoldsRun { .. }), "{message}");
@@ -95,6 +96,28 @@ fn a_folder_with_any_file_of_a_run_is_refused_and_left_as_it_was() {
         }
         assert_eq!(files_under(folder.path()), [name]);
     }
+}
+
+#[test]
+fn what_a_start_left_that_was_cut_short_while_it_compiled_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    RunDir::create(folder.path(), RunDirMode::Fresh).unwrap();
+    touch(folder.path(), &["train.log"]);
+    RunDir::check(folder.path(), RunDirMode::Fresh).unwrap();
+    RunDir::create(folder.path(), RunDirMode::Fresh).unwrap();
+    assert_eq!(files_under(folder.path()), ["train.log"]);
+}
+
+#[test]
+fn a_check_makes_nothing_and_names_the_owner_of_a_folder_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("run");
+    RunDir::check(&root, RunDirMode::Fresh).unwrap();
+    assert!(!root.exists());
+    let _owner = RunDir::create(&root, RunDirMode::Fresh).unwrap();
+    touch(&root, &["config.toml"]);
+    let error = RunDir::check(&root, RunDirMode::Fresh).unwrap_err();
+    assert!(matches!(error, RunDirError::InUse { .. }), "{error}");
 }
 
 #[test]
@@ -188,6 +211,7 @@ fn a_file_in_the_place_of_a_folder_is_reported() {
         for mode in [RunDirMode::Fresh, RunDirMode::Overwrite, RunDirMode::Resume] {
             let folder = tempfile::tempdir().unwrap();
             touch(folder.path(), &[name]);
+            RunDir::check(&folder.path().join("run"), mode).unwrap_err();
             let error = RunDir::create(&folder.path().join("run"), mode).unwrap_err();
             assert!(matches!(error, RunDirError::NotAFolder { .. }), "{error}");
             assert!(error.to_string().contains(name), "{error}");
