@@ -16,7 +16,7 @@ pub enum DataError {
 
     #[error(
         "{}: wrong SHA-256 sum\n  expected {expected}\n  got      {got}\n\
-         The file is damaged or is not the official one. Delete it to have it fetched again, \
+         The file is damaged or is not the official one. Move it away to have it fetched again, \
          or name another folder with --data-dir.",
         file.display()
     )]
@@ -28,7 +28,7 @@ pub enum DataError {
 
     #[error(
         "{}: wrong size: expected {expected} bytes, got {got}\n\
-         The file is cut short or is not the official one. Delete it to have it fetched again, \
+         The file is cut short or is not the official one. Move it away to have it fetched again, \
          or name another folder with --data-dir.",
         file.display()
     )]
@@ -83,6 +83,13 @@ pub enum DataError {
         archive: String,
         npm: String,
     },
+
+    #[error(
+        "the run's data folder {} is no longer there. Bring it back, or name the folder that has the CIFAR-10 \
+         files now with --data-dir (they are fetched into an empty one)",
+        folder.display()
+    )]
+    Gone { folder: PathBuf },
 
     #[error("cannot start a batch worker thread")]
     Spawn(#[source] io::Error),
