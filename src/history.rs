@@ -180,6 +180,11 @@ impl History {
         &self.records
     }
 
+    /// How many epochs the run has begun, rows that were lost included.
+    pub fn epochs(&self) -> usize {
+        self.records.last().map_or(0, |last| last.epoch + 1)
+    }
+
     /// Adds an epoch; when this returns, its row is on disk.
     pub fn push(&mut self, record: EpochRecord) -> Result<(), HistoryError> {
         self.check_order(&record)?;
@@ -405,6 +410,7 @@ mod tests {
         let (history, fault) = History::salvage(&path);
         let epochs: Vec<usize> = history.records().iter().map(|r| r.epoch).collect();
         assert_eq!(epochs, [0]);
+        assert_eq!(history.epochs(), 1);
         assert!(fault.unwrap().to_string().contains("line 3"));
     }
 

@@ -388,7 +388,7 @@ impl Trainer<'_> {
             acc: last.acc,
             val_loss: last.val_loss.unwrap_or(f64::NAN),
             val_acc: last.val_acc.unwrap_or(f64::NAN),
-            epochs: last.epoch + 1,
+            epochs: self.history.epochs(),
             steps: self.info.position.step,
             images_per_sec: whole.images_per_sec(),
             input_wait_frac: whole.input_wait_frac(),
