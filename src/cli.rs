@@ -24,7 +24,8 @@ Examples:
   resnet-xla eval                        score the last checkpoint of runs/keras
 
 Exit codes: 0 done, 1 runtime error, 2 usage, 3 data or checksum, 4 device unavailable,
-5 non-finite loss, 130 and 143 interrupted (SIGINT, SIGTERM) after saving.";
+5 non-finite loss. A signal that ends the run after saving: 128 and its number, so 130 for SIGINT
+(Ctrl-C), 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1, 140 for SIGUSR2, 152 for SIGXCPU.";
 
 /// Trains residual networks as one XLA program on TPU, GPU or CPU.
 #[derive(Parser, Debug)]
@@ -211,7 +212,8 @@ pub struct TrainArgs {
     #[arg(long, env = "RESNET_XLA_STEPS_PER_EPOCH", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub steps_per_epoch: Option<u64>,
 
-    /// Stop after this many steps in all
+    /// Stop after this many steps in all, before the epochs end. A resumed run keeps it, unless
+    /// --max-steps or --epochs is given anew
     #[arg(long, env = "RESNET_XLA_MAX_STEPS", value_name = "N", value_parser = whole::<u64>(limits::ALL_STEPS))]
     pub max_steps: Option<u64>,
 
@@ -234,7 +236,8 @@ pub struct TrainArgs {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Go on with the run that the folder holds, at the step it left
+    /// Go on with the run that the folder holds, at the step it left. Its settings are kept; --epochs
+    /// or --max-steps gives it another end
     #[arg(long, conflicts_with_all = ["overwrite", "init_weights"])]
     pub resume: bool,
 
@@ -286,7 +289,7 @@ pub struct DataArgs {
     #[arg(long, env = "RESNET_XLA_DATASET")]
     pub dataset: Option<DatasetKind>,
 
-    /// Folder of the CIFAR-10 files; fetched there on first use [default: data]
+    /// Folder of the CIFAR-10 files; fetched there on first use [default: data; of a run that is there, its own]
     #[arg(long, env = "RESNET_XLA_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }

@@ -12,11 +12,12 @@ use serde::Serialize;
 
 use crate::arguments;
 use crate::cli::TrainArgs;
-use crate::data::{Augment, DatasetKind};
+use crate::data::{self, Augment, DatasetKind};
 use crate::files;
 use crate::progress::ProgressMode;
 use crate::replicas::ReplicaChoice;
-use crate::run_dir;
+use crate::resume;
+use crate::run_dir::RunDir;
 pub use crate::schedule::LearningRateDrops;
 use crate::spelling::near_miss;
 use crate::text;
@@ -184,10 +185,19 @@ pub enum ConfigError {
         now: String,
     },
     #[error(
-        "--resume: {folder} holds no checkpoint to go on from; start the run without --resume (with \
-         --overwrite, if the folder holds an older one)"
+        "--resume: {folder} holds no checkpoint to go on from; start the run without --resume, and in \
+         another --out-dir if this one holds anything (--overwrite deletes what a run left in it)"
     )]
     NothingToResume { folder: PathBuf },
+    #[error(
+        "--resume: nothing whole is left in {folder} to go on from: {config}; {checkpoint}. Bring one of \
+         them back"
+    )]
+    NothingWhole {
+        folder: PathBuf,
+        config: String,
+        checkpoint: String,
+    },
     #[error(transparent)]
     Depth(#[from] xla_graphs::GraphError),
 }
@@ -212,11 +222,15 @@ impl Config {
 
     /// The settings of the run in `out_dir`, where `layers` do not name others that it can take.
     fn resolve_resumed(mut layers: Vec<TrainArgs>, out_dir: PathBuf) -> Result<Self, ConfigError> {
-        let path = out_dir.join(run_dir::CONFIG);
-        if !path.exists() {
-            return Err(ConfigError::NothingToResume { folder: out_dir });
+        let mut saved = resume::settings(&RunDir::of(&out_dir))?;
+        let names_epochs = layers.iter().any(|layer| layer.epochs.is_some());
+        // The end of the run is given anew, so the one of before no longer counts.
+        if names_epochs
+            && layers.iter().all(|layer| layer.max_steps.is_none())
+            && let Some(steps) = saved.max_steps.take()
+        {
+            log::info!("--epochs takes the place of the run's --max-steps {steps}");
         }
-        let saved = read_file(&path)?;
         layers.push(saved.clone());
         let config = Self {
             out_dir,
@@ -268,9 +282,17 @@ impl Config {
         })
     }
 
-    /// The settings in the form that `-c` reads. What [`Config::resolve`] gives always has one.
+    /// The settings in the form that `-c` reads, with paths that mean the same from any folder. What
+    /// [`Config::resolve`] gives always has one.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        Ok(self.to_table()?.to_string())
+        let located = Self {
+            data_dir: absolute(&self.data_dir),
+            out_dir: absolute(&self.out_dir),
+            init_weights: self.init_weights.as_deref().map(absolute),
+            plugin: self.plugin.as_deref().map(absolute),
+            ..self.clone()
+        };
+        Ok(located.to_table()?.to_string())
     }
 
     /// The defaults of `preset`.
@@ -297,7 +319,7 @@ impl Config {
             eval_steps: None,
             no_shuffle: false,
             dataset: DatasetKind::Cifar10,
-            data_dir: PathBuf::from("data"),
+            data_dir: PathBuf::from(data::DEFAULT_FOLDER),
             out_dir: Path::new("runs").join(preset.name()),
             init_weights: None,
             checkpoint_every: None,
@@ -393,16 +415,48 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     })
 }
 
-fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
-    let text = files::read_text(path, MAX_FILE_LEN).map_err(|reason| ConfigError::Read {
+/// `path` from the root, where that can be written into a file.
+fn absolute(path: &Path) -> PathBuf {
+    match std::path::absolute(path) {
+        Ok(absolute) if absolute.to_str().is_some() => absolute,
+        _ => path.to_owned(),
+    }
+}
+
+/// The settings in a run's `config.toml`, which names all that have a value.
+pub fn read_saved(path: &Path) -> Result<TrainArgs, ConfigError> {
+    let content = read_text(path)?;
+    let settings = parse(path, &content)?;
+    let named: toml::Table = content.parse().unwrap_or_default();
+    let mut needed = Config::preset(Preset::Keras).to_table()?.into_iter();
+    match needed.find(|(name, _)| !named.contains_key(name)) {
+        None => Ok(settings),
+        Some((name, _)) => Err(ConfigError::Parse {
+            path: path.to_owned(),
+            message: format!("it is cut short: it has no `{name}`"),
+        }),
+    }
+}
+
+/// The folder of the data that a run with the settings `config` worked on.
+pub fn saved_data_dir(config: &str) -> Option<PathBuf> {
+    let settings: toml::Table = config.parse().ok()?;
+    Some(PathBuf::from(settings.get("data-dir")?.as_str()?))
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    files::read_text(path, MAX_FILE_LEN).map_err(|reason| ConfigError::Read {
         path: path.to_owned(),
         reason,
-    })?;
-    parse(path, &text)
+    })
+}
+
+fn read_file(path: &Path) -> Result<TrainArgs, ConfigError> {
+    parse(path, &read_text(path)?)
 }
 
 /// The settings in `content`, that of the file at `path`: each goes through the parser of its option.
-fn parse(path: &Path, content: &str) -> Result<TrainArgs, ConfigError> {
+pub fn parse(path: &Path, content: &str) -> Result<TrainArgs, ConfigError> {
     let wrong = |message: String| ConfigError::Parse {
         path: path.to_owned(),
         message,

@@ -39,7 +39,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
+    if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
+        Some(DATA)
+    } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
         Some(USAGE)
     } else if cause.is::<DataError>() || is_bad_checkpoint(cause) {
         Some(DATA)

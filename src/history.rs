@@ -121,14 +121,33 @@ impl History {
 
     /// Reads a history back.
     pub fn read(path: &Path) -> Result<Self, HistoryError> {
-        let text = files::read_text(path, MAX_LEN).map_err(|reason| HistoryError::Read {
+        match Self::salvage(path) {
+            (history, None) => Ok(history),
+            (_, Some(fault)) => Err(fault),
+        }
+    }
+
+    /// The rows before the first that cannot be read, and what is wrong with it; without a fault, all rows.
+    pub fn salvage(path: &Path) -> (Self, Option<HistoryError>) {
+        let mut history = Self {
             path: path.to_owned(),
+            records: Vec::new(),
+        };
+        let fault = history.read_rows().err();
+        (history, fault)
+    }
+
+    /// Adds the rows of the file, up to the first that cannot be read.
+    fn read_rows(&mut self) -> Result<(), HistoryError> {
+        let path = self.path.clone();
+        let text = files::read_text(&path, MAX_LEN).map_err(|reason| HistoryError::Read {
+            path: path.clone(),
             reason,
         })?;
         // The CSV reader keeps a number for each field of a row, whose memory is many times that of the text.
         if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_LEN) {
             return Err(HistoryError::Line {
-                path: path.to_owned(),
+                path,
                 line: line + 1,
             });
         }
@@ -138,31 +157,32 @@ impl History {
             .from_reader(text.as_bytes())
             .into_records();
         let csv_error = |reason| HistoryError::Csv {
-            path: path.to_owned(),
+            path: path.clone(),
             reason,
         };
         let header = rows.next().transpose().map_err(csv_error)?;
         if header.is_none_or(|header| header.iter().ne(COLUMNS)) {
             return Err(HistoryError::Header {
-                path: path.to_owned(),
+                path,
                 got: beginning(text.lines().next().unwrap_or_default()),
             });
         }
-        let mut history = Self {
-            path: path.to_owned(),
-            records: Vec::new(),
-        };
         for row in rows {
-            let record = parse_row(path, &row.map_err(csv_error)?)?;
-            history.check_order(&record)?;
-            history.records.push(record);
+            let record = parse_row(&path, &row.map_err(csv_error)?)?;
+            self.check_order(&record)?;
+            self.records.push(record);
         }
-        Ok(history)
+        Ok(())
     }
 
     /// The epochs so far, in order.
     pub fn records(&self) -> &[EpochRecord] {
         &self.records
+    }
+
+    /// How many epochs the run has begun, rows that were lost included.
+    pub fn epochs(&self) -> usize {
+        self.records.last().map_or(0, |last| last.epoch + 1)
     }
 
     /// Adds an epoch; when this returns, its row is on disk.
@@ -205,7 +225,8 @@ impl History {
         }
     }
 
-    fn save(&self) -> Result<(), HistoryError> {
+    /// Writes the file anew.
+    pub fn save(&self) -> Result<(), HistoryError> {
         let csv_error = |reason| HistoryError::Csv {
             path: self.path.clone(),
             reason,
@@ -381,6 +402,16 @@ mod tests {
         let message = read_error("-1,1,0,1,0,1,1,1,0\n");
         let end = "line 2, column epoch: expected a whole number from 0, got '-1'";
         assert!(message.ends_with(end), "{message}");
+    }
+
+    #[test]
+    fn the_rows_before_a_damaged_one_can_be_salvaged() {
+        let (_folder, path) = file_with("0,1,0,1,0,1,1,1,0\n1,1,0.5\n2,1,0,1,0,1,1,1,0\n");
+        let (history, fault) = History::salvage(&path);
+        let epochs: Vec<usize> = history.records().iter().map(|r| r.epoch).collect();
+        assert_eq!(epochs, [0]);
+        assert_eq!(history.epochs(), 1);
+        assert!(fault.unwrap().to_string().contains("line 3"));
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub mod rehearsal;
 pub mod replicas;
 pub mod report;
 pub mod reporter;
+pub mod resume;
 pub mod run_dir;
 pub mod runtime;
 pub mod schedule;

@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the first asks the run to save and end, the second ends it at once.
+//! The signals that ask a process to end: the first has the run save and end.
 //!
 //! libtpu installs signal handlers of its own when it is loaded, and a handler set before is lost.
-//! So no handler is set: both signals are blocked in every thread, and one thread waits for them.
+//! So no handler is set: the signals are blocked in every thread, and one thread waits for them.
 //! The module is the fence around the C library's signal calls.
 
 use std::fmt;
@@ -15,6 +15,21 @@ use std::thread;
 
 use crate::exit;
 
+/// The signals that ask the process to end. A closed terminal sends SIGHUP; batch systems send SIGUSR1,
+/// SIGUSR2 or SIGXCPU a while before they kill.
+const ENDINGS: [(libc::c_int, &str); 6] = [
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGXCPU, "SIGXCPU"),
+];
+
+/// Those that somebody who cannot wait sends again. The others come more than once by themselves: the
+/// kernel sends SIGXCPU every second, and a terminal and its shell SIGHUP each.
+const INSISTENT: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+
 /// The signals caught so far, shared with the thread that waits for them.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
@@ -25,6 +40,8 @@ pub struct Signals {
 struct Shared {
     /// The first signal; 0 before it.
     received: AtomicI32,
+    /// Whether one of [`INSISTENT`] came.
+    insisted: AtomicBool,
     /// Whether somebody looks at `received`; else a signal ends the process at once.
     watched: AtomicBool,
 }
@@ -37,44 +54,45 @@ pub struct Interrupted {
     pub step: u64,
 }
 
-/// A signal that asks the process to end.
+/// A signal that asks the process to end, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Interrupt,
-    Terminate,
-}
+pub struct Signal(libc::c_int);
 
 impl Signal {
     /// What a shell reports for a process that this signal ended.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Interrupt => 130,
-            Self::Terminate => 143,
-        }
+        // Signal numbers end at 64.
+        128 + self.0 as u8
     }
 }
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-        })
+        match ENDINGS.iter().find(|(number, _)| *number == self.0) {
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
     }
 }
 
 impl Signals {
-    /// Blocks SIGINT and SIGTERM in this thread and all that it starts, and waits for them on a
-    /// thread of its own. Call it before any other thread starts.
+    /// Blocks the signals that ask to end in this thread and all that it starts, and waits for them on a
+    /// thread of its own. One that the parent process had ignored, as `nohup` does with SIGHUP, stays
+    /// ignored. Call it before any other thread starts.
     pub fn catch() -> io::Result<Self> {
         let signals = Self::default();
+        let ignored: Vec<_> = numbers().filter(|signal| is_ignored(*signal)).collect();
         let set = block()?;
         let shared = Arc::clone(&signals.shared);
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 loop {
-                    shared.handle(wait(&set));
+                    // One that is blocked arrives here even though it is ignored.
+                    let signal = wait(&set);
+                    if !ignored.contains(&signal) && shared.ends_at_once(signal) {
+                        end_now(signal);
+                    }
                 }
             })?;
         Ok(signals)
@@ -89,22 +107,26 @@ impl Signals {
     pub fn received(&self) -> Option<Signal> {
         match self.shared.received.load(Ordering::SeqCst) {
             0 => None,
-            libc::SIGINT => Some(Signal::Interrupt),
-            _ => Some(Signal::Terminate),
+            number => Some(Signal(number)),
         }
     }
 }
 
 impl Shared {
-    fn handle(&self, signal: i32) {
-        let first = self
+    /// Takes note of `signal`; says whether the process is to end without saving.
+    fn ends_at_once(&self, signal: libc::c_int) -> bool {
+        // Only the first is kept.
+        let _ = self
             .received
-            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok();
-        if !(first && self.watched.load(Ordering::SeqCst)) {
-            end_now(signal);
-        }
+            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        let again = INSISTENT.contains(&signal) && self.insisted.swap(true, Ordering::SeqCst);
+        again || !self.watched.load(Ordering::SeqCst)
     }
+}
+
+/// The numbers of [`ENDINGS`].
+fn numbers() -> impl Iterator<Item = libc::c_int> {
+    ENDINGS.into_iter().map(|(number, _)| number)
 }
 
 /// Lets a child process receive the signals that this process has blocked.
@@ -212,15 +234,26 @@ fn block() -> io::Result<libc::sigset_t> {
     Ok(set)
 }
 
-/// SIGINT and SIGTERM.
+/// Whether the process ignores `signal`, as it may have inherited it.
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the signal number is valid, so that the call cannot fail; it changes nothing and writes `now`.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The set of [`ENDINGS`].
 fn set() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set before anything reads it; both signal numbers are
+    // SAFETY: sigemptyset initialises the set before anything reads it; all signal numbers are
     // valid, so that sigaddset cannot fail.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        for signal in numbers() {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
         set.assume_init()
     }
 }
@@ -239,5 +272,62 @@ fn check(number: libc::c_int) -> io::Result<()> {
     match number {
         0 => Ok(()),
         number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// Which of the signals that come to a watched process, one after the other, end it at once.
+    fn ends(signals: &[libc::c_int]) -> Vec<bool> {
+        let shared = Shared::default();
+        shared.watched.store(true, Ordering::SeqCst);
+        let ends = |signal: &libc::c_int| shared.ends_at_once(*signal);
+        signals.iter().map(ends).collect()
+    }
+
+    #[test]
+    fn the_second_sigint_or_sigterm_ends_at_once_and_no_other_repeated_signal_does() {
+        let (int, term, hup) = (libc::SIGINT, libc::SIGTERM, libc::SIGHUP);
+        assert_eq!(ends(&[int, term]), [false, true]);
+        assert_eq!(ends(&[term, term]), [false, true]);
+        // A terminal that closes, and a service manager that ends a service.
+        assert_eq!(ends(&[hup, hup, hup]), [false; 3]);
+        assert_eq!(ends(&[term, hup]), [false; 2]);
+        assert_eq!(ends(&[hup, term, term]), [false, false, true]);
+        // A batch system's warning, then its request.
+        assert_eq!(ends(&[libc::SIGUSR1, term]), [false; 2]);
+        assert_eq!(ends(&[libc::SIGXCPU; 3]), [false; 3]);
+    }
+
+    #[test]
+    fn the_first_signal_is_the_one_that_is_reported() {
+        let signals = Signals::default();
+        signals.watch();
+        for signal in [libc::SIGUSR2, libc::SIGTERM] {
+            signals.shared.ends_at_once(signal);
+        }
+        let received = signals.received().unwrap();
+        assert_eq!(received.to_string(), "SIGUSR2");
+        assert_eq!(received.exit_code(), 140);
+    }
+
+    #[test]
+    fn a_child_process_receives_what_this_one_has_blocked() {
+        block().unwrap();
+        for (signal, name) in ENDINGS {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("kill -{signal} $$; exit 0")]);
+            let status = deliver_to_child(&mut command).status().unwrap();
+            assert_eq!(status.signal(), Some(signal), "{name}");
+        }
+    }
+
+    #[test]
+    fn before_anybody_watches_a_signal_ends_at_once() {
+        assert!(Shared::default().ends_at_once(libc::SIGHUP));
     }
 }

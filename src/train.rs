@@ -181,6 +181,11 @@ impl Trainer<'_> {
                 break;
             }
         }
+        // A run whose steps were all taken before has its result written now.
+        if last_evaluation.logits.is_empty() {
+            let evaluation = self.validate(&state)?;
+            last_evaluation = evaluation.context("the evaluation ended early")?;
+        }
         self.progress.finish();
         let outcome = self.outcome(&whole, last_evaluation)?;
         self.saver.map_or(Ok(()), Saver::finish)?;
@@ -383,7 +388,7 @@ impl Trainer<'_> {
             acc: last.acc,
             val_loss: last.val_loss.unwrap_or(f64::NAN),
             val_acc: last.val_acc.unwrap_or(f64::NAN),
-            epochs: records.len(),
+            epochs: self.history.epochs(),
             steps: self.info.position.step,
             images_per_sec: whole.images_per_sec(),
             input_wait_frac: whole.input_wait_frac(),

@@ -130,7 +130,7 @@ fn a_run_cut_short_by_max_steps_goes_on_to_the_same_end() {
 fn a_finished_run_says_so_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    finish(&run, &["--max-steps", "3"]);
+    finish(&run, &["--epochs", "1"]);
     let history = fs::read(run.join("history.csv")).unwrap();
     let output = program(&["--resume", "--out-dir", text(&run)]).output();
     let output = output.unwrap();

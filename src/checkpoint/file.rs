@@ -7,10 +7,11 @@ use byteorder::{ByteOrder, LittleEndian};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xla_graphs::{Layout, TensorSpec};
+use xla_graphs::ops::Lowering;
+use xla_graphs::{Layout, ResNet, TensorSpec};
 
 use super::{CheckpointError, foreign};
-use crate::data::{DatasetKind, Normalization};
+use crate::data::{CLASSES, DatasetKind, Normalization};
 use crate::files::{self, Disk, Storage};
 use crate::limits::check_depth;
 use crate::metrics::Mean;
@@ -153,6 +154,16 @@ pub(super) fn save(
 /// What the checkpoint at `path` says of itself.
 pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
     parse_info(path, &metadata(path, &read(&Disk, path)?)?)
+}
+
+/// [`load_info`], once every bit of the checkpoint is checked against its digest.
+pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+    let depth = load_info(path)?.depth;
+    // The lowering changes how the network is computed, not what it is.
+    let network = ResNet::new(depth, CLASSES, Lowering::Native)
+        .map_err(|error| format_error(path, error.to_string()))?;
+    let (_, info) = load(&Disk, path, Layout::new(&network).state())?;
+    Ok(info)
 }
 
 /// The tensors `specs`, which must be all that the checkpoint at `path` was written with, and what

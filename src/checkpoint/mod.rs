@@ -126,6 +126,28 @@ fn newest_of(
     }))
 }
 
+/// What the newest whole checkpoint in `folder` says of itself.
+///
+/// # Errors
+/// As [`load_newest`].
+pub fn newest_info(folder: &Path) -> Result<CheckpointInfo, CheckpointError> {
+    let mut first_error = None;
+    for path in list(&Disk, folder)?.iter().rev() {
+        match file::load_checked_info(path) {
+            Ok(info) => return Ok(info),
+            Err(error) => first_error.get_or_insert(error),
+        };
+    }
+    Err(first_error.unwrap_or(CheckpointError::None {
+        folder: folder.to_owned(),
+    }))
+}
+
+/// How many checkpoints `folder` holds, whole or not; none where it cannot be read.
+pub fn count(folder: &Path) -> usize {
+    list(&Disk, folder).map_or(0, |all| all.len())
+}
+
 /// Writes a checkpoint into `folder`, and only once it is safe removes the oldest until `keep` are
 /// left. Returns its path.
 fn commit(
@@ -156,14 +178,15 @@ fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), Check
     Ok(())
 }
 
-/// The checkpoints of `folder`, oldest first.
+/// The checkpoints of `folder`, oldest first; none where there is no such folder.
 fn list(storage: &impl Storage, folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let entries = storage
-        .entries(folder)
-        .map_err(|reason| CheckpointError::Read {
+    let entries = match storage.entries(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|reason| CheckpointError::Read {
             path: folder.to_owned(),
             reason,
-        })?;
+        })?,
+    };
     let with_step = |path: PathBuf| Some((step_of(&path)?, path));
     let mut found: Vec<_> = entries.into_iter().filter_map(with_step).collect();
     found.sort();

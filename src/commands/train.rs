@@ -1,5 +1,6 @@
 //! `train`: a run from its settings to its result.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -9,12 +10,13 @@ use xla_graphs::Layout;
 use crate::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::cli::TrainArgs;
 use crate::config::{BatchNormMode, Config, ConfigError, check_split};
-use crate::data::{self, BatchSource, Dataset, Normalization, Split, TrainingOptions};
+use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
 use crate::device::Device;
 use crate::env_info::EnvInfo;
 use crate::files;
 use crate::history::History;
 use crate::initialise::initial_state;
+use crate::logger::TRAIN_LOG;
 use crate::model::{self, ModelSettings};
 use crate::process::Process;
 use crate::program::Program;
@@ -22,6 +24,7 @@ use crate::progress::Progress;
 use crate::replicas::Counted;
 use crate::report;
 use crate::reporter::Reporter;
+use crate::resume;
 use crate::run_dir::{RunDir, RunDirMode};
 use crate::state::HostState;
 use crate::summary::grouped;
@@ -39,6 +42,13 @@ struct RunResult {
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
+    train(args, process).inspect_err(|error| {
+        // The terminal may be gone.
+        log::error!(target: TRAIN_LOG, "{}", exit::message(error));
+    })
+}
+
+fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
@@ -51,7 +61,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         true => None,
         false => Some(first_state(&config, program.layout())?),
     };
-    let dataset = data::load(config.dataset, &config.data_dir)?;
+    let dataset = dataset(args, &config)?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
@@ -63,14 +73,15 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     progress.start(&start_block(&config, &device, &program, &dataset));
     let training = Arc::new(training_source(&config, dataset.train, normalization));
     position.check(training.steps_per_epoch())?;
-    if is_finished(&config, &run_dir, &position, &training) {
-        log::info!("the run in {} is finished", run_dir.root().display());
-        return Ok(());
-    }
     let before = match args.resume {
-        true => Some(History::read(&run_dir.history())?),
+        true => Some(resume::history(&run_dir, position.epoch)?),
         false => None,
     };
+    if is_done(&config, &run_dir, &position, before.as_ref(), &training) {
+        let step = position.step;
+        log::info!("{}", where_it_ended(&config, &run_dir, &training, step));
+        return Ok(());
+    }
     // Compiling takes minutes and may be cut short: only after it does the folder hold a run.
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
     let history = history(before, &run_dir, &position)?;
@@ -81,6 +92,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test), &position)?;
     reporter.first_batch(position.step, &training, &normalization)?;
     let layout = program.layout().clone();
+    let steps = Arc::clone(&training);
     let trainer = Trainer {
         config: &config,
         program: &program,
@@ -103,8 +115,20 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
     report::write(&run_dir.report(), &run_dir, evaluation, &test)?;
+    let step = result.outcome.steps;
+    if step < all_steps(&config, &steps) {
+        log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
+    }
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
+}
+
+/// The images to train and validate on. A resumed run takes those from where they were.
+fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
+    match args.resume && args.data.data_dir.is_none() {
+        true => data::load_again(config.dataset, &config.data_dir),
+        false => data::load(config.dataset, &config.data_dir),
+    }
 }
 
 fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
@@ -143,6 +167,7 @@ fn resumed(
     layout: &Layout,
     settings: &ModelSettings,
 ) -> Result<(HostState, Position)> {
+    resume::mend_config(run_dir)?;
     let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
     let (state, info) = match newest {
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
@@ -184,15 +209,50 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
     Ok(())
 }
 
-/// Whether all steps are done and the result is written.
-fn is_finished(
+/// Whether there is nothing left to do: all steps are taken, and the result is written or can no longer be told.
+fn is_done(
     config: &Config,
     run_dir: &RunDir,
     position: &Position,
+    before: Option<&History>,
     training: &BatchSource,
 ) -> bool {
     let total = total_steps(config, training.steps_per_epoch());
-    position.step >= total && run_dir.result().exists()
+    match position.step.cmp(&total) {
+        Ordering::Less => false,
+        Ordering::Equal => {
+            has_result(run_dir) || before.is_none_or(|history| history.records().is_empty())
+        }
+        Ordering::Greater => true,
+    }
+}
+
+/// Whether the result is there, and whole.
+fn has_result(run_dir: &RunDir) -> bool {
+    let text = std::fs::read_to_string(run_dir.result());
+    text.is_ok_and(|text| serde_json::from_str::<serde_json::Value>(&text).is_ok())
+}
+
+/// Steps to the end of the last epoch.
+fn all_steps(config: &Config, training: &BatchSource) -> u64 {
+    let steps = training.steps_per_epoch();
+    steps.saturating_mul(config.epochs as u64)
+}
+
+/// What became of a run that has come to `step` and takes no more: finished, or stopped at `--max-steps`.
+fn where_it_ended(config: &Config, run_dir: &RunDir, training: &BatchSource, step: u64) -> String {
+    let (root, epochs) = (run_dir.root().display(), config.epochs);
+    let all = all_steps(config, training);
+    match config.max_steps {
+        Some(limit) if step < all => format!(
+            "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
+             goes on to the end, --resume --max-steps N to step N"
+        ),
+        _ => format!(
+            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N goes on to the end of \
+             epoch N"
+        ),
+    }
 }
 
 /// Writes what the run is and where it runs: `config.toml` and `env.json`. A result from before a
@@ -280,12 +340,20 @@ fn start_block(
             grouped(dataset.test.len())
         ),
         format!(
-            "training    {} epochs, {}",
+            "training    {} epochs, {}{}",
             config.epochs,
-            batch(config, device.replicas)
+            batch(config, device.replicas),
+            limit(config)
         ),
         format!("rate        {}", rates(config)),
     ]
+}
+
+/// That the run ends before its epochs may.
+fn limit(config: &Config) -> String {
+    config.max_steps.map_or(String::new(), |steps| {
+        format!(", at most {} steps (--max-steps)", grouped(steps as usize))
+    })
 }
 
 /// The batch, and how replicas share it.

@@ -1,12 +1,12 @@
 //! What `eval` and `predict` share: a checkpoint, made ready to run on a device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::checkpoint::{self, CheckpointInfo};
 use crate::cli::CheckpointArgs;
-use crate::config::{BatchNormMode, DeviceChoice};
+use crate::config::{BatchNormMode, DeviceChoice, saved_data_dir};
 use crate::data::{self, Dataset};
 use crate::device::Device;
 use crate::model::{self, ModelSettings};
@@ -68,9 +68,14 @@ pub fn load<'a>(
     Ok(Trained { program, weights })
 }
 
-/// The data that `args` name; without a name, what the network was trained on.
+/// The data that `args` name; without a name, what the network was trained on, from where it was then.
 pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
     let kind = args.data.dataset.unwrap_or(info.dataset);
-    let folder = args.data.data_dir.clone();
-    Ok(data::load(kind, &folder.unwrap_or(PathBuf::from("data")))?)
+    if let Some(folder) = &args.data.data_dir {
+        return Ok(data::load(kind, folder)?);
+    }
+    match saved_data_dir(&info.config) {
+        Some(folder) if kind == info.dataset => Ok(data::load_again(kind, &folder)?),
+        _ => Ok(data::load(kind, Path::new(data::DEFAULT_FOLDER))?),
+    }
 }

@@ -4,7 +4,7 @@
 //! then blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use byteorder::WriteBytesExt;
 use ndarray::{Array1, Array4, ArrayView3, Axis};
@@ -23,6 +23,9 @@ pub const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
 pub const RECORD_LEN: usize = 1 + IMAGE_LEN;
 /// Number of classes; labels run from 0 to `CLASSES - 1`.
 pub const CLASSES: usize = 10;
+
+/// Where the files of CIFAR-10 are, unless said otherwise.
+pub const DEFAULT_FOLDER: &str = "data";
 
 /// The class names, by label.
 pub const CLASS_NAMES: [&str; CLASSES] = [
@@ -97,6 +100,23 @@ pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
         DatasetKind::Cifar10 => load_cifar10(data_dir),
         DatasetKind::Sample => sample::load(),
     }
+}
+
+/// [`load`] for a run that worked on the data in `data_dir` before.
+///
+/// # Errors
+///
+/// [`DataError::Gone`] where the folder is no longer there: it is not made anew and filled, which may be on
+/// another disk, unless it is the one that is used without being named.
+pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
+    let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
+    let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
+    if kind == DatasetKind::Cifar10 && is_gone {
+        return Err(DataError::Gone {
+            folder: data_dir.to_owned(),
+        });
+    }
+    load(kind, data_dir)
 }
 
 fn load_cifar10(data_dir: &Path) -> Result<Dataset, DataError> {

@@ -15,7 +15,7 @@ pub enum DataError {
 
     #[error(
         "{}: wrong SHA-256 sum: expected {expected}, got {got}. \
-         The file is damaged or is not the official one. Delete it to have it fetched again, \
+         The file is damaged or is not the official one. Move it away to have it fetched again, \
          or name another folder with --data-dir",
         file.display()
     )]
@@ -27,7 +27,7 @@ pub enum DataError {
 
     #[error(
         "{}: wrong size: expected {expected} bytes, got {got}. \
-         The file is cut short or is not the official one. Delete it to have it fetched again, \
+         The file is cut short or is not the official one. Move it away to have it fetched again, \
          or name another folder with --data-dir",
         file.display()
     )]
@@ -82,6 +82,13 @@ pub enum DataError {
         archive: String,
         npm: String,
     },
+
+    #[error(
+        "the run's data folder {} is no longer there. Bring it back, or name the folder that has the CIFAR-10 \
+         files now with --data-dir (they are fetched into an empty one)",
+        folder.display()
+    )]
+    Gone { folder: PathBuf },
 
     #[error("cannot start a batch worker thread: {0}")]
     Spawn(io::Error),

@@ -44,8 +44,8 @@ mod trust;
 pub use augment::{Augment, Fill, Transform};
 pub use batches::{Batch, BatchSource, TrainingOptions};
 pub use cifar::{
-    CHANNELS, CLASS_NAMES, CLASSES, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN, SIDE, Split, load,
-    parse_records, write_record,
+    CHANNELS, CLASS_NAMES, CLASSES, DEFAULT_FOLDER, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN,
+    SIDE, Split, load, load_again, parse_records, write_record,
 };
 pub use error::DataError;
 pub use normalization::Normalization;

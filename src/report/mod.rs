@@ -58,6 +58,7 @@ struct Run {
     name: String,
     config_text: String,
     config: toml::Table,
+    /// Null where it was lost.
     env: Value,
     /// Null while the run goes on.
     result: Value,
@@ -73,16 +74,12 @@ impl Run {
                 path: run_dir.config(),
                 reason: text::toml_error(&error, &config_text),
             })?;
-        let result = match run_dir.result().exists() {
-            true => read_json(&run_dir.result())?,
-            false => Value::Null,
-        };
         Ok(Self {
             name: run_dir.root().display().to_string(),
             config_text,
             config,
-            env: read_json(&run_dir.env())?,
-            result,
+            env: read_if_there(&run_dir.env())?,
+            result: read_if_there(&run_dir.result())?,
             history: History::read(&run_dir.history())?,
         })
     }
@@ -102,6 +99,14 @@ fn read(path: &Path) -> Result<String, ReportError> {
         path: path.to_owned(),
         reason,
     })
+}
+
+/// [`read_json`]; null where there is no such file.
+fn read_if_there(path: &Path) -> Result<Value, ReportError> {
+    match path.exists() {
+        true => read_json(path),
+        false => Ok(Value::Null),
+    }
 }
 
 fn read_json(path: &Path) -> Result<Value, ReportError> {

@@ -148,10 +148,10 @@ fn subtitle(run: &Run) -> String {
     let state = match run.result.is_null() {
         true => format!(
             "{} of {} epochs so far",
-            run.history.records().len(),
+            run.history.epochs(),
             run.setting("epochs")
         ),
-        false => format!("{} epochs", run.history.records().len()),
+        false => format!("{} epochs", run.history.epochs()),
     };
     format!(
         "{} · {state} · {device} · started {started}",

@@ -11,13 +11,13 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    checkpoint,
     files::{self, Disk, Storage},
     lock::{Lock, LockError},
     tensorboard,
 };
 
-/// Where a run keeps its settings.
-pub const CONFIG: &str = "config.toml";
+const CONFIG: &str = "config.toml";
 const ENV: &str = "env.json";
 const TRAIN_LOG: &str = "train.log";
 const HISTORY: &str = "history.csv";
@@ -47,11 +47,14 @@ pub enum RunDirMode {
 #[derive(Debug, Error)]
 pub enum RunDirError {
     #[error(
-        "{} holds a run already (found {found}): go on with --resume, start over with --overwrite, \
-         or choose another folder with --out-dir",
-        path.display()
+        "{} holds a run already (found {found}): {}",
+        path.display(), advice(*checkpoints)
     )]
-    HoldsRun { path: PathBuf, found: String },
+    HoldsRun {
+        path: PathBuf,
+        found: String,
+        checkpoints: usize,
+    },
     #[error(
         "expected a folder at {}, found something else: choose another one with --out-dir",
         path.display()
@@ -63,7 +66,7 @@ pub enum RunDirError {
     )]
     InUse { path: PathBuf, pid: String },
     #[error(
-        "{} is a symbolic link, which no run follows: remove it, or choose another folder with --out-dir (which itself \
+        "{} is a symbolic link, which no run follows: remove the link, or choose another folder with --out-dir (which itself \
          may be a link)",
         path.display()
     )]
@@ -73,6 +76,19 @@ pub enum RunDirError {
         path.display()
     )]
     Unusable { path: PathBuf, reason: io::Error },
+}
+
+/// What to do about a folder that holds a run. No advice leads to the loss of one.
+fn advice(checkpoints: usize) -> String {
+    match checkpoints {
+        0 => "it has no checkpoint to go on from. Choose another folder with --out-dir; --overwrite deletes \
+              these files first"
+            .to_owned(),
+        some => format!(
+            "go on with --resume, or choose another folder with --out-dir; --overwrite deletes the run and its \
+             checkpoints ({some}) first"
+        ),
+    }
 }
 
 /// A run's folder: there, writable and this process's own, or only read from. Its methods name the paths of the files in it.
@@ -212,6 +228,7 @@ impl RunDir {
                     return Err(RunDirError::HoldsRun {
                         path: self.root.clone(),
                         found: Path::new(folder).join(name).display().to_string(),
+                        checkpoints: checkpoint::count(&self.checkpoints()),
                     });
                 }
             }
