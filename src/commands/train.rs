@@ -13,6 +13,7 @@ use crate::config::{BatchNormMode, Config, ConfigError, check_split};
 use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
 use crate::device::Device;
 use crate::env_info::EnvInfo;
+use crate::exit;
 use crate::files;
 use crate::history::History;
 use crate::initialise::initial_state;
