@@ -13,6 +13,7 @@ use crate::plugins::{self, PluginKind};
 use crate::replicas::ReplicaChoice;
 use crate::runtime;
 use crate::signals;
+use crate::threads::{self, TooFewThreads};
 
 /// One device or several of a kind, with their PJRT client.
 pub struct Device {
@@ -94,6 +95,8 @@ pub enum DeviceError {
         by: String,
         complaint: String,
     },
+    #[error(transparent)]
+    Threads(#[from] TooFewThreads),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
     #[error(
@@ -116,6 +119,7 @@ impl Device {
         replicas: Option<ReplicaChoice>,
     ) -> Result<Self, DeviceError> {
         let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
+        threads::rehearse(cpus)?;
         let device = match (plugin, choice) {
             (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use xla::PluginOption;
 
 use crate::device::DeviceError;
+use crate::runtime;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.
 pub const PLUGIN_VARIABLE: &str = "XLA_PJRT_PLUGIN";
@@ -172,12 +173,28 @@ pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
     })
 }
 
-/// Where a plugin of `kind` may lie, most particular first: setup's cache, Python's packages, the
-/// system's libraries.
+/// Where a plugin of `kind` may lie, most particular first: setup's cache as the environment says, the
+/// one that the runtime comes from, Python's packages, the system's libraries.
 pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
+    let runtime = runtime::library();
+    let beside_runtime = runtime.as_deref().and_then(cache_of);
+    candidates_in(cache_dir().into_iter().chain(beside_runtime), kind, root)
+}
+
+/// [`candidates`], with `caches` for setup's.
+fn candidates_in(
+    caches: impl IntoIterator<Item = PathBuf>,
+    kind: &PluginKind,
+    root: &Path,
+) -> Vec<PathBuf> {
     let in_cache = kind.setup().1;
-    let mut paths = Vec::new();
-    paths.extend(cache_dir().map(|cache| cache.join("plugins").join(in_cache)));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for cache in caches {
+        let path = cache.join("plugins").join(in_cache);
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
     for packages in python_packages(root) {
         for file in kind.in_python() {
             paths.push(packages.join(file));
@@ -221,6 +238,12 @@ pub fn cache_dir() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
     Some(cache.join("resnet-xla"))
+}
+
+/// The folder in which `./setup` made the runtime of this library, <cache>/xla-<key>/lib/<name>, and
+/// where it also puts plugins.
+fn cache_of(library: &Path) -> Option<PathBuf> {
+    library.ancestors().nth(3).map(Path::to_owned)
 }
 
 /// Signs of an accelerator of `kind` below `root`: device files and PCI cards.
@@ -446,6 +469,25 @@ mod tests {
         let root = root_with(&[(file, "")]);
         let candidates = candidates(&PluginKind::Gpu, root.path());
         assert!(candidates.contains(&root.path().join(file)));
+    }
+
+    #[test]
+    fn a_plugin_is_looked_for_beside_the_runtime_too() {
+        let cache = PathBuf::from("/a cache");
+        let runtime = cache.join("xla-0123456789ab/lib/libtensorflow_cc.so.2");
+        let caches = [PathBuf::from("/home/.cache"), cache_of(&runtime).unwrap()];
+        let candidates = candidates_in(caches, &PluginKind::Tpu, Path::new("/"));
+        let expected = ["/home/.cache", "/a cache"]
+            .map(|cache| Path::new(cache).join("plugins/tpu/libtpu.so"));
+        assert_eq!(candidates[..2], expected);
+    }
+
+    #[test]
+    fn the_same_cache_is_looked_at_once() {
+        let caches = ["/a cache", "/a cache"].map(PathBuf::from);
+        let candidates = candidates_in(caches, &PluginKind::Tpu, Path::new("/"));
+        let in_cache = |path: &&PathBuf| path.starts_with("/a cache");
+        assert_eq!(candidates.iter().filter(in_cache).count(), 1);
     }
 
     #[test]
