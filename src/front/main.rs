@@ -14,7 +14,7 @@ use places::Places;
 fn main() -> ExitCode {
     let places = Places::of_this_program();
     let reason = match places.library() {
-        Some(path) => places.why_not(path, &library::run(path)),
+        Some(path) => places.why_not(&library::run(path)),
         None => places.no_library(),
     };
     // With the output closed there is nobody left to tell.

@@ -58,15 +58,14 @@ impl Places {
         )
     }
 
-    /// Why the library at `path`, of which the system says `error`, cannot be loaded, and what to do.
-    pub fn why_not(&self, path: &Path, error: &str) -> String {
+    /// Why the library, of which the system says `error`, cannot be loaded, and what to do.
+    pub fn why_not(&self, error: &str) -> String {
         let files = self.runtime_files.iter();
         let gone: Vec<_> = files.filter(|file| !self.has(file)).cloned().collect();
         if gone.is_empty() {
             return format!(
-                "cannot load {}: {error}. Unset LD_PRELOAD and LD_LIBRARY_PATH if they are set, or run `./setup` and \
-                 `cargo build --release` again",
-                path.display()
+                "the program's library cannot be loaded: {error}. Unset LD_PRELOAD and LD_LIBRARY_PATH if they are set, or \
+                 run `./setup` and `cargo build --release` again"
             );
         }
         format!(
