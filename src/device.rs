@@ -149,8 +149,7 @@ impl Device {
 
     /// The plugin that the environment names, else the first of TPU, GPU, CPU that opens.
     fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
-        if let Ok(value) = std::env::var(plugins::PLUGIN_VARIABLE) {
-            let (kind, path) = plugins::parse_variable(&value)?;
+        if let Some((kind, path)) = plugins::in_variable()? {
             let device = Self::load_named(&kind, &path, cpus)?;
             log::info!(
                 "taking {}: {} names it",

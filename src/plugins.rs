@@ -109,7 +109,7 @@ pub fn kind_of(path: &Path) -> PluginKind {
 }
 
 /// The kind and path in the value of [`PLUGIN_VARIABLE`].
-pub fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError> {
+fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError> {
     match value.split_once(':') {
         Some((kind, path)) if !kind.is_empty() && !path.is_empty() => {
             let kind = match kind.to_lowercase().as_str() {
@@ -133,11 +133,21 @@ pub fn named(kind: &PluginKind) -> Result<Option<PathBuf>, DeviceError> {
     {
         return Ok(Some(PathBuf::from(path)));
     }
-    let Ok(value) = std::env::var(PLUGIN_VARIABLE) else {
+    let variable = in_variable()?.filter(|(named, _)| named == kind);
+    Ok(variable.map(|(_, path)| path))
+}
+
+/// The plugin that [`PLUGIN_VARIABLE`] names, of whatever kind.
+pub fn in_variable() -> Result<Option<(PluginKind, PathBuf)>, DeviceError> {
+    let Some(value) = std::env::var_os(PLUGIN_VARIABLE) else {
         return Ok(None);
     };
-    let (named, path) = parse_variable(&value)?;
-    Ok((named == *kind).then_some(path))
+    match value.to_str() {
+        Some(value) => parse_variable(value).map(Some),
+        None => Err(DeviceError::PluginVariable {
+            value: value.to_string_lossy().into_owned(),
+        }),
+    }
 }
 
 /// An error if there is no hardware of `kind` below `root`.

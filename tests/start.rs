@@ -236,43 +236,47 @@ fn a_runtime_in_a_folder_that_the_loader_cannot_name_is_refused() {
     assert!(link_runtime::link_args(Path::new("/$x/100%")).is_ok());
 }
 
-/// Runs the program as a user of its own, who may have `limit` processes and threads. `None`, with the reason printed,
-/// where this process may not do that.
+/// Runs the program with `args` where its user may have no more than `limit` processes and threads: as a user with no
+/// others, where root runs the test, and else only with a limit of 1. `None`, with the reason printed, where that cannot
+/// be done.
 fn limited(limit: usize, user: u32, args: &[&str]) -> Option<Output> {
-    let plain = program(args);
-    let mut command = Command::new("setpriv");
-    // Another user may not read what root keeps in its own folders, unless it is told to.
-    command
-        .args([&format!("--reuid={user}"), "--clear-groups"])
-        .args([
+    // SAFETY: geteuid has no conditions.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root && limit > 1 {
+        println!("skipped: only root can become a user who has no other processes");
+        return None;
+    }
+    let mut command = Command::new("prlimit");
+    if is_root {
+        command = Command::new("setpriv");
+        command.args([&format!("--reuid={user}"), "--clear-groups"]);
+        // The program and the runtime may lie where only root may read.
+        command.args([
             "--inh-caps=-all,+dac_override",
             "--ambient-caps=-all,+dac_override",
-        ])
-        .args(["prlimit", &format!("--nproc={limit}")])
-        .arg(plain.get_program())
-        .args(plain.get_args());
+        ]);
+        command.arg("prlimit");
+    }
+    let plain = program(args);
+    command.arg(format!("--nproc={limit}"));
+    command.arg(plain.get_program()).args(plain.get_args());
     for (name, value) in plain.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    // SAFETY: geteuid has no conditions.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("skipped: only root can become a user who has no other processes");
-        return None;
+    let output = command.output().map_err(|error| error.to_string());
+    let refused = |output: &Output| {
+        let errors = words(&output.stderr);
+        errors.contains("setpriv:") || errors.contains("prlimit:")
+    };
+    match output {
+        Ok(output) if !refused(&output) => return Some(output),
+        Ok(output) => println!("skipped: {}", words(&output.stderr).trim()),
+        Err(error) => println!("skipped: no setpriv or prlimit: {error}"),
     }
-    match command.output() {
-        Ok(output) if !words(&output.stderr).contains("setpriv:") => Some(output),
-        Ok(output) => {
-            println!("skipped: {}", words(&output.stderr).trim());
-            None
-        }
-        Err(error) => {
-            println!("skipped: cannot run setpriv: {error}");
-            None
-        }
-    }
+    None
 }
 
 /// Users that nobody is, one for each test: limits count all processes of a user.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
 
 /// The library's only function for others; see `src/entry.rs`.
 const MAIN: &[u8] = b"resnet_xla_main\0";
@@ -16,10 +16,11 @@ pub fn run(path: &Path) -> String {
 }
 
 fn load_and_call(path: &Path) -> Result<Infallible, libloading::Error> {
-    // Global, as if this program were linked with it: XLA looks up what compiled code calls among the process's symbols.
+    // Both as if this program were linked with the library: XLA finds functions among the process's global symbols, and to
+    // look up all of its symbols at once would take a quarter of a second.
     // SAFETY: the library is the one built with this program. What its and the runtime's libraries do when they are
     // loaded needs nothing but a process with one thread, which this is.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }?;
+    let library = unsafe { Library::open(Some(path), RTLD_LAZY | RTLD_GLOBAL) }?;
     // SAFETY: the function has this type, and the library stays loaded for as long as the process lives.
     let main = unsafe { library.get::<extern "C" fn() -> !>(MAIN) }?;
     main()
