@@ -3,6 +3,7 @@
 //! A plugin is loaded only where its hardware is: libtpu on a machine without a TPU asks a cloud
 //! metadata server for minutes before it gives up.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use crate::runtime;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.
 pub const PLUGIN_VARIABLE: &str = "XLA_PJRT_PLUGIN";
+/// Names setup's cache.
+const CACHE_VARIABLE: &str = "RESNET_XLA_CACHE";
 /// Names libtpu's file; libtpu's own variable.
 pub const TPU_VARIABLE: &str = "TPU_LIBRARY_PATH";
 
@@ -183,12 +186,20 @@ pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
     })
 }
 
-/// Where a plugin of `kind` may lie, most particular first: setup's cache as the environment says, the
-/// one that the runtime comes from, Python's packages, the system's libraries.
+/// Where a plugin of `kind` may lie, most particular first: setup's cache, Python's packages, the
+/// system's libraries.
 pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
-    let runtime = runtime::library();
-    let beside_runtime = runtime.as_deref().and_then(cache_of);
-    candidates_in(cache_dir().into_iter().chain(beside_runtime), kind, root)
+    candidates_in(caches(), kind, root)
+}
+
+/// The caches that `./setup` may have put plugins into: the one that the user names, else the usual
+/// one and the one that the runtime comes from.
+fn caches() -> Vec<PathBuf> {
+    let mut caches = Vec::from_iter(cache_dir());
+    if variable(CACHE_VARIABLE).is_none() {
+        caches.extend(runtime::library().as_deref().and_then(cache_of));
+    }
+    caches
 }
 
 /// [`candidates`], with `caches` for setup's.
@@ -198,13 +209,9 @@ fn candidates_in(
     root: &Path,
 ) -> Vec<PathBuf> {
     let in_cache = kind.setup().1;
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for cache in caches {
-        let path = cache.join("plugins").join(in_cache);
-        if !paths.contains(&path) {
-            paths.push(path);
-        }
-    }
+    let in_caches = caches.into_iter().map(|cache| cache.join("plugins"));
+    let mut paths: Vec<_> = in_caches.map(|plugins| plugins.join(in_cache)).collect();
+    paths.dedup();
     for packages in python_packages(root) {
         for file in kind.in_python() {
             paths.push(packages.join(file));
@@ -240,14 +247,18 @@ fn python_packages(root: &Path) -> Vec<PathBuf> {
 
 /// The folder in which `./setup` keeps what it brings.
 pub fn cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable("RESNET_XLA_CACHE") {
+    if let Some(dir) = variable(CACHE_VARIABLE) {
         return Some(PathBuf::from(dir));
     }
     let cache = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
     Some(cache.join("resnet-xla"))
+}
+
+/// The value of an environment variable that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The folder in which `./setup` made the runtime of this library, <cache>/xla-<key>/lib/<name>, and
