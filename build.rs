@@ -1,6 +1,9 @@
 //! Lets the program find the XLA runtime when it runs, makes bindings of the PJRT C API, and stamps
 //! into the program what it was built from.
 
+#[path = "xla_graphs/link_runtime.rs"]
+mod link_runtime;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +11,11 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=XLA_EXTENSION_DIR");
     let xla_dir = PathBuf::from(env::var_os("XLA_EXTENSION_DIR").unwrap_or_default());
-    link_runtime(&xla_dir);
+    let runtime = link_runtime::link_runtime(&xla_dir);
+    if let Some(runtime) = &runtime {
+        need_quiet(runtime);
+    }
+    stamp_places(runtime.as_deref());
     bind_pjrt(&xla_dir);
     stamp(
         "RESNET_XLA_RUNTIME",
@@ -21,24 +28,46 @@ fn main() {
     stamp("RESNET_XLA_GIT_COMMIT", git_commit());
 }
 
-/// Adds the folder of the XLA runtime's libraries to the executables' search path (rpath).
-fn link_runtime(xla_dir: &Path) {
-    let library = xla_dir.join("lib/libxla_extension.so");
-    match library.canonicalize() {
-        Ok(real_library) => {
-            // By the path with the link in it, so that a link to another runtime counts as a change.
-            println!("cargo::rerun-if-changed={}", library.display());
-            let folder = real_library
-                .parent()
-                .expect("a file's canonical path has a parent");
-            println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
+/// Has the program's library ask for libxla_quiet.so itself. Otherwise only a library of the runtime asks for it, by its
+/// own rules, and then `LD_LIBRARY_PATH` comes first.
+fn need_quiet(runtime: &Path) {
+    let quiet = runtime.join("libxla_quiet.so");
+    if quiet.is_file() {
+        let quiet = quiet.to_string_lossy();
+        for word in ["--push-state", "--no-as-needed", &quiet, "--pop-state"] {
+            println!("cargo::rustc-link-arg-cdylib=-Xlinker");
+            println!("cargo::rustc-link-arg-cdylib={word}");
         }
-        Err(error) => println!(
-            "cargo::error=no XLA runtime in XLA_EXTENSION_DIR='{}' ({}: {error}): run ./setup first",
-            xla_dir.display(),
-            library.display()
-        ),
     }
+}
+
+/// Stamps in where the program's library and the XLA runtime's are, for when the program cannot be loaded.
+fn stamp_places(runtime: Option<&Path>) {
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    // OUT_DIR is target/PROFILE/build/PACKAGE/out.
+    let built = out_dir.ancestors().nth(3).map(|folder| folder.join("deps"));
+    stamp(
+        "RESNET_XLA_BUILT_IN",
+        built.map(|path| path.display().to_string()),
+    );
+    let runtime = runtime.unwrap_or(Path::new(""));
+    stamp(
+        "RESNET_XLA_RUNTIME_DIR",
+        Some(runtime.display().to_string()),
+    );
+    stamp(
+        "RESNET_XLA_RUNTIME_FILES",
+        Some(libraries(runtime).join("/")),
+    );
+}
+
+/// The names of the libraries in `folder`.
+fn libraries(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.contains(".so")).collect();
+    names.sort();
+    names
 }
 
 /// Writes `pjrt_c_api.rs`: the types and sizes of the PJRT C API, from the XLA runtime's own header.

@@ -14,6 +14,7 @@ use crate::replicas::ReplicaChoice;
 use crate::runtime;
 use crate::signals;
 use crate::text;
+use crate::threads::{self, TooFewThreads};
 
 /// One device or several of a kind, with their PJRT client.
 pub struct Device {
@@ -95,6 +96,8 @@ pub enum DeviceError {
         by: String,
         complaint: String,
     },
+    #[error(transparent)]
+    Threads(#[from] TooFewThreads),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
     #[error(
@@ -117,6 +120,7 @@ impl Device {
         replicas: Option<ReplicaChoice>,
     ) -> Result<Self, DeviceError> {
         let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
+        threads::rehearse(cpus)?;
         let device = match (plugin, choice) {
             (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
@@ -146,8 +150,7 @@ impl Device {
 
     /// The plugin that the environment names, else the first of TPU, GPU, CPU that opens.
     fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
-        if let Ok(value) = std::env::var(plugins::PLUGIN_VARIABLE) {
-            let (kind, path) = plugins::parse_variable(&value)?;
+        if let Some((kind, path)) = plugins::in_variable()? {
             let device = Self::load_named(&kind, &path, cpus)?;
             log::info!(
                 "taking {}: {} names it",

@@ -9,11 +9,14 @@ use crate::signals::Interrupted;
 use crate::text;
 use crate::train::NonFiniteLoss;
 
+pub const DONE: u8 = 0;
 pub const RUNTIME: u8 = 1;
 pub const USAGE: u8 = 2;
 pub const DATA: u8 = 3;
 pub const DEVICE: u8 = 4;
 pub const NON_FINITE: u8 = 5;
+/// What Rust ends a program with whose main thread panicked.
+pub const PANIC: u8 = 101;
 
 /// `error` and its causes on one line. What a cause says that was said already is left out: some libraries show their
 /// cause and return it too.
@@ -45,8 +48,12 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(USAGE)
     } else if cause.is::<DataError>() || is_bad_checkpoint(cause) {
         Some(DATA)
-    } else if cause.is::<DeviceError>() {
-        Some(DEVICE)
+    } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        match error {
+            // The device may be there; the process may not use it.
+            DeviceError::Threads(_) => Some(RUNTIME),
+            _ => Some(DEVICE),
+        }
     } else if cause.is::<NonFiniteLoss>() {
         Some(NON_FINITE)
     } else {

@@ -3,15 +3,19 @@
 //! A plugin is loaded only where its hardware is: libtpu on a machine without a TPU asks a cloud
 //! metadata server for minutes before it gives up.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xla::PluginOption;
 
 use crate::device::DeviceError;
+use crate::runtime;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.
 pub const PLUGIN_VARIABLE: &str = "XLA_PJRT_PLUGIN";
+/// Names setup's cache.
+const CACHE_VARIABLE: &str = "RESNET_XLA_CACHE";
 /// Names libtpu's file; libtpu's own variable.
 pub const TPU_VARIABLE: &str = "TPU_LIBRARY_PATH";
 
@@ -108,7 +112,7 @@ pub fn kind_of(path: &Path) -> PluginKind {
 }
 
 /// The kind and path in the value of [`PLUGIN_VARIABLE`].
-pub fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError> {
+fn parse_variable(value: &str) -> Result<(PluginKind, PathBuf), DeviceError> {
     match value.split_once(':') {
         Some((kind, path)) if !kind.is_empty() && !path.is_empty() => {
             let kind = match kind.to_lowercase().as_str() {
@@ -132,11 +136,21 @@ pub fn named(kind: &PluginKind) -> Result<Option<PathBuf>, DeviceError> {
     {
         return Ok(Some(PathBuf::from(path)));
     }
-    let Ok(value) = std::env::var(PLUGIN_VARIABLE) else {
+    let variable = in_variable()?.filter(|(named, _)| named == kind);
+    Ok(variable.map(|(_, path)| path))
+}
+
+/// The plugin that [`PLUGIN_VARIABLE`] names, of whatever kind.
+pub fn in_variable() -> Result<Option<(PluginKind, PathBuf)>, DeviceError> {
+    let Some(value) = std::env::var_os(PLUGIN_VARIABLE) else {
         return Ok(None);
     };
-    let (named, path) = parse_variable(&value)?;
-    Ok((named == *kind).then_some(path))
+    match value.to_str() {
+        Some(value) => parse_variable(value).map(Some),
+        None => Err(DeviceError::PluginVariable {
+            value: value.to_string_lossy().into_owned(),
+        }),
+    }
 }
 
 /// An error if there is no hardware of `kind` below `root`.
@@ -175,9 +189,29 @@ pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
 /// Where a plugin of `kind` may lie, most particular first: setup's cache, Python's packages, the
 /// system's libraries.
 pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
+    candidates_in(caches(), kind, root)
+}
+
+/// The caches that `./setup` may have put plugins into: the one that the user names, else the usual
+/// one and the one that the runtime comes from.
+fn caches() -> Vec<PathBuf> {
+    let mut caches = Vec::from_iter(cache_dir());
+    if variable(CACHE_VARIABLE).is_none() {
+        caches.extend(runtime::library().as_deref().and_then(cache_of));
+    }
+    caches
+}
+
+/// [`candidates`], with `caches` for setup's.
+fn candidates_in(
+    caches: impl IntoIterator<Item = PathBuf>,
+    kind: &PluginKind,
+    root: &Path,
+) -> Vec<PathBuf> {
     let in_cache = kind.setup().1;
-    let mut paths = Vec::new();
-    paths.extend(cache_dir().map(|cache| cache.join("plugins").join(in_cache)));
+    let in_caches = caches.into_iter().map(|cache| cache.join("plugins"));
+    let mut paths: Vec<_> = in_caches.map(|plugins| plugins.join(in_cache)).collect();
+    paths.dedup();
     for packages in python_packages(root) {
         for file in kind.in_python() {
             paths.push(packages.join(file));
@@ -213,8 +247,7 @@ fn python_packages(root: &Path) -> Vec<PathBuf> {
 
 /// The folder in which `./setup` keeps what it brings.
 pub fn cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dir) = variable("RESNET_XLA_CACHE") {
+    if let Some(dir) = variable(CACHE_VARIABLE) {
         return Some(PathBuf::from(dir));
     }
     let cache = variable("XDG_CACHE_HOME")
@@ -223,6 +256,17 @@ pub fn cache_dir() -> Option<PathBuf> {
         .filter(|cache| cache.is_absolute())
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
     Some(cache.join("resnet-xla"))
+}
+
+/// The value of an environment variable that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The folder in which `./setup` made the runtime of this library, <cache>/xla-<key>/lib/<name>, and
+/// where it also puts plugins.
+fn cache_of(library: &Path) -> Option<PathBuf> {
+    library.ancestors().nth(3).map(Path::to_owned)
 }
 
 /// Signs of an accelerator of `kind` below `root`: device files and PCI cards.
@@ -448,6 +492,25 @@ mod tests {
         let root = root_with(&[(file, "")]);
         let candidates = candidates(&PluginKind::Gpu, root.path());
         assert!(candidates.contains(&root.path().join(file)));
+    }
+
+    #[test]
+    fn a_plugin_is_looked_for_beside_the_runtime_too() {
+        let cache = PathBuf::from("/a cache");
+        let runtime = cache.join("xla-0123456789ab/lib/libtensorflow_cc.so.2");
+        let caches = [PathBuf::from("/home/.cache"), cache_of(&runtime).unwrap()];
+        let candidates = candidates_in(caches, &PluginKind::Tpu, Path::new("/"));
+        let expected = ["/home/.cache", "/a cache"]
+            .map(|cache| Path::new(cache).join("plugins/tpu/libtpu.so"));
+        assert_eq!(candidates[..2], expected);
+    }
+
+    #[test]
+    fn the_same_cache_is_looked_at_once() {
+        let caches = ["/a cache", "/a cache"].map(PathBuf::from);
+        let candidates = candidates_in(caches, &PluginKind::Tpu, Path::new("/"));
+        let in_cache = |path: &&PathBuf| path.starts_with("/a cache");
+        assert_eq!(candidates.iter().filter(in_cache).count(), 1);
     }
 
     #[test]

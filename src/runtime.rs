@@ -1,6 +1,8 @@
 //! The XLA runtime that the program is linked with: facts about it, and its settings from outside.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use crate::flags::XLA_FLAGS;
 
@@ -48,10 +50,49 @@ pub fn add_xla_flags(flags: &str) {
 /// The file of the XLA library in this process, as the kernel lists it; `None` where that cannot be
 /// read.
 pub fn library() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps
-        .lines()
-        .filter_map(|line| line.split_ascii_whitespace().nth(5))
-        .find(|path| path.contains("libtensorflow_cc") || path.contains("libxla_extension"))?;
-    Some(PathBuf::from(path))
+    library_in(&std::fs::read("/proc/self/maps").ok()?)
+}
+
+/// The XLA library's path in `maps`, the text of a process's `maps` file.
+fn library_in(maps: &[u8]) -> Option<PathBuf> {
+    // 7f1200000000-7f1200021000 r-xp 00000000 fe:01 1051 /lib/libc.so.6
+    let paths = maps.split(|byte| *byte == b'\n').filter_map(|line| {
+        let start = line.iter().position(|byte| *byte == b'/')?;
+        Some(Path::new(OsStr::from_bytes(&line[start..])))
+    });
+    let is_xla = |path: &&Path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        name.starts_with(b"libtensorflow_cc") || name.starts_with(b"libxla_extension")
+    };
+    paths.into_iter().find(is_xla).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_found_whatever_its_folder_is_called() {
+        for folder in [
+            "/opt/xla",
+            "/a dir, with 'quotes' #1 é/100% $x",
+            "/libtensorflow_cc/lib",
+        ] {
+            let path = format!("{folder}/libtensorflow_cc.so.2");
+            let maps = format!(
+                "7f1200000000-7f1200021000 rw-p 00000000 00:00 0 \n\
+                 7f1200030000-7f1200040000 r-xp 00000000 fe:01 1051                       {folder}/libc.so.6\n\
+                 7f1200050000-7f1200060000 r-xp 00000000 fe:01 1052                       {path}\n\
+                 7ffe00000000-7ffe00021000 rw-p 00000000 00:00 0                          [stack]\n"
+            );
+            assert_eq!(library_in(maps.as_bytes()), Some(PathBuf::from(path)));
+        }
+    }
+
+    #[test]
+    fn a_folder_called_like_the_library_is_not_taken_for_it() {
+        let maps =
+            "7f1200030000-7f1200040000 r-xp 00000000 fe:01 1051 /libxla_extension/libc.so.6\n";
+        assert_eq!(library_in(maps.as_bytes()), None);
+    }
 }

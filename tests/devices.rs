@@ -181,9 +181,26 @@ fn a_plugin_is_found_in_each_place_where_it_may_lie() {
             .env("HOME", folder.path())
             .env_remove("XDG_CACHE_HOME")
             .env_remove("VIRTUAL_ENV")
+            .env("RESNET_XLA_CACHE", folder.path())
             .env(variable, value);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{variable}: {}", errors(&output));
+    }
+}
+
+#[test]
+fn the_cache_that_the_runtime_comes_from_is_looked_at_without_a_variable() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = doctor(&["--device", "cpu"]);
+    command
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME");
+    let report = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    // <cache>/xla-<key>/lib
+    let cache = Path::new(env!("RESNET_XLA_RUNTIME_DIR")).ancestors().nth(2);
+    for cache in [&home.path().join(".cache/resnet-xla"), cache.unwrap()] {
+        let plugin = cache.join("plugins/tpu/libtpu.so");
+        assert!(report.contains(text(&plugin)), "{report}");
     }
 }
 
@@ -195,6 +212,7 @@ fn auto_says_what_keeps_it_from_the_tpu_that_is_there() {
         .env("HOME", home.path())
         .env_remove("XDG_CACHE_HOME")
         .env_remove("VIRTUAL_ENV")
+        .env("RESNET_XLA_CACHE", home.path())
         .env("TPU_NAME", "a-test");
     let output = command.output().unwrap();
     let errors = errors(&output);

@@ -347,6 +347,17 @@ fn a_cache_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_cache_that_the_loader_cannot_name_is_refused() {
+    let checkout = Checkout::new();
+    for name in ["a:b", "$ORIGIN", "${LIB}"] {
+        let cache = checkout.path(name);
+        let output = checkout.setup().env("RESNET_XLA_CACHE", &cache).output();
+        assert_fails_with(&output.unwrap(), "set RESNET_XLA_CACHE to another folder");
+        assert!(!cache.exists());
+    }
+}
+
+#[test]
 fn a_wrong_xla_extension_dir_is_refused() {
     let checkout = Checkout::new();
     fs::create_dir(checkout.path("empty")).unwrap();

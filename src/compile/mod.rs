@@ -19,6 +19,7 @@ use crate::flags;
 use crate::model::{self, ModelSettings};
 use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
 use crate::plugins::{self, PluginKind};
+use crate::threads;
 use target::Target;
 
 /// The computations of a run.
@@ -79,6 +80,7 @@ pub fn run(
         reason: error.to_string(),
     };
     pjrt_c::keep_libtpu_offline();
+    threads::rehearse(1).map_err(DeviceError::from)?;
     flags::check_plugin(&compiler(target), &path)?;
     let plugin = start_plugin(&path, || {
         Plugin::load(&path).map_err(|error| error.to_string())

@@ -3,16 +3,18 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
+use std::panic;
 
 use anyhow::{Context, Result};
-use resnet_xla::cli::Cli;
-use resnet_xla::logger::Logger;
-use resnet_xla::process::Process;
-use resnet_xla::signals::Signals;
-use resnet_xla::{arguments, commands, exit, memory, runtime, text, variables};
 
-fn main() -> ExitCode {
+use crate::cli::Cli;
+use crate::logger::Logger;
+use crate::process::Process;
+use crate::signals::Signals;
+use crate::threads::TooFewThreads;
+use crate::{arguments, commands, exit, memory, runtime, text, variables};
+
+fn main() -> u8 {
     memory::keep_freed_memory();
     let words: Vec<OsString> = env::args_os().collect();
     let cli = match arguments::parse(&words) {
@@ -20,18 +22,18 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::DONE,
         Err(error) => {
             // With stderr closed there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {}", exit::message(&error));
-            ExitCode::from(exit::code(&error))
+            exit::code(&error)
         }
     }
 }
 
 /// Prints what clap says of the command line, or the help that was asked for. It repeats what it was given, so where that
 /// would steer the terminal, the text is plain.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error) -> u8 {
     let is_own = |name: &OsString| name.to_string_lossy().starts_with("RESNET_XLA_");
     let variables = env::vars_os().filter(|(name, _)| is_own(name));
     let given = env::args_os().chain(variables.map(|(_, value)| value));
@@ -44,13 +46,24 @@ fn refuse(error: &clap::Error) -> ExitCode {
         error.print()
     };
     // clap's own codes are 0 and 2.
-    ExitCode::from(error.exit_code() as u8)
+    error.exit_code() as u8
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let signals = Signals::catch().context("waiting for signals")?;
+    let signals = Signals::catch()
+        .map_err(TooFewThreads::first)
+        .context("waiting for signals")?;
     runtime::quiet(cli.verbose);
     let logger = Logger::install(cli.verbose)?;
-    variables::warn_of_unknown(std::env::vars_os().map(|(name, _)| name));
+    variables::warn_of_unknown(env::vars_os().map(|(name, _)| name));
     commands::run(cli, &Process { logger, signals })
+}
+
+/// What the front (`src/front/`) calls: the whole program, on the process's command line.
+// SAFETY: no other symbol has this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn resnet_xla_main() -> ! {
+    // A panic must not unwind into the front, which has a Rust runtime of its own.
+    let code = panic::catch_unwind(main).unwrap_or(exit::PANIC);
+    std::process::exit(code.into())
 }

@@ -1,0 +1,37 @@
+//! Starts the program: loads the shared library that it is, and calls it.
+//!
+//! That library is linked with the XLA runtime. The front is not, so that it starts anywhere and can say what is missing.
+
+mod library;
+mod places;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use places::Places;
+
+fn main() -> ExitCode {
+    let places = Places::of_this_program();
+    let reason = match places.library() {
+        Some(path) => places.why_not(&library::run(path)),
+        None => places.no_library(),
+    };
+    // With the output closed there is nobody left to tell.
+    without_library(&places, &reason).unwrap_or(ExitCode::FAILURE)
+}
+
+/// Does what can be done when the library cannot be loaded, for that reason.
+fn without_library(places: &Places, reason: &str) -> io::Result<ExitCode> {
+    let command = env::args_os().nth(1).unwrap_or_default();
+    if command == "--version" || command == "-V" {
+        writeln!(io::stdout(), "resnet-xla {}", env!("CARGO_PKG_VERSION"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if command == "doctor" {
+        writeln!(io::stdout(), "resnet-xla  {}", env!("CARGO_PKG_VERSION"))?;
+        places.report(&mut io::stdout())?;
+    }
+    writeln!(io::stderr(), "error: {reason}")?;
+    Ok(ExitCode::FAILURE)
+}
