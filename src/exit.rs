@@ -4,6 +4,8 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::outputs::OutputError;
+use crate::picture_file::UnreadPictures;
 use crate::run_dir::RunDirError;
 use crate::signals::Interrupted;
 use crate::train::NonFiniteLoss;
@@ -20,9 +22,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
+    if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
         Some(USAGE)
-    } else if cause.is::<DataError>() || is_bad_checkpoint(cause) {
+    } else if cause.is::<DataError>() || cause.is::<UnreadPictures>() || is_bad_checkpoint(cause) {
         Some(DATA)
     } else if cause.is::<DeviceError>() {
         Some(DEVICE)

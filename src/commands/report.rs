@@ -1,22 +1,27 @@
 //! `report`: the page of a run, made anew from its folder and its newest checkpoint.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::inputs;
 use super::output::stdout;
 use super::trained::{self, Trained};
 use crate::cli::ReportArgs;
 use crate::data::BatchSource;
 use crate::evaluate::evaluate;
+use crate::outputs::Output;
 use crate::report;
 use crate::run_dir::RunDir;
 
 const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
+    let run_dir = RunDir::of(&args.from.checkpoint);
+    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
+    check_output(args, &path, &run_dir)?;
     let device = trained::open_device(&args.from)?;
     let checkpoint = trained::find(&args.from)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
@@ -31,9 +36,20 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    let run_dir = RunDir::of(&args.from.checkpoint);
-    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     report::write(&path, &run_dir, &evaluation, &test)?;
     writeln!(stdout(), "report: {}", path.display())?;
     Ok(())
+}
+
+/// Refuses an output that would take the place of an input. The run's own report is none.
+fn check_output(args: &ReportArgs, path: &Path, run_dir: &RunDir) -> Result<()> {
+    let mut inputs = inputs::of(&args.from);
+    inputs.retain(|input| input.path != run_dir.report());
+    let output = Output {
+        by: "--out",
+        path,
+        ending: "html",
+        note: "",
+    };
+    Ok(output.check(&inputs)?)
 }

@@ -16,6 +16,7 @@ use crate::files;
 use crate::history::History;
 use crate::initialise::initial_state;
 use crate::model::{self, ModelSettings};
+use crate::outputs::{self, Named};
 use crate::process::Process;
 use crate::program::Program;
 use crate::progress::Progress;
@@ -47,6 +48,9 @@ struct Beginning {
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
+    if args.overwrite {
+        spare_inputs(args, &config)?;
+    }
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
@@ -103,6 +107,19 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     report::write(&run_dir.report(), &run_dir, evaluation, &test)?;
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
+}
+
+/// Refuses to remove, with the run of before, a file that this one reads.
+fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
+    let named = [
+        ("--config", &args.config),
+        ("--init-weights", &config.init_weights),
+        ("--plugin", &config.plugin),
+    ];
+    let inputs = named.map(|(by, path)| path.as_ref().map(|path| Named::new(by, path)));
+    let inputs: Vec<Named> = inputs.into_iter().flatten().collect();
+    let files = RunDir::of(&config.out_dir).files()?;
+    Ok(outputs::spare_inputs(&files, &inputs)?)
 }
 
 fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
