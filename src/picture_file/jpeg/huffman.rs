@@ -61,9 +61,9 @@ impl<'a> Bits<'a> {
     pub fn take(&mut self, count: u32) -> Option<i32> {
         while self.held < count {
             let (&byte, after) = self.rest.split_first()?;
-            // A 0 keeps a byte of ones from being taken for a marker.
+            // A 0 tells a byte of ones from the beginning of a marker.
             self.rest = match byte {
-                0xff => after.strip_prefix(&[0]).unwrap_or(after),
+                0xff => after.strip_prefix(&[0])?,
                 _ => after,
             };
             self.buffer = self.buffer << 8 | u32::from(byte);

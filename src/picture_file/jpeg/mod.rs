@@ -135,6 +135,9 @@ impl Tables {
             let ac = self.codes[1].get(usize::from(tables & 15))?.as_ref()?;
             components.push((component, dc, ac));
         }
+        if components.is_empty() {
+            return None;
+        }
         let most = |of: fn(&Component) -> usize| frame.components.iter().map(of).max();
         Some(Scan {
             width: frame.width,
