@@ -28,7 +28,7 @@ use gallery::Gallery;
 use listing::Listing;
 use subjects::Subjects;
 
-/// Most images in a batch. One of 1,000 takes 2 GB at depth 164.
+/// Most images in a batch: its activations are what takes memory.
 const BATCH_SIZE: usize = 64;
 
 /// The classes of one image by falling probability.
