@@ -352,8 +352,8 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG): the largest square in the middle, resized to 32x32
-    /// [default: the first ten test images]
+    /// Pictures to classify (PNG or JPEG): turned as their EXIF says, transparency laid over white, and
+    /// of that the largest square in the middle, resized to 32x32 [default: the first ten test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -367,7 +367,7 @@ pub struct PredictArgs {
     )]
     pub index: Vec<usize>,
 
-    /// Where to write the picture of the predictions
+    /// Where to write the picture of the predictions, of the first 100 where there are more
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
 

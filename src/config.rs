@@ -160,10 +160,6 @@ pub enum ConfigError {
         arguments::variable(.option), .path.display()
     )]
     NotText { option: &'static str, path: PathBuf },
-    #[error(
-        "--overwrite would remove {}, which --init-weights names; copy it to another folder first", path.display()
-    )]
-    RemovesWeights { path: PathBuf },
     #[error("the settings cannot be saved in config.toml: {reason}")]
     Unsavable { reason: String },
     #[error(

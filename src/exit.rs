@@ -4,6 +4,8 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::device::{self, DeviceError};
+use crate::outputs::OutputError;
+use crate::picture_file::UnreadPictures;
 use crate::run_dir::RunDirError;
 use crate::signals::Interrupted;
 use crate::text;
@@ -44,9 +46,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
         Some(DATA)
-    } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() {
+    } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
         Some(USAGE)
-    } else if cause.is::<DataError>() || is_bad_checkpoint(cause) {
+    } else if cause.is::<DataError>() || cause.is::<UnreadPictures>() || is_bad_checkpoint(cause) {
         Some(DATA)
     } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
         match error {

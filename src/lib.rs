@@ -30,6 +30,8 @@ pub mod logger;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod outputs;
+pub mod picture_file;
 pub mod pictures;
 pub mod pjrt_c;
 pub mod plot;

@@ -180,6 +180,22 @@ fn a_read_only_folder_is_refused_before_anything_compiles() {
 }
 
 #[test]
+fn data_in_a_folder_that_can_only_be_read_are_fetched_without_a_picture() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: no file system to make read-only");
+        return;
+    };
+    disk.remount("ro");
+    let folder = text(disk.folder.path());
+    let output = program(&["fetch", "--dataset", "sample", "--data-dir", folder]).output();
+    let output = output.unwrap();
+    let message = errors(&output);
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("Read-only file system"), "{message}");
+    assert!(message.contains("first_ten.png"), "{message}");
+}
+
+#[test]
 fn links_planted_in_the_run_folder_lead_nothing_out_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let (run, outside) = (folder.path().join("run"), folder.path().join("outside"));

@@ -15,8 +15,14 @@ use crate::compile::report::Report;
 use crate::config::{BatchNormMode, Config, Preset};
 use crate::files;
 use crate::model::ModelSettings;
+use crate::outputs::{self, Named};
+
+const PROGRAM: &str = "optimized.hlo.pb";
+const TEXT: &str = "optimized.hlo.txt";
+const REPORT: &str = "report.json";
 
 pub fn run(args: &CompileArgs) -> Result<()> {
+    check_outputs(args)?;
     let defaults = Config::preset(Preset::Keras);
     let settings = ModelSettings {
         depth: args.depth,
@@ -51,10 +57,22 @@ fn save(folder: &Path, program: &[u8], report: &Report) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let module = hlo::module_bytes(program)?;
-    files::write_bytes(&folder.join("optimized.hlo.pb"), &module)?;
+    files::write_bytes(&folder.join(PROGRAM), &module)?;
     let text = HloModuleProto::parse_proto(&module, true)?.to_string()?;
-    files::write_text(&folder.join("optimized.hlo.txt"), &text)?;
-    files::write_json(&folder.join("report.json"), report)?;
+    files::write_text(&folder.join(TEXT), &text)?;
+    files::write_json(&folder.join(REPORT), report)?;
     log::info!("saved the optimised program in {}", folder.display());
+    Ok(())
+}
+
+/// Refuses to save in the place of the plugin that compiles.
+fn check_outputs(args: &CompileArgs) -> Result<()> {
+    let (Some(folder), Some(plugin)) = (&args.save, &args.plugin) else {
+        return Ok(());
+    };
+    for name in [PROGRAM, TEXT, REPORT] {
+        let output = Named::new("--save", folder.join(name));
+        outputs::keep_inputs(&output, &[Named::new("--plugin", plugin)])?;
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,15 +8,27 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::inputs;
 use super::output::{print_json, stdout};
 use super::trained::{self, Trained};
 use crate::cli::EvalArgs;
 use crate::config::check_split;
 use crate::data::{BatchSource, CLASS_NAMES, CLASSES};
 use crate::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::files;
+use crate::outputs::Output;
 use crate::scores::Scores;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(path) = &args.dump_logits {
+        let output = Output {
+            by: "--dump-logits",
+            path,
+            ending: "npy",
+            note: "",
+        };
+        output.check(&inputs::of(&args.from))?;
+    }
     let batch_size = args.batch_size as usize;
     let device = trained::open_device(&args.from)?;
     check_split(batch_size, device.replicas)?;
@@ -93,7 +106,10 @@ fn as_json(evaluation: &Evaluation, scores: &Scores) -> Value {
 fn write_npy(path: &Path, logits: &[f32]) -> Result<()> {
     let rows = (logits.len() / CLASSES) as i64;
     let literal = xla::Literal::vec1(logits).reshape(&[rows, CLASSES as i64])?;
-    literal
-        .write_npy(path)
-        .with_context(|| format!("cannot write the logits to {}", path.display()))
+    // The literal writes to a path, through links and in place; the file is to be whole or not there.
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let written = folder.path().join("logits.npy");
+    literal.write_npy(&written)?;
+    let bytes = fs::read(&written).context("reading what was just written")?;
+    Ok(files::write_bytes(path, &bytes)?)
 }

@@ -6,25 +6,24 @@ use anyhow::Result;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Layout, ResNet};
 
+use super::inputs;
 use super::output::stdout;
 use crate::checkpoint;
 use crate::cli::ExportArgs;
 use crate::config::ConfigError;
 use crate::data::CLASSES;
+use crate::outputs::Output;
 use crate::summary::grouped;
 use crate::text::shown;
 
-const EXTENSION: &str = "safetensors";
-
 pub fn run(args: &ExportArgs) -> Result<()> {
-    if args.out.extension().is_none_or(|found| found != EXTENSION) {
-        return Err(ConfigError::Value {
-            option: "out",
-            expected: "a name that ends in .safetensors (scripts/keras_weights.py makes a .keras or .h5 file of it)",
-            got: args.out.display().to_string(),
-        }
-        .into());
-    }
+    let output = Output {
+        by: "--out",
+        path: &args.out,
+        ending: "safetensors",
+        note: " (scripts/keras_weights.py makes a .keras or .h5 file of it)",
+    };
+    output.check(&inputs::of_checkpoint(&args.checkpoint))?;
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
     // The lowering changes how the network is computed, not what it is.

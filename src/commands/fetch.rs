@@ -1,14 +1,16 @@
 //! `fetch`: the data, verified, and a first look at it.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::output::stdout;
 use crate::cli::FetchArgs;
 use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
 use crate::pictures::{self, Caption, Tile, Tone};
+use crate::raster::PictureError;
 use crate::text::shown;
 
 /// Images in the first look, and in one row of its picture.
@@ -30,21 +32,22 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     for label in dataset.train.labels.iter().take(count) {
         writeln!(out, "  {label} {}", CLASS_NAMES[usize::from(*label)])?;
     }
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let picture = folder.join(PICTURE);
-    save_picture(&picture, &dataset.train, count)?;
-    writeln!(out, "picture: {}", shown(&picture))?;
+    match save_picture(&picture, &dataset.train, count) {
+        Ok(()) => writeln!(out, "picture: {}", shown(&picture))?,
+        // Data that others may only read are as good as any.
+        Err(PictureError::Write(error)) => log::warn!("no picture of them: {error}"),
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 
-fn save_picture(path: &Path, split: &Split, count: usize) -> Result<()> {
-    let pixels = split
-        .images
-        .as_slice()
-        .context("images are not in standard layout")?;
-    let tiles: Vec<_> = pixels
-        .chunks_exact(SIDE * SIDE * 3)
+fn save_picture(path: &Path, split: &Split, count: usize) -> Result<(), PictureError> {
+    // A folder that cannot be made is one that the picture cannot be written to.
+    let _ = path.parent().map(fs::create_dir_all);
+    let tiles: Vec<_> = split
+        .pixels()
+        .iter()
         .zip(&split.labels)
         .take(count)
         .map(|(image, label)| Tile {
@@ -56,5 +59,5 @@ fn save_picture(path: &Path, split: &Split, count: usize) -> Result<()> {
             }],
         })
         .collect();
-    Ok(pictures::save_grid(path, &tiles, COLUMNS)?)
+    pictures::save_grid(path, &tiles, COLUMNS)
 }

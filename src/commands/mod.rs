@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod export;
 mod fetch;
+mod inputs;
 mod output;
 mod plot;
 mod predict;

@@ -23,6 +23,30 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
+/// A JSON array on standard output, printed an element at a time.
+#[derive(Default)]
+pub struct JsonArray {
+    begun: bool,
+}
+
+impl JsonArray {
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        // A newline in a string is escaped: each of these begins a line.
+        let element = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
+        let element = element.replace('\n', "\n  ");
+        let before = if self.begun { "," } else { "[" };
+        self.begun = true;
+        let mut out = stdout();
+        write!(out, "{before}\n  {element}")?;
+        Ok(out.flush()?)
+    }
+
+    pub fn end(self) -> Result<()> {
+        writeln!(stdout(), "{}", if self.begun { "\n]" } else { "[]" })?;
+        Ok(())
+    }
+}
+
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (text, length) = beginning(bytes);

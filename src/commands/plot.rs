@@ -8,11 +8,15 @@ use anyhow::{Context, Result};
 use super::output::stdout;
 use crate::cli::PlotArgs;
 use crate::history::History;
+use crate::outputs::{self, Named};
 use crate::plot::{self, Quantity, Run};
 use crate::run_dir::RunDir;
 use crate::text::shown;
 
+const PLOTS: [(Quantity, &str); 2] = [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")];
+
 pub fn run(args: &PlotArgs) -> Result<()> {
+    check_outputs(args)?;
     let mut runs = Vec::new();
     for path in &args.runs {
         runs.push((shown(path), History::read(&history_of(path))?));
@@ -26,7 +30,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
         .collect();
     std::fs::create_dir_all(&args.out_dir)
         .with_context(|| format!("cannot make the folder {}", args.out_dir.display()))?;
-    for (quantity, name) in [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")] {
+    for (quantity, name) in PLOTS {
         let stem = args.out_dir.join(name);
         plot::save(&stem, quantity, &runs)?;
         writeln!(stdout(), "{0}.png\n{0}.svg", shown(&stem))?;
@@ -44,4 +48,20 @@ fn history_of(path: &Path) -> PathBuf {
     } else {
         path.to_owned()
     }
+}
+
+/// Refuses plots that would take the place of a history.
+fn check_outputs(args: &PlotArgs) -> Result<()> {
+    let histories = args
+        .runs
+        .iter()
+        .map(|path| Named::new("RUN", history_of(path)));
+    let histories: Vec<_> = histories.collect();
+    for (_, name) in PLOTS {
+        for ending in ["png", "svg"] {
+            let plot = args.out_dir.join(name).with_extension(ending);
+            outputs::keep_inputs(&Named::new("--out-dir", plot), &histories)?;
+        }
+    }
+    Ok(())
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::inputs;
 use super::output::stdout;
 use super::trained::{self, Trained};
 use crate::cli::ReportArgs;
 use crate::config::ConfigError;
 use crate::data::BatchSource;
 use crate::evaluate::evaluate;
+use crate::outputs::Output;
 use crate::report;
 use crate::run_dir::RunDir;
 use crate::text::shown;
@@ -19,9 +21,11 @@ use crate::text::shown;
 const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
+    let run_dir = run_dir(&args.from.checkpoint)?;
+    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
+    check_output(args, &path, &run_dir)?;
     let device = trained::open_device(&args.from)?;
     let checkpoint = trained::find(&args.from)?;
-    let run_dir = run_dir(&args.from.checkpoint)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
@@ -34,7 +38,6 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     report::write(&path, &run_dir, &evaluation, &test)?;
     writeln!(stdout(), "report: {}", shown(&path))?;
     Ok(())
@@ -47,4 +50,17 @@ fn run_dir(checkpoint: &Path) -> Result<RunDir, ConfigError> {
         expected: "the folder of a run, with its config.toml, or a checkpoint in such a folder (`eval` scores a file alone)",
         got: checkpoint.display().to_string(),
     })
+}
+
+/// Refuses an output that would take the place of an input. The run's own report is none.
+fn check_output(args: &ReportArgs, path: &Path, run_dir: &RunDir) -> Result<()> {
+    let mut inputs = inputs::of(&args.from);
+    inputs.retain(|input| input.path != run_dir.report());
+    let output = Output {
+        by: "--out",
+        path,
+        ending: "html",
+        note: "",
+    };
+    Ok(output.check(&inputs)?)
 }

@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::initialise::initial_state;
 use crate::logger::TRAIN_LOG;
 use crate::model::{self, ModelSettings};
+use crate::outputs::{self, Named};
 use crate::process::Process;
 use crate::program::Program;
 use crate::progress::Progress;
@@ -51,10 +52,12 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
 
 fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
+    if args.overwrite {
+        spare_inputs(args, &config)?;
+    }
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
-    keep_first_weights(args, &config)?;
     let settings = settings(&config, device.replicas);
     let program = Program::new(&device, model::build(&settings, device.kind)?);
     // Nothing is made or removed before the settings, the first weights and the data are known to be good.
@@ -132,24 +135,24 @@ fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
     }
 }
 
+/// Refuses to remove, with the run of before, a file that this one reads.
+fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
+    let named = [
+        ("--config", &args.config),
+        ("--init-weights", &config.init_weights),
+        ("--plugin", &config.plugin),
+    ];
+    let inputs = named.map(|(by, path)| path.as_ref().map(|path| Named::new(by, path)));
+    let inputs: Vec<Named> = inputs.into_iter().flatten().collect();
+    let files = RunDir::of(&config.out_dir).files()?;
+    Ok(outputs::spare_inputs(&files, &inputs)?)
+}
+
 fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
     match (args.resume, args.overwrite) {
         (true, _) => RunDirMode::Resume,
         (false, true) => RunDirMode::Overwrite,
         (false, false) => RunDirMode::Fresh,
-    }
-}
-
-/// Refuses to remove the file that the first weights come from.
-fn keep_first_weights(args: &TrainArgs, config: &Config) -> Result<(), ConfigError> {
-    let Some(path) = config.init_weights.as_ref().filter(|_| args.overwrite) else {
-        return Ok(());
-    };
-    match (path.canonicalize(), config.out_dir.canonicalize()) {
-        (Ok(file), Ok(folder)) if file.starts_with(&folder) => {
-            Err(ConfigError::RemovesWeights { path: path.clone() })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::data::fetch::{FILES, Place};
 use crate::data::{CLASSES, archive as official, npm, parse_records};
 use crate::history::History;
-use crate::predict::read_picture;
+use crate::picture_file;
 
 /// A parser with its promise.
 pub struct Parser {
@@ -95,7 +95,7 @@ fn records(bytes: &[u8]) -> bool {
 /// A picture given to `predict`.
 fn picture(bytes: &[u8]) -> bool {
     let (_folder, path) = in_file("picture", bytes);
-    read_picture(&path).is_ok()
+    picture_file::read(&path).is_ok()
 }
 
 /// What `eval`, `predict`, `export` and `--resume` read.

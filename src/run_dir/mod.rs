@@ -4,6 +4,7 @@
 mod tests;
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -249,17 +250,31 @@ impl RunDir {
 
     /// Removes those of the run's files, half-written ones included, whose name is `unwanted`.
     fn remove(&self, unwanted: fn(&str) -> bool) -> Result<(), RunDirError> {
-        // The top level goes last: if removing stops half-way, config.toml still says that a run is there.
-        for folder in [CHECKPOINTS, PLOTS, EVENTS, ""] {
-            for name in names_in(&self.root.join(folder))? {
-                let target = files::temporary_target(&name).unwrap_or(&name);
-                if is_run_file(folder, target) && unwanted(&name) {
-                    let path = self.root.join(folder).join(name);
-                    fs::remove_file(&path).map_err(|reason| unusable(&path, reason))?;
-                }
+        for path in self.files()? {
+            if path
+                .file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(unwanted)
+            {
+                fs::remove_file(&path).map_err(|reason| unusable(&path, reason))?;
             }
         }
         Ok(())
+    }
+
+    /// The run's files that are there, half-written ones included.
+    pub fn files(&self) -> Result<Vec<PathBuf>, RunDirError> {
+        let mut files = Vec::new();
+        // The top level comes last: if removing stops half-way, config.toml still says that a run is there.
+        for folder in [CHECKPOINTS, PLOTS, EVENTS, ""] {
+            for name in names_in(&self.root.join(folder))? {
+                let target = files::temporary_target(&name).unwrap_or(&name);
+                if is_run_file(folder, target) {
+                    files.push(self.root.join(folder).join(name));
+                }
+            }
+        }
+        Ok(files)
     }
 }
 

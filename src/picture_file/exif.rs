@@ -1,0 +1,22 @@
+//! The orientation in a PNG.
+
+use image::metadata::Orientation;
+
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// The orientation that the `eXIf` chunk of a PNG tells, wherever the chunk is; the decoder knows only
+/// of one before the pixels. `None` for a file that has none.
+pub fn of_png(bytes: &[u8]) -> Option<Orientation> {
+    let mut rest = bytes.strip_prefix(SIGNATURE)?;
+    loop {
+        // Length, name, content, checksum.
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let (name, after) = after.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        let content = after.get(..length)?;
+        if name == b"eXIf" {
+            return Orientation::from_exif_chunk(content);
+        }
+        rest = after.get(length..)?.get(4..)?;
+    }
+}

@@ -1,0 +1,124 @@
+//! The blocks of a sequential scan.
+
+use super::huffman::{Bits, Codes};
+use super::{CUT_SHORT, RESTARTS};
+
+const DAMAGED: &str = "the file is damaged: its pixels cannot be decoded";
+
+/// Coefficients of a block.
+const BLOCK: usize = 64;
+
+/// A colour channel of the picture; its resolution relative to the others.
+pub struct Component {
+    pub id: u8,
+    pub across: usize,
+    pub down: usize,
+}
+
+/// A scan: components with the codes of their first and their other coefficients.
+pub struct Scan<'a> {
+    pub width: usize,
+    pub height: usize,
+    /// Of all components of the picture.
+    pub most_across: usize,
+    pub most_down: usize,
+    pub components: Vec<(&'a Component, &'a Codes, &'a Codes)>,
+    /// Units between restarts; 0 where there are none.
+    pub restart_interval: usize,
+}
+
+impl Scan<'_> {
+    /// Says what is wrong with the scan's `bytes`, if anything is. Bytes too many are not: cameras are
+    /// known to leave some.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), &'static str> {
+        let mut units = self.units();
+        let mut pieces = pieces(bytes);
+        while units > 0 {
+            let in_piece = match self.restart_interval {
+                0 => units,
+                interval => interval.min(units),
+            };
+            let mut bits = Bits::of(pieces.next().ok_or(CUT_SHORT)?);
+            for _ in 0..in_piece {
+                self.unit(&mut bits).ok_or(DAMAGED)?;
+            }
+            units -= in_piece;
+        }
+        Ok(())
+    }
+
+    /// How many units the picture has: the smallest pieces that hold something of each component.
+    fn units(&self) -> usize {
+        let (across, down) = match self.components[..] {
+            // A component alone comes block by block, without those that only fill up.
+            [(component, ..)] => (
+                (self.width * component.across).div_ceil(8 * self.most_across),
+                (self.height * component.down).div_ceil(8 * self.most_down),
+            ),
+            _ => (
+                self.width.div_ceil(8 * self.most_across),
+                self.height.div_ceil(8 * self.most_down),
+            ),
+        };
+        across * down
+    }
+
+    /// Goes over one unit; `None` where it cannot be decoded.
+    fn unit(&self, bits: &mut Bits) -> Option<()> {
+        let alone = self.components.len() == 1;
+        for (component, dc, ac) in &self.components {
+            let blocks = if alone {
+                1
+            } else {
+                component.across * component.down
+            };
+            for _ in 0..blocks {
+                block(bits, dc, ac)?;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Goes over one block.
+fn block(bits: &mut Bits, dc: &Codes, ac: &Codes) -> Option<()> {
+    let length = dc.next(bits)?;
+    bits.take(bits_of(length)?)?;
+    let mut coefficient = 1;
+    while coefficient < BLOCK {
+        // Zeros before the next coefficient, and its bits.
+        let code = ac.next(bits)?;
+        let (zeros, length) = (usize::from(code >> 4), code & 15);
+        match (zeros, length) {
+            (15, 0) => coefficient += 16,
+            (_, 0) => return Some(()),
+            _ => {
+                coefficient += zeros + 1;
+                bits.take(bits_of(length)?)?;
+            }
+        }
+    }
+    (coefficient == BLOCK).then_some(())
+}
+
+/// The number of bits that a code stands for.
+fn bits_of(code: u8) -> Option<u32> {
+    (code <= 16).then_some(code.into())
+}
+
+/// What is between the restarts of a scan.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let restart = all
+            .windows(2)
+            .position(|pair| pair[0] == 0xff && RESTARTS.contains(&pair[1]));
+        let (piece, after) = match restart {
+            Some(at) => (&all[..at], Some(&all[at + 2..])),
+            None => (all, None),
+        };
+        rest = after;
+        Some(piece)
+    })
+}
