@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cpu_kernels::Isa;
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
 use crate::config::DeviceChoice;
@@ -94,6 +95,8 @@ pub enum DeviceError {
         by: String,
         complaint: String,
     },
+    #[error(transparent)]
+    Isa(#[from] cpu_kernels::IsaError),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
     #[error(
@@ -198,6 +201,7 @@ impl Device {
 
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+        Isa::chosen()?;
         flags::check_cpu()?;
         runtime::divide_cpu(cpus);
         cpu_kernels::register();
