@@ -43,7 +43,8 @@ main() {
 place='' mounted='' busy=()
 
 clean_up() {
-    ((${#busy[@]} == 0)) || kill "${busy[@]}"
+    # Some may be gone: an interrupt reaches them too.
+    ((${#busy[@]} == 0)) || kill "${busy[@]}" 2>/dev/null || true
     [[ -z $mounted ]] || umount "$mounted"
     [[ -z $place ]] || rm -rf "$place"
     place='' mounted='' busy=()
