@@ -412,15 +412,26 @@ mod tests {
         root
     }
 
+    /// The [`hardware`] below `root`; this machine's own variables are no part of it.
+    fn found(kind: &PluginKind, root: &tempfile::TempDir) -> Vec<String> {
+        let mut signs = hardware(kind, root.path());
+        signs.retain(|sign| !sign.starts_with("variable"));
+        signs
+    }
+
     #[test]
     fn a_machine_without_device_files_has_no_tpu() {
         let root = root_with(&[("dev/vfio/vfio", ""), ("dev/null", "")]);
-        assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
-        let error = check_hardware(&PluginKind::Tpu, root.path())
-            .unwrap_err()
-            .to_string();
+        assert!(found(&PluginKind::Tpu, &root).is_empty());
+    }
+
+    #[test]
+    fn a_machine_without_a_card_is_told_what_was_looked_for() {
+        let root = root_with(&[("dev/null", "")]);
+        let error = check_hardware(&PluginKind::Gpu, root.path()).unwrap_err();
+        let error = error.to_string();
         assert!(
-            error.contains("/dev/accel*") && error.contains("0x1ae0"),
+            error.contains("/dev/nvidia*") && error.contains("0x10de"),
             "{error}"
         );
     }
@@ -438,11 +449,7 @@ mod tests {
         let v5e = card("0x1ae0\n", "0x0063\n");
         for files in [&[("dev/accel0", "")][..], &[("dev/vfio/3", "")], &v5e] {
             let root = root_with(files);
-            assert_eq!(
-                hardware(&PluginKind::Tpu, root.path()).len(),
-                1,
-                "{files:?}"
-            );
+            assert_eq!(found(&PluginKind::Tpu, &root).len(), 1, "{files:?}");
         }
     }
 
@@ -450,39 +457,50 @@ mod tests {
     fn a_cloud_machines_network_card_is_no_tpu() {
         // The virtual network card that the same vendor puts into its virtual machines.
         let root = root_with(&card("0x1ae0\n", "0x0042\n"));
-        assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
+        assert!(found(&PluginKind::Tpu, &root).is_empty());
     }
 
     #[test]
     fn another_vendors_card_is_no_tpu() {
         let root = root_with(&card("0x10de\n", "0x0063\n"));
-        assert!(hardware(&PluginKind::Tpu, root.path()).is_empty());
-        assert_eq!(hardware(&PluginKind::Gpu, root.path()).len(), 1);
+        assert!(found(&PluginKind::Tpu, &root).is_empty());
+        assert_eq!(found(&PluginKind::Gpu, &root).len(), 1);
+    }
+
+    /// The number of a process that is not this one.
+    fn another_pid() -> u32 {
+        std::process::id() + 1
     }
 
     #[test]
     fn the_process_that_locks_the_tpu_is_named() {
-        let root = root_with(&[(TPU_LOCK, ""), ("proc/4711/comm", "python3\n")]);
+        let pid = another_pid();
+        let root = root_with(&[(TPU_LOCK, ""), (&format!("proc/{pid}/comm"), "python3\n")]);
         let inode = std::fs::metadata(root.path().join(TPU_LOCK)).unwrap().ino();
         let locks = format!(
             "1: FLOCK  ADVISORY  WRITE 12 fe:00:{} 0 EOF\n\
-             2: POSIX  ADVISORY  WRITE 4711 fe:00:{inode} 0 EOF\n",
+             2: POSIX  ADVISORY  WRITE {pid} fe:00:{inode} 0 EOF\n",
             inode + 1
         );
         std::fs::write(root.path().join("proc/locks"), locks).unwrap();
         let holders = tpu_holders(root.path());
-        assert_eq!(holders, ["pid 4711 (python3) has /tmp/libtpu_lockfile"]);
+        let expected = format!("pid {pid} (python3) has /tmp/libtpu_lockfile");
+        assert_eq!(holders, [expected]);
     }
 
     #[test]
     fn the_process_that_has_the_chip_open_is_named() {
-        let root = root_with(&[("dev/accel0", ""), ("proc/4712/comm", "trainer\n")]);
+        let pid = another_pid();
+        let root = root_with(&[
+            ("dev/accel0", ""),
+            (&format!("proc/{pid}/comm"), "trainer\n"),
+        ]);
         let chip = root.path().join("dev/accel0");
-        let fds = root.path().join("proc/4712/fd");
+        let fds = root.path().join(format!("proc/{pid}/fd"));
         std::fs::create_dir_all(&fds).unwrap();
         std::os::unix::fs::symlink(&chip, fds.join("7")).unwrap();
         let holders = tpu_holders(root.path());
-        let expected = format!("pid 4712 (trainer) has {}", chip.display());
+        let expected = format!("pid {pid} (trainer) has {}", chip.display());
         assert_eq!(holders, [expected]);
     }
 

@@ -13,7 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use program::plugins::cpu_plugin;
-use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints};
+use program::runs::{PATIENCE, assert_same_end, checkpoints, finish, run_with_checkpoints};
+use program::shims::compile;
 use program::{fail, program, program_as_shipped, text};
 use tempfile::TempDir;
 
@@ -300,8 +301,8 @@ fn wait_for_epochs(run: &Path, epochs: usize, child: &mut Child) {
         }
         assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "no {epochs} epochs after two minutes"
+            start.elapsed() < PATIENCE,
+            "no {epochs} epochs after {PATIENCE:?}"
         );
         sleep(Duration::from_millis(5));
     }
@@ -363,24 +364,4 @@ fn a_device_lost_in_the_middle_of_a_step_ends_the_run_and_a_resumed_one_ends_the
     }
     succeed(&run, &to_the_end);
     assert_same_end(&run, &reference);
-}
-
-/// Compiles `source` in tests/faults to the shared library `library`.
-fn compile(compiler: &str, source: &str, library: &Path, flags: &[&str]) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/faults")
-        .join(source);
-    let output = Command::new(compiler)
-        .args([
-            "-shared",
-            "-fPIC",
-            "-O1",
-            "-o",
-            text(library),
-            text(&source),
-        ])
-        .args(flags)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", errors(&output));
 }

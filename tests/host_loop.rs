@@ -1,14 +1,16 @@
 //! What the host does for a step besides waiting: no new memory of a batch's size.
 
+mod program;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use resnet_xla::config::{BatchNormMode, DeviceChoice, PrecisionChoice};
+use program::in_process::open_cpu;
+use resnet_xla::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::device::Device;
 use resnet_xla::initialise::initial_state;
 use resnet_xla::model::{self, ModelSettings};
 use resnet_xla::program::{PendingMetrics, Program};
@@ -35,7 +37,7 @@ fn source() -> Arc<BatchSource> {
 
 #[test]
 fn a_step_takes_less_memory_on_the_host_than_one_image() {
-    let device = Device::open(DeviceChoice::Cpu, None, None).unwrap();
+    let device = open_cpu(1, "");
     let settings = ModelSettings {
         depth: 11,
         batch_size: BATCH,
@@ -86,6 +88,7 @@ fn batches_are_made_in_the_memory_of_those_before() {
     while let Some(batch) = batches.next_batch().unwrap() {
         places.insert(batch.images.as_ptr());
     }
-    // For each worker: the batch it makes and two that wait; and the one in use.
+    // For each worker: the batch it makes and two that wait; and the one in use. A worker takes new memory only when all
+    // that there is lies in these places.
     assert!(places.len() <= 3 * WORKERS + 1, "{} places", places.len());
 }

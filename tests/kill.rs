@@ -1,4 +1,4 @@
-//! `kill -9`, over and over, at random moments and in the middle of writing a checkpoint.
+//! `kill -9`, over and over: in every other round while a checkpoint is half written, else at a random moment.
 //!
 //! `RESNET_XLA_KILL_ROUNDS=200 cargo test --release --test kill -- --nocapture` is the long form.
 
@@ -6,11 +6,13 @@ mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use program::runs::{assert_same_end, checkpoints, finish, signal, start};
+use program::program;
+use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints, signal};
+use program::shims::HeldWrite;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use resnet_xla::checkpoint::{file_name, load_newest};
@@ -19,7 +21,6 @@ use xla_graphs::{Layout, ResNet};
 
 const ROUNDS: &str = "RESNET_XLA_KILL_ROUNDS";
 const ROUNDS_IN_CI: u64 = 8;
-/// A checkpoint after every step: one is being written most of the time.
 const EVERY_STEP: [&str; 2] = ["--checkpoint-every", "1"];
 
 /// When a process is killed.
@@ -29,23 +30,30 @@ enum Moment {
     AfterStart(Duration),
     /// So long after its first checkpoint.
     AfterCheckpoint(Duration),
-    /// As soon as a half-written checkpoint is seen.
-    WhileWriting,
+    /// While it stands still at this byte of a checkpoint, behind so many whole ones.
+    InWrite { after: usize, byte: u64 },
 }
 
 impl Moment {
     fn random(rng: &mut impl Rng) -> Self {
-        let kind = rng.next_u32() % 4;
+        let kind = rng.next_u32() % 2;
         let mut delay = |limit: u32| Duration::from_millis(u64::from(rng.next_u32() % limit));
         match kind {
             0 => Self::AfterStart(delay(2500)),
-            1 => Self::AfterCheckpoint(delay(500)),
-            _ => Self::WhileWriting,
+            _ => Self::AfterCheckpoint(delay(500)),
+        }
+    }
+
+    /// At any byte of a checkpoint of `len` bytes.
+    fn in_write(rng: &mut impl Rng, len: u64) -> Self {
+        Self::InWrite {
+            after: rng.next_u32() as usize % 3,
+            byte: rng.next_u64() % len,
         }
     }
 
     /// Waits for the moment; `false` when the process ended before it came.
-    fn wait(self, child: &mut Child, run: &Path) -> bool {
+    fn wait(self, child: &mut Child, run: &Path, disk: &HeldWrite) -> bool {
         let before = newest_name(run);
         loop {
             if child.try_wait().unwrap().is_some() {
@@ -60,8 +68,8 @@ impl Moment {
                     sleep(delay);
                     return child.try_wait().unwrap().is_none();
                 }
-                Self::WhileWriting if half_written(run) => return true,
-                _ => sleep(Duration::from_micros(200)),
+                Self::AfterCheckpoint(_) => sleep(Duration::from_micros(200)),
+                Self::InWrite { .. } => return disk.wait(child),
             }
         }
     }
@@ -71,16 +79,25 @@ impl Moment {
 fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bits() {
     let rounds = std::env::var(ROUNDS).map_or(ROUNDS_IN_CI, |rounds| rounds.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
+    let disk = HeldWrite::new();
     let reference = folder.path().join("reference");
     finish(&reference, &EVERY_STEP);
+    // The header of an earlier step may be some bytes shorter.
+    let len = fs::metadata(checkpoints(&reference).pop().unwrap())
+        .unwrap()
+        .len()
+        - 1000;
     let run = folder.path().join("run");
     let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let (mut kills, mut while_writing, mut ends) = (0, 0, 0);
+    let (mut kills, mut in_write, mut ends) = (0, 0, 0);
     while kills < rounds {
-        let moment = Moment::random(&mut rng);
+        let moment = match kills % 2 {
+            0 => Moment::in_write(&mut rng, len),
+            _ => Moment::random(&mut rng),
+        };
         let committed = committed_step(&run);
-        let mut child = begin_or_resume(&run, committed);
-        if !moment.wait(&mut child, &run) {
+        let mut child = begin_or_resume(&run, committed, moment, &disk);
+        if !moment.wait(&mut child, &run, &disk) {
             assert!(child.wait().unwrap().success(), "{moment:?}");
             assert_same_end(&run, &reference);
             fs::remove_dir_all(&run).unwrap();
@@ -90,7 +107,11 @@ fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bi
         signal(&child, "KILL");
         child.wait().unwrap();
         kills += 1;
-        while_writing += u64::from(half_written(&run));
+        if let Moment::InWrite { byte, .. } = moment {
+            assert_eq!(half_written(&run), [byte]);
+            disk.release();
+            in_write += 1;
+        }
         let left = committed_step(&run);
         assert!(
             left >= committed,
@@ -100,22 +121,29 @@ fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bi
     // The last run is not left half-way.
     if run.exists() {
         let committed = committed_step(&run);
-        assert!(begin_or_resume(&run, committed).wait().unwrap().success());
+        let unhurt = Moment::AfterStart(Duration::ZERO);
+        let mut child = begin_or_resume(&run, committed, unhurt, &disk);
+        assert!(child.wait().unwrap().success());
         assert_same_end(&run, &reference);
         ends += 1;
     }
     println!(
-        "{kills} kills, {while_writing} of them with a half-written checkpoint left, {ends} runs to the same end"
+        "{kills} kills, {in_write} of them with a half-written checkpoint left, {ends} runs to the same end"
     );
-    assert!(while_writing > 0, "no kill hit the writing of a checkpoint");
 }
 
-fn begin_or_resume(run: &Path, committed: Option<u64>) -> Child {
-    match committed {
+fn begin_or_resume(run: &Path, committed: Option<u64>, moment: Moment, disk: &HeldWrite) -> Child {
+    let mut command = program(&run_with_checkpoints(run));
+    command.args(EVERY_STEP).arg(match committed {
         // Killed before its first checkpoint, a run has to begin again.
-        None => start(run, &[&EVERY_STEP[..], &["--overwrite"]].concat()),
-        Some(_) => start(run, &[&EVERY_STEP[..], &["--resume"]].concat()),
+        None => "--overwrite",
+        Some(_) => "--resume",
+    });
+    if let Moment::InWrite { after, byte } = moment {
+        disk.preload(&mut command, "/checkpoints/", after, byte);
     }
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
 }
 
 /// The step of the run's newest checkpoint, which must be whole: every file under its final name is.
@@ -133,12 +161,11 @@ fn newest_name(run: &Path) -> Option<String> {
     Some(newest.file_name()?.to_str()?.to_owned())
 }
 
-/// Whether a checkpoint is being written, or was when the run was killed.
-fn half_written(run: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else {
-        return false;
-    };
+/// The sizes of the checkpoints that were being written when the run was killed.
+fn half_written(run: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(run.join("checkpoints")).unwrap().flatten();
     entries
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .collect()
 }

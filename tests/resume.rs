@@ -9,8 +9,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use program::runs::{
-    assert_same_end, checkpoints, finish, quick_run, resume, signal, start, wait_for_checkpoint,
+    assert_same_end, checkpoints, finish, quick_run, run_with_checkpoints, signal, start,
+    wait_for_checkpoint,
 };
+use program::shims::HeldWrite;
 use program::{fail, program, program_as_shipped, succeed, text};
 use resnet_xla::checkpoint::load_newest;
 use xla_graphs::ops::Lowering;
@@ -19,20 +21,26 @@ use xla_graphs::{Layout, ResNet};
 #[test]
 fn both_signals_save_and_end_with_their_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
-    let reference = folder.path().join("reference");
-    finish(&reference, &["--epochs", "6"]);
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        let run = folder.path().join(name);
-        let mut child = start(&run, &["--epochs", "6", "--checkpoint-every", "1000000"]);
-        wait_for_checkpoint(&run);
+        let (run, reference) = (folder.path().join(name), folder.path().join("reference"));
+        // It ends by the signal or not at all, however late that comes.
+        let endless = ["--epochs", "100000", "--checkpoint-every", "1000000"];
+        let mut child = start(&run, &endless);
+        wait_for_checkpoint(&run, &mut child);
         signal(&child, name);
-        let sent = Instant::now();
         assert_eq!(child.wait().unwrap().code(), Some(code));
-        assert!(sent.elapsed() < Duration::from_secs(10));
         assert!(!run.join("result.json").exists());
-        resume(&run);
+        let (_, info) = load_newest(&run.join("checkpoints"), &layout_of_depth_11()).unwrap();
+        // An epoch has 6 steps; two more are left.
+        let epochs = (info.position.step / 6 + 2).to_string();
+        succeed(&["--resume", "--epochs", &epochs, "--out-dir", text(&run)]);
+        finish(&reference, &["--epochs", &epochs, "--overwrite"]);
         assert_same_end(&run, &reference);
     }
+}
+
+fn layout_of_depth_11() -> Layout {
+    Layout::new(&ResNet::new(11, 10, Lowering::Dots).unwrap())
 }
 
 /// `RESNET_XLA_SIGNAL_ROUNDS=5 cargo test --release --test resume at_depth_164 -- --nocapture` prints how long it takes.
@@ -79,26 +87,25 @@ fn start_at_depth_164(run: &Path, resume: bool) -> Child {
 }
 
 #[test]
-fn a_second_signal_ends_the_run_in_the_middle_of_a_step() {
+fn a_second_signal_ends_the_run_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    // All images at once: a step takes seconds.
-    let long_steps = ["--batch-size", "2000", "--steps-per-epoch", "1"];
-    let mut child = start(
-        &run,
-        &[&long_steps[..], &["--checkpoint-every", "1"]].concat(),
-    );
-    wait_for_checkpoint(&run);
+    let disk = HeldWrite::new();
+    let mut command = program(&run_with_checkpoints(&run));
+    command.args(["--epochs", "100000", "--checkpoint-every", "1"]);
+    // The second checkpoint is never written: with one signal, which saves, the run would not end.
+    disk.preload(&mut command, "/checkpoints/", 1, 100);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    assert!(disk.wait(&mut child), "the run has ended");
     let saved = checkpoints(&run);
+    assert_eq!(saved.len(), 1);
+    // Two different ones: of two equal ones that wait, the system delivers one.
     signal(&child, "TERM");
-    sleep(Duration::from_millis(300));
-    assert!(
-        child.try_wait().unwrap().is_none(),
-        "the step was too short"
-    );
-    signal(&child, "TERM");
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-    // One signal would have saved the step under way.
+    signal(&child, "INT");
+    // Either may be delivered first.
+    let code = child.wait().unwrap().code();
+    assert!(code == Some(130) || code == Some(143), "{code:?}");
     assert_eq!(checkpoints(&run), saved);
 }
 
@@ -106,11 +113,13 @@ fn a_second_signal_ends_the_run_in_the_middle_of_a_step() {
 fn a_signal_before_training_begins_ends_the_program_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let mut child = start(&run, &[]);
-    while !run.join("env.json").exists() {
-        sleep(Duration::from_millis(1));
-    }
-    // The training step is being compiled: there is nothing to save yet.
+    let disk = HeldWrite::new();
+    let mut command = program(&run_with_checkpoints(&run));
+    // Written before anything compiles: there is nothing to save yet, and will not be.
+    disk.preload(&mut command, "env.json", 0, 0);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    assert!(disk.wait(&mut child), "the run has ended");
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(checkpoints(&run).is_empty());
@@ -218,8 +227,8 @@ fn copy_run(from: &Path, to: &Path) {
 fn a_second_process_on_the_same_folder_is_refused_with_the_pid() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let mut child = start(&run, &["--epochs", "1000"]);
-    wait_for_checkpoint(&run);
+    let mut child = start(&run, &["--epochs", "100000"]);
+    wait_for_checkpoint(&run, &mut child);
     for mode in ["--resume", "--overwrite"] {
         let message = fail(&["--preset", "quick", mode, "--out-dir", text(&run)], 2);
         assert!(

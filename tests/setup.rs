@@ -4,7 +4,7 @@
 //! named here. In place of the registry stands a tiny wheel and a `python3` that "downloads" it by copying.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -432,7 +432,8 @@ fn an_interrupted_run_cleans_up_and_the_next_one_succeeds() {
     let checkout = Checkout::new();
     checkout.pin_libclang();
     let survived = checkout.path("survived");
-    checkout.replace_pip_download(&format!("sleep 10; touch {}", survived.display()));
+    // Nothing waits so long but a download that was not ended.
+    checkout.replace_pip_download(&format!("sleep 300; touch {}", survived.display()));
     let mut setup = checkout
         .setup_libclang_only()
         .stdout(Stdio::piped())
@@ -467,9 +468,23 @@ fn an_interrupted_run_cleans_up_and_the_next_one_succeeds() {
 fn two_runs_at_once_download_once_and_a_later_one_needs_no_python() {
     let checkout = Checkout::new();
     let wheel = checkout.pin_libclang();
-    checkout.replace_pip_download(&format!("sleep 1; cp {} \"$dest\"/", wheel.display()));
+    let go = checkout.path("go");
+    checkout.replace_pip_download(&format!(
+        "while [ ! -e {} ]; do sleep 0.02; done; cp {} \"$dest\"/",
+        go.display(),
+        wheel.display()
+    ));
     let mut first = checkout.setup_libclang_only().spawn().unwrap();
-    let mut second = checkout.setup_libclang_only().spawn().unwrap();
+    while checkout.downloads() == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut second = checkout.setup_libclang_only();
+    let mut second = second.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(second.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("waiting for another setup")));
+    fs::write(go, "").unwrap();
+    // Read to its end, so that it is not cut off in the middle of a line.
+    lines.for_each(drop);
     assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
     assert_eq!(checkout.downloads(), 1);
     assert_eq!(checkout.linked_libclang(), "libclang for a test");

@@ -60,18 +60,22 @@ fn the_quick_preset_learns() {
     assert!(program_as_shipped(&quick).status().unwrap().success());
     let epochs = losses_and_accuracies(&out);
     assert_eq!(epochs.len(), 3);
-    assert!(
-        epochs.windows(2).all(|pair| pair[1].0 < pair[0].0),
-        "{epochs:?}"
-    );
-    assert!(epochs[2].1 >= 0.25, "{epochs:?}");
+    assert!(epochs[2].0 < epochs[0].0, "{epochs:?}");
+    // Who guesses has 50 of the 500 images right, and 80 or more once in 100,000 times: five standard deviations.
+    assert!(epochs[2].1 >= 0.16, "{epochs:?}");
 
-    // Evaluation of the saved weights, in a process of its own, agrees with the run.
+    // Evaluation of the saved weights, in a process of its own, agrees with the run: it is the same program.
     let logits = folder.path().join("logits.npy");
-    let eval = ["eval", "--device", "cpu", "--checkpoint", text(&out)];
-    let mut all = eval.to_vec();
-    all.extend(["--dump-logits", text(&logits)]);
-    let printed = succeed(&all);
+    let eval = [
+        "eval",
+        "--device",
+        "cpu",
+        "--batch-size",
+        "16",
+        "--checkpoint",
+        text(&out),
+    ];
+    let printed = as_shipped(&eval, &["--dump-logits", text(&logits)]);
     let result = json(&out.join("result.json"));
     let expected = format!(
         "images: 500\nloss: {:.3}\nacc: {:.3}\n",
@@ -85,17 +89,32 @@ fn the_quick_preset_learns() {
     );
     scores_agree(&eval, &printed, &result);
 
-    // A batch of 64 leaves 52 images for the last one: padding must not count.
-    let mut other_batch = eval.to_vec();
-    other_batch.extend(["--batch-size", "64"]);
-    assert_eq!(succeed(&other_batch), printed);
+    // A batch of 64 leaves 52 images for the last one: padding must not count. Other than for that, it is a matter of
+    // rounding.
+    let other_batch = ["--batch-size", "64", "--json"];
+    let scores: Value = serde_json::from_str(&as_shipped(&eval, &other_batch)).unwrap();
+    assert_eq!(images_in(&scores), 500);
+    let (loss, expected) = (scores["loss"].as_f64(), result["val_loss"].as_f64());
+    assert!((loss.unwrap() / expected.unwrap() - 1.0).abs() < 1e-4);
+}
+
+/// What the program prints that is compiled as for users.
+fn as_shipped(args: &[&str], more: &[&str]) -> String {
+    let output = program_as_shipped(&[args, more].concat()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The images in the table of labels and guesses.
+fn images_in(scores: &Value) -> u64 {
+    let rows: Vec<Vec<u64>> = serde_json::from_value(scores["confusion"].clone()).unwrap();
+    rows.iter().flatten().sum()
 }
 
 /// What `eval --json` says agrees with the run's result, with itself, and with the table `printed`.
 fn scores_agree(eval: &[&str], printed: &str, result: &Value) {
-    let mut args = eval.to_vec();
-    args.push("--json");
-    let scores: Value = serde_json::from_str(&succeed(&args)).unwrap();
+    let scores: Value = serde_json::from_str(&as_shipped(eval, &["--json"])).unwrap();
     assert_eq!(scores["acc"], result["val_acc"]);
     let rows: Vec<Vec<u64>> = serde_json::from_value(scores["confusion"].clone()).unwrap();
     let correct: u64 = (0..10).map(|class| rows[class][class]).sum();

@@ -8,21 +8,23 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
+use crate::isa::Isa;
+
 /// Columns of a panel, and of a block of results.
 pub const PANEL: usize = 16;
 /// Rows of the largest block.
 const MOST_ROWS: usize = 6;
 
-/// Whether this processor can run the kernels.
+/// Whether the kernels run here: the processor can run them, and nobody chose [`Isa::Generic`].
 pub fn supported() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    Isa::chosen() == Ok(Isa::Avx2)
 }
 
 /// # Panics
-/// When the processor is not [`supported`].
+/// When the processor has no AVX2 with FMA.
 pub fn assert_supported() {
     assert!(
-        supported(),
+        Isa::of_processor() == Isa::Avx2,
         "the kernels need a processor with AVX2 and FMA"
     );
 }

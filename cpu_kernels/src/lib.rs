@@ -9,9 +9,11 @@
 pub mod calls;
 pub mod conv3x3;
 pub mod gemm;
+pub mod isa;
 pub mod layer;
 pub mod norm;
 pub mod pointwise;
 
 pub use calls::register;
 pub use gemm::supported;
+pub use isa::{Isa, IsaError};

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cpu_kernels::isa::{self, Isa};
 
 use super::output::stdout;
 use crate::cli::DoctorArgs;
@@ -37,11 +38,13 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         plugins::TPU_VARIABLE,
         plugins::PLUGIN_VARIABLE,
         flags::XLA_FLAGS,
+        isa::VARIABLE,
     ] {
         if let Ok(value) = std::env::var(variable) {
             writeln!(out, "variable    {variable}={}", text::one_line(&value))?;
         }
     }
+    writeln!(out, "kernels     {}", kernels())?;
     accelerator(&mut out, &PluginKind::Tpu)?;
     accelerator(&mut out, &PluginKind::Gpu)?;
     let data_dir = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
@@ -60,6 +63,18 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         writeln!(out, "            {}", each.to_string())?;
     }
     Ok(())
+}
+
+/// What the CPU's kernels are for, or why they are not used.
+fn kernels() -> String {
+    match Isa::chosen() {
+        Ok(Isa::Generic) if std::env::var_os(isa::VARIABLE).is_none() => {
+            "not used: this processor has no AVX2 with FMA".to_owned()
+        }
+        Ok(Isa::Generic) => format!("not used: see {}", isa::VARIABLE),
+        Ok(isa) => format!("for {isa}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// Hardware and plugins of one kind; loads nothing.

@@ -119,8 +119,12 @@ impl Progress {
 
     /// `done` steps of the epoch are done.
     pub fn step(&mut self, done: usize, view: &StepView) {
+        self.step_at(Instant::now(), done, view);
+    }
+
+    fn step_at(&mut self, now: Instant, done: usize, view: &StepView) {
         let steps = self.steps;
-        self.advance(done, steps, |eta| step_figures(view, eta));
+        self.advance(now, done, steps, |eta| step_figures(view, eta));
     }
 
     /// `done` of the epoch's `steps` evaluation steps are done; 0 begins the evaluation.
@@ -128,7 +132,8 @@ impl Progress {
         if done == 0 {
             self.begin_phase(steps, " evaluation");
         }
-        self.advance(done, steps, |eta| format!("eta {eta}"));
+        let now = Instant::now();
+        self.advance(now, done, steps, |eta| format!("eta {eta}"));
     }
 
     /// Ends the epoch with the line that stays. `best` includes this epoch.
@@ -169,11 +174,16 @@ impl Progress {
         }
     }
 
-    fn advance(&mut self, done: usize, steps: usize, figures: impl Fn(&str) -> String) {
+    fn advance(
+        &mut self,
+        now: Instant,
+        done: usize,
+        steps: usize,
+        figures: impl Fn(&str) -> String,
+    ) {
         let Some(phase) = &mut self.phase else {
             return;
         };
-        let now = Instant::now();
         let eta = phase.pace.eta(done, steps, now);
         match &self.output {
             Output::Bar => {
@@ -273,13 +283,12 @@ mod tests {
         let output = Output::Plain(Box::new(out.clone()));
         let mut progress = Progress::with_output(output, terminal());
         progress.epoch_begin(0, 3, 390);
-        progress.step(100, &VIEW);
-        let pace = &mut progress.phase.as_mut().unwrap().pace;
-        pace.last_line -= PLAIN_INTERVAL;
+        let begin = progress.phase.as_ref().unwrap().pace.last_line;
+        let due = begin + PLAIN_INTERVAL;
         // 100 steps in 20 s, 190 steps left: 38 s.
-        pace.first = Some((100, Instant::now() - Duration::from_secs(20)));
-        progress.step(200, &VIEW);
-        progress.step(201, &VIEW);
+        progress.step_at(due - Duration::from_secs(20), 100, &VIEW);
+        progress.step_at(due, 200, &VIEW);
+        progress.step_at(due + Duration::from_secs(1), 201, &VIEW);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         assert_eq!(
             text,
@@ -294,8 +303,9 @@ mod tests {
         let terminal = MultiProgress::with_draw_target(target);
         let mut progress = Progress::with_output(Output::Bar, terminal);
         progress.epoch_begin(99, 100, 390);
-        progress.step(1, &VIEW);
-        progress.step(200, &VIEW);
+        let now = Instant::now();
+        progress.step_at(now, 1, &VIEW);
+        progress.step_at(now, 200, &VIEW);
         let line = screen.contents();
         assert_eq!(line.lines().count(), 1, "{line}");
         assert!(line.starts_with("Epoch 100/100 [=="), "{line}");
@@ -319,7 +329,7 @@ mod tests {
         let seen = progress.working("compiling", || {
             let start = Instant::now();
             // The first redraw comes from another thread.
-            while screen.contents().is_empty() && start.elapsed() < Duration::from_secs(30) {
+            while screen.contents().is_empty() && start.elapsed() < Duration::from_secs(1800) {
                 std::thread::yield_now();
             }
             screen.contents()

@@ -10,7 +10,7 @@ pub struct Pace {
     pub last_line: Instant,
     /// The first step reported. It may be far into a resumed epoch, and it includes the warm-up: the rate counts
     /// from there.
-    pub first: Option<(usize, Instant)>,
+    first: Option<(usize, Instant)>,
 }
 
 impl Pace {

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part of this module")]
 
+pub mod in_process;
 pub mod plugins;
 pub mod runs;
+pub mod shims;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,10 +14,20 @@ use std::process::{Command, Output};
 pub const COMPILE_FAST: &str =
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false";
 
-/// The program with `args`, and with nothing of this process's settings.
+/// Names flags for XLA that every test's programs get besides, for example to hold it to fewer instructions
+/// (`scripts/suite_rounds.sh`).
+const MORE_FLAGS: &str = "RESNET_XLA_TEST_XLA_FLAGS";
+
+/// `flags` and those of [`MORE_FLAGS`].
+pub fn xla_flags(flags: &str) -> String {
+    let more = std::env::var(MORE_FLAGS).unwrap_or_default();
+    format!("{flags} {more}").trim().to_owned()
+}
+
+/// The program with `args`, and with nothing of this process's settings but its instruction set.
 pub fn program(args: &[&str]) -> Command {
     let mut command = program_as_shipped(args);
-    command.env("XLA_FLAGS", COMPILE_FAST);
+    command.env("XLA_FLAGS", xla_flags(COMPILE_FAST));
     command
 }
 
@@ -23,14 +35,20 @@ pub fn program(args: &[&str]) -> Command {
 pub fn program_as_shipped(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_resnet-xla"));
     command.args(args);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RESNET_XLA_")) {
-        command.env_remove(name);
+    let settings = std::env::vars_os().map(|(name, _)| name);
+    for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"RESNET_XLA_")) {
+        if name != cpu_kernels::isa::VARIABLE {
+            command.env_remove(name);
+        }
     }
     for name in [
         "XLA_PJRT_PLUGIN",
         "TPU_LIBRARY_PATH",
+        "TPU_NAME",
+        "TPU_ACCELERATOR_TYPE",
         "RUST_LOG",
         "XLA_FLAGS",
+        "CLICOLOR_FORCE",
     ] {
         command.env_remove(name);
     }

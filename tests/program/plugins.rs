@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use resnet_xla::plugins::{PluginKind, hardware};
+
 /// The plugin of `./setup cpu-plugin`; `None`, with the reason printed, where it is not.
 pub fn cpu_plugin() -> Option<PathBuf> {
     installed("cpu/libpjrt_cpu.so", "cpu-plugin")
@@ -10,6 +12,17 @@ pub fn cpu_plugin() -> Option<PathBuf> {
 /// The plugin of `./setup tpu`; `None`, with the reason printed, where it is not.
 pub fn libtpu() -> Option<PathBuf> {
     installed("tpu/libtpu.so", "tpu")
+}
+
+/// Whether this machine has an accelerator of `kind`; prints that a test of its absence is skipped.
+pub fn has_hardware(kind: &PluginKind) -> bool {
+    // Variables that say so are no part of the tests' programs.
+    let files = hardware(kind, Path::new("/"));
+    let found = files.iter().find(|sign| !sign.starts_with("variable"));
+    if let Some(sign) = found {
+        println!("skipped: this machine has a {} ({sign})", kind.device());
+    }
+    found.is_some()
 }
 
 fn installed(file: &str, setup: &str) -> Option<PathBuf> {

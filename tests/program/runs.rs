@@ -39,10 +39,6 @@ pub fn finish(out_dir: &Path, more: &[&str]) {
     succeed(&[&run_with_checkpoints(out_dir), more].concat());
 }
 
-pub fn resume(out_dir: &Path) {
-    succeed(&["--resume", "--out-dir", text(out_dir)]);
-}
-
 /// The checkpoints of a run, oldest first.
 pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else {
@@ -56,13 +52,17 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Waits until the run has a checkpoint.
-pub fn wait_for_checkpoint(run: &Path) {
+/// How long a test waits for what must come, so that a hang does not last for ever. No machine is so slow or so busy.
+pub const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Waits until the run of `child` has a checkpoint.
+pub fn wait_for_checkpoint(run: &Path, child: &mut Child) {
     let start = Instant::now();
     while checkpoints(run).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "no checkpoint after two minutes"
+            start.elapsed() < PATIENCE,
+            "no checkpoint after {PATIENCE:?}"
         );
         sleep(Duration::from_millis(5));
     }

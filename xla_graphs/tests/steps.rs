@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{array, arrays, execute_computation, initial, input, lowerings};
+use common::{array, arrays, execute_computation, initial, input, lowerings, without_kinks};
 use xla_graphs::collective::Replicas;
 use xla_graphs::layout::{Role, momentum_name};
 use xla_graphs::ops::Lowering;
@@ -89,7 +89,7 @@ fn loss(metrics: &[f32]) -> f64 {
 #[test]
 fn every_kind_of_weight_moves_against_its_central_difference() {
     for trainer in TRAINERS.iter() {
-        let state = initial(&trainer.layout);
+        let state = without_kinks(&trainer.layout, initial(&trainer.layout));
         let (next, _) = trainer.step(&state, &images());
         for name in [
             "conv_in/kernel",
@@ -97,7 +97,7 @@ fn every_kind_of_weight_moves_against_its_central_difference() {
             "stage1/unit01/shortcut/kernel",
             "stage2/unit01/conv1/kernel",
             "stage2/unit01/conv2/kernel",
-            "stage3/unit01/bn3/beta",
+            "stage3/unit01/bn2/beta",
             "bn_out/beta",
             "dense/kernel",
             "dense/bias",
@@ -108,16 +108,21 @@ fn every_kind_of_weight_moves_against_its_central_difference() {
                 .iter()
                 .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
                 .collect();
-            let scale = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
-            let element = gradient.iter().position(|g| g.abs() == scale).unwrap();
+            let largest = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+            let element = gradient.iter().position(|g| g.abs() == largest).unwrap();
+            // A quotient is off by 1e-4 at most, whatever the gradient.
+            let scale = largest.max(0.02);
             let at = |shift: f32| {
                 let mut shifted = state.clone();
                 shifted[weight][element] += shift;
                 loss(&trainer.step(&shifted, &images()).1)
             };
-            const STEP: f32 = 2e-3;
+            // The loss is off by a rounding of some 1e-6, and that over the distance; nothing here is so curved as to need
+            // a shorter one.
+            const STEP: f32 = 2e-2;
             let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
             let error = (numeric - gradient[element]).abs() / scale;
+            println!("{name}: {error:.1e} of {scale:.1e}");
             assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
         }
     }

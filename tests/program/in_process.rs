@@ -1,0 +1,20 @@
+//! The CPU in the test's own process.
+
+use std::num::NonZeroUsize;
+
+use resnet_xla::config::DeviceChoice;
+use resnet_xla::device::Device;
+use resnet_xla::replicas::ReplicaChoice;
+use resnet_xla::runtime;
+
+use super::xla_flags;
+
+/// The CPU as `replicas` devices, with `flags` for XLA, whose complaints about the kernels are not shown.
+///
+/// Call it once in a process, before anything else of XLA.
+pub fn open_cpu(replicas: usize, flags: &str) -> Device {
+    runtime::quiet(0);
+    runtime::add_xla_flags(&xla_flags(flags));
+    let replicas = NonZeroUsize::new(replicas).map(ReplicaChoice::Count);
+    Device::open(DeviceChoice::Cpu, None, replicas).unwrap()
+}
