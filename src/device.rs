@@ -106,6 +106,7 @@ pub enum DeviceError {
     },
     #[error(transparent)]
     Threads(#[from] TooFewThreads),
+    #[error(transparent)]
     Isa(#[from] cpu_kernels::IsaError),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu {

@@ -9,10 +9,13 @@ const PREFIX: &str = "RESNET_XLA_";
 
 /// Those beside the options', without the prefix: of setup, of the build (which cargo hands on to what it runs), and of
 /// the tests.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 15] = [
+    "BUILT_IN",
     "CACHE",
     "ISA",
     "RUNTIME",
+    "RUNTIME_DIR",
+    "RUNTIME_FILES",
     "RUSTC",
     "GIT_COMMIT",
     "HOSTILE_CASES",

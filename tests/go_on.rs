@@ -5,8 +5,8 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use program::runs::{assert_same_end, checkpoints, finish, resume};
-use program::{fail, run, text};
+use program::runs::{assert_same_end, checkpoints, finish};
+use program::{fail, run, succeed, text};
 
 /// A run of 18 steps, and one that stopped after 9 of them, which are an epoch and a half.
 struct Runs {
@@ -246,7 +246,7 @@ fn a_result_that_is_lost_or_damaged_is_written_anew() {
             None => fs::remove_file(run.join("result.json")).unwrap(),
             Some(text) => fs::write(run.join("result.json"), text).unwrap(),
         }
-        resume(&run);
+        succeed(&["--resume", "--out-dir", text(&run)]);
         assert_same_end(&run, &runs.whole);
         fs::remove_dir_all(&run).unwrap();
     }

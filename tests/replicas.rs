@@ -462,7 +462,7 @@ fn a_batch_that_cannot_be_split_names_both_numbers() {
     }
     assert!(!out.exists());
     let message = fail(&["--replicas", "0"], 2);
-    assert!(message.contains("1 or more, or all"), "{message}");
+    assert!(message.contains("from 1 to 1024, or all"), "{message}");
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn a_number_out_of_range_in_a_file_is_refused_with_file_option_and_range() {
                 let message = resolve_file(&toml).unwrap_err().to_string();
                 assert!(message.contains("run.toml"), "{message}");
                 // TOML itself has no such integers, nor bare words.
-                if !message.contains("TOML parse error") {
+                if !message.contains(": line 1, column ") {
                     let range = number.ends.join(" to ");
                     for part in [&format!("--{option}"), &range] {
                         assert!(message.contains(part), "no {part} in {message}");
@@ -464,6 +464,18 @@ fn saved_options() -> Vec<Arg> {
         .collect()
 }
 
+/// `config` with its paths from the root, as they are saved: they mean the same from any folder.
+fn with_absolute_paths(config: &Config) -> Config {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap();
+    Config {
+        data_dir: absolute(&config.data_dir),
+        out_dir: absolute(&config.out_dir),
+        init_weights: config.init_weights.as_ref().map(absolute),
+        plugin: config.plugin.as_ref().map(absolute),
+        ..config.clone()
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_settings_are_accepted_are_saved_and_read_back_bit_for_bit(
@@ -482,7 +494,7 @@ proptest! {
         };
         let saved = config.to_toml().unwrap();
         let read = resolve_file(&saved).unwrap();
-        prop_assert_eq!(&read, &config);
+        prop_assert_eq!(&read, &with_absolute_paths(&config));
         prop_assert_eq!(read.to_toml().unwrap(), saved);
         for (read, config) in [
             (read.lr, config.lr),

@@ -32,7 +32,7 @@ fn each_signal_that_asks_to_end_saves_and_ends_with_its_exit_code() {
             .stderr(File::create(&said).unwrap())
             .spawn()
             .unwrap();
-        wait_for_checkpoint(&run);
+        wait_for_checkpoint(&run, &mut child);
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(code), "SIG{name}");
         let step = saved_step(&fs::read_to_string(&said).unwrap(), name);
@@ -79,7 +79,7 @@ fn a_signal_that_was_inherited_as_ignored_stays_ignored() {
         .stderr(File::create(&said).unwrap())
         .spawn()
         .unwrap();
-    wait_for_checkpoint(&run);
+    wait_for_checkpoint(&run, &mut child);
     for name in ["HUP", "INT", "USR1", "TERM"] {
         signal(&child, name);
     }
@@ -98,7 +98,7 @@ fn a_run_whose_terminal_closes_saves_and_says_so_in_its_log() {
         .spawn()
         .unwrap();
     hang_up(&mut child);
-    wait_for_checkpoint(&run);
+    wait_for_checkpoint(&run, &mut child);
     // The kernel and the shell send one each.
     signal(&child, "HUP");
     signal(&child, "HUP");

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use program::runs::{checkpoints, quick_run, resume};
-use program::succeed;
+use program::runs::{checkpoints, quick_run};
+use program::{succeed, text};
 use serde_json::{Value, json};
 
 /// What TensorBoard's reader finds in `folder`; `None` where there is no TensorBoard.
@@ -78,7 +78,7 @@ fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did
                 fs::remove_file(path).unwrap();
             }
         }
-        resume(&run);
+        succeed(&["--resume", "--out-dir", text(&run)]);
     };
     // In the middle of the second epoch, then at the end of the first, whose events are of step 4 and stay.
     go_on_from(6);

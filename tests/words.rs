@@ -125,7 +125,7 @@ fn errors_are_one_line_that_says_each_cause_once_and_no_temporary_name() {
                 "--out",
                 &at("taken.safetensors"),
             ],
-            "Is a directory",
+            "expected the name of a file",
         ),
         (
             vec![

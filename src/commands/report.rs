@@ -21,11 +21,14 @@ use crate::text::shown;
 const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let run_dir = run_dir(&args.from.checkpoint)?;
-    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
-    check_output(args, &path, &run_dir)?;
-    let device = trained::open_device(&args.from)?;
+    let run_dir = RunDir::around(&args.from.checkpoint);
+    if let Some(out) = &args.out {
+        check_output(args, out, run_dir.as_ref())?;
+    }
     let checkpoint = trained::find(&args.from)?;
+    let run_dir = run_dir.ok_or_else(|| no_run(&args.from.checkpoint))?;
+    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
+    let device = trained::open_device(&args.from)?;
     let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
@@ -43,19 +46,20 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The folder of the run that `checkpoint` is of: most of the page comes from its other files.
-fn run_dir(checkpoint: &Path) -> Result<RunDir, ConfigError> {
-    RunDir::around(checkpoint).ok_or_else(|| ConfigError::Value {
+/// Most of the page comes from the other files of the run that `checkpoint` is of.
+fn no_run(checkpoint: &Path) -> ConfigError {
+    ConfigError::Value {
         option: "checkpoint",
         expected: "the folder of a run, with its config.toml, or a checkpoint in such a folder (`eval` scores a file alone)",
         got: checkpoint.display().to_string(),
-    })
+    }
 }
 
 /// Refuses an output that would take the place of an input. The run's own report is none.
-fn check_output(args: &ReportArgs, path: &Path, run_dir: &RunDir) -> Result<()> {
+fn check_output(args: &ReportArgs, path: &Path, run_dir: Option<&RunDir>) -> Result<()> {
+    let report = run_dir.map(RunDir::report);
     let mut inputs = inputs::of(&args.from);
-    inputs.retain(|input| input.path != run_dir.report());
+    inputs.retain(|input| Some(&input.path) != report.as_ref());
     let output = Output {
         by: "--out",
         path,
