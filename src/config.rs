@@ -352,7 +352,7 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        xla_graphs::resnet::units_per_stage(self.depth)?;
+        xla_graphs::Architecture::resnet_v2(self.depth)?;
         check_depth(self.depth)?;
         at_least_one("epochs", self.epochs as u64)?;
         at_least_one("batch-size", self.batch_size as u64)?;

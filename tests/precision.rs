@@ -14,7 +14,7 @@ use resnet_xla::model::{self, ModelSettings};
 use resnet_xla::program::Program;
 use resnet_xla::state::HostState;
 use xla_graphs::Layout;
-use xla_graphs::layout::Role;
+use xla_graphs::table::Role;
 
 const STEPS: usize = 200;
 const BATCH: usize = 16;

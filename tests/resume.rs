@@ -14,7 +14,7 @@ use program::runs::{
 use program::{fail, program, program_as_shipped, succeed, text};
 use resnet_xla::checkpoint::load_newest;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 #[test]
 fn both_signals_save_and_end_with_their_exit_codes() {
@@ -44,7 +44,9 @@ fn at_depth_164_a_signal_in_any_part_of_a_step_saves_and_ends_the_run() {
     };
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let layout = Layout::new(&ResNet::new(164, 10, Lowering::Dots).unwrap());
+    let architecture = Architecture::resnet_v2(164).unwrap();
+    let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
+    let layout = Layout::new(network.tensors(), &["momentum"]);
     for round in 0..rounds.parse().unwrap() {
         let (name, code) = [("TERM", 143), ("INT", 130)][round % 2];
         let before = checkpoints(&run).pop();

@@ -28,7 +28,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         l2: defaults.l2,
         momentum: defaults.momentum,
     };
-    xla_graphs::resnet::units_per_stage(args.depth).map_err(ConfigError::from)?;
+    xla_graphs::Architecture::resnet_v2(args.depth).map_err(ConfigError::from)?;
     log::info!(
         "compiling for {}; depth 164 takes some minutes",
         args.target
