@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 
 use common::{array, arrays, execute_computation, initial, input, lowerings};
 use xla_graphs::collective::Replicas;
+use xla_graphs::network::{Layer, Stage, Unit, Units};
 use xla_graphs::ops::Lowering;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::Conv;
 use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
@@ -38,8 +41,13 @@ fn images() -> Vec<f32> {
 }
 
 /// Compiling takes most of the time of these tests: they share the executables.
-static TRAINERS: LazyLock<Vec<Trainer>> =
-    LazyLock::new(|| lowerings().into_iter().map(Trainer::new).collect());
+static TRAINERS: LazyLock<Vec<Trainer>> = LazyLock::new(|| {
+    lowerings()
+        .into_iter()
+        .map(model)
+        .map(Trainer::new)
+        .collect()
+});
 
 /// Runs training steps on one fixed batch.
 struct Trainer {
@@ -49,8 +57,7 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(lowering: Lowering) -> Self {
-        let model = model(lowering);
+    fn new(model: Model) -> Self {
         Self {
             layout: model.layout(),
             executable: common::compile(&train_step(&model).unwrap()),
@@ -103,27 +110,85 @@ fn every_kind_of_weight_moves_against_its_central_difference() {
             "dense/kernel",
             "dense/bias",
         ] {
-            let (weight, slot) = (
-                trainer.index(name),
-                trainer.index(&slot_name("momentum", name)),
-            );
-            // The first step's velocity is -learning_rate * gradient.
-            let gradient: Vec<f64> = next[slot]
-                .iter()
-                .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
-                .collect();
-            let scale = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
-            let element = gradient.iter().position(|g| g.abs() == scale).unwrap();
-            let at = |shift: f32| {
-                let mut shifted = state.clone();
-                shifted[weight][element] += shift;
-                loss(&trainer.step(&shifted, &images()).1)
-            };
-            const STEP: f32 = 2e-3;
-            let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-            let error = (numeric - gradient[element]).abs() / scale;
-            assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+            check_gradient(trainer, &state, &next, name);
         }
+    }
+}
+
+/// Checks the largest element of the gradient of the weight `name` in a first step from `state` to
+/// `next` against its central difference.
+fn check_gradient(trainer: &Trainer, state: &[Vec<f32>], next: &[Vec<f32>], name: &str) {
+    let weight = trainer.index(name);
+    let slot = trainer.index(&slot_name("momentum", name));
+    // The first step's velocity is -learning_rate * gradient.
+    let gradient: Vec<f64> = next[slot]
+        .iter()
+        .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
+        .collect();
+    let scale = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+    let element = gradient.iter().position(|g| g.abs() == scale).unwrap();
+    let at = |shift: f32| {
+        let mut shifted = state.to_vec();
+        shifted[weight][element] += shift;
+        loss(&trainer.step(&shifted, &images()).1)
+    };
+    const STEP: f32 = 2e-3;
+    let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
+    let error = (numeric - gradient[element]).abs() / scale;
+    assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+}
+
+/// The unit with two 3x3 convolutions in place of its layers.
+fn basic(unit: &Unit) -> Unit {
+    let layer = |number: usize, inputs, stride| Layer {
+        bn: BatchNorm {
+            name: format!("{}/bn{number}", unit.name),
+            channels: inputs,
+            lowering: Lowering::Dots,
+        },
+        conv: Conv {
+            name: format!("{}/conv{number}", unit.name),
+            side: 3,
+            stride,
+            inputs,
+            outputs: unit.outputs(),
+            lowering: Lowering::Dots,
+        },
+    };
+    let stride = unit.layers[0].conv.stride;
+    Unit {
+        layers: vec![layer(1, unit.inputs(), stride), layer(2, unit.outputs(), 1)],
+        ..unit.clone()
+    }
+}
+
+#[test]
+fn units_of_another_kind_train_one_by_one_and_in_a_loop() {
+    let mut architecture = Architecture::resnet_v2(11).unwrap();
+    let stage = |units, width, stride| Stage {
+        units,
+        width,
+        stride,
+    };
+    // Three equal units without a shortcut, the last two of them a loop, and one with a projection.
+    architecture.stages = vec![stage(3, 16, 1), stage(1, 32, 2)];
+    let mut network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+    network.units = network.units.iter().map(basic).collect();
+    let trainer = Trainer::new(Model {
+        network: network.with_units(Units::Loop),
+        ..model(Lowering::Dots)
+    });
+    let state = initial(&trainer.layout);
+    let (next, _) = trainer.step(&state, &images());
+    for name in [
+        "stage1/unit01/conv1/kernel",
+        "stage1/unit02/conv1/kernel",
+        "stage1/unit03/conv2/kernel",
+        "stage1/unit03/bn2/gamma",
+        "stage2/unit01/conv1/kernel",
+        "stage2/unit01/shortcut/kernel",
+    ] {
+        check_gradient(&trainer, &state, &next, name);
     }
 }
 
