@@ -1,6 +1,7 @@
 //! The sizes of a layer.
 
-use crate::{LANES, PlanError};
+use crate::error::PlanError;
+use crate::kernel::LANES;
 
 /// A convolution of normalised, rectified images, "same" padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

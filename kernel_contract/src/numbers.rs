@@ -1,6 +1,6 @@
 //! A plan's numbers, written and read one after the other.
 
-use crate::PlanError;
+use crate::error::PlanError;
 
 /// The numbers of a plan under construction.
 pub struct Writer(pub Vec<i32>);
