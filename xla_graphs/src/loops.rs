@@ -5,8 +5,8 @@ use xla::{Shape, XlaBuilder, XlaOp};
 use crate::arrays::{scalar_like, to_i64};
 use crate::error::Result;
 
-/// What a loop passes on from round to round, or what all rounds read: some arrays that are known one
-/// by one, and a list of any length.
+/// What a loop passes on from round to round, or what all rounds read: a fixed number of arrays, and a
+/// list of any length.
 #[derive(Clone)]
 pub struct Values<const N: usize> {
     pub each: [XlaOp; N],
@@ -67,8 +67,8 @@ pub fn from_the_end(count: usize, round: &XlaOp) -> Result<XlaOp> {
     Ok((round.builder().c0(count as i32 - 1)? - round)?)
 }
 
-/// Goes round `count` times: `round` gets the number of the round, from 0, what the round before it
-/// returned (the first one: `carried`), and `fixed`. Returns what the last round returned.
+/// Runs `round` `count` times. It gets the number of the round, from 0, what the previous round
+/// returned (`carried` in the first), and `fixed`. Returns what the last round returned.
 pub fn repeat<const C: usize, const F: usize>(
     count: usize,
     carried: Values<C>,
@@ -106,7 +106,7 @@ pub fn repeat<const C: usize, const F: usize>(
     )
 }
 
-/// `N` elements of a tuple from the one with the number `start`, and `listed` more.
+/// `N` elements of a tuple from number `start` on, and the `listed` elements after them.
 fn values<const N: usize>(tuple: &XlaOp, start: usize, listed: usize) -> Result<Values<N>> {
     let element = |number: usize| tuple.get_tuple_element(number as i64);
     let mut each = Vec::with_capacity(N);

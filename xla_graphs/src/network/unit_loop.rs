@@ -4,8 +4,8 @@
 //! the compiler works through each of them; in a loop it meets one, and the program no longer grows
 //! with the depth.
 //!
-//! A loop goes round once for each unit. What belongs to the unit of round i is row i of an array
-//! that has a row for each unit:
+//! A loop runs one round for each unit. What belongs to the unit of round i is row i of an array that
+//! has a row for each unit:
 //!
 //! ```text
 //!  weights, moving statistics ──► row i ─┐                                     cut out of the state
@@ -13,8 +13,8 @@
 //!  dx ──► unit backward ──► dx, and gradients[i]                               rounds n-1, .. 1, 0
 //! ```
 //!
-//! The flat arrays of the state hold equal units one after another, so rows of weights and of
-//! gradients are parts of these arrays as they are.
+//! The flat arrays of the state hold equal units one after another, so these rows of weights and
+//! gradients are simply slices of the arrays.
 //!
 //! `fused.rs` has the same loops on the CPU's kernels.
 
