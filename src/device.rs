@@ -78,23 +78,16 @@ pub enum DeviceError {
         reason: PluginFileError,
     },
     #[error("the PJRT plugin {path} cannot be used: {reason}")]
-    Plugin {
-        path: PathBuf,
-        reason: String,
-    },
+    Plugin { path: PathBuf, reason: String },
     #[error(
         "the TPU is held by another process: {holders}. Wait for it or end it; a TPU serves one process \
          at a time"
     )]
-    Held {
-        holders: String,
-    },
+    Held { holders: String },
     #[error(
         "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
     )]
-    PluginVariable {
-        value: String,
-    },
+    PluginVariable { value: String },
     #[error(
         "XLA_FLAGS is `{flags}`, and {by} does not take it: {complaint}. Correct or unset it; flags for \
          libtpu alone go into LIBTPU_INIT_ARGS"
@@ -109,9 +102,7 @@ pub enum DeviceError {
     #[error(transparent)]
     Isa(#[from] cpu_kernels::IsaError),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
-    Cpu {
-        reason: String,
-    },
+    Cpu { reason: String },
     #[error(
         "--replicas {asked}: expected at most {there}, the number of devices of {device}. On a CPU, \
          --xla_force_host_platform_device_count in XLA_FLAGS sets the number"

@@ -72,7 +72,9 @@ fn truncated_normal(rng: &mut ChaCha8Rng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xla_graphs::layout::Role;
+    use xla_graphs::ops::Lowering;
+    use xla_graphs::table::Role;
+    use xla_graphs::{Architecture, ResNet};
 
     fn tensor(name: &str, init: Init, dims: &[usize]) -> TensorSpec {
         TensorSpec {
@@ -131,8 +133,9 @@ mod tests {
     fn the_first_values_are_those_of_a_second_implementation() {
         // tests/fixtures/initial_values.py prints them. No device, thread or replica count enters
         // into them: the arguments of `values` are all that they depend on.
-        let network = xla_graphs::ResNet::new(164, 10, xla_graphs::ops::Lowering::Native).unwrap();
-        let layout = Layout::new(&network);
+        let architecture = Architecture::resnet_v2(164).unwrap();
+        let network = ResNet::new(&architecture, 10, Lowering::Native).unwrap();
+        let layout = Layout::new(network.tensors(), &["momentum"]);
         for (name, expected) in [
             (
                 "conv_in/kernel",

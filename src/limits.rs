@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use xla_graphs::resnet::units_per_stage;
+use xla_graphs::Architecture;
 
 /// A checkpoint of the deepest has 830 MB; it is ten times as deep as those in the literature.
 pub const DEPTH: RangeInclusive<u64> = 11..=10_001;
@@ -70,7 +70,7 @@ pub fn depth(text: &str) -> Result<usize, String> {
 
 /// Refuses a number of layers that no network has, or whose table of tensors alone would fill the memory.
 pub fn check_depth(depth: usize) -> Result<(), String> {
-    if DEPTH.contains(&(depth as u64)) && units_per_stage(depth).is_ok() {
+    if DEPTH.contains(&(depth as u64)) && Architecture::resnet_v2(depth).is_ok() {
         return Ok(());
     }
     Err(wrong_depth())

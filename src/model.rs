@@ -1,9 +1,9 @@
 //! Chooses the traced model that suits a device.
 
 use xla_graphs::collective::Replicas;
+use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
-use xla_graphs::resnet::Units;
-use xla_graphs::{GraphError, Model, Precision, ResNet};
+use xla_graphs::{Architecture, GraphError, Model, Precision, ResNet, optimiser};
 
 use crate::config::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::data::{CLASSES, SIDE};
@@ -39,7 +39,8 @@ pub fn build_as(
     lowering: Lowering,
 ) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
-    let network = ResNet::new(settings.depth, CLASSES, lowering)?;
+    let architecture = Architecture::resnet_v2(settings.depth)?;
+    let network = ResNet::new(&architecture, CLASSES, lowering)?;
     Ok(Model {
         network: network.with_units(units(settings.units)),
         batch: settings.batch_size / settings.replicas,
@@ -48,7 +49,7 @@ pub fn build_as(
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
-        momentum: settings.momentum as f32,
+        optimiser: optimiser::sgd(settings.momentum as f32),
     })
 }
 

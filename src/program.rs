@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use xla::{ArrayElement, PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
-use xla_graphs::layout::{ARRAYS, NETWORK_ARRAYS};
 use xla_graphs::step::metrics as slot;
+use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
 
 use crate::data::Batch;
@@ -156,8 +156,9 @@ impl<'a> Program<'a> {
             "state: expected {tensors} tensors, got {got}"
         );
         let arrays = self.layout.join(state.values());
+        let names = self.layout.arrays();
         self.on_each_replica(|replica| {
-            let pairs = ARRAYS.iter().zip(&arrays);
+            let pairs = names.iter().zip(&arrays);
             pairs
                 .map(|(array, values)| self.upload(array.name(), values, &[values.len()], replica))
                 .collect()
@@ -174,7 +175,7 @@ impl<'a> Program<'a> {
     /// # Panics
     /// When there is no such replica.
     pub fn download_replica(&self, state: &State, replica: usize) -> Result<HostState> {
-        let arrays = download_arrays(&state.replicas[replica])?;
+        let arrays = download_arrays(&self.layout.arrays(), &state.replicas[replica])?;
         Ok(HostState::new(self.layout.split(&arrays)))
     }
 
@@ -184,7 +185,7 @@ impl<'a> Program<'a> {
         state: &State,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, Vec<f32>)>> {
-        let arrays = download_arrays(&state.replicas[0][..NETWORK_ARRAYS])?;
+        let arrays = download_arrays(&self.layout.arrays(), &state.replicas[0][..NETWORK_ARRAYS])?;
         let tensors = self.layout.network().iter().enumerate();
         Ok(tensors
             .filter(|(_, spec)| wanted(&spec.name))
@@ -211,7 +212,7 @@ impl<'a> Program<'a> {
 
     /// One training step: forward, backward and update in one execution.
     pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
-        let outputs = ARRAYS.len() + 1;
+        let outputs = self.layout.arrays().len() + 1;
         let state = state.replicas.iter().map(Vec::as_slice);
         let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
@@ -332,9 +333,9 @@ fn download(name: &str, buffer: &PjRtBuffer) -> Result<Vec<f32>> {
         .with_context(|| format!("downloading `{name}`"))
 }
 
-/// Copies the first of [`ARRAYS`], as many as there are buffers, off a device.
-fn download_arrays(buffers: &[PjRtBuffer]) -> Result<Vec<Vec<f32>>> {
-    let pairs = ARRAYS.iter().zip(buffers);
+/// Copies the first of `arrays`, as many as there are buffers, off a device.
+fn download_arrays(arrays: &[Array], buffers: &[PjRtBuffer]) -> Result<Vec<Vec<f32>>> {
+    let pairs = arrays.iter().zip(buffers);
     pairs
         .map(|(array, buffer)| download(array.name(), buffer))
         .collect()

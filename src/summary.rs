@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use xla_graphs::layout::TensorSpec;
+use xla_graphs::network::Unit;
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
-use xla_graphs::resnet::Unit;
+use xla_graphs::table::TensorSpec;
 use xla_graphs::{Layout, ResNet};
 
 use crate::data;
@@ -44,7 +44,7 @@ impl Summary {
     /// The summary of `network`.
     pub fn of(network: &ResNet) -> Self {
         let layers = layers(network);
-        let layout = Layout::new(network);
+        let layout = Layout::new(network.tensors(), &[]);
         Self {
             depth: network.depth,
             total_parameters: layout.total_parameters(),
@@ -86,15 +86,13 @@ pub fn layers(network: &ResNet) -> Vec<Layer> {
 }
 
 fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
-    layers.push(batch_norm(&unit.bn1, *side));
     let mut shortcut_side = *side;
-    layers.push(conv(&unit.conv1, side));
-    layers.push(batch_norm(&unit.bn2, *side));
-    layers.push(conv(&unit.conv2, side));
-    layers.push(batch_norm(&unit.bn3, *side));
-    layers.push(conv(&unit.conv3, side));
+    for layer in &unit.layers {
+        layers.push(batch_norm(&layer.bn, *side));
+        layers.push(conv(&layer.conv, side));
+    }
     layers.extend(unit.shortcut.as_ref().map(|c| conv(c, &mut shortcut_side)));
-    let output = vec![*side, *side, unit.conv3.outputs];
+    let output = vec![*side, *side, unit.outputs()];
     let additions = output.iter().product();
     layers.push(layer(
         &format!("{}/add", unit.name),
@@ -218,10 +216,12 @@ pub fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xla_graphs::Architecture;
     use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
-        ResNet::new(depth, 10, Lowering::Native).unwrap()
+        let architecture = Architecture::resnet_v2(depth).unwrap();
+        ResNet::new(&architecture, 10, Lowering::Native).unwrap()
     }
 
     #[test]
@@ -235,7 +235,8 @@ mod tests {
         for depth in [11, 20, 164] {
             let network = network(depth);
             let sum: usize = layers(&network).iter().map(|l| l.parameters).sum();
-            assert_eq!(sum, Layout::new(&network).total_parameters());
+            let layout = Layout::new(network.tensors(), &[]);
+            assert_eq!(sum, layout.total_parameters());
         }
     }
 

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use resnet_xla::checkpoint::{file_name, load_newest};
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 const ROUNDS: &str = "RESNET_XLA_KILL_ROUNDS";
 const ROUNDS_IN_CI: u64 = 8;
@@ -149,7 +149,9 @@ fn begin_or_resume(run: &Path, committed: Option<u64>, moment: Moment, disk: &He
 /// The step of the run's newest checkpoint, which must be whole: every file under its final name is.
 fn committed_step(run: &Path) -> Option<u64> {
     let name = newest_name(run)?;
-    let layout = Layout::new(&ResNet::new(11, 10, Lowering::Dots).unwrap());
+    let architecture = Architecture::resnet_v2(11).unwrap();
+    let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
+    let layout = Layout::new(network.tensors(), &["momentum"]);
     let (_, info) = load_newest(&run.join("checkpoints"), &layout).unwrap();
     let step = info.position.step;
     assert_eq!(name, file_name(step), "the newest checkpoint is damaged");

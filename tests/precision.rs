@@ -17,7 +17,7 @@ use resnet_xla::model::{self, ModelSettings};
 use resnet_xla::program::Program;
 use resnet_xla::state::HostState;
 use xla_graphs::Layout;
-use xla_graphs::layout::Role;
+use xla_graphs::table::Role;
 
 const STEPS: usize = 100;
 const BATCH: usize = 16;

@@ -21,7 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use xla::{ElementType, XlaBuilder};
 use xla_graphs::collective::Replicas;
-use xla_graphs::layout::{Role, momentum_name};
+use xla_graphs::table::{Role, slot_name};
 use xla_graphs::tensors::Tensors;
 
 /// Names a fixture of depth 164; it is too large to be part of the project.
@@ -137,7 +137,7 @@ impl Reference {
     fn initial_state(&self, program: &Program) -> HostState {
         let specs = program.layout().state().iter();
         let values = specs.map(|spec| match spec.role {
-            Role::Momentum => vec![0.0; spec.len()],
+            Role::Slot(_) => vec![0.0; spec.len()],
             _ => self.tensors[&format!("initial/{}", spec.name)].clone(),
         });
         HostState::new(values.collect())
@@ -274,7 +274,7 @@ impl<'a> Replay<'a> {
         let specs = self.program.layout().state();
         let rate = self.reference.info.learning_rate as f32;
         for spec in self.program.layout().network() {
-            let slot = momentum_name(&spec.name);
+            let slot = slot_name("momentum", &spec.name);
             if let Some(index) = specs.iter().position(|t| t.name == slot) {
                 let gradient = state.values()[index].iter().map(|v| -v / rate).collect();
                 self.found

@@ -16,7 +16,7 @@ use program::shims::HeldWrite;
 use program::{fail, program, program_as_shipped, succeed, text};
 use resnet_xla::checkpoint::load_newest;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 #[test]
 fn both_signals_save_and_end_with_their_exit_codes() {
@@ -30,7 +30,7 @@ fn both_signals_save_and_end_with_their_exit_codes() {
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert!(!run.join("result.json").exists());
-        let (_, info) = load_newest(&run.join("checkpoints"), &layout_of_depth_11()).unwrap();
+        let (_, info) = load_newest(&run.join("checkpoints"), &layout_of(11)).unwrap();
         // An epoch has 6 steps; two more are left.
         let epochs = (info.position.step / 6 + 2).to_string();
         succeed(&["--resume", "--epochs", &epochs, "--out-dir", text(&run)]);
@@ -39,8 +39,10 @@ fn both_signals_save_and_end_with_their_exit_codes() {
     }
 }
 
-fn layout_of_depth_11() -> Layout {
-    Layout::new(&ResNet::new(11, 10, Lowering::Dots).unwrap())
+fn layout_of(depth: usize) -> Layout {
+    let architecture = Architecture::resnet_v2(depth).unwrap();
+    let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
+    Layout::new(network.tensors(), &["momentum"])
 }
 
 /// `RESNET_XLA_SIGNAL_ROUNDS=5 cargo test --release --test resume at_depth_164 -- --nocapture` prints how long it takes.
@@ -52,7 +54,7 @@ fn at_depth_164_a_signal_in_any_part_of_a_step_saves_and_ends_the_run() {
     };
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let layout = Layout::new(&ResNet::new(164, 10, Lowering::Dots).unwrap());
+    let layout = layout_of(164);
     for round in 0..rounds.parse().unwrap() {
         let (name, code) = [("TERM", 143), ("INT", 130)][round % 2];
         let before = checkpoints(&run).pop();

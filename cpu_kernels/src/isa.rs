@@ -47,11 +47,11 @@ impl Isa {
 
     /// The best that the processor has.
     pub fn of_processor() -> Self {
+        #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            Self::Avx2
-        } else {
-            Self::Generic
+            return Self::Avx2;
         }
+        Self::Generic
     }
 }
 

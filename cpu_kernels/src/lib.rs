@@ -1,19 +1,28 @@
 //! The fused layers of the network for XLA's CPU backend.
 //!
 //! XLA's CPU backend writes every activation to memory and reads it back several times between two
-//! products, and computes small convolutions far below what the processor can do. The kernels here
-//! do a normalisation, the ReLU and the convolution behind it in one pass, and the same backwards:
-//! what lies between never leaves the cache. A graph calls them by name as custom calls
-//! ([`calls`]); `xla_graphs::ops::kernels` is the other side of that contract.
+//! products, and its small convolutions use a fraction of the processor. A kernel here does a
+//! normalisation, the ReLU and the convolution that follows in one pass, and the same backwards: what
+//! is computed in between never leaves the cache. A graph calls the kernels by name, as custom calls; the
+//! crate `kernel_contract` says what a call takes and gives.
+//!
+//! ```text
+//!  XLA ─► calls ─► pointwise ─┐                      ┌─► norm   normalise, ReLU, sums
+//!                  conv3x3   ─┴─► tasks (a thread ───┤
+//!                                 for each share)    └─► gemm   products of a tile
+//! ```
+//!
+//! The kernels need an x86-64 processor with AVX2. Elsewhere [`supported`] is false, and the graph is
+//! made of XLA's own operations.
 
-pub mod calls;
-pub mod conv3x3;
-pub mod gemm;
+#[cfg(not(target_arch = "x86_64"))]
+mod absent;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod isa;
-pub mod layer;
-pub mod norm;
-pub mod pointwise;
 
-pub use calls::register;
-pub use gemm::supported;
+#[cfg(not(target_arch = "x86_64"))]
+pub use absent::{register, supported};
+#[cfg(target_arch = "x86_64")]
+pub use avx2::{conv3x3, layer, norm, pointwise, register, supported};
 pub use isa::{Isa, IsaError};

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet, TensorSpec};
+use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
 
 use super::{CheckpointError, foreign};
 use crate::data::{CLASSES, DatasetKind, Normalization};
@@ -160,9 +160,13 @@ pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
 pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
     let depth = load_info(path)?.depth;
     // The lowering changes how the network is computed, not what it is.
-    let network = ResNet::new(depth, CLASSES, Lowering::Native)
+    let network = Architecture::resnet_v2(depth)
+        .and_then(|architecture| ResNet::new(&architecture, CLASSES, Lowering::Native))
         .map_err(|error| format_error(path, error.to_string()))?;
-    let (_, info) = load(&Disk, path, Layout::new(&network).state())?;
+    // So does the factor that momentum is multiplied with.
+    let optimiser = optimiser::sgd(0.0);
+    let layout = Layout::new(network.tensors(), optimiser.slots());
+    let (_, info) = load(&Disk, path, layout.state())?;
     Ok(info)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet, TensorSpec};
+use xla_graphs::{Architecture, Layout, ResNet, TensorSpec};
 
 use super::{CheckpointError, CheckpointInfo, Position, commit, file_name, newest_of};
 use crate::data::CLASSES;
@@ -151,7 +151,9 @@ fn small() -> Vec<TensorSpec> {
 
 /// The state of the quick preset's network.
 fn quick() -> Layout {
-    Layout::new(&ResNet::new(11, CLASSES, Lowering::Dots).unwrap())
+    let architecture = Architecture::resnet_v2(11).unwrap();
+    let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+    Layout::new(network.tensors(), &["momentum"])
 }
 
 fn every(bytes: usize) -> Vec<usize> {

@@ -111,12 +111,18 @@ fn write_all(
 
 #[cfg(test)]
 mod tests {
-    use xla_graphs::ResNet;
     use xla_graphs::ops::Lowering;
+    use xla_graphs::{Architecture, ResNet};
 
     use super::*;
     use crate::checkpoint::load_newest;
     use crate::data::CLASSES;
+
+    fn layout() -> Layout {
+        let architecture = Architecture::resnet_v2(11).unwrap();
+        let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+        Layout::new(network.tensors(), &["momentum"])
+    }
 
     fn zeros(layout: &Layout) -> HostState {
         let zeros = |spec: &xla_graphs::TensorSpec| vec![0.0; spec.len()];
@@ -126,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_on_disk_once_the_saver_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(&ResNet::new(11, CLASSES, Lowering::Dots).unwrap());
+        let layout = layout();
         let saver = Saver::start(folder.path().to_owned(), 2, layout.clone()).unwrap();
         let mut info = CheckpointInfo::example(11);
         info.position.step = 7;
@@ -139,7 +145,7 @@ mod tests {
     fn a_checkpoint_that_cannot_be_written_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone");
-        let layout = Layout::new(&ResNet::new(11, CLASSES, Lowering::Dots).unwrap());
+        let layout = layout();
         let saver = Saver::start(gone.clone(), 2, layout.clone()).unwrap();
         let saver = saver.save(zeros(&layout), CheckpointInfo::example(11));
         let error = saver.unwrap().finish().unwrap_err().to_string();

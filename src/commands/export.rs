@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::inputs;
 use super::output::stdout;
@@ -27,8 +27,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
     // The lowering changes how the network is computed, not what it is.
-    let network = ResNet::new(info.depth, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
-    let layout = Layout::new(&network);
+    let architecture = Architecture::resnet_v2(info.depth).map_err(ConfigError::from)?;
+    let network =
+        ResNet::new(&architecture, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
+    let layout = Layout::new(network.tensors(), &[]);
     let weights = checkpoint::load_network(&path, &layout)?;
     checkpoint::save_network(&args.out, &layout, &weights, &info)?;
     writeln!(

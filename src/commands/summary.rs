@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::Result;
-use xla_graphs::ResNet;
 use xla_graphs::ops::Lowering;
+use xla_graphs::{Architecture, ResNet};
 
 use super::output::{print_json, stdout};
 use crate::cli::SummaryArgs;
@@ -14,7 +14,9 @@ use crate::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
     // The lowering changes how the network is computed, not what it is.
-    let network = ResNet::new(args.depth, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
+    let architecture = Architecture::resnet_v2(args.depth).map_err(ConfigError::from)?;
+    let network =
+        ResNet::new(&architecture, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
     if args.json {
         print_json(&Summary::of(&network))
     } else {

@@ -16,7 +16,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 use crate::checkpoint;
 use crate::cli::TrainArgs;
@@ -102,10 +102,12 @@ fn picture(bytes: &[u8]) -> bool {
 fn checkpoint(bytes: &[u8]) -> bool {
     let (folder, path) = in_file(&checkpoint::file_name(1), bytes);
     // The smallest depth: its table is the quickest to make.
-    let Ok(network) = ResNet::new(11, CLASSES, Lowering::Dots) else {
+    let network = Architecture::resnet_v2(11)
+        .and_then(|architecture| ResNet::new(&architecture, CLASSES, Lowering::Dots));
+    let Ok(network) = network else {
         return false;
     };
-    let layout = Layout::new(&network);
+    let layout = Layout::new(network.tensors(), &["momentum"]);
     let _ = checkpoint::load_network(&path, &layout);
     let _ = checkpoint::load_newest(folder.path(), &layout);
     checkpoint::load_info(&path).is_ok()

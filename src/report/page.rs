@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::{ReportError, Run, TUTORIAL_IMAGES};
 use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
@@ -206,8 +206,9 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
 
 fn parameters(run: &Run) -> Option<Figure> {
     let depth: usize = run.setting("depth").parse().ok()?;
-    let network = ResNet::new(depth, CLASSES, Lowering::Native).ok()?;
-    let layout = Layout::new(&network);
+    let architecture = Architecture::resnet_v2(depth).ok()?;
+    let network = ResNet::new(&architecture, CLASSES, Lowering::Native).ok()?;
+    let layout = Layout::new(network.tensors(), &[]);
     Some(Figure {
         name: "parameters",
         value: grouped(layout.total_parameters()),

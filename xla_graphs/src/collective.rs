@@ -2,7 +2,7 @@
 
 use xla::{XlaBuilder, XlaComputation, XlaOp};
 
-use crate::Result;
+use crate::error::Result;
 
 /// The replicas that run the same program side by side, each on its own share of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! What can go wrong while a graph is traced.
 
+use kernel_contract::PlanError;
+
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, GraphError>;
 
@@ -28,9 +30,35 @@ pub enum GraphError {
         got: Vec<usize>,
     },
 
-    /// The batch has more values than a kernel's plan can count.
-    #[error("{call}: the batch is too large for this backend; use a smaller --batch-size")]
-    TooLarge { call: String },
+    /// A network, or a stage of it, is empty.
+    #[error("{what}: expected at least one {of}, got none")]
+    Empty { what: String, of: &'static str },
+
+    /// A value does not hold the tensors that it is read as.
+    #[error("the tensors from `{first}` on: expected {expected}, got {got}")]
+    Block {
+        first: String,
+        expected: String,
+        got: String,
+    },
+
+    /// A kernel of the CPU would read past the end of an array.
+    #[error("`{layer}`: {what} needs {expected} values of its array, which has {got}")]
+    Bounds {
+        layer: String,
+        what: &'static str,
+        expected: usize,
+        got: usize,
+    },
+
+    /// No kernel of the CPU computes the layer.
+    #[error("`{layer}` as a call of {kernel}: {reason}. Lowering::Dots has no such limit")]
+    Kernel {
+        layer: String,
+        kernel: &'static str,
+        #[source]
+        reason: PlanError,
+    },
 
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]

@@ -2,8 +2,31 @@
 
 use xla::{Shape, XlaBuilder, XlaOp};
 
-use crate::Result;
-use crate::ops::{scalar_like, to_i64};
+use crate::arrays::{scalar_like, to_i64};
+use crate::error::Result;
+
+/// What a loop passes on from round to round, or what all rounds read: a fixed number of arrays, and a
+/// list of any length.
+#[derive(Clone)]
+pub struct Values<const N: usize> {
+    pub each: [XlaOp; N],
+    pub list: Vec<XlaOp>,
+}
+
+impl<const N: usize> Values<N> {
+    fn into_vec(self) -> Vec<XlaOp> {
+        let mut all = Vec::from(self.each);
+        all.extend(self.list);
+        all
+    }
+}
+
+impl<const N: usize> From<[XlaOp; N]> for Values<N> {
+    fn from(each: [XlaOp; N]) -> Self {
+        let list = Vec::new();
+        Self { each, list }
+    }
+}
 
 /// An array of dimensions `dims` and of the element type of `like`, to be filled row by row.
 pub fn empty(like: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
@@ -34,7 +57,7 @@ fn row_start(index: &XlaOp, rank: usize) -> Result<Vec<XlaOp>> {
     Ok(start)
 }
 
-/// The number of the round behind round `index`.
+/// The number of the round after round `index`.
 pub fn next(index: &XlaOp) -> Result<XlaOp> {
     Ok((index + index.builder().c0(1i32)?)?)
 }
@@ -44,18 +67,21 @@ pub fn from_the_end(count: usize, round: &XlaOp) -> Result<XlaOp> {
     Ok((round.builder().c0(count as i32 - 1)? - round)?)
 }
 
-/// Goes round `count` times: `round` gets the number of the round, from 0, what the round before it
-/// returned (the first one: `carried`), and `fixed`. Returns what the last round returned.
+/// Runs `round` `count` times. It gets the number of the round, from 0, what the previous round
+/// returned (`carried` in the first), and `fixed`. Returns what the last round returned.
 pub fn repeat<const C: usize, const F: usize>(
     count: usize,
-    carried: [XlaOp; C],
-    fixed: [XlaOp; F],
-    round: impl FnOnce(&XlaOp, [XlaOp; C], [XlaOp; F]) -> Result<[XlaOp; C]>,
-) -> Result<[XlaOp; C]> {
+    carried: Values<C>,
+    fixed: Values<F>,
+    round: impl FnOnce(&XlaOp, Values<C>, Values<F>) -> Result<Values<C>>,
+) -> Result<Values<C>> {
+    let (listed, listed_fixed) = (carried.list.len(), fixed.list.len());
+    let first_fixed = 1 + C + listed;
     // A loop sees nothing but its state: the number of the round, then all arrays.
-    let builder = carried[0].builder().clone();
+    let builder = carried.each[0].builder().clone();
     let mut state = vec![builder.c0(0i32)?];
-    state.extend(carried.into_iter().chain(fixed));
+    state.extend(carried.into_vec());
+    state.extend(fixed.into_vec());
     let shapes = state.iter().map(XlaOp::shape);
     let shape = Shape::tuple(shapes.collect::<xla::Result<_>>()?);
 
@@ -66,21 +92,31 @@ pub fn repeat<const C: usize, const F: usize>(
     let body = XlaBuilder::new("round");
     let before = body.parameter_s(0, &shape, "state")?;
     let number = before.get_tuple_element(0)?;
-    let fixed: [XlaOp; F] = elements(&before, 1 + C)?;
+    let fixed: Values<F> = values(&before, first_fixed, listed_fixed)?;
     let mut after = vec![next(&number)?];
-    after.extend(round(&number, elements(&before, 1)?, fixed.clone())?);
-    after.extend(fixed);
+    let carried = values(&before, 1, listed)?;
+    after.extend(round(&number, carried, fixed.clone())?.into_vec());
+    after.extend(fixed.into_vec());
     let body = body.tuple(&after)?.build()?;
 
-    elements(&XlaOp::while_(more, body, builder.tuple(&state)?)?, 1)
+    values(
+        &XlaOp::while_(more, body, builder.tuple(&state)?)?,
+        1,
+        listed,
+    )
 }
 
-/// `N` elements of a tuple, from the one with the number `start`.
-fn elements<const N: usize>(tuple: &XlaOp, start: usize) -> Result<[XlaOp; N]> {
-    let mut elements = Vec::with_capacity(N);
+/// `N` elements of a tuple from number `start` on, and the `listed` elements after them.
+fn values<const N: usize>(tuple: &XlaOp, start: usize, listed: usize) -> Result<Values<N>> {
+    let element = |number: usize| tuple.get_tuple_element(number as i64);
+    let mut each = Vec::with_capacity(N);
     for number in start..start + N {
-        elements.push(tuple.get_tuple_element(number as i64)?);
+        each.push(element(number)?);
     }
-    // As many as asked for were just put in.
-    Ok(elements.try_into().ok().expect("N elements"))
+    let list = (start + N..start + N + listed).map(element);
+    Ok(Values {
+        // As many as asked for were just put in.
+        each: each.try_into().ok().expect("N elements"),
+        list: list.collect::<xla::Result<_>>()?,
+    })
 }

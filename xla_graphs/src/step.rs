@@ -1,18 +1,27 @@
 //! The three computations of a run: train, evaluate, predict.
 //!
+//! ```text
+//!  state ──┬──────────────────────────────────────────────┬─► update ─► finite? ─► next state
+//!          ▼                                              │     ▲         ▲
+//!  images ─► forward ─► logits ─► softmax, cross-entropy ─┼─► backward    │
+//!  labels ──────────────────────► one-hot ────────────────┘               └── metrics
+//! ```
+//!
 //! Every input and output is an array (no tuples inside): first the flat arrays of the state
-//! ([`ARRAYS`]), then the batch. Images and weights are always parameters, never constants.
+//! ([`Layout::arrays`]), then the batch. Images and weights are always parameters, never constants.
 
 use std::fmt;
 
 use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 
+use crate::arrays::{cast, to_i64};
 use crate::collective::Replicas;
-use crate::layout::{ARRAYS, Array, NETWORK_ARRAYS};
-use crate::ops::{batch_norm, cast, loss, to_i64};
-use crate::resnet::{IMAGE_CHANNELS, ResNet};
+use crate::error::Result;
+use crate::network::{IMAGE_CHANNELS, ResNet};
+use crate::ops::{batch_norm, loss};
+use crate::optimiser::{Optimiser, Update};
+use crate::table::{Array, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
-use crate::{Layout, Result, sgd};
 
 /// The number format of activations and kernels; master weights, statistics and loss are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +62,7 @@ pub struct Model {
     /// Whether batch statistics cover all replicas, or each replica its own images.
     pub sync_batch_norm: bool,
     pub l2: f32,
-    pub momentum: f32,
+    pub optimiser: Optimiser,
 }
 
 /// Values in the metrics vector that [`train_step`] and [`eval_step`] return, f32 each.
@@ -73,7 +82,7 @@ pub mod metrics {
 impl Model {
     /// The ordered table of state tensors.
     pub fn layout(&self) -> Layout {
-        Layout::new(&self.network)
+        Layout::new(self.network.tensors(), self.optimiser.slots())
     }
 
     /// Images that all replicas together see in one step.
@@ -97,16 +106,20 @@ impl Model {
 
 /// Forward, backward and update of one batch.
 ///
-/// Inputs: the state's arrays ([`ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]` s32, learning
-/// rate f32. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
+/// Inputs: the state's arrays ([`Layout::arrays`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
+/// learning rate f32, and the number of the step, from 1, f32, where the optimiser needs it. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
 /// ([`metrics`]) of this batch. With a loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
     let mut inputs = Inputs::new("train_step");
-    let state = inputs.state(&layout, &ARRAYS)?;
+    let state = inputs.state(&layout, &layout.arrays())?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let learning_rate = inputs.array(ElementType::F32, &[], "learning_rate")?;
+    let step_count = match model.optimiser.needs_step_count() {
+        true => Some(inputs.array(ElementType::F32, &[], "step_count")?),
+        false => None,
+    };
 
     let statistics = model.batch_norm_replicas();
     let mut batch = Tensors::new();
@@ -127,7 +140,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
         metrics: image_sums(&loss, &inputs.ones(model.batch)?)?,
     };
     let whole = shares.combine(model)?;
-    let next = next_state(model, &state, &whole, &learning_rate)?;
+    let next = next_state(model, &state, &whole, &learning_rate, step_count.as_ref())?;
     let metrics = metrics_vector(model, &state, &whole.metrics)?;
 
     let finite = is_finite(&metrics)?;
@@ -146,8 +159,9 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 /// s32, weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics
 /// ([`metrics`]), logits `[N, classes]` f32.
 pub fn eval_step(model: &Model) -> Result<XlaComputation> {
+    let layout = model.layout();
     let mut inputs = Inputs::new("eval_step");
-    let network = inputs.state(&model.layout(), &ARRAYS[..NETWORK_ARRAYS])?;
+    let network = inputs.state(&layout, &layout.arrays()[..NETWORK_ARRAYS])?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let weights = inputs.array(ElementType::F32, &[model.batch], "weights")?;
@@ -162,8 +176,9 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
 
 /// Logits `[N, classes]` of images `[N, H, W, 3]`; inputs: the network's arrays, then the images.
 pub fn predict_step(model: &Model) -> Result<XlaComputation> {
+    let layout = model.layout();
     let mut inputs = Inputs::new("predict_step");
-    let network = inputs.state(&model.layout(), &ARRAYS[..NETWORK_ARRAYS])?;
+    let network = inputs.state(&layout, &layout.arrays()[..NETWORK_ARRAYS])?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
     let images = cast(&images, model.precision.primitive())?;
     let logits = model.network.infer(&network.tensors, &images)?;
@@ -203,29 +218,32 @@ impl Shares {
     }
 }
 
-/// The next weights, moving statistics and momentum, in the order of [`ARRAYS`]: one update of all
-/// weights with the gradient of the `whole` batch and the penalty's, and one of all moving statistics.
+/// The next state in the order of [`Layout::arrays`]: one update of all weights with the gradient of
+/// the `whole` batch and the penalty's, and one of all moving statistics.
 fn next_state(
     model: &Model,
     state: &State,
     whole: &Shares,
     learning_rate: &XlaOp,
+    step_count: Option<&XlaOp>,
 ) -> Result<Vec<XlaOp>> {
     let decaying = model.layout().decaying_len();
     let weights = state.array(Array::Weights);
     let gradient = loss::l2_gradient(weights, &whole.gradient, decaying, model.l2)?;
-    let (weights, momentum) = sgd::update(
+    let updated = model.optimiser.update(&Update {
         weights,
-        state.array(Array::Momentum),
-        &gradient,
+        slots: &state.arrays[NETWORK_ARRAYS..],
+        gradient: &gradient,
         learning_rate,
-        model.momentum,
-    )?;
+        step_count,
+    })?;
     let statistics = batch_norm::moved(state.array(Array::Statistics), &whole.statistics)?;
-    Ok(vec![weights, statistics, momentum])
+    let mut next = vec![updated.weights, statistics];
+    next.extend(updated.slots);
+    Ok(next)
 }
 
-/// The tensors of `array` among `tensors`, one behind the other as [`Layout`] says.
+/// The tensors of `array` among `tensors`, one after another as [`Layout`] says.
 fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
     tensors.join(&layout.tensors_of(array))
 }
@@ -266,7 +284,7 @@ fn keep_unless(predicate: &XlaOp, new: &XlaOp, old: &XlaOp) -> Result<XlaOp> {
 /// The state, or the network's part of it, as a computation reads it.
 #[derive(Default)]
 struct State {
-    /// In the order of [`ARRAYS`].
+    /// In the order of [`Layout::arrays`].
     arrays: Vec<XlaOp>,
     /// The tensors in them.
     tensors: Tensors,
@@ -274,7 +292,7 @@ struct State {
 
 impl State {
     fn array(&self, array: Array) -> &XlaOp {
-        &self.arrays[array as usize]
+        &self.arrays[array.index()]
     }
 }
 
@@ -300,7 +318,7 @@ impl Inputs {
         Ok(op)
     }
 
-    /// Declares `arrays`, the first of [`ARRAYS`], and cuts the tensors that `layout` has out of them.
+    /// Declares `arrays`, the first of those of `layout`, and cuts its tensors out of them.
     fn state(&mut self, layout: &Layout, arrays: &[Array]) -> Result<State> {
         let mut state = State::default();
         for &array in arrays {

@@ -3,8 +3,13 @@
 
 mod common;
 
+use std::env;
+use std::process::Command;
+
 use common::{Graph, Input, NO_KERNELS, ROUNDING, input, shift_away_from_zero};
-use xla::XlaOp;
+use kernel_contract::plan::{Part, Start};
+use kernel_contract::{Kernel, Plan};
+use xla::{ElementType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::BatchNorm;
@@ -174,8 +179,8 @@ impl Chain {
                 let channels = bn.channels as i64;
                 pair.slice_in_dim(which * channels, (which + 1) * channels, 1, 0)
             };
-            let sums = gradients.get(&format!("{}/gamma", bn.name))?;
-            let moments = batch.get(&format!("{}/moving_mean", bn.name))?;
+            let sums = gradients.block(&format!("{}/gamma", bn.name))?;
+            let moments = batch.block(&format!("{}/moving_mean", bn.name))?;
             results.extend([half(sums, 0)?, half(sums, 1)?]);
             results.extend([half(moments, 0)?, half(moments, 1)?]);
             results.push(gradients.get(&format!("{}/kernel", conv.name))?.clone());
@@ -246,4 +251,124 @@ fn sides_that_no_block_of_rows_divides() {
 fn more_images_than_tasks_and_more_pixels_than_a_tile() {
     check([35, 12, 12, 16], [Shape(1, 1, 16), Shape(3, 1, 16)]);
     check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
+}
+
+/// Why the first layer of `chain` cannot be traced, with a skip or without.
+fn refusal(chain: &Chain, has_skip: bool) -> String {
+    let mut message = String::new();
+    Graph::new(&chain.inputs(), |t| {
+        let (bn, conv) = &chain.layers[0];
+        let x = Features::inferring(t, t.get("x")?, bn)?;
+        let skip = has_skip.then_some(&x);
+        let traced = kernels::forward(t, bn, conv, &x, skip, Replicas(1));
+        message = traced.err().unwrap().to_string();
+        Ok(vec![t.get("x")?.clone()])
+    });
+    message
+}
+
+#[test]
+fn a_layer_that_no_kernel_computes_is_refused_where_the_graph_is_built() {
+    let refused = |channels, shape, has_skip, reason: &str| {
+        let chain = Chain::new([2, 4, 4, channels], [shape, Shape(1, 1, 16)]);
+        let message = refusal(&chain, has_skip);
+        assert_eq!(
+            message,
+            format!(
+                "`c0` as a call of resnet_layer_forward: {reason}. Lowering::Dots has no such limit"
+            )
+        );
+    };
+    refused(
+        16,
+        Shape(3, 1, 16),
+        true,
+        "the skip: expected one beside a 1x1 convolution, got one beside a 3x3 convolution",
+    );
+    refused(
+        16,
+        Shape(3, 2, 16),
+        false,
+        "the stride of a 3x3 convolution: expected 1, got 2",
+    );
+    refused(
+        16,
+        Shape(5, 1, 16),
+        false,
+        "the convolution: expected 1x1 or 3x3, got 5x5",
+    );
+    refused(
+        20,
+        Shape(1, 1, 16),
+        false,
+        "input channels: expected a multiple of 16, got 20",
+    );
+}
+
+#[test]
+fn a_skip_that_is_too_small_is_refused_where_the_graph_is_built() {
+    // 2 x 4 x 4 pixels of 16 channels beside a result of 32 channels.
+    let chain = Chain::new([2, 4, 4, 16], [Shape(1, 1, 32), Shape(1, 1, 16)]);
+    assert_eq!(
+        refusal(&chain, true),
+        "`c0`: the skip needs 1024 values of its array, which has 512"
+    );
+}
+
+/// Tells a copy of this program that it is to call a kernel with a wrong plan.
+const WRONG_PLAN: &str = "RESNET_XLA_TEST_WRONG_PLAN";
+
+#[test]
+fn a_kernel_ends_the_process_at_a_plan_that_is_not_its_own() {
+    if !cpu_kernels::supported() {
+        println!("skipped: this processor has no AVX2, so the kernels are not used");
+        return;
+    }
+    if let Ok(place) = env::var(WRONG_PLAN) {
+        call_with_a_wrong_plan(place.parse().unwrap());
+        return;
+    }
+    for (place, reason) in [
+        (0, "it begins with 0x4d2 instead of 0x524e584c"),
+        (1, "expected version 1 of the plans, got 1234"),
+        (2, "expected the plan of kernel 3, got that of kernel 1234"),
+    ] {
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("a_kernel_ends_the_process_at_a_plan_that_is_not_its_own")
+            .env(WRONG_PLAN, place.to_string())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{errors}");
+        let expected = format!("resnet_part: this call's plan is wrong: {reason}");
+        assert!(errors.contains(&expected), "{errors}");
+    }
+}
+
+/// Copies part of an array by a plan whose number at `place` is another.
+fn call_with_a_wrong_plan(place: usize) {
+    cpu_kernels::register();
+    let start = Start {
+        operand: 0,
+        offset: 0,
+        per_round: 0,
+    };
+    let mut plan = Part { start, count: 4 }.encode().unwrap();
+    plan[place] = 1234;
+    let inputs = [input("x", &[4])];
+    let graph = Graph::new(&inputs, |t| {
+        let x = t.get("x")?;
+        let builder = x.builder();
+        let operands = [builder.c1(&plan)?, builder.c0(0i32)?, x.clone()];
+        let name = Kernel::Part.name();
+        Ok(vec![builder.custom_call(
+            name,
+            &operands,
+            ElementType::F32,
+            &[4],
+            &[],
+        )?])
+    });
+    graph.run(&inputs);
 }

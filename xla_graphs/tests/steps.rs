@@ -6,10 +6,14 @@ use std::sync::LazyLock;
 
 use common::{array, arrays, execute_computation, initial, input, lowerings, without_kinks};
 use xla_graphs::collective::Replicas;
-use xla_graphs::layout::{Role, momentum_name};
+use xla_graphs::network::{Layer, Stage, Unit, Units};
 use xla_graphs::ops::Lowering;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::Conv;
+use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
-use xla_graphs::{Layout, Model, Precision, ResNet, eval_step, train_step};
+use xla_graphs::table::{Role, slot_name};
+use xla_graphs::{Architecture, Layout, Model, Precision, ResNet, eval_step, train_step};
 
 const BATCH: usize = 4;
 const SIDE: usize = 8;
@@ -21,14 +25,14 @@ const L2: f32 = 1e-2;
 
 fn model(lowering: Lowering) -> Model {
     Model {
-        network: ResNet::new(11, CLASSES, lowering).unwrap(),
+        network: ResNet::new(&Architecture::resnet_v2(11).unwrap(), CLASSES, lowering).unwrap(),
         batch: BATCH,
         image_side: SIDE,
         precision: Precision::F32,
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: L2,
-        momentum: MOMENTUM,
+        optimiser: optimiser::sgd(MOMENTUM),
     }
 }
 
@@ -37,8 +41,13 @@ fn images() -> Vec<f32> {
 }
 
 /// Compiling takes most of the time of these tests: they share the executables.
-static TRAINERS: LazyLock<Vec<Trainer>> =
-    LazyLock::new(|| lowerings().into_iter().map(Trainer::new).collect());
+static TRAINERS: LazyLock<Vec<Trainer>> = LazyLock::new(|| {
+    lowerings()
+        .into_iter()
+        .map(model)
+        .map(Trainer::new)
+        .collect()
+});
 
 /// Runs training steps on one fixed batch.
 struct Trainer {
@@ -48,8 +57,7 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(lowering: Lowering) -> Self {
-        let model = model(lowering);
+    fn new(model: Model) -> Self {
         Self {
             layout: model.layout(),
             executable: common::compile(&train_step(&model).unwrap()),
@@ -102,29 +110,90 @@ fn every_kind_of_weight_moves_against_its_central_difference() {
             "dense/kernel",
             "dense/bias",
         ] {
-            let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
-            // The first step's velocity is -learning_rate * gradient.
-            let gradient: Vec<f64> = next[slot]
-                .iter()
-                .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
-                .collect();
-            let largest = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
-            let element = gradient.iter().position(|g| g.abs() == largest).unwrap();
-            // A quotient is off by 1e-4 at most, whatever the gradient.
-            let scale = largest.max(0.02);
-            let at = |shift: f32| {
-                let mut shifted = state.clone();
-                shifted[weight][element] += shift;
-                loss(&trainer.step(&shifted, &images()).1)
-            };
-            // The loss is off by a rounding of some 1e-6, and that over the distance; nothing here is so curved as to need
-            // a shorter one.
-            const STEP: f32 = 2e-2;
-            let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
-            let error = (numeric - gradient[element]).abs() / scale;
-            println!("{name}: {error:.1e} of {scale:.1e}");
-            assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+            check_gradient(trainer, &state, &next, name);
         }
+    }
+}
+
+/// Checks the largest element of the gradient of the weight `name` in a first step from `state` to
+/// `next` against its central difference.
+fn check_gradient(trainer: &Trainer, state: &[Vec<f32>], next: &[Vec<f32>], name: &str) {
+    let weight = trainer.index(name);
+    let slot = trainer.index(&slot_name("momentum", name));
+    // The first step's velocity is -learning_rate * gradient.
+    let gradient: Vec<f64> = next[slot]
+        .iter()
+        .map(|v| -f64::from(*v) / f64::from(LEARNING_RATE))
+        .collect();
+    let largest = gradient.iter().fold(0f64, |m, g| m.max(g.abs()));
+    let element = gradient.iter().position(|g| g.abs() == largest).unwrap();
+    // A quotient is off by 1e-4 at most, whatever the gradient.
+    let scale = largest.max(0.02);
+    let at = |shift: f32| {
+        let mut shifted = state.to_vec();
+        shifted[weight][element] += shift;
+        loss(&trainer.step(&shifted, &images()).1)
+    };
+    // The loss is off by a rounding of some 1e-6, and that over the distance; nothing here is so curved as to need
+    // a shorter one.
+    const STEP: f32 = 2e-2;
+    let numeric = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
+    let error = (numeric - gradient[element]).abs() / scale;
+    println!("{name}: {error:.1e} of {scale:.1e}");
+    assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
+}
+
+/// The unit with two 3x3 convolutions in place of its layers.
+fn basic(unit: &Unit) -> Unit {
+    let layer = |number: usize, inputs, stride| Layer {
+        bn: BatchNorm {
+            name: format!("{}/bn{number}", unit.name),
+            channels: inputs,
+            lowering: Lowering::Dots,
+        },
+        conv: Conv {
+            name: format!("{}/conv{number}", unit.name),
+            side: 3,
+            stride,
+            inputs,
+            outputs: unit.outputs(),
+            lowering: Lowering::Dots,
+        },
+    };
+    let stride = unit.layers[0].conv.stride;
+    Unit {
+        layers: vec![layer(1, unit.inputs(), stride), layer(2, unit.outputs(), 1)],
+        ..unit.clone()
+    }
+}
+
+#[test]
+fn units_of_another_kind_train_one_by_one_and_in_a_loop() {
+    let mut architecture = Architecture::resnet_v2(11).unwrap();
+    let stage = |units, width, stride| Stage {
+        units,
+        width,
+        stride,
+    };
+    // Three equal units without a shortcut, the last two of them a loop, and one with a projection.
+    architecture.stages = vec![stage(3, 16, 1), stage(1, 32, 2)];
+    let mut network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+    network.units = network.units.iter().map(basic).collect();
+    let trainer = Trainer::new(Model {
+        network: network.with_units(Units::Loop),
+        ..model(Lowering::Dots)
+    });
+    let state = initial(&trainer.layout);
+    let (next, _) = trainer.step(&state, &images());
+    for name in [
+        "stage1/unit01/conv1/kernel",
+        "stage1/unit02/conv1/kernel",
+        "stage1/unit03/conv2/kernel",
+        "stage1/unit03/bn2/gamma",
+        "stage2/unit01/conv1/kernel",
+        "stage2/unit01/shortcut/kernel",
+    ] {
+        check_gradient(&trainer, &state, &next, name);
     }
 }
 
@@ -135,13 +204,16 @@ fn the_second_step_carries_momentum_over() {
         let (second, _) = trainer.step(&first, &images());
         let mut without = first.clone();
         for (spec, values) in trainer.layout.state().iter().zip(&mut without) {
-            if spec.role == Role::Momentum {
+            if matches!(spec.role, Role::Slot(_)) {
                 values.fill(0.0);
             }
         }
         let (fresh, _) = trainer.step(&without, &images());
         let name = "stage2/unit01/conv2/kernel";
-        let (weight, slot) = (trainer.index(name), trainer.index(&momentum_name(name)));
+        let (weight, slot) = (
+            trainer.index(name),
+            trainer.index(&slot_name("momentum", name)),
+        );
         for element in 0..second[weight].len() {
             // v2 = 0.9 v1 - lr g, w2 = w1 + v2, and without momentum v = -lr g.
             let expected = MOMENTUM * first[slot][element] + fresh[slot][element];
@@ -149,6 +221,55 @@ fn the_second_step_carries_momentum_over() {
             let moved = first[weight][element] + second[slot][element];
             assert!((second[weight][element] - moved).abs() < 1e-6);
         }
+    }
+}
+
+/// An optimiser with two slots that reads the number of the step: w' = w - rate · gradient · step,
+/// a' = gradient, b' = a.
+fn two_slots() -> Optimiser {
+    let optimiser = Optimiser::new("two slots", &["a", "b"], |update| {
+        let step = (update.gradient * update.step_count.unwrap())?;
+        Ok(Updated {
+            weights: (update.weights - (step * update.learning_rate)?)?,
+            slots: vec![update.gradient.clone(), update.slots[0].clone()],
+        })
+    });
+    optimiser.with_step_count()
+}
+
+#[test]
+fn an_optimiser_brings_its_own_slots_and_may_read_the_number_of_the_step() {
+    let model = Model {
+        optimiser: two_slots(),
+        ..model(Lowering::Dots)
+    };
+    let layout = model.layout();
+    let names: Vec<&str> = layout.arrays().iter().map(|array| array.name()).collect();
+    assert_eq!(names, ["weights", "statistics", "a", "b"]);
+    let executable = common::compile(&train_step(&model).unwrap());
+    let step = |state: &[Vec<f32>], number: f32| {
+        let mut inputs = arrays(&layout, state);
+        inputs.push(array("images", &model.image_dims(), &images()));
+        let scalars = [
+            array("lr", &[], &[LEARNING_RATE]),
+            array("step", &[], &[number]),
+        ];
+        let mut outputs = execute_computation(&executable, &inputs, &LABELS, &scalars);
+        outputs.pop();
+        layout.split(&outputs)
+    };
+    let index = |name: &str| layout.state().iter().position(|t| t.name == name).unwrap();
+    let weight = index("dense/kernel");
+    let (a, b) = (index("a/dense/kernel"), index("b/dense/kernel"));
+    let before = initial(&layout);
+    let first = step(&before, 1.0);
+    let second = step(&first, 2.0);
+    assert!(first[a].iter().any(|v| *v != 0.0));
+    assert!(first[b].iter().all(|v| *v == 0.0));
+    assert_eq!(second[b], first[a]);
+    for element in 0..first[weight].len() {
+        let moved = first[weight][element] - 2.0 * LEARNING_RATE * second[a][element];
+        assert!((second[weight][element] - moved).abs() < 1e-6);
     }
 }
 
@@ -248,7 +369,7 @@ fn padding_counts_for_nothing_in_evaluation() {
 #[test]
 fn depths_outside_the_family_are_refused() {
     for depth in [0, 2, 10, 12, 163] {
-        let error = ResNet::new(depth, 10, Lowering::Native).unwrap_err();
+        let error = Architecture::resnet_v2(depth).unwrap_err();
         assert!(
             error.to_string().contains(&format!("depth {depth} ")),
             "{error}"
@@ -275,7 +396,7 @@ fn tensors_lie_in_flat_arrays_without_gap_or_overlap_decaying_weights_first() {
     let decaying: usize = kernels.map(|t| t.len()).sum();
     assert_eq!(layout.decaying_len(), decaying);
     let mut offset = 0;
-    for spec in layout.tensors_of(xla_graphs::layout::Array::Weights) {
+    for spec in layout.tensors_of(xla_graphs::table::Array::Weights) {
         assert_eq!(
             spec.name.ends_with("/kernel"),
             offset < decaying,

@@ -9,10 +9,13 @@ use common::{
 };
 use xla::XlaComputation;
 use xla_graphs::collective::Replicas;
-use xla_graphs::layout::Role;
+use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
-use xla_graphs::resnet::Units;
-use xla_graphs::{Model, Precision, ResNet, TensorSpec, eval_step, predict_step, train_step};
+use xla_graphs::table::Role;
+use xla_graphs::{
+    Architecture, Model, Precision, ResNet, TensorSpec, eval_step, optimiser, predict_step,
+    train_step,
+};
 
 const LABELS: [i32; 4] = [3, 0, 9, 3];
 const CLASSES: usize = 10;
@@ -21,7 +24,8 @@ const SIDE: usize = 8;
 const DEPTH: usize = 29;
 
 fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
-    let network = ResNet::new(depth, CLASSES, lowering).unwrap();
+    let architecture = Architecture::resnet_v2(depth).unwrap();
+    let network = ResNet::new(&architecture, CLASSES, lowering).unwrap();
     Model {
         network: network.with_units(units),
         batch: LABELS.len(),
@@ -30,7 +34,7 @@ fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: 1e-2,
-        momentum: 0.9,
+        optimiser: optimiser::sgd(0.9),
     }
 }
 
@@ -54,7 +58,7 @@ fn largest(values: &[f32]) -> f32 {
 /// for rounding: it is the others of the kind that say how large rounding is.
 fn kind(spec: &TensorSpec) -> (bool, &str) {
     let name = spec.name.rsplit('/').next().unwrap();
-    (spec.role == Role::Momentum, name)
+    (matches!(spec.role, Role::Slot(_)), name)
 }
 
 /// The outputs of `trace` for each kind of tracing: unrolled, loop.
@@ -96,7 +100,7 @@ fn a_training_step_is_the_same_as_a_loop() {
         for ((spec, got), expected) in layout.state().iter().zip(&got).zip(&expected) {
             // The momentum after a first step is the gradient, but for a factor.
             assert_close(&spec.name, got, expected, scales[&kind(spec)]);
-            if spec.role == Role::Momentum && !spec.name.ends_with("/beta") {
+            if matches!(spec.role, Role::Slot(_)) && !spec.name.ends_with("/beta") {
                 assert!(largest(got) > 0.0, "{} did not move", spec.name);
             }
         }
@@ -152,6 +156,50 @@ fn a_program_with_loops_has_as_many_layers_at_any_depth() {
     assert_eq!(count(164, Units::Loop, "convolution"), convolutions);
     // A loop that goes round once would be no gain.
     assert_eq!(count(20, Units::Loop, "while"), [0, 0, 0]);
+}
+
+#[test]
+fn each_stage_of_an_architecture_has_as_many_units_as_it_says() {
+    let mut architecture = Architecture::resnet_v2(11).unwrap();
+    architecture.stages.truncate(2);
+    architecture.stages[1].units = 4;
+    let network = ResNet::new(&architecture, CLASSES, Lowering::Native).unwrap();
+    assert_eq!(network.depth, 1 + 5 * 3 + 1);
+    let names: Vec<&str> = network.units.iter().map(|unit| &unit.name[..]).collect();
+    let expected = [
+        "stage1/unit01",
+        "stage2/unit01",
+        "stage2/unit02",
+        "stage2/unit03",
+        "stage2/unit04",
+    ];
+    assert_eq!(names, expected);
+    let model = Model {
+        network: network.with_units(Units::Loop),
+        ..model(11, Lowering::Native, Units::Loop)
+    };
+    let text = train_step(&model).unwrap().proto().to_string().unwrap();
+    // The last three units, forward and back.
+    assert_eq!(text.matches(" while(").count(), 2);
+}
+
+#[test]
+fn an_architecture_with_nothing_in_it_is_refused() {
+    let refused = |architecture: &Architecture| {
+        let network = ResNet::new(architecture, CLASSES, Lowering::Native);
+        network.unwrap_err().to_string()
+    };
+    let mut architecture = Architecture::resnet_v2(11).unwrap();
+    architecture.stages[1].units = 0;
+    assert_eq!(
+        refused(&architecture),
+        "stage 2 of the network: expected at least one unit, got none"
+    );
+    architecture.stages.clear();
+    assert_eq!(
+        refused(&architecture),
+        "the network: expected at least one stage, got none"
+    );
 }
 
 #[test]

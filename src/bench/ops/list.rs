@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
+use xla_graphs::network::Unit;
 use xla_graphs::ops::conv::Conv;
-use xla_graphs::resnet::Unit;
 use xla_graphs::{Layout, ResNet};
 
 use crate::data::SIDE;
@@ -65,8 +65,7 @@ pub fn operations(network: &ResNet) -> Vec<(Op, usize)> {
     let mut forward = vec![Op::conv(Kind::Stem, side, &network.stem)];
     let mut norms = Vec::new();
     for unit in &network.units {
-        push_unit(unit, side, &mut forward, &mut norms);
-        side = unit.conv1.output_side(side);
+        side = push_unit(unit, side, &mut forward, &mut norms);
     }
     let (inputs, classes) = (network.dense.inputs, network.dense.outputs);
     forward.push(Op::plain(Kind::Head, side, inputs, classes));
@@ -76,7 +75,7 @@ pub fn operations(network: &ResNet) -> Vec<(Op, usize)> {
         ..*op
     });
     let backward: Vec<Op> = backward.collect();
-    let parameters = Layout::new(network).trainable_parameters();
+    let parameters = Layout::new(network.tensors(), &[]).trainable_parameters();
     let update = Op {
         pass: Pass::Update,
         ..Op::plain(Kind::Update, 1, parameters, parameters)
@@ -84,16 +83,21 @@ pub fn operations(network: &ResNet) -> Vec<(Op, usize)> {
     counted(forward.into_iter().chain(backward).chain([update]))
 }
 
-fn push_unit(unit: &Unit, side: usize, forward: &mut Vec<Op>, norms: &mut Vec<Op>) {
-    let output = unit.conv1.output_side(side);
-    forward.push(Op::conv(Kind::Inner, side, &unit.conv1));
-    forward.push(Op::conv(Kind::Inner, output, &unit.conv2));
-    forward.push(Op::conv(Kind::Last, output, &unit.conv3));
+/// Adds the operations of `unit` on images of side `side`; returns the side of its output.
+fn push_unit(unit: &Unit, side: usize, forward: &mut Vec<Op>, norms: &mut Vec<Op>) -> usize {
+    let mut output = side;
+    for (index, layer) in unit.layers.iter().enumerate() {
+        let last = index + 1 == unit.layers.len();
+        let kind = if last { Kind::Last } else { Kind::Inner };
+        forward.push(Op::conv(kind, output, &layer.conv));
+        output = layer.conv.output_side(output);
+    }
     let shortcut = unit.shortcut.as_ref();
     forward.extend(shortcut.map(|conv| Op::conv(Kind::Shortcut, side, conv)));
     let joined = shortcut.is_some();
-    let channels = unit.bn1.channels;
+    let channels = unit.inputs();
     norms.push(Op::plain(Kind::Norm { joined }, side, channels, channels));
+    output
 }
 
 /// Each operation once, in the order in which it first came.
@@ -248,10 +252,12 @@ mod tests {
     use super::*;
     use crate::data::CLASSES;
     use crate::summary::Summary;
+    use xla_graphs::Architecture;
     use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
-        ResNet::new(depth, CLASSES, Lowering::Native).unwrap()
+        let architecture = Architecture::resnet_v2(depth).unwrap();
+        ResNet::new(&architecture, CLASSES, Lowering::Native).unwrap()
     }
 
     #[test]

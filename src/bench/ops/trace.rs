@@ -6,14 +6,15 @@
 
 use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
 use xla_graphs::collective::Replicas;
-use xla_graphs::layout::{Array, TensorSpec};
 use xla_graphs::ops::batch_norm::{self, BatchNorm};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient};
 use xla_graphs::ops::{Lowering, loss, pool, relu};
+use xla_graphs::optimiser::{self, Update};
+use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::tensors::Tensors;
-use xla_graphs::{Layout, Result, sgd};
+use xla_graphs::{Layout, Result, TensorSpec};
 
 use super::list::{Kind, Op, Pass};
 
@@ -336,16 +337,26 @@ impl Graph {
         let gradient = self.gathered(layout, Array::Weights)?;
         let batch = self.gathered(layout, Array::Statistics)?;
         let weights = self.input(&[layout.len_of(Array::Weights)])?;
-        let momentum = self.input(&[layout.len_of(Array::Momentum)])?;
+        let slots = layout.arrays().split_off(NETWORK_ARRAYS);
+        let slots = slots.iter().map(|slot| self.input(&[layout.len_of(*slot)]));
+        let slots = slots.collect::<Result<Vec<_>>>()?;
         let statistics = self.input(&[layout.len_of(Array::Statistics)])?;
         let learning_rate = self.input(&[])?;
         let decaying = layout.decaying_len();
         let penalty = loss::l2_penalty(&weights, decaying, L2)?;
         let gradient = loss::l2_gradient(&weights, &gradient, decaying, L2)?;
-        let (weights, momentum) =
-            sgd::update(&weights, &momentum, &gradient, &learning_rate, MOMENTUM)?;
+        let updated = optimiser::sgd(MOMENTUM).update(&Update {
+            weights: &weights,
+            slots: &slots,
+            gradient: &gradient,
+            learning_rate: &learning_rate,
+            step_count: None,
+        })?;
         let statistics = batch_norm::moved(&statistics, &batch)?;
-        Ok(vec![weights, momentum, statistics, penalty])
+        let mut outputs = vec![updated.weights];
+        outputs.extend(updated.slots);
+        outputs.extend([statistics, penalty]);
+        Ok(outputs)
     }
 
     /// An input for each tensor of `array`, one behind the other.

@@ -2,16 +2,18 @@
 
 use xla::{PrimitiveType, XlaOp};
 
-use crate::Result;
+use crate::arrays::{cast, scalar_like};
 use crate::collective::Replicas;
-use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{Lowering, cast, per_channel, scalar_like, sum_to_channel};
+use crate::error::Result;
+use crate::ops::channels::{per_channel, sum_to_channel};
+use crate::ops::lowering::Lowering;
+use crate::table::{Init, Role, TensorSpec};
 use crate::tensors::Tensors;
 
 /// Share of the old value that a moving statistic keeps at each step (Keras's default).
 pub const MOMENTUM: f64 = 0.99;
-/// Added to the variance (Keras's default).
-pub const EPSILON: f32 = 1e-3;
+/// Added to the variance.
+pub use kernel_contract::EPSILON;
 
 /// One batch-normalisation layer. Statistics are f32 whatever the precision of the activations.
 #[derive(Clone, Debug)]

@@ -2,9 +2,10 @@
 
 use xla::{PrimitiveType, XlaOp};
 
-use crate::Result;
-use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{Lowering, cast, scalar_like, to_i64};
+use crate::arrays::{cast, scalar_like, to_i64};
+use crate::error::Result;
+use crate::ops::lowering::Lowering;
+use crate::table::{Init, Role, TensorSpec};
 use crate::tensors::Tensors;
 
 /// One convolution layer.
@@ -168,7 +169,7 @@ impl Conv {
     }
 
     /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
-    /// ⌈size / stride⌉ pixels, and of an odd total the larger half goes behind.
+    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
     fn forward_padding(&self, size: usize) -> (i64, i64) {
         let covered = (self.output_side(size) - 1) * self.stride + self.side;
         let total = covered.saturating_sub(size) as i64;

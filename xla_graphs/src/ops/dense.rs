@@ -2,9 +2,10 @@
 
 use xla::XlaOp;
 
-use crate::Result;
-use crate::layout::{Init, Role, TensorSpec};
-use crate::ops::{Lowering, per_channel, sum_to_channel};
+use crate::error::Result;
+use crate::ops::channels::{per_channel, sum_to_channel};
+use crate::ops::lowering::Lowering;
+use crate::table::{Init, Role, TensorSpec};
 use crate::tensors::Tensors;
 
 /// y = x · kernel + bias, in f32.

@@ -2,8 +2,8 @@
 
 use xla::{ElementType, PrimitiveType, XlaOp};
 
-use crate::Result;
-use crate::ops::{cast, scalar_like, to_i64};
+use crate::arrays::{cast, scalar_like, to_i64};
+use crate::error::Result;
 
 /// What [`forward`] returns.
 pub struct Loss {

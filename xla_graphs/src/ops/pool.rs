@@ -2,8 +2,8 @@
 
 use xla::{PrimitiveType, XlaOp};
 
-use crate::Result;
-use crate::ops::{cast, scalar_like, to_i64};
+use crate::arrays::{cast, scalar_like, to_i64};
+use crate::error::Result;
 
 /// `y[n, c] = mean over h, w of x[n, h, w, c]`. Takes `[N, H, W, C]` of any precision, gives `[N, C]` in
 /// f32.

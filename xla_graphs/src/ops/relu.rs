@@ -2,8 +2,8 @@
 
 use xla::XlaOp;
 
-use crate::Result;
-use crate::ops::scalar_like;
+use crate::arrays::scalar_like;
+use crate::error::Result;
 
 /// y = max(x, 0), any shape.
 pub fn forward(x: &XlaOp) -> Result<XlaOp> {

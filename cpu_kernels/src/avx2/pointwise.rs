@@ -3,11 +3,10 @@
 //! A tile's activations are computed into panels of 16 channels, `[C / 16, TILE, 16]`, which stay in
 //! the cache; they never reach memory.
 
-use rayon::prelude::*;
-
-use crate::gemm::{Depth, Left, PANEL, Right, assert_supported, multiply, pack};
-use crate::layer::{Gradients, Layer, OutputGradient, Part, transpose};
-use crate::norm::{Lanes, Moments, Norm, Sums};
+use super::gemm::{Depth, Left, PANEL, Right, assert_supported, multiply, pack};
+use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
+use super::norm::{Lanes, Moments, Norm, Sums};
+use super::tasks;
 
 /// Pixels of a tile: what stays in a first or second level cache with all its channels.
 const TILE: usize = 96;
@@ -25,15 +24,11 @@ pub fn forward(
 ) {
     assert_supported();
     let kernel = pack(kernel, layer.inputs, layer.outputs);
-    let images = layer.images_per_task();
-    let task = |(task, y): (usize, &mut [Lanes])| {
-        let x = &x[task * images * layer.input_len()..];
-        let skip = skip.map(|skip| &skip[task * images * layer.output_len()..]);
+    tasks::forward(layer, x, y, moments, |x, start, y| {
+        let skip = skip.map(|skip| &skip[start..]);
         // SAFETY: the processor has the instructions, as asserted above.
         unsafe { forward_task(layer, norm, x, &kernel, skip, y) }
-    };
-    let tasks = y.par_chunks_mut(images * layer.output_len()).enumerate();
-    Moments::total(tasks.map(task).collect(), moments);
+    });
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -78,17 +73,10 @@ pub fn backward(
     assert_supported();
     let turned = transpose(kernel, layer.inputs, layer.outputs);
     let turned = pack(&turned, layer.outputs, layer.inputs);
-    let images = layer.images_per_task();
-    let task = |(task, dz): (usize, &mut [Lanes])| {
-        let x = &x[task * images * layer.input_len()..];
-        let start = task * images * layer.output_len();
+    tasks::backward(layer, norm, x, out, |x, start, dz| {
         // SAFETY: the processor has the instructions, as asserted above.
         unsafe { backward_task(layer, norm, x, &turned, dy, start, dz) }
-    };
-    let chunk = images * layer.input_len();
-    let tasks = out.dz.par_chunks_mut(chunk).enumerate();
-    let parts: Vec<Part> = tasks.map(task).collect();
-    out.total(&parts, norm);
+    });
 }
 
 /// `start`: where the task's first output pixel lies in `dy`.

@@ -4,29 +4,29 @@
 //! the compiler works through each of them; in a loop it meets one, and the program no longer grows
 //! with the depth.
 //!
-//! A loop goes round once for each unit. What belongs to the unit of round i is row i of an array
-//! that has a row for each unit:
+//! A loop runs one round for each unit. What belongs to the unit of round i is row i of an array that
+//! has a row for each unit:
 //!
 //! ```text
 //!  weights, moving statistics ──► row i ─┐                                     cut out of the state
-//!  x  ──► unit forward  ──► x, and xs[i], h1s[i], h2s[i], statistics[i]        rounds 0, 1, .. n-1
+//!  x  ──► unit forward  ──► x, and each layer's input[i], statistics[i]        rounds 0, 1, .. n-1
 //!  dx ──► unit backward ──► dx, and gradients[i]                               rounds n-1, .. 1, 0
 //! ```
 //!
-//! The flat arrays of the state hold equal units one behind the other, so rows of weights and of
-//! gradients are parts of these arrays as they are.
+//! The flat arrays of the state hold equal units one after another, so these rows of weights and
+//! gradients are simply slices of the arrays.
 //!
-//! [`crate::fused`] has the same loops on the CPU's kernels.
+//! `fused.rs` has the same loops on the CPU's kernels.
 
 use xla::{XlaBuilder, XlaOp};
 
-use crate::Result;
+use crate::arrays::{dims_of, to_i64};
 use crate::collective::Replicas;
-use crate::layout::{Role, TensorSpec};
-use crate::loops::{empty, from_the_end, read, repeat, write};
-use crate::ops::{dims_of, to_i64};
+use crate::error::Result;
+use crate::loops::{Values, empty, from_the_end, read, repeat, write};
+use crate::network::unit::Unit;
+use crate::table::{Role, TensorSpec};
 use crate::tensors::{Place, Tensors};
-use crate::unit::Unit;
 
 pub(crate) const KERNELS: Role = Role::Weight { decays: true };
 pub(crate) const NORMS: Role = Role::Weight { decays: false };
@@ -36,15 +36,11 @@ pub(crate) const STATISTICS: Role = Role::MovingStatistic;
 #[derive(Clone, Copy)]
 pub(crate) struct EqualUnits<'a>(&'a [Unit]);
 
-/// What the way back needs of the units of a loop, a row for each.
+/// What the backward pass needs of the units of a loop. Each array has a row for each unit.
 #[derive(Clone)]
 pub(crate) struct Kept {
-    /// The input of each unit.
-    pub xs: XlaOp,
-    /// What the first convolution of each unit gave.
-    pub h1s: XlaOp,
-    /// What the second one gave.
-    pub h2s: XlaOp,
+    /// The inputs of the layers: an array for each.
+    pub inputs: Vec<XlaOp>,
     /// The batch's statistics, in the order of the moving ones.
     pub statistics: XlaOp,
 }
@@ -67,13 +63,11 @@ impl<'a> EqualUnits<'a> {
 
     /// The tensors of [`Self::unit`] of one role, in the order in which the flat arrays hold them.
     fn tensors(self, role: Role) -> Vec<TensorSpec> {
-        let mut tensors = self.unit().tensors();
-        tensors.retain(|spec| spec.role == role);
-        tensors
+        tensors_of(&self.0[..1], role)
     }
 
     /// Kernels, gammas and betas, moving statistics of the units: a row for each unit. The flat arrays
-    /// hold tensors of one role together, those of equal units one behind the other.
+    /// hold tensors of one role together, those of equal units one after another.
     pub fn rows(self, params: &Tensors) -> Result<[XlaOp; 3]> {
         let [kernels, norms, statistics] =
             [KERNELS, NORMS, STATISTICS].map(|role| -> Result<XlaOp> {
@@ -118,7 +112,7 @@ impl<'a> EqualUnits<'a> {
         tensors.insert_parts(&self.tensors(role), &read(rows, round)?, &home)
     }
 
-    /// The tensors of `role` among those of [`Self::unit`], one behind the other: a row.
+    /// The tensors of `role` among those of [`Self::unit`], one after another: a row.
     pub fn row(self, role: Role, tensors: &Tensors) -> Result<XlaOp> {
         tensors.join(&self.tensors(role))
     }
@@ -129,11 +123,17 @@ impl<'a> EqualUnits<'a> {
         empty(&builder.c0(0f32)?, &[self.count(), row])
     }
 
-    /// Puts the `rows` of `role` of all units into `tensors`: under the name of the first tensor, with
-    /// all others behind it.
-    pub fn insert_rows(self, role: Role, rows: &XlaOp, tensors: &mut Tensors) {
-        tensors.insert(&self.tensors(role)[0].name, rows.clone());
+    /// Puts the `rows` of `role` of all units into `tensors`, as a block.
+    pub fn insert_rows(self, role: Role, rows: &XlaOp, tensors: &mut Tensors) -> Result<()> {
+        tensors.insert_block(&tensors_of(self.0, role), rows.clone())
     }
+}
+
+/// The tensors of `units` of one role, in the order in which the flat arrays hold them.
+fn tensors_of(units: &[Unit], role: Role) -> Vec<TensorSpec> {
+    let mut tensors: Vec<_> = units.iter().flat_map(Unit::tensors).collect();
+    tensors.retain(|spec| spec.role == role);
+    tensors
 }
 
 impl EqualUnits<'_> {
@@ -146,45 +146,41 @@ impl EqualUnits<'_> {
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Kept)> {
         let unit = self.unit();
-        let x_dims = dims_of(x, "[N, H, W, C]")?;
-        let h_dims = unit.inner_dims(x_dims);
-        let stack = |[n, h, w, c]: [usize; 4]| empty(x, &[self.count(), n, h, w, c]);
-        let carried = [
-            x.clone(),
-            stack(x_dims)?,
-            stack(h_dims)?,
-            stack(h_dims)?,
-            self.empty_rows(STATISTICS, x.builder())?,
-        ];
-        let [y, xs, h1s, h2s, statistics] = repeat(
+        let dims = unit.input_dims(dims_of(x, "[N, H, W, C]")?);
+        let stacks = dims
+            .into_iter()
+            .map(|[n, h, w, c]| empty(x, &[self.count(), n, h, w, c]));
+        let carried = Values {
+            list: stacks.collect::<Result<_>>()?,
+            each: [x.clone(), self.empty_rows(STATISTICS, x.builder())?],
+        };
+        let end = repeat(
             self.count(),
             carried,
-            self.rows(params)?,
-            |i, [x, xs, h1s, h2s, statistics], rows| {
-                let params = self.params(&rows, i)?;
+            self.rows(params)?.into(),
+            |i, before, rows| {
+                let [x, statistics] = before.each;
+                let params = self.params(&rows.each, i)?;
                 let mut batch = Tensors::new();
                 let (y, saved) = unit.forward(&params, &x, replicas, &mut batch)?;
-                let [h1, h2] = saved.convolved();
-                Ok([
-                    y,
-                    write(&xs, i, &x)?,
-                    write(&h1s, i, h1)?,
-                    write(&h2s, i, h2)?,
-                    write(&statistics, i, &self.row(STATISTICS, &batch)?)?,
-                ])
+                let stacks = before.list.iter().zip(&saved);
+                let stacks = stacks.map(|(stack, saved)| write(stack, i, saved.input()));
+                Ok(Values {
+                    list: stacks.collect::<Result<_>>()?,
+                    each: [y, write(&statistics, i, &self.row(STATISTICS, &batch)?)?],
+                })
             },
         )?;
-        self.insert_rows(STATISTICS, &statistics, batch);
+        let [y, statistics] = end.each;
+        self.insert_rows(STATISTICS, &statistics, batch)?;
         let kept = Kept {
-            xs,
-            h1s,
-            h2s,
+            inputs: end.list,
             statistics,
         };
         Ok((y, kept))
     }
 
-    /// The way back through [`Self::forward`], from `dy` to dx; see [`Unit::backward`].
+    /// The backward pass through [`Self::forward`], from `dy` to dx; see [`Unit::backward`].
     pub fn backward(
         self,
         params: &Tensors,
@@ -201,8 +197,9 @@ impl EqualUnits<'_> {
             gradients,
             |i, params, kept, dy, gradients| {
                 let batch = self.statistics(&kept.statistics, i)?;
-                let inputs = [read(&kept.xs, i)?, read(&kept.h1s, i)?, read(&kept.h2s, i)?];
-                let saved = unit.saved(params, inputs, replicas, &batch)?;
+                let inputs = kept.inputs.iter().map(|stack| read(stack, i));
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                let saved = unit.saved(params, &inputs, replicas, &batch)?;
                 unit.backward(params, &saved, dy, replicas, gradients)
             },
         )
@@ -224,50 +221,52 @@ impl EqualUnits<'_> {
             self.empty_rows(NORMS, dy.builder())?,
         ];
         let [kernels, norms, moving] = self.rows(params)?;
-        let Kept {
-            xs,
-            h1s,
-            h2s,
-            statistics,
-        } = kept.clone();
-        let fixed = [kernels, norms, moving, xs, h1s, h2s, statistics];
-        let [dx, kernels, norms] = repeat(
+        let fixed = Values {
+            each: [kernels, norms, moving, kept.statistics.clone()],
+            list: kept.inputs.clone(),
+        };
+        let end = repeat(
             self.count(),
-            carried,
+            carried.into(),
             fixed,
-            |round,
-             [dy, kernel_rows, norm_rows],
-             [kernels, norms, moving, xs, h1s, h2s, statistics]| {
+            |round, before, fixed| {
+                let [dy, kernel_rows, norm_rows] = before.each;
+                let [kernels, norms, moving, statistics] = fixed.each;
                 let i = &from_the_end(self.count(), round)?;
                 let params = self.params(&[kernels, norms, moving], i)?;
                 let kept = Kept {
-                    xs,
-                    h1s,
-                    h2s,
+                    inputs: fixed.list,
                     statistics,
                 };
                 let mut gradients = Tensors::new();
                 let dx = unit(i, &params, &kept, &dy, &mut gradients)?;
-                Ok([
+                let after = [
                     dx,
                     write(&kernel_rows, i, &self.row(KERNELS, &gradients)?)?,
                     write(&norm_rows, i, &self.row(NORMS, &gradients)?)?,
-                ])
+                ];
+                Ok(after.into())
             },
         )?;
-        self.insert_rows(KERNELS, &kernels, gradients);
-        self.insert_rows(NORMS, &norms, gradients);
+        let [dx, kernels, norms] = end.each;
+        self.insert_rows(KERNELS, &kernels, gradients)?;
+        self.insert_rows(NORMS, &norms, gradients)?;
         Ok(dx)
     }
 
     /// The units one after the other, with moving statistics: see [`Unit::infer`].
     pub fn infer(self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
-        let [y] = repeat(
+        let end = repeat(
             self.count(),
-            [x.clone()],
-            self.rows(params)?,
-            |i, [x], rows| Ok([self.unit().infer(&self.params(&rows, i)?, &x)?]),
+            [x.clone()].into(),
+            self.rows(params)?.into(),
+            |i, before, rows| {
+                let [x] = before.each;
+                let params = self.params(&rows.each, i)?;
+                Ok([self.unit().infer(&params, &x)?].into())
+            },
         )?;
+        let [y] = end.each;
         Ok(y)
     }
 }

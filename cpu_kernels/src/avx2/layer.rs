@@ -1,77 +1,14 @@
-//! What a kernel is told about its layer, and what the backward kernels share.
+//! A layer's sizes, and what the backward kernels share.
 
-use crate::norm::{Lanes, Norm, NormGradient};
+pub use kernel_contract::Layer;
 
-/// A convolution of normalised, rectified images, "same" padding.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer {
-    pub images: usize,
-    /// Of the input.
-    pub height: usize,
-    /// Of the input.
-    pub width: usize,
-    /// Input channels, a multiple of 16.
-    pub inputs: usize,
-    /// Output channels, a multiple of 16.
-    pub outputs: usize,
-    /// Of the square kernel: 1, or 3 with stride 1.
-    pub side: usize,
-    pub stride: usize,
-}
-
-impl Layer {
-    /// Input channels in lanes.
-    pub fn input_parts(&self) -> usize {
-        self.inputs / 16
-    }
-
-    /// Output channels in lanes.
-    pub fn output_parts(&self) -> usize {
-        self.outputs / 16
-    }
-
-    pub fn output_width(&self) -> usize {
-        self.width.div_ceil(self.stride)
-    }
-
-    /// Pixels of one input image.
-    pub fn input_pixels(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Pixels of one output image.
-    pub fn output_pixels(&self) -> usize {
-        self.height.div_ceil(self.stride) * self.output_width()
-    }
-
-    /// Lanes of one input image.
-    pub fn input_len(&self) -> usize {
-        self.input_pixels() * self.input_parts()
-    }
-
-    /// Lanes of one output image.
-    pub fn output_len(&self) -> usize {
-        self.output_pixels() * self.output_parts()
-    }
-
-    /// Values of the convolution's kernel.
-    pub fn kernel_len(&self) -> usize {
-        self.side * self.side * self.inputs * self.outputs
-    }
-
-    /// Images that one task works on. It does not depend on the number of threads, so that sums are
-    /// always taken in the same order and runs repeat bit by bit.
-    pub fn images_per_task(&self) -> usize {
-        const TASKS: usize = 16;
-        self.images.div_ceil(TASKS).max(1)
-    }
-}
+use super::norm::{Lanes, Norm, NormGradient};
 
 /// The gradient of a layer's output.
 pub enum OutputGradient<'a> {
     /// `[N, h, w, O]`.
     Plain(&'a [Lanes]),
-    /// Still behind the batch normalisation that follows the layer: the gradient `dz` of its result
+    /// Not yet taken through the batch normalisation that follows the layer: the gradient `dz` of its result
     /// and its input `x`, `[N, h, w, O]` each.
     BehindNorm {
         norm: NormGradient,

@@ -1,14 +1,15 @@
 //! The one ordered table of state tensors, and the few flat arrays that carry them on a device.
 //!
-//! Weights, moving statistics and momentum slots are saved under these names. On a device they lie
-//! in three flat arrays, one behind the other: a step takes and returns three buffers, not a
-//! thousand, its update is one operation, and so is the sum of the gradients over replicas. Nothing
+//! Weights, moving statistics and the optimiser's slots are saved under these names. On a device they
+//! lie in a few flat arrays, one tensor after another: a step takes and returns three buffers, not
+//! a thousand, its update is one operation, and so is the sum of the gradients over replicas. Nothing
 //! else in the project knows an index or an offset.
-
-use crate::resnet::ResNet;
-
-/// Prefix of the name of a momentum slot: `momentum/<name of the weight>`.
-pub const MOMENTUM_PREFIX: &str = "momentum/";
+//!
+//! ```text
+//!  weights     | kernels: they decay | gammas, betas, bias |
+//!  statistics  | moving means and variances |
+//!  momentum    | a slot for each weight, at the offset of the weight |
+//! ```
 
 /// How a tensor gets its first value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,8 +34,16 @@ pub enum Role {
     Weight { decays: bool },
     /// Updated by batch normalisation from the statistics of each batch.
     MovingStatistic,
-    /// The optimiser's velocity for the weight of the same name.
-    Momentum,
+    /// What the optimiser keeps for the weight of the same name.
+    Slot(Slot),
+}
+
+/// One of the arrays that an optimiser keeps beside the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its place among the optimiser's slots.
+    pub number: usize,
+    pub name: &'static str,
 }
 
 /// A flat array on the device that holds all tensors of one kind.
@@ -44,8 +53,8 @@ pub enum Array {
     Weights,
     /// All moving statistics.
     Statistics,
-    /// The momentum slots, each at the offset of its weight.
-    Momentum,
+    /// One slot of each weight, at the offset of its weight.
+    Slot(Slot),
 }
 
 impl Array {
@@ -54,15 +63,21 @@ impl Array {
         match self {
             Self::Weights => "weights",
             Self::Statistics => "statistics",
-            Self::Momentum => "momentum",
+            Self::Slot(slot) => slot.name,
+        }
+    }
+
+    /// The array's place in [`Layout::arrays`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::Weights => 0,
+            Self::Statistics => 1,
+            Self::Slot(slot) => NETWORK_ARRAYS + slot.number,
         }
     }
 }
 
-/// The flat arrays in the order in which computations take and return them. The network itself
-/// reads the first two.
-pub const ARRAYS: [Array; 3] = [Array::Weights, Array::Statistics, Array::Momentum];
-/// How many of [`ARRAYS`] the network itself reads.
+/// How many of [`Layout::arrays`] the network itself reads: the first ones.
 pub const NETWORK_ARRAYS: usize = 2;
 
 /// One tensor of the training state; every state tensor is f32.
@@ -92,7 +107,7 @@ impl TensorSpec {
         match self.role {
             Role::Weight { .. } => Array::Weights,
             Role::MovingStatistic => Array::Statistics,
-            Role::Momentum => Array::Momentum,
+            Role::Slot(slot) => Array::Slot(slot),
         }
     }
 
@@ -103,19 +118,20 @@ impl TensorSpec {
 }
 
 /// The ordered table: first the network's weights and moving statistics in the order in which data
-/// meets them, then one momentum slot for each weight.
+/// meets them, then the optimiser's slots, each with a tensor for each weight.
 #[derive(Clone, Debug)]
 pub struct Layout {
     tensors: Vec<TensorSpec>,
     /// Where in its array each tensor begins.
     offsets: Vec<usize>,
     network_len: usize,
+    slots: Vec<Slot>,
 }
 
 impl Layout {
-    /// The table of `network`.
-    pub fn new(network: &ResNet) -> Self {
-        let network = network.tensors();
+    /// The table of a network with the tensors `network`, and of an optimiser that keeps an array of
+    /// each of the names `slots`. The network alone needs none.
+    pub fn new(network: Vec<TensorSpec>, slots: &[&'static str]) -> Self {
         let mut offsets = vec![0; network.len()];
         let decaying = place(&network, &mut offsets, 0, |t| t.decays());
         place(&network, &mut offsets, decaying, |t| {
@@ -127,24 +143,33 @@ impl Layout {
 
         let network_len = network.len();
         let mut tensors = network;
-        for index in 0..network_len {
-            let weight = &tensors[index];
-            if weight.array() == Array::Weights {
-                let slot = TensorSpec {
-                    name: momentum_name(&weight.name),
-                    dims: weight.dims.clone(),
-                    init: Init::Zeros,
-                    role: Role::Momentum,
-                };
-                tensors.push(slot);
-                offsets.push(offsets[index]);
+        let slots: Vec<Slot> = slots
+            .iter()
+            .enumerate()
+            .map(|(number, name)| Slot { number, name })
+            .collect();
+        for &slot in &slots {
+            for index in 0..network_len {
+                if tensors[index].array() == Array::Weights {
+                    tensors.push(slot_of(&tensors[index], slot));
+                    offsets.push(offsets[index]);
+                }
             }
         }
         Self {
             tensors,
             offsets,
             network_len,
+            slots,
         }
+    }
+
+    /// The flat arrays in the order in which computations take and return them. The network itself
+    /// reads the first [`NETWORK_ARRAYS`].
+    pub fn arrays(&self) -> Vec<Array> {
+        let mut arrays = vec![Array::Weights, Array::Statistics];
+        arrays.extend(self.slots.iter().copied().map(Array::Slot));
+        arrays
     }
 
     /// Every state tensor, in order.
@@ -157,7 +182,7 @@ impl Layout {
         &self.tensors[..self.network_len]
     }
 
-    /// The tensors of `array` in the order in which they lie there, one behind the other.
+    /// The tensors of `array` in the order in which they lie there, one after another.
     pub fn tensors_of(&self, array: Array) -> Vec<&TensorSpec> {
         let all = self.tensors.iter().zip(&self.offsets);
         let mut tensors: Vec<_> = all.filter(|(t, _)| t.array() == array).collect();
@@ -176,21 +201,20 @@ impl Layout {
     }
 
     /// The flat arrays of `values`, which has the values of each tensor of [`Self::state`], or of
-    /// [`Self::network`]: three arrays, or the network's two.
+    /// [`Self::network`]: all arrays, or the network's two.
     ///
     /// # Panics
     /// When a tensor has more or fewer values than its dimensions say.
     pub fn join(&self, values: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let arrays = if values.len() > self.network_len {
-            &ARRAYS[..]
-        } else {
-            &ARRAYS[..NETWORK_ARRAYS]
-        };
+        let mut arrays = self.arrays();
+        if values.len() <= self.network_len {
+            arrays.truncate(NETWORK_ARRAYS);
+        }
         let mut flat: Vec<_> = arrays.iter().map(|a| vec![0.0; self.len_of(*a)]).collect();
         for (index, values) in values.iter().enumerate() {
             let spec = &self.tensors[index];
             let start = self.offsets[index];
-            flat[spec.array() as usize][start..start + spec.len()].copy_from_slice(values);
+            flat[spec.array().index()][start..start + spec.len()].copy_from_slice(values);
         }
         flat
     }
@@ -202,7 +226,7 @@ impl Layout {
     /// When an array is shorter than [`Self::len_of`] says.
     pub fn split(&self, arrays: &[Vec<f32>]) -> Vec<Vec<f32>> {
         (0..self.tensors.len())
-            .filter(|index| (self.tensors[*index].array() as usize) < arrays.len())
+            .filter(|index| self.tensors[*index].array().index() < arrays.len())
             .map(|index| self.values(index, arrays).to_vec())
             .collect()
     }
@@ -213,7 +237,7 @@ impl Layout {
     /// When its array is not there, or shorter than [`Self::len_of`] says.
     pub fn values<'a>(&self, index: usize, arrays: &'a [Vec<f32>]) -> &'a [f32] {
         let spec = &self.tensors[index];
-        &arrays[spec.array() as usize][self.offsets[index]..][..spec.len()]
+        &arrays[spec.array().index()][self.offsets[index]..][..spec.len()]
     }
 
     /// Elements of all weights.
@@ -227,7 +251,7 @@ impl Layout {
     }
 }
 
-/// Lays the tensors that `chosen` picks one behind the other, from `start`; returns the end.
+/// Lays the tensors that `chosen` picks one after another, from `start`; returns the end.
 fn place(
     tensors: &[TensorSpec],
     offsets: &mut [usize],
@@ -250,7 +274,18 @@ fn length(tensors: &[TensorSpec], chosen: impl Fn(&TensorSpec) -> bool) -> usize
     picked.map(TensorSpec::len).sum()
 }
 
-/// The name of the momentum slot of weight `name`.
-pub fn momentum_name(name: &str) -> String {
-    format!("{MOMENTUM_PREFIX}{name}")
+/// The tensor of `slot` for `weight`.
+fn slot_of(weight: &TensorSpec, slot: Slot) -> TensorSpec {
+    TensorSpec {
+        name: slot_name(slot.name, &weight.name),
+        dims: weight.dims.clone(),
+        init: Init::Zeros,
+        role: Role::Slot(slot),
+    }
+}
+
+/// The name of the tensor that an optimiser keeps for `weight` in its slot `slot`: for example
+/// `momentum/dense/kernel`.
+pub fn slot_name(slot: &str, weight: &str) -> String {
+    format!("{slot}/{weight}")
 }

@@ -1,36 +1,33 @@
-//! Pre-activation residual networks with bottleneck units (He et al. 2016, "Identity Mappings in
-//! Deep Residual Networks"), as the Keras tutorial builds them for 32x32 images.
+//! Residual networks: what an [`Architecture`] says, as layers.
 
 use std::fmt;
 
 use xla::{PrimitiveType, XlaOp};
 
+use crate::arrays::cast;
 use crate::collective::Replicas;
-use crate::fused;
-use crate::layout::TensorSpec;
+use crate::error::{GraphError, Result};
+use crate::network::architecture::{Architecture, IMAGE_CHANNELS};
+use crate::network::block::Convolution;
+use crate::network::fused;
+use crate::network::parts::{self, Part, Traced};
+use crate::network::unit::{LayerSaved, Unit, conv};
+use crate::network::unit_loop::EqualUnits;
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
-use crate::ops::{Lowering, cast, pool, relu};
+use crate::ops::{Lowering, pool, relu};
+use crate::table::TensorSpec;
 use crate::tensors::Tensors;
-pub use crate::unit::Unit;
-use crate::unit::{UnitSaved, batch_norm, conv};
-use crate::unit_loop::{EqualUnits, Kept};
-use crate::{GraphError, Result};
 
-/// Colour channels of an image.
-pub const IMAGE_CHANNELS: usize = 3;
-/// Filters of the 3x3 stem.
-const STEM_FILTERS: usize = 16;
-/// Output filters of the units of each stage; a unit's inner width is a quarter of it.
-const STAGE_FILTERS: [usize; 3] = [64, 128, 256];
-
-/// A network: stem, three stages of equal units, batch norm, pooling and classifier.
+/// A network: stem, stages of units, batch norm, pooling and classifier.
 #[derive(Clone, Debug)]
 pub struct ResNet {
     pub depth: usize,
     pub stem: Conv,
     pub units: Vec<Unit>,
+    /// Units of each stage.
+    stages: Vec<usize>,
     pub bn_out: BatchNorm,
     pub dense: Dense,
     lowering: Lowering,
@@ -56,17 +53,6 @@ impl fmt::Display for Units {
     }
 }
 
-/// The n of `depth` = 9n + 2.
-///
-/// # Errors
-/// [`GraphError::Depth`] when there is no such n above 0.
-pub fn units_per_stage(depth: usize) -> Result<usize> {
-    if depth < 11 || !(depth - 2).is_multiple_of(9) {
-        return Err(GraphError::Depth { got: depth });
-    }
-    Ok((depth - 2) / 9)
-}
-
 /// What the backward pass needs from the forward pass of the whole network.
 pub struct Saved<'a> {
     images: XlaOp,
@@ -79,47 +65,43 @@ pub struct Saved<'a> {
 }
 
 enum UnitsSaved<'a> {
-    Composed(Vec<Traced<'a, UnitSaved>>),
+    Composed(Vec<Traced<'a, Vec<LayerSaved>>>),
     Fused(Vec<Traced<'a, fused::UnitSaved>>),
 }
 
-/// Units that are traced in one piece.
-pub(crate) enum Part<'a> {
-    Unit(&'a Unit),
-    Loop(EqualUnits<'a>),
-}
-
-/// A traced [`Part`], with what its backward pass needs.
-pub(crate) enum Traced<'a, S> {
-    Unit(&'a Unit, S),
-    Loop(EqualUnits<'a>, Kept),
-}
-
 impl ResNet {
-    /// The network with `depth` = 9n + 2 layers, n units a stage, for `classes` classes.
+    /// The network of `architecture`, for `classes` classes.
     ///
     /// # Errors
-    /// [`GraphError::Depth`] when there is no such n.
-    pub fn new(depth: usize, classes: usize, lowering: Lowering) -> Result<Self> {
-        let units_per_stage = units_per_stage(depth)?;
-        let mut units = Vec::with_capacity(3 * units_per_stage);
-        let mut inputs = STEM_FILTERS;
-        for (stage, &outputs) in STAGE_FILTERS.iter().enumerate() {
-            for unit in 0..units_per_stage {
-                let name = format!("stage{}/unit{:02}", stage + 1, unit + 1);
-                let stride = if stage > 0 && unit == 0 { 2 } else { 1 };
-                units.push(Unit::new(&name, inputs, outputs, stride, lowering));
-                inputs = outputs;
-            }
-        }
+    /// [`GraphError::Empty`] when it has no stage, or a stage without units.
+    pub fn new(architecture: &Architecture, classes: usize, lowering: Lowering) -> Result<Self> {
+        let stem = architecture.stem;
+        let stem_shape = Convolution {
+            side: stem.side,
+            stride: stem.stride,
+            inputs: IMAGE_CHANNELS,
+            outputs: stem.filters,
+        };
+        let units = units(architecture, lowering)?;
+        let stages = architecture.stages.iter();
+        let outputs = stages.clone().last().map(|stage| stage.width);
+        let outputs = outputs.ok_or_else(|| GraphError::Empty {
+            what: "the network".to_owned(),
+            of: "stage",
+        })?;
         Ok(Self {
-            depth,
-            stem: conv("conv_in", 3, 1, (IMAGE_CHANNELS, STEM_FILTERS), lowering),
+            depth: architecture.depth(),
+            stem: conv("conv_in", stem_shape, lowering),
             units,
-            bn_out: batch_norm("bn_out", inputs, lowering),
+            stages: stages.map(|stage| stage.units).collect(),
+            bn_out: BatchNorm {
+                name: "bn_out".to_owned(),
+                channels: outputs,
+                lowering,
+            },
             dense: Dense {
                 name: "dense".to_owned(),
-                inputs,
+                inputs: outputs,
                 outputs: classes,
             },
             lowering,
@@ -171,9 +153,12 @@ impl ResNet {
     }
 
     /// The units in the order in which data meets them, alone or as loops.
-    pub(crate) fn parts(&self) -> Vec<Part<'_>> {
+    fn parts(&self) -> Vec<Part<'_>> {
         let mut parts = Vec::new();
-        for stage in self.units.chunks(self.units.len() / STAGE_FILTERS.len()) {
+        let mut rest = &self.units[..];
+        for units in &self.stages {
+            let (stage, behind) = rest.split_at(*units);
+            rest = behind;
             let (first, equal) = stage.split_at(1);
             parts.extend(first.iter().map(Part::Unit));
             match self.units_as {
@@ -187,29 +172,16 @@ impl ResNet {
     fn forward_units(
         &self,
         params: &Tensors,
-        mut x: XlaOp,
+        x: XlaOp,
         replicas: Replicas,
         batch: &mut Tensors,
     ) -> Result<(XlaOp, UnitsSaved<'_>)> {
+        let parts = self.parts();
         if self.lowering == Lowering::Kernels {
-            let (x, units) = self.fused_forward(params, &x, replicas, batch)?;
-            return Ok((x, UnitsSaved::Fused(units)));
+            let (x, traced) = fused::forward(parts, params, &x, replicas, batch)?;
+            return Ok((x, UnitsSaved::Fused(traced)));
         }
-        let mut traced = Vec::new();
-        for part in self.parts() {
-            match part {
-                Part::Unit(unit) => {
-                    let saved;
-                    (x, saved) = unit.forward(params, &x, replicas, batch)?;
-                    traced.push(Traced::Unit(unit, saved));
-                }
-                Part::Loop(units) => {
-                    let kept;
-                    (x, kept) = units.forward(params, &x, replicas, batch)?;
-                    traced.push(Traced::Loop(units, kept));
-                }
-            }
-        }
+        let (x, traced) = parts::forward(parts, params, x, replicas, batch)?;
         Ok((x, UnitsSaved::Composed(traced)))
     }
 
@@ -233,11 +205,9 @@ impl ResNet {
             .backward(params, &saved.bn_out, &dy, replicas, gradients)?;
         let dx = match &saved.units {
             UnitsSaved::Composed(traced) => {
-                backward_units(traced, params, dx, replicas, gradients)?
+                parts::backward(traced, params, dx, replicas, gradients)?
             }
-            UnitsSaved::Fused(traced) => {
-                fused::backward_units(traced, params, dx, replicas, gradients)?
-            }
+            UnitsSaved::Fused(traced) => fused::backward(traced, params, dx, replicas, gradients)?,
         };
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
@@ -245,40 +215,36 @@ impl ResNet {
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
         let x = self.stem.forward(params, images)?;
-        let x = self.infer_units(params, x)?;
+        let parts = self.parts();
+        let x = match self.lowering {
+            Lowering::Kernels => fused::infer(parts, params, &x)?,
+            Lowering::Native | Lowering::Dots => parts::infer(parts, params, x)?,
+        };
         let features = relu::forward(&self.bn_out.infer(params, &x)?)?;
         let features = cast(&features, PrimitiveType::F32)?;
         self.dense.forward(params, &pool::forward(&features)?)
     }
-
-    fn infer_units(&self, params: &Tensors, mut x: XlaOp) -> Result<XlaOp> {
-        if self.lowering == Lowering::Kernels {
-            return self.fused_infer(params, &x);
-        }
-        for part in self.parts() {
-            x = match part {
-                Part::Unit(unit) => unit.infer(params, &x)?,
-                Part::Loop(units) => units.infer(params, &x)?,
-            };
-        }
-        Ok(x)
-    }
 }
 
-/// The way back through the units of `traced`, from the gradient of their output to that of their
-/// input.
-fn backward_units(
-    traced: &[Traced<UnitSaved>],
-    params: &Tensors,
-    mut dx: XlaOp,
-    replicas: Replicas,
-    gradients: &mut Tensors,
-) -> Result<XlaOp> {
-    for part in traced.iter().rev() {
-        dx = match part {
-            Traced::Unit(unit, saved) => unit.backward(params, saved, &dx, replicas, gradients)?,
-            Traced::Loop(units, kept) => units.backward(params, kept, &dx, replicas, gradients)?,
-        };
+/// The units of all stages.
+fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
+    let block = architecture.block;
+    let mut units = Vec::new();
+    let mut inputs = architecture.stem.filters;
+    for (stage, shape) in architecture.stages.iter().enumerate() {
+        if shape.units == 0 {
+            return Err(GraphError::Empty {
+                what: format!("stage {} of the network", stage + 1),
+                of: "unit",
+            });
+        }
+        for unit in 0..shape.units {
+            let name = format!("stage{}/unit{:02}", stage + 1, unit + 1);
+            let stride = if unit == 0 { shape.stride } else { 1 };
+            let channels = (inputs, shape.width);
+            units.push(Unit::new(&name, block, channels, stride, lowering));
+            inputs = shape.width;
+        }
     }
-    Ok(dx)
+    Ok(units)
 }

@@ -1,12 +1,9 @@
-//! How fast each layer of ResNet-164 runs, forwards and backwards: batch 128, f32.
-//!
-//! Run with `cargo bench -p cpu_kernels`. An "element" is a floating-point operation of the
-//! convolution, so that Gelem/s reads as GFLOP/s.
+//! The layers on the kernels.
 
 use cpu_kernels::layer::{Gradients, Layer, OutputGradient};
 use cpu_kernels::norm::{self, Lanes, Norm, NormGradient};
 use cpu_kernels::{conv3x3, pointwise};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 
 const IMAGES: usize = 128;
 /// Side of the images and channels of the residual stream of each stage.
@@ -102,7 +99,7 @@ fn bench_layer(criterion: &mut Criterion, layer: &Layer) {
     });
 }
 
-/// The way back through the first batch norm of a unit, with the skip: bytes, not operations.
+/// The backward pass through the first batch norm of a unit, with the skip: bytes, not operations.
 fn bench_norm(criterion: &mut Criterion, pixels: usize, channels: usize) {
     let len = pixels * channels / 16;
     let (x, dz) = (noise(len), noise(len));
@@ -118,8 +115,7 @@ fn bench_norm(criterion: &mut Criterion, pixels: usize, channels: usize) {
 }
 
 criterion_group! {
-    name = benches;
+    name = all;
     config = Criterion::default().sample_size(10);
     targets = layers
 }
-criterion_main!(benches);

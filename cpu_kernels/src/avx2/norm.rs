@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::assert_supported;
+use super::gemm::assert_supported;
 
 /// 16 neighbouring channels of a pixel. Images are slices of these: pixel p's begin at p · C / 16.
 pub type Lanes = [f32; 16];
@@ -53,7 +53,7 @@ pub fn lanes(values: &[f32]) -> &[Lanes] {
     values.as_chunks().0
 }
 
-/// The way back through a [`Norm`] once the sums over the batch are known. With M values a channel,
+/// The backward pass through a [`Norm`] once the sums over the batch are known. With M values a channel,
 /// x̂ = (x − mean) · rstd:
 /// dx = scale · (dz − dbeta/M − x̂ · dgamma/M), which is scale · dz + slope · (x − mean) + offset.
 pub struct NormGradient {
@@ -218,9 +218,9 @@ impl Moments {
     }
 }
 
-/// `dx` = the way back of `dz` through the normalisation, + `skip`: `[pixels, C]` each.
+/// `dx` = the backward pass of `dz` through the normalisation, + `skip`: `[pixels, C]` each.
 ///
-/// With `joined`, `skip` is a part of the gradient of the normalisation's result instead, to be added
+/// With `joined`, `skip` belongs to the gradient of the normalisation's result instead, and is added
 /// to `dz`.
 pub fn backward(
     norm: &NormGradient,

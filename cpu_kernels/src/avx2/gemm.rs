@@ -31,8 +31,8 @@ pub fn assert_supported() {
 
 /// The left factor: element (r, k) of segment s is `data[s * segment + r * row + k * step]`.
 ///
-/// One of `row` and `step` is 1. A segment is a run of the summed axis that lies evenly in memory; a 3x3 convolution has one for
-/// each row of its kernel.
+/// One of `row` and `step` is 1. A segment is a run of the summed axis that lies evenly in memory; a
+/// 3x3 convolution has one for each row of its kernel.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub data: &'a [f32],

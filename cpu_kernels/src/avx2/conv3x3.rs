@@ -3,11 +3,10 @@
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
 
-use rayon::prelude::*;
-
-use crate::gemm::{Depth, Left, PANEL, Right, assert_supported, multiply, pack};
-use crate::layer::{Gradients, Layer, OutputGradient, Part};
-use crate::norm::{Lanes, Moments, Norm, Sums};
+use super::gemm::{Depth, Left, PANEL, Right, assert_supported, multiply, pack};
+use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
+use super::norm::{Lanes, Moments, Norm, Sums};
+use super::tasks;
 
 /// y = conv(relu(norm(x))) `[N, H, W, O]`; the mean and the variance of each output channel go into
 /// `moments` `[2, O]`.
@@ -21,14 +20,10 @@ pub fn forward(
 ) {
     assert_supported();
     let kernel = pack(kernel, 9 * layer.inputs, layer.outputs);
-    let images = layer.images_per_task();
-    let task = |(task, y): (usize, &mut [Lanes])| {
-        let x = &x[task * images * layer.input_len()..];
+    tasks::forward(layer, x, y, moments, |x, _, y| {
         // SAFETY: the processor has the instructions, as asserted above.
         unsafe { forward_task(layer, norm, x, &kernel, y) }
-    };
-    let tasks = y.par_chunks_mut(images * layer.output_len()).enumerate();
-    Moments::total(tasks.map(task).collect(), moments);
+    });
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -71,17 +66,10 @@ pub fn backward(
     assert_supported();
     let turned = half_turn(kernel, layer.inputs, layer.outputs);
     let turned = pack(&turned, 9 * layer.outputs, layer.inputs);
-    let images = layer.images_per_task();
-    let task = |(task, dz): (usize, &mut [Lanes])| {
-        let x = &x[task * images * layer.input_len()..];
-        let start = task * images * layer.output_len();
+    tasks::backward(layer, norm, x, out, |x, start, dz| {
         // SAFETY: the processor has the instructions, as asserted above.
         unsafe { backward_task(layer, norm, x, &turned, dy, start, dz) }
-    };
-    let chunk = images * layer.input_len();
-    let tasks = out.dz.par_chunks_mut(chunk).enumerate();
-    let parts: Vec<Part> = tasks.map(task).collect();
-    out.total(&parts, norm);
+    });
 }
 
 /// `start`: where the task's first output pixel lies in `dy`.
@@ -126,7 +114,7 @@ fn backward_task(
 /// The kernel `[3, 3, C, O]` turned by half a turn, its channels exchanged: `[3, 3, O, C]`.
 fn half_turn(kernel: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     let taps = kernel.chunks_exact(inputs * outputs).rev();
-    taps.flat_map(|tap| crate::layer::transpose(tap, inputs, outputs))
+    taps.flat_map(|tap| transpose(tap, inputs, outputs))
         .collect()
 }
 

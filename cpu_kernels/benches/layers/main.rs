@@ -1,0 +1,15 @@
+//! How fast each layer of ResNet-164 runs, forwards and backwards: batch 128, f32.
+//!
+//! Run with `cargo bench -p cpu_kernels`. An "element" is a floating-point operation of the
+//! convolution, so that Gelem/s reads as GFLOP/s.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+#[cfg(target_arch = "x86_64")]
+criterion::criterion_main!(avx2::all);
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {
+    println!("skipped: there are no kernels for this processor");
+}

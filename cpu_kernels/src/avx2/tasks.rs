@@ -1,0 +1,57 @@
+//! How a layer's images are shared out among threads.
+
+use rayon::prelude::*;
+
+use super::layer::{Gradients, Layer, Part};
+use super::norm::{Lanes, Moments, Norm};
+
+/// Tasks of a batch. It does not depend on the number of threads, so that sums are always taken in the
+/// same order and runs repeat bit by bit.
+const TASKS: usize = 16;
+
+/// Runs `task` on each share of the images, for a layer's result `y` and the moments of its channels.
+/// A task gets its images of `x`, the index in `y` at which its results begin, and the results.
+pub fn forward(
+    layer: &Layer,
+    x: &[Lanes],
+    y: &mut [Lanes],
+    moments: &mut [f32],
+    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> Moments + Sync,
+) {
+    let parts = share_out(layer, x, y, layer.output_len(), task);
+    Moments::total(parts, moments);
+}
+
+/// Runs `task` on each share of the images, for a layer's gradients `out`. A task gets its images of
+/// `x`, the index at which its part of the output's gradient begins, and its part of dz.
+pub fn backward(
+    layer: &Layer,
+    norm: &Norm,
+    x: &[Lanes],
+    out: &mut Gradients,
+    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> Part + Sync,
+) {
+    let parts = share_out(layer, x, out.dz, layer.input_len(), task);
+    out.total(&parts, norm);
+}
+
+/// What `task` returns for each share, in order. `out` has `len` lanes an image.
+fn share_out<T: Send>(
+    layer: &Layer,
+    x: &[Lanes],
+    out: &mut [Lanes],
+    len: usize,
+    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> T + Sync,
+) -> Vec<T> {
+    let images = layer.images.div_ceil(TASKS).max(1);
+    let shares = out.par_chunks_mut(images * len).enumerate();
+    let results = shares.map(|(index, out)| {
+        let first = index * images;
+        task(
+            &x[first * layer.input_len()..],
+            first * layer.output_len(),
+            out,
+        )
+    });
+    results.collect()
+}

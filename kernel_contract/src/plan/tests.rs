@@ -1,0 +1,199 @@
+//! Every plan as numbers and back, and what is refused.
+
+use std::fmt::Debug;
+
+use super::*;
+use crate::error::PlanError;
+use crate::kernel::Kernel;
+use crate::layer::Layer;
+use crate::numbers::Writer;
+
+/// Starts that differ in all their numbers.
+struct Starts(usize);
+
+impl Starts {
+    fn next(&mut self) -> Start {
+        self.0 += 3;
+        Start {
+            operand: self.0,
+            offset: self.0 + 1,
+            per_round: self.0 + 2,
+        }
+    }
+
+    fn norm(&mut self) -> Norm {
+        Norm {
+            mean: self.next(),
+            variance: self.next(),
+            gamma: self.next(),
+            beta: self.next(),
+        }
+    }
+
+    fn behind(&mut self) -> BehindNorm {
+        BehindNorm {
+            norm: self.norm(),
+            dgamma: self.next(),
+            dbeta: self.next(),
+            count: 77,
+            dz: self.next(),
+            x: self.next(),
+        }
+    }
+}
+
+fn layer(side: usize, stride: usize) -> Layer {
+    Layer {
+        images: 5,
+        height: 7,
+        width: 9,
+        inputs: 16,
+        outputs: 48,
+        side,
+        stride,
+    }
+}
+
+fn forward(layer: Layer, has_skip: bool) -> LayerForward {
+    let mut starts = Starts(0);
+    LayerForward {
+        layer,
+        norm: starts.norm(),
+        kernel: starts.next(),
+        x: starts.next(),
+        skip: has_skip.then(|| starts.next()),
+    }
+}
+
+fn backward(dy: OutputGradient) -> LayerBackward {
+    let mut starts = Starts(100);
+    LayerBackward {
+        layer: layer(3, 1),
+        norm: starts.norm(),
+        kernel: starts.next(),
+        x: starts.next(),
+        dy,
+    }
+}
+
+fn comes_back<P: Plan + Debug + PartialEq>(plan: &P) {
+    assert_eq!(&P::decode(&plan.encode().unwrap()).unwrap(), plan);
+}
+
+#[test]
+fn every_plan_comes_back_from_its_numbers() {
+    comes_back(&forward(layer(1, 2), true));
+    comes_back(&forward(layer(3, 1), false));
+    comes_back(&backward(OutputGradient::Plain(Starts(50).next())));
+    comes_back(&backward(OutputGradient::BehindNorm(Starts(50).behind())));
+    for joined in [false, true] {
+        comes_back(&NormBackward {
+            pixels: 11,
+            channels: 32,
+            behind: Starts(0).behind(),
+            joined,
+            added: Starts(90).next(),
+        });
+    }
+    comes_back(&Part {
+        start: Starts(0).next(),
+        count: 9,
+    });
+    comes_back(&Unwritten { number: 2 });
+}
+
+#[test]
+fn a_part_is_these_numbers() {
+    let part = Part {
+        start: Start {
+            operand: 1,
+            offset: 20,
+            per_round: 300,
+        },
+        count: 4000,
+    };
+    // "RNXL", version 1, the fourth kernel, eight numbers in all.
+    let expected = [0x524e_584c, 1, 3, 8, 1, 20, 300, 4000];
+    assert_eq!(part.encode().unwrap(), expected);
+}
+
+#[test]
+fn a_header_that_is_not_the_kernels_own_is_refused() {
+    let good = Unwritten { number: 2 }.encode().unwrap();
+    let with = |place: usize, number: i32| {
+        let mut numbers = good.clone();
+        numbers[place] = number;
+        Unwritten::decode(&numbers).unwrap_err()
+    };
+    assert_eq!(with(0, 0), PlanError::Magic { got: 0 });
+    assert_eq!(with(1, 2), PlanError::Version { got: 2 });
+    let (expected, got) = (Kernel::Unwritten as i32, Kernel::Part as i32);
+    assert_eq!(with(2, got), PlanError::Kernel { expected, got });
+    let (expected, got) = (6, 5);
+    assert_eq!(with(3, 6), PlanError::Length { expected, got });
+    assert_eq!(with(3, -1), PlanError::Short);
+    assert_eq!(Unwritten::decode(&good[..3]), Err(PlanError::Short));
+}
+
+#[test]
+fn a_plan_with_too_few_or_too_many_fields_is_refused() {
+    let with = |change: &dyn Fn(&mut Vec<i32>)| {
+        let mut numbers = forward(layer(1, 1), true).encode().unwrap();
+        change(&mut numbers);
+        numbers[HEADER - 1] = numbers.len() as i32;
+        LayerForward::decode(&numbers).unwrap_err()
+    };
+    let short = with(&|numbers| {
+        numbers.pop();
+    });
+    assert_eq!(short, PlanError::Short);
+    let long = with(&|numbers| numbers.push(0));
+    assert!(matches!(long, PlanError::Length { .. }), "{long}");
+    let negative = with(&|numbers| numbers[HEADER] = -1);
+    assert!(negative.to_string().contains("0 or more, got -1"));
+}
+
+#[test]
+fn what_no_kernel_computes_is_refused_on_both_sides() {
+    let refused = |plan: LayerForward, reason: &str| {
+        assert_eq!(plan.encode().unwrap_err().to_string(), reason);
+        // As a graph from elsewhere could ask for it.
+        let mut out = Writer(vec![MAGIC, VERSION, Kernel::LayerForward as i32, 0]);
+        plan.write(&mut out).unwrap();
+        let mut numbers = out.0;
+        numbers[HEADER - 1] = numbers.len() as i32;
+        let error = LayerForward::decode(&numbers).unwrap_err();
+        assert_eq!(error.to_string(), reason);
+    };
+    refused(
+        forward(layer(3, 1), true),
+        "the skip: expected one beside a 1x1 convolution, got one beside a 3x3 convolution",
+    );
+    refused(
+        forward(layer(3, 2), false),
+        "the stride of a 3x3 convolution: expected 1, got 2",
+    );
+    refused(
+        forward(layer(5, 1), false),
+        "the convolution: expected 1x1 or 3x3, got 5x5",
+    );
+    let narrow = Layer {
+        inputs: 24,
+        ..layer(1, 1)
+    };
+    refused(
+        forward(narrow, false),
+        "input channels: expected a multiple of 16, got 24",
+    );
+}
+
+#[test]
+fn a_batch_beyond_the_range_of_a_number_is_refused() {
+    let huge = Layer {
+        images: 1 << 31,
+        ..layer(1, 1)
+    };
+    let error = forward(huge, false).encode().unwrap_err();
+    assert_eq!(error, PlanError::TooLarge { number: 1 << 31 });
+    assert!(error.to_string().contains("--batch-size"), "{error}");
+}

@@ -1,0 +1,34 @@
+//! Dimensions, constants and element types of XLA's arrays.
+
+use xla::{PrimitiveType, XlaOp};
+
+use crate::error::{GraphError, Result};
+
+/// `x` as `ty`; no operation when it is already.
+pub fn cast(x: &XlaOp, ty: PrimitiveType) -> Result<XlaOp> {
+    if x.primitive_type()? == ty {
+        return Ok(x.clone());
+    }
+    Ok(x.convert(ty)?)
+}
+
+/// A scalar constant of the same element type as `like`.
+pub fn scalar_like(like: &XlaOp, value: f32) -> Result<XlaOp> {
+    cast(&like.builder().c0(value)?, like.primitive_type()?)
+}
+
+pub fn to_i64(dims: &[usize]) -> Vec<i64> {
+    dims.iter().map(|&d| d as i64).collect()
+}
+
+/// The dimensions of `x`, which must be as many as `expected` names.
+pub fn dims_of<const RANK: usize>(x: &XlaOp, expected: &'static str) -> Result<[usize; RANK]> {
+    let dims = x.dims()?;
+    dims.try_into()
+        .map_err(|got: Vec<usize>| GraphError::Rank { expected, got })
+}
+
+/// The number of values of `x`.
+pub fn len_of(x: &XlaOp) -> Result<usize> {
+    Ok(x.dims()?.iter().product())
+}

@@ -1,0 +1,71 @@
+//! The shape of a network: the stem, and how many units of which kind and width.
+
+use crate::error::{GraphError, Result};
+use crate::network::block::Block;
+
+/// Colour channels of an image.
+pub const IMAGE_CHANNELS: usize = 3;
+
+/// A residual network: stem, stages of units, batch norm, pooling and classifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Architecture {
+    pub stem: Stem,
+    pub block: Block,
+    pub stages: Vec<Stage>,
+}
+
+/// The convolution of the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stem {
+    /// Side of the square kernel.
+    pub side: usize,
+    pub stride: usize,
+    pub filters: usize,
+}
+
+/// Units that give images of the same size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    pub units: usize,
+    /// Output channels of each unit.
+    pub width: usize,
+    /// Of the first unit.
+    pub stride: usize,
+}
+
+impl Architecture {
+    /// The pre-activation network with bottleneck units (He et al. 2016, "Identity Mappings in Deep
+    /// Residual Networks") of `depth` = 9n + 2 layers, n units a stage, as the Keras tutorial builds
+    /// it for 32x32 images.
+    ///
+    /// # Errors
+    /// [`GraphError::Depth`] when there is no such n above 0.
+    pub fn resnet_v2(depth: usize) -> Result<Self> {
+        if depth < 11 || !(depth - 2).is_multiple_of(9) {
+            return Err(GraphError::Depth { got: depth });
+        }
+        let units = (depth - 2) / 9;
+        let stage = |width, stride| Stage {
+            units,
+            width,
+            stride,
+        };
+        Ok(Self {
+            stem: Stem {
+                side: 3,
+                stride: 1,
+                filters: 16,
+            },
+            block: Block::Bottleneck,
+            stages: vec![stage(64, 1), stage(128, 2), stage(256, 2)],
+        })
+    }
+
+    /// Layers with weights, as the literature counts them: without the shortcuts.
+    pub fn depth(&self) -> usize {
+        // A unit's sizes do not matter here.
+        let in_a_unit = self.block.convolutions(1, 1, 1).len();
+        let units: usize = self.stages.iter().map(|stage| stage.units).sum();
+        1 + units * in_a_unit + 1
+    }
+}

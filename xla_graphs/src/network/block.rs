@@ -1,0 +1,44 @@
+//! What the units of a network are made of.
+
+/// The kinds of units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// 1x1 with the stride, 3x3, 1x1; the first two have a quarter of the unit's output channels.
+    Bottleneck,
+}
+
+/// A convolution of a unit. A batch norm and a ReLU come before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Side of the square kernel.
+    pub side: usize,
+    pub stride: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+}
+
+impl Block {
+    /// The convolutions of a unit from `inputs` to `outputs` channels: at least one.
+    pub fn convolutions(self, inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
+        match self {
+            Self::Bottleneck => bottleneck(inputs, outputs, stride),
+        }
+    }
+}
+
+fn bottleneck(inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
+    let inner = outputs / 4;
+    let convolution = |side, stride, inputs, outputs| Convolution {
+        side,
+        stride,
+        inputs,
+        outputs,
+    };
+    vec![
+        convolution(1, stride, inputs, inner),
+        convolution(3, 1, inner, inner),
+        convolution(1, 1, inner, outputs),
+    ]
+}

@@ -1,0 +1,280 @@
+//! The units of a network on the fused kernels of the CPU: see [`crate::ops::kernels`].
+
+use xla::XlaOp;
+
+use crate::collective::Replicas;
+use crate::error::Result;
+use crate::loops::{Values, next, repeat, write};
+use crate::network::parts::{Part, Traced};
+use crate::network::unit::{Layer, Unit};
+use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
+use crate::ops::conv::Conv;
+use crate::ops::kernels::{self, Features, Gradient};
+use crate::tensors::{Place, Tensors};
+
+/// What a unit's backward pass needs from its forward pass: the input of each layer.
+pub(crate) type UnitSaved = Vec<Features>;
+
+/// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
+/// batch norm.
+pub(crate) fn forward<'a>(
+    parts: Vec<Part<'a>>,
+    params: &Tensors,
+    x: &XlaOp,
+    replicas: Replicas,
+    batch: &mut Tensors,
+) -> Result<(XlaOp, Vec<Traced<'a, UnitSaved>>)> {
+    let bn = &parts[0].unit().layers[0].bn;
+    let (mean, variance) = bn.statistics(params, x, replicas)?;
+    let mut x = Features::new(x, &mean, &variance)?;
+    let mut traced = Vec::new();
+    for part in parts {
+        match part {
+            Part::Unit(unit) => {
+                let saved;
+                (x, saved) = unit.fused_forward(params, &x, replicas, batch)?;
+                traced.push(Traced::Unit(unit, saved));
+            }
+            Part::Loop(units) => {
+                let kept;
+                (x, kept) = units.fused_forward(params, &x, replicas, batch)?;
+                traced.push(Traced::Loop(units, kept));
+            }
+        }
+    }
+    Ok((x.images()?, traced))
+}
+
+/// The backward pass through [`forward`], from the gradient of its result to dx.
+pub(crate) fn backward(
+    traced: &[Traced<UnitSaved>],
+    params: &Tensors,
+    mut dx: XlaOp,
+    replicas: Replicas,
+    gradients: &mut Tensors,
+) -> Result<XlaOp> {
+    for part in traced.iter().rev() {
+        dx = match part {
+            Traced::Unit(unit, saved) => {
+                unit.fused_backward(params, saved, &dx, replicas, gradients)?
+            }
+            Traced::Loop(units, kept) => {
+                units.fused_backward(params, kept, &dx, replicas, gradients)?
+            }
+        };
+    }
+    Ok(dx)
+}
+
+/// [`forward`] with moving statistics.
+pub(crate) fn infer(parts: Vec<Part>, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
+    let mut x = Features::inferring(params, x, &parts[0].unit().layers[0].bn)?;
+    for part in parts {
+        x = match part {
+            Part::Unit(unit) => unit.fused_infer(params, &x)?,
+            Part::Loop(units) => units.fused_infer(params, &x)?,
+        };
+    }
+    x.images()
+}
+
+impl EqualUnits<'_> {
+    /// [`EqualUnits::forward`] on the kernels.
+    fn fused_forward(
+        self,
+        params: &Tensors,
+        x: &Features,
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<(Features, Kept)> {
+        let (unit, count) = (self.unit(), self.count());
+        let bn = &unit.layers[0].bn;
+        let images = x.images()?;
+        let builder = images.builder();
+        let mut stacks = Vec::new();
+        for (index, [n, h, w, c]) in unit.input_dims(x.dims()).into_iter().enumerate() {
+            // A unit reads its row of the first stack and writes the next one. So no input is copied
+            // twice: as a row, and as what the next round begins with.
+            let rows = if index == 0 { count + 1 } else { count };
+            stacks.push(kernels::unwritten(builder, &[rows, n, h, w, c], index)?);
+        }
+        stacks[0] = write(&stacks[0], &builder.c0(0i32)?, &images)?;
+        let carried = Values {
+            list: stacks,
+            each: [self.empty_rows(STATISTICS, builder)?, x.moments()?],
+        };
+        let end = repeat(
+            count,
+            carried,
+            self.rows(params)?.into(),
+            |i, before, rows| {
+                let [statistics, moments] = before.each;
+                let params = self.params(&rows.each, i)?;
+                let own = unit.input_statistics(&moments)?;
+                let x = Features::in_row(&before.list[0], i, &own, bn)?;
+                let mut batch = Tensors::new();
+                let (y, saved) = unit.fused_forward(&params, &x, replicas, &mut batch)?;
+                let mut list = vec![write(&before.list[0], &next(i)?, &y.images()?)?];
+                for (stack, saved) in before.list.iter().zip(&saved).skip(1) {
+                    list.push(write(stack, i, &saved.images()?)?);
+                }
+                let statistics = write(&statistics, i, &self.row(STATISTICS, &batch)?)?;
+                Ok(Values {
+                    list,
+                    each: [statistics, y.moments()?],
+                })
+            },
+        )?;
+        let [statistics, moments] = end.each;
+        self.insert_rows(STATISTICS, &statistics, batch)?;
+        let last = builder.c0(count as i32)?;
+        let own = unit.input_statistics(&moments)?;
+        let y = Features::in_row(&end.list[0], &last, &own, bn)?;
+        let kept = Kept {
+            inputs: end.list,
+            statistics,
+        };
+        Ok((y, kept))
+    }
+
+    /// [`EqualUnits::backward`] on the kernels.
+    fn fused_backward(
+        self,
+        params: &Tensors,
+        kept: &Kept,
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
+        let unit = self.unit();
+        self.go_back(
+            params,
+            kept,
+            dy,
+            gradients,
+            |round, params, kept, dy, gradients| {
+                let batch = self.statistics(&kept.statistics, round)?;
+                let stacks = kept.inputs.iter().zip(&unit.layers);
+                let saved = stacks
+                    .map(|(stack, layer)| Features::in_row(stack, round, &batch, &layer.bn))
+                    .collect::<Result<Vec<_>>>()?;
+                unit.fused_backward(params, &saved, dy, replicas, gradients)
+            },
+        )
+    }
+
+    /// [`EqualUnits::infer`] on the kernels.
+    fn fused_infer(self, params: &Tensors, x: &Features) -> Result<Features> {
+        let unit = self.unit();
+        let bn = &unit.layers[0].bn;
+        let end = repeat(
+            self.count(),
+            [x.images()?].into(),
+            self.rows(params)?.into(),
+            |i, before, rows| {
+                let [x] = before.each;
+                let params = self.params(&rows.each, i)?;
+                let x = Features::inferring(&params, &x, bn)?;
+                Ok([unit.fused_infer(&params, &x)?.images()?].into())
+            },
+        )?;
+        let [y] = end.each;
+        Features::inferring(params, &y, bn)
+    }
+}
+
+impl Unit {
+    /// The `moments` of the unit's input, under the names of its moving statistics.
+    fn input_statistics(&self, moments: &XlaOp) -> Result<Tensors> {
+        let mut statistics = Tensors::new();
+        let mut specs = self.layers[0].bn.tensors();
+        specs.retain(|spec| spec.role == STATISTICS);
+        statistics.insert_parts(&specs, moments, &Place::new(moments, 0))?;
+        Ok(statistics)
+    }
+
+    /// [`Unit::forward`] on the kernels. `batch` gets the batch statistics.
+    fn fused_forward(
+        &self,
+        params: &Tensors,
+        x: &Features,
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<(Features, UnitSaved)> {
+        let run = |Layer { bn, conv }: &Layer, x: &Features, skip| {
+            kernels::forward(params, bn, conv, x, skip, replicas)
+        };
+        let (last, inner) = self.split();
+        let mut saved = Vec::new();
+        let mut h = x.clone();
+        for layer in inner {
+            h.record(&layer.bn, batch)?;
+            let y = run(layer, &h, None)?;
+            saved.push(h);
+            h = y;
+        }
+        h.record(&last.bn, batch)?;
+        let skip = match &self.shortcut {
+            Some(shortcut) => {
+                kernels::forward(params, &self.layers[0].bn, shortcut, x, None, replicas)?
+            }
+            None => x.clone(),
+        };
+        let y = run(last, &h, Some(&skip))?;
+        saved.push(h);
+        Ok((y, saved))
+    }
+
+    /// [`Unit::backward`] on the kernels.
+    fn fused_backward(
+        &self,
+        params: &Tensors,
+        saved: &[Features],
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
+        let first = &self.layers[0].bn;
+        let mut back = |bn, conv, x, dy: &Gradient| {
+            kernels::backward(params, bn, conv, x, dy, replicas, gradients)
+        };
+        let plain = Gradient::Plain(dy.clone());
+        let (last, inner) = self.split();
+        let mut dz = back(&last.bn, &last.conv, &saved[inner.len()], &plain)?;
+        for (layer, x) in inner.iter().zip(saved).rev() {
+            dz = back(
+                &layer.bn,
+                &layer.conv,
+                x,
+                &Gradient::BehindNorm(Box::new(dz)),
+            )?;
+        }
+        match &self.shortcut {
+            Some(shortcut) => {
+                let other = back(first, shortcut, &saved[0], &plain)?;
+                dz.join(params, &other, replicas, gradients)
+            }
+            None => dz.through_norm(params, dy),
+        }
+    }
+
+    /// [`Unit::infer`] on the kernels.
+    fn fused_infer(&self, params: &Tensors, x: &Features) -> Result<Features> {
+        let run = |bn, conv: &Conv, x: &Features, skip: Option<&Features>| {
+            let x = x.with_moving_statistics(params, bn)?;
+            kernels::forward(params, bn, conv, &x, skip, Replicas(1))
+        };
+        let (last, inner) = self.split();
+        let mut h = x.clone();
+        for layer in inner {
+            h = run(&layer.bn, &layer.conv, &h, None)?;
+        }
+        match &self.shortcut {
+            Some(shortcut) => {
+                let skip = run(&self.layers[0].bn, shortcut, x, None)?;
+                run(&last.bn, &last.conv, &h, Some(&skip))
+            }
+            None => run(&last.bn, &last.conv, &h, Some(x)),
+        }
+    }
+}

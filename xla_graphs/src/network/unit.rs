@@ -1,0 +1,245 @@
+//! The unit that residual networks are made of, composed of the layers in [`crate::ops`].
+
+use xla::XlaOp;
+
+use crate::collective::Replicas;
+use crate::error::Result;
+use crate::network::block::{Block, Convolution};
+use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::conv::Conv;
+use crate::ops::{Lowering, relu};
+use crate::table::TensorSpec;
+use crate::tensors::Tensors;
+
+/// Layers one after another, beside a shortcut.
+///
+/// Where the shape changes, in the first unit of a stage, the shortcut is a 1x1 convolution of the
+/// first layer's activation, which both branches share; elsewhere it is the input itself.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub name: String,
+    /// At least one.
+    pub layers: Vec<Layer>,
+    pub shortcut: Option<Conv>,
+}
+
+/// BN-ReLU-convolution.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub bn: BatchNorm,
+    pub conv: Conv,
+}
+
+/// What a layer's backward pass needs from its forward pass.
+pub(crate) struct LayerSaved {
+    bn: batch_norm::Saved,
+    /// After the ReLU.
+    activation: XlaOp,
+}
+
+impl LayerSaved {
+    /// What the layer was given.
+    pub fn input(&self) -> &XlaOp {
+        &self.bn.x
+    }
+}
+
+impl Layer {
+    fn new(path: &str, number: usize, shape: Convolution, lowering: Lowering) -> Self {
+        Self {
+            bn: BatchNorm {
+                name: format!("{path}/bn{number}"),
+                channels: shape.inputs,
+                lowering,
+            },
+            conv: conv(&format!("{path}/conv{number}"), shape, lowering),
+        }
+    }
+
+    /// relu(bn(x)).
+    fn activate(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<LayerSaved> {
+        let (y, bn) = self.bn.forward(params, x, replicas, batch)?;
+        let activation = relu::forward(&y)?;
+        Ok(LayerSaved { bn, activation })
+    }
+
+    /// [`Self::activate`] once the batch's statistics are in `batch`.
+    fn activate_again(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+        batch: &Tensors,
+    ) -> Result<LayerSaved> {
+        let (y, bn) = self.bn.normalise(params, x, replicas, batch)?;
+        let activation = relu::forward(&y)?;
+        Ok(LayerSaved { bn, activation })
+    }
+}
+
+impl Unit {
+    /// A unit of `block` from `inputs` to `outputs` channels, named `name`.
+    pub(crate) fn new(
+        name: &str,
+        block: Block,
+        (inputs, outputs): (usize, usize),
+        stride: usize,
+        lowering: Lowering,
+    ) -> Self {
+        let convolutions = block.convolutions(inputs, outputs, stride);
+        let layers = convolutions.into_iter().enumerate();
+        let projection = Convolution {
+            side: 1,
+            stride,
+            inputs,
+            outputs,
+        };
+        Self {
+            name: name.to_owned(),
+            layers: layers
+                .map(|(index, shape)| Layer::new(name, index + 1, shape, lowering))
+                .collect(),
+            shortcut: (inputs != outputs || stride != 1)
+                .then(|| conv(&format!("{name}/shortcut"), projection, lowering)),
+        }
+    }
+
+    /// Input channels.
+    pub fn inputs(&self) -> usize {
+        self.layers[0].conv.inputs
+    }
+
+    /// Output channels.
+    pub fn outputs(&self) -> usize {
+        self.split().0.conv.outputs
+    }
+
+    pub(crate) fn tensors(&self) -> Vec<TensorSpec> {
+        let mut tensors = Vec::new();
+        for layer in &self.layers {
+            tensors.extend(layer.bn.tensors());
+            tensors.extend(layer.conv.tensors());
+        }
+        tensors.extend(self.shortcut.iter().flat_map(Conv::tensors));
+        tensors
+    }
+
+    /// The last layer, and those before it.
+    pub(crate) fn split(&self) -> (&Layer, &[Layer]) {
+        let split = self.layers.split_last();
+        // `Block::convolutions` gives at least one.
+        split.expect("a unit has a layer")
+    }
+
+    /// Dimensions of each layer's input, for a unit's input of dimensions `x_dims`.
+    pub(crate) fn input_dims(&self, x_dims: [usize; 4]) -> Vec<[usize; 4]> {
+        let mut dims = vec![x_dims];
+        for layer in self.split().1 {
+            let [n, h, w, _] = dims[dims.len() - 1];
+            let side = |side| layer.conv.output_side(side);
+            dims.push([n, side(h), side(w), layer.conv.outputs]);
+        }
+        dims
+    }
+
+    /// y = conv(a) + shortcut, where a is the last layer's activation: `[N, H, W, in]` to
+    /// `[N, H/s, W/s, out]`.
+    pub(crate) fn forward(
+        &self,
+        params: &Tensors,
+        x: &XlaOp,
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<(XlaOp, Vec<LayerSaved>)> {
+        let (last, inner) = self.split();
+        let mut saved = Vec::new();
+        let mut h = x.clone();
+        for layer in inner {
+            let kept = layer.activate(params, &h, replicas, batch)?;
+            h = layer.conv.forward(params, &kept.activation)?;
+            saved.push(kept);
+        }
+        saved.push(last.activate(params, &h, replicas, batch)?);
+        let shortcut = match &self.shortcut {
+            Some(projection) => projection.forward(params, &saved[0].activation)?,
+            None => x.clone(),
+        };
+        let y = (last.conv.forward(params, &saved[inner.len()].activation)? + shortcut)?;
+        Ok((y, saved))
+    }
+
+    /// What [`Self::forward`] saved, from the `inputs` of the layers and the batch's statistics.
+    pub(crate) fn saved(
+        &self,
+        params: &Tensors,
+        inputs: &[XlaOp],
+        replicas: Replicas,
+        batch: &Tensors,
+    ) -> Result<Vec<LayerSaved>> {
+        let pairs = self.layers.iter().zip(inputs);
+        pairs
+            .map(|(layer, x)| layer.activate_again(params, x, replicas, batch))
+            .collect()
+    }
+
+    /// The chain rule through [`Self::forward`], from `dy` to dx; both branches' gradients add up
+    /// where they met: at the first activation, or at the input for an identity shortcut.
+    pub(crate) fn backward(
+        &self,
+        params: &Tensors,
+        saved: &[LayerSaved],
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
+        let mut dx = dy.clone();
+        for (index, (layer, saved)) in self.layers.iter().zip(saved).enumerate().rev() {
+            let a = &saved.activation;
+            let mut da = layer.conv.backward(params, a, &dx, gradients)?;
+            if let (0, Some(projection)) = (index, &self.shortcut) {
+                da = (da + projection.backward(params, a, dy, gradients)?)?;
+            }
+            let dz = relu::backward(a, &da)?;
+            dx = layer
+                .bn
+                .backward(params, &saved.bn, &dz, replicas, gradients)?;
+        }
+        match self.shortcut {
+            Some(_) => Ok(dx),
+            None => Ok((dx + dy)?),
+        }
+    }
+
+    /// [`Self::forward`] with moving statistics.
+    pub(crate) fn infer(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
+        let activate = |bn: &BatchNorm, x: &XlaOp| relu::forward(&bn.infer(params, x)?);
+        let (last, inner) = self.split();
+        let first_activation = activate(&self.layers[0].bn, x)?;
+        let mut a = first_activation.clone();
+        for (layer, next) in inner.iter().zip(&self.layers[1..]) {
+            a = activate(&next.bn, &layer.conv.forward(params, &a)?)?;
+        }
+        let shortcut = match &self.shortcut {
+            Some(projection) => projection.forward(params, &first_activation)?,
+            None => x.clone(),
+        };
+        Ok((last.conv.forward(params, &a)? + shortcut)?)
+    }
+}
+
+pub(crate) fn conv(name: &str, shape: Convolution, lowering: Lowering) -> Conv {
+    Conv {
+        name: name.to_owned(),
+        side: shape.side,
+        stride: shape.stride,
+        inputs: shape.inputs,
+        outputs: shape.outputs,
+        lowering,
+    }
+}

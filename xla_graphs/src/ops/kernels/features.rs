@@ -1,0 +1,175 @@
+//! Images with their statistics: what one kernel hands to the next on the way forward.
+
+use kernel_contract::plan;
+use xla::XlaOp;
+
+use crate::arrays::{dims_of, len_of, to_i64};
+use crate::collective::Replicas;
+use crate::error::Result;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::kernels::call::{Operands, part};
+use crate::table::Role;
+use crate::tensors::{Place, Tensors};
+
+/// Images `[N, H, W, C]` and the statistics by which they are to be normalised.
+#[derive(Clone)]
+pub struct Features {
+    pub(super) values: Place,
+    pub(super) dims: [usize; 4],
+    pub(super) statistics: Statistics,
+}
+
+/// Mean and variance of each channel.
+#[derive(Clone)]
+pub(super) struct Statistics {
+    mean: Place,
+    variance: Place,
+}
+
+impl Features {
+    /// Images `x` `[N, H, W, C]` whose channels have `mean` and `variance`, `[C]` each.
+    pub fn new(x: &XlaOp, mean: &XlaOp, variance: &XlaOp) -> Result<Self> {
+        Ok(Self {
+            values: Place::new(x, 0),
+            dims: dims_of(x, "[N, H, W, C]")?,
+            statistics: Statistics::joined(mean, variance)?,
+        })
+    }
+
+    /// Images `x` `[N, H, W, C]`, to be normalised by the moving statistics of `bn`: inference.
+    pub fn inferring(params: &Tensors, x: &XlaOp, bn: &BatchNorm) -> Result<Self> {
+        Ok(Self {
+            values: Place::new(x, 0),
+            dims: dims_of(x, "[N, H, W, C]")?,
+            statistics: Statistics::moving(params, bn)?,
+        })
+    }
+
+    /// The same images, to be normalised by the moving statistics of `bn`.
+    pub fn with_moving_statistics(&self, params: &Tensors, bn: &BatchNorm) -> Result<Self> {
+        Ok(Self {
+            statistics: Statistics::moving(params, bn)?,
+            ..self.clone()
+        })
+    }
+
+    /// Images in row `round` of `stack` `[rows, N, H, W, C]`, to be normalised by what `statistics` has
+    /// under the names of the moving statistics of `bn`.
+    pub fn in_row(
+        stack: &XlaOp,
+        round: &XlaOp,
+        statistics: &Tensors,
+        bn: &BatchNorm,
+    ) -> Result<Self> {
+        let [_, n, h, w, c] = dims_of(stack, "[rows, N, H, W, C]")?;
+        let dims = [n, h, w, c];
+        let values = Place {
+            round: Some((round.clone(), dims.iter().product())),
+            ..Place::new(stack, 0)
+        };
+        Ok(Self {
+            values,
+            dims,
+            statistics: Statistics::moving(statistics, bn)?,
+        })
+    }
+
+    /// The images alone, `[N, H, W, C]`.
+    pub fn images(&self) -> Result<XlaOp> {
+        let (start, len) = (self.values.offset, self.len());
+        let values = match self.values.round {
+            Some(_) => part(&self.values, len)?,
+            // XLA writes this one straight to where it goes.
+            None => {
+                let array = &self.values.array;
+                let flat = array.reshape(&[len_of(array)? as i64])?;
+                flat.slice_in_dim(start as i64, (start + len) as i64, 1, 0)?
+            }
+        };
+        Ok(values.reshape(&to_i64(&self.dims))?)
+    }
+
+    /// Mean and variance of each channel, one after another: `[2·C]`.
+    pub fn moments(&self) -> Result<XlaOp> {
+        // A batch's statistics always lie side by side.
+        part(&self.statistics.mean, 2 * self.dims[3])
+    }
+
+    /// Puts the batch's mean and variance into `batch`, as a block of the moving statistics of `bn`,
+    /// which normalises these images.
+    pub fn record(&self, bn: &BatchNorm, batch: &mut Tensors) -> Result<()> {
+        let mut moving = bn.tensors();
+        moving.retain(|spec| spec.role == Role::MovingStatistic);
+        batch.insert_block(&moving, self.moments()?)
+    }
+
+    /// `[N, H, W, C]`.
+    pub fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Values per channel.
+    pub(super) fn pixels(&self) -> usize {
+        self.len() / self.dims[3]
+    }
+}
+
+impl Statistics {
+    /// Of `mean` and `variance`, `[C]` each.
+    fn joined(mean: &XlaOp, variance: &XlaOp) -> Result<Self> {
+        let array = mean.concat_in_dim(&[variance], 0)?;
+        Ok(Self::within(&array, 0, mean.dims()?[0]))
+    }
+
+    /// The mean of `channels` at `offset` of `array`, followed by the variance.
+    pub(super) fn within(array: &XlaOp, offset: usize, channels: usize) -> Self {
+        Self {
+            mean: Place::new(array, offset),
+            variance: Place::new(array, offset + channels),
+        }
+    }
+
+    /// The moving ones of `bn`.
+    fn moving(params: &Tensors, bn: &BatchNorm) -> Result<Self> {
+        Ok(Self {
+            mean: params.home(&bn.path("moving_mean"))?.clone(),
+            variance: params.home(&bn.path("moving_variance"))?.clone(),
+        })
+    }
+
+    /// Of all replicas' images, from this replica's alone; each has as many images.
+    ///
+    /// The mean is the mean of the means; the variance is the mean of the variances and of the
+    /// squared distances of the means from their mean.
+    pub(super) fn over(self, replicas: Replicas, channels: usize) -> Result<Self> {
+        if replicas.0 == 1 {
+            return Ok(self);
+        }
+        let own_mean = part(&self.mean, channels)?;
+        let mean = replicas.mean(&own_mean)?;
+        let apart = (own_mean - &mean)?;
+        let spread = (part(&self.variance, channels)? + (&apart * &apart)?)?;
+        Self::joined(&mean, &replicas.mean(&spread)?)
+    }
+
+    /// Describes a batch norm with these statistics to a kernel.
+    pub(super) fn norm(
+        &self,
+        params: &Tensors,
+        bn: &BatchNorm,
+        operands: &mut Operands,
+    ) -> Result<plan::Norm> {
+        let gamma = params.home(&bn.path("gamma"))?;
+        let beta = params.home(&bn.path("beta"))?;
+        Ok(plan::Norm {
+            mean: operands.add("the mean", &self.mean, bn.channels)?,
+            variance: operands.add("the variance", &self.variance, bn.channels)?,
+            gamma: operands.add("gamma", gamma, bn.channels)?,
+            beta: operands.add("beta", beta, bn.channels)?,
+        })
+    }
+}

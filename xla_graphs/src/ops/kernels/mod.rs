@@ -1,0 +1,126 @@
+//! BN-ReLU-convolution as calls of the kernels made for XLA's CPU backend (crate `cpu_kernels`).
+//!
+//! ```text
+//!  forward    x ─► layer 1 ─► h ─► layer 2 ─► y           images, each with its statistics
+//!  backward   dx ◄─ norm 1 ◄─ layer 1 ◄─ dz ◄─ layer 2 ◄─ dy       each gradient not yet through its norm
+//! ```
+//!
+//! The crate `kernel_contract` says what each call takes and gives. A kernel has one result; where
+//! several arrays lie in it, the next kernel gets the whole result and is told where to look, so that
+//! no large array is ever copied. Weights are read in the same way from the flat array of the state.
+
+mod call;
+mod features;
+mod gradient;
+
+use kernel_contract::{Layer, plan};
+
+use crate::collective::Replicas;
+use crate::error::Result;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::conv::Conv;
+use crate::tensors::{Place, Tensors};
+
+use call::{Operands, part};
+use features::Statistics;
+
+pub use call::unwritten;
+pub use features::Features;
+pub use gradient::{BehindNorm, Gradient};
+
+/// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
+///
+/// `x` `[N, H, W, C]`, `skip` and y `[N, h, w, O]`.
+///
+/// # Errors
+/// [`crate::GraphError::Kernel`] when no kernel computes this: a 3x3 convolution with a stride or a
+/// skip, a kernel of another size, or channels that are not a multiple of 16.
+pub fn forward(
+    params: &Tensors,
+    bn: &BatchNorm,
+    conv: &Conv,
+    x: &Features,
+    skip: Option<&Features>,
+    replicas: Replicas,
+) -> Result<Features> {
+    let layer = layer(conv, x);
+    let (channels, len) = (layer.outputs, layer.output_values());
+    let mut operands = Operands::new(&conv.name);
+    let plan = plan::LayerForward {
+        layer,
+        norm: x.statistics.norm(params, bn, &mut operands)?,
+        kernel: operands.add(
+            "the kernel",
+            params.home(&conv.kernel())?,
+            layer.kernel_len(),
+        )?,
+        x: operands.add("x", &x.values, x.len())?,
+        skip: match skip {
+            Some(skip) => Some(operands.add("the skip", &skip.values, len)?),
+            None => None,
+        },
+    };
+    let builder = x.values.array.builder();
+    let values = operands.call(builder, &plan, &[plan.result_len()])?;
+    let own = Statistics::within(&values, len, channels);
+    Ok(Features {
+        statistics: own.over(replicas, channels)?,
+        values: Place::new(&values, 0),
+        dims: [
+            layer.images,
+            layer.output_height(),
+            layer.output_width(),
+            channels,
+        ],
+    })
+}
+
+/// The gradients of [`forward`] at `x`: those of the convolution's kernel and of the batch norm's
+/// gamma and beta go into `gradients` (the last two as a block), the one of what `bn` made of `x` is
+/// returned. The skip's gradient is `dy` itself.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    params: &Tensors,
+    bn: &BatchNorm,
+    conv: &Conv,
+    x: &Features,
+    dy: &Gradient,
+    replicas: Replicas,
+    gradients: &mut Tensors,
+) -> Result<BehindNorm> {
+    let layer = layer(conv, x);
+    let mut operands = Operands::new(&conv.name);
+    let plan = plan::LayerBackward {
+        layer,
+        norm: x.statistics.norm(params, bn, &mut operands)?,
+        kernel: operands.add(
+            "the kernel",
+            params.home(&conv.kernel())?,
+            layer.kernel_len(),
+        )?,
+        x: operands.add("x", &x.values, x.len())?,
+        dy: dy.describe(params, layer.output_values(), &mut operands)?,
+    };
+    let builder = x.values.array.builder();
+    let dz = operands.call(builder, &plan, &[plan.result_len()])?;
+
+    let kernel = Place::new(&dz, plan.kernel_at());
+    gradients.insert(conv.kernel(), part(&kernel, layer.kernel_len())?);
+    BehindNorm::new(bn, x, &dz).over(replicas, gradients)
+}
+
+/// The layer as the kernels know it.
+fn layer(conv: &Conv, x: &Features) -> Layer {
+    let [images, height, width, inputs] = x.dims;
+    Layer {
+        images,
+        height,
+        width,
+        inputs,
+        outputs: conv.outputs,
+        side: conv.side,
+        stride: conv.stride,
+    }
+}

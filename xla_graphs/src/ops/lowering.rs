@@ -1,0 +1,27 @@
+//! How layers are written for the compiler.
+
+use std::fmt;
+
+/// The one choice that depends on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// Convolutions and sums as XLA's own operations: what a TPU's and a GPU's compiler expects.
+    Native,
+    /// 1x1 convolutions and sums per channel as matrix products. XLA's CPU backend runs a 1x1
+    /// gradient 2 times and a fused sum of products 3 times faster this way.
+    Dots,
+    /// [`Lowering::Dots`], and the layers of the units as calls of kernels made for XLA's CPU backend
+    /// ([`crate::ops::kernels`]): f32, a processor with AVX2, and the kernels registered in this
+    /// process.
+    Kernels,
+}
+
+impl fmt::Display for Lowering {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Dots => "dots",
+            Self::Kernels => "kernels",
+        })
+    }
+}
