@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use program::in_process::open_cpu;
-use resnet_xla::config::{BatchNormMode, PrecisionChoice};
+use resnet_xla::cli::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::initialise::initial_state;
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::{PendingMetrics, Program};
+use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::program::{PendingMetrics, Program};
 
 const BATCH: usize = 16;
 const LEARNING_RATE: f64 = 0.01;
@@ -49,7 +49,7 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
         l2: 1e-4,
         momentum: 0.9,
     };
-    let program = Program::new(&device, model::build(&settings, device.kind).unwrap());
+    let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut state = Some(
         program
             .upload_state(&initial_state(program.layout(), 0))

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use program::in_process::open_cpu;
-use resnet_xla::config::{BatchNormMode, PrecisionChoice};
+use resnet_xla::cli::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{Batch, CLASSES};
 use resnet_xla::device::{Device, DeviceKind};
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::{Program, State};
-use resnet_xla::state::HostState;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::program::{Program, State};
+use resnet_xla::model::state::HostState;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use xla::{ElementType, XlaBuilder};
@@ -160,7 +160,7 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         l2: reference.info.l2,
         momentum: reference.info.momentum,
     };
-    let model = model::build(&settings, kind).unwrap();
+    let model = choose::build(&settings, kind).unwrap();
     let program = Program::new(device, model);
     let ours = Replay::run(&reference, &program, device);
 

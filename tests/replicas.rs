@@ -12,17 +12,17 @@ use ndarray::s;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
-use resnet_xla::config::{BatchNormMode, UnitsChoice};
+use resnet_xla::cli::config::{BatchNormMode, UnitsChoice};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, CLASSES, Dataset, DatasetKind, IMAGE_LEN, Normalization,
     Split, TrainingOptions,
 };
 use resnet_xla::device::Device;
-use resnet_xla::initialise::initial_state;
-use resnet_xla::metrics::BatchMetrics;
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::Program;
-use resnet_xla::state::HostState;
+use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::metrics::BatchMetrics;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::program::Program;
+use resnet_xla::model::state::HostState;
 use serde_json::Value;
 use xla_graphs::Layout;
 
@@ -45,7 +45,7 @@ static SAMPLE: LazyLock<Dataset> =
 
 fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Program<'static> {
     let settings = settings(batch_size, replicas, batch_norm);
-    let model = model::build(&settings, DEVICE.kind).unwrap();
+    let model = choose::build(&settings, DEVICE.kind).unwrap();
     Program::new(&DEVICE, model)
 }
 
@@ -183,7 +183,7 @@ fn units_in_a_loop_share_their_statistics_too() {
             units: Some(units),
             ..settings(BATCH, replicas, BatchNormMode::Sync)
         };
-        let model = model::build(&settings, DEVICE.kind).unwrap();
+        let model = choose::build(&settings, DEVICE.kind).unwrap();
         Program::new(&DEVICE, model)
     };
     let batch = &batches(1)[0];

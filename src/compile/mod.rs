@@ -15,11 +15,11 @@ use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
 use crate::device::{DeviceError, DeviceKind, start_plugin};
-use crate::flags;
-use crate::model::{self, ModelSettings};
+use crate::device::flags;
+use crate::model::choose::{self, ModelSettings};
 use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
-use crate::plugins::{self, PluginKind};
-use crate::threads;
+use crate::device::plugins::{self, PluginKind};
+use crate::device::threads;
 use target::Target;
 
 /// The computations of a run.
@@ -86,7 +86,7 @@ pub fn run(
         Plugin::load(&path).map_err(|error| error.to_string())
     })?;
 
-    let model = model::build(settings, kind(target))?;
+    let model = choose::build(settings, kind(target))?;
     let start = Instant::now();
     let computation = match step {
         Step::Train => train_step(&model),

@@ -9,7 +9,7 @@ use crate::compile::hlo::{Cost, Schedule};
 use crate::compile::target::{Limits, Target};
 use crate::compile::{Compiled, Step};
 use crate::pjrt_c::Memory;
-use crate::text;
+use crate::system::text;
 
 /// Rows of the table of costliest instructions.
 const COSTLIEST: usize = 10;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limits::CHIPS;
+use crate::system::limits::CHIPS;
 
 /// A slice of TPU chips, or the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf, absolute};
 use byteorder::WriteBytesExt;
 use ndarray::{Array1, Array4, ArrayView3, Axis};
 
-use super::error::DataError;
-use super::fetch::{self, OfficialFile};
-use super::sample;
+use crate::data::error::DataError;
+use crate::data::fetch::{self, OfficialFile};
+use crate::data::sample;
 
 /// Rows and columns of an image.
 pub const SIDE: usize = 32;

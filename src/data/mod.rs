@@ -20,34 +20,22 @@
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
 
-pub(crate) mod archive;
-mod augment;
-mod batches;
-mod checksum;
 mod cifar;
-mod download;
 mod error;
 pub(crate) mod fetch;
-mod normalization;
-pub(crate) mod npm;
-mod order;
-mod prefetch;
-mod progress;
-mod proxy;
-mod random;
+pub mod picture;
+pub(crate) mod pipeline;
 mod sample;
-mod tarball;
 #[cfg(test)]
 mod test_split;
-mod trust;
 
-pub use augment::{Augment, Fill, Transform};
-pub use batches::{Batch, BatchSource, TrainingOptions};
+pub use pipeline::augment::{Augment, Fill, Transform};
+pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use cifar::{
     CHANNELS, CLASS_NAMES, CLASSES, DEFAULT_FOLDER, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN,
     SIDE, Split, load, load_again, parse_records, write_record,
 };
 pub use error::DataError;
-pub use normalization::Normalization;
-pub use order::epoch_order;
-pub use prefetch::Batches;
+pub use pipeline::normalization::Normalization;
+pub use pipeline::order::epoch_order;
+pub use pipeline::prefetch::Batches;

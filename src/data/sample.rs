@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::cifar::{Dataset, parse_records};
-use super::error::DataError;
+use crate::data::cifar::{Dataset, parse_records};
+use crate::data::error::DataError;
 
 const TRAIN: &[u8] = include_bytes!("../../assets/sample/train.bin");
 const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
@@ -20,7 +20,7 @@ pub(super) fn load() -> Result<Dataset, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::checksum::sha256;
+    use crate::data::fetch::checksum::sha256;
 
     #[test]
     fn the_files_are_the_first_records_of_each_class_of_cifar_10() {

@@ -251,7 +251,7 @@ impl fmt::Display for Op {
 mod tests {
     use super::*;
     use crate::data::CLASSES;
-    use crate::summary::Summary;
+    use crate::model::summary::Summary;
     use xla_graphs::Architecture;
     use xla_graphs::ops::Lowering;
 

@@ -25,9 +25,9 @@ use super::step::LEARNING_RATE;
 use super::{Build, Spread, synthetic_batch};
 use crate::data::Batch;
 use crate::device::Device;
-use crate::program::{Program, State};
-use crate::runtime;
-use crate::state::HostState;
+use crate::model::program::{Program, State};
+use crate::device::runtime;
+use crate::model::state::HostState;
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,115 @@
+//! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::inputs;
+use super::output::{print_json, stdout};
+use super::trained::{self, Trained};
+use crate::cli::args::EvalArgs;
+use crate::cli::config::check_split;
+use crate::data::{BatchSource, CLASS_NAMES, CLASSES};
+use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::system::files;
+use crate::cli::outputs::Output;
+use crate::score::scores::Scores;
+
+pub fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(path) = &args.dump_logits {
+        let output = Output {
+            by: "--dump-logits",
+            path,
+            ending: "npy",
+            note: "",
+        };
+        output.check(&inputs::of(&args.from))?;
+    }
+    let batch_size = args.batch_size as usize;
+    let device = trained::open_device(&args.from)?;
+    check_split(batch_size, device.replicas)?;
+    let checkpoint = trained::find(&args.from)?;
+    let test = Arc::new(trained::load_data(&args.from, &checkpoint.info)?.test);
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let source = Arc::new(BatchSource::evaluation(
+        Arc::clone(&test),
+        checkpoint.info.normalization,
+        batch_size,
+    ));
+    let steps = evaluation_steps(&source, args.steps);
+    let evaluation = evaluate(&source, steps, |batch| {
+        program.eval_step(&weights, batch).map(Some)
+    })?
+    .context("the evaluation ended early")?;
+    if let Some(path) = &args.dump_logits {
+        write_npy(path, &evaluation.logits)?;
+    }
+    let scores = Scores::of(&evaluation.logits, &test.labels.to_vec());
+    if args.json {
+        print_json(&as_json(&evaluation, &scores))
+    } else {
+        Ok(print_scores(&evaluation, &scores)?)
+    }
+}
+
+fn print_scores(evaluation: &Evaluation, scores: &Scores) -> io::Result<()> {
+    let mut out = stdout();
+    writeln!(out, "images: {}", evaluation.mean.count())?;
+    writeln!(out, "loss: {:.3}", evaluation.mean.loss())?;
+    writeln!(out, "acc: {:.3}", evaluation.mean.accuracy())?;
+    writeln!(out, "top5: {:.3}", scores.top5())?;
+    writeln!(out, "\n{:<10}  images    acc  precision", "class")?;
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    for (name, class) in CLASS_NAMES.iter().zip(scores.classes()) {
+        let (acc, precision) = (share(class.acc), share(class.precision));
+        writeln!(
+            out,
+            "{name:<10}  {:>6}  {acc:>5}  {precision:>9}",
+            class.images
+        )?;
+    }
+    writeln!(out, "\nrows: true class, columns: what it was taken for")?;
+    let heads: Vec<String> = CLASS_NAMES
+        .iter()
+        .map(|name| format!("{:>5.5}", name))
+        .collect();
+    writeln!(out, "{:<10} {}", "", heads.join(" "))?;
+    for (name, row) in CLASS_NAMES.iter().zip(&scores.confusion) {
+        let counts: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
+        writeln!(out, "{name:<10} {}", counts.join(" "))?;
+    }
+    Ok(())
+}
+
+fn as_json(evaluation: &Evaluation, scores: &Scores) -> Value {
+    let classes: serde_json::Map<String, Value> = CLASS_NAMES
+        .iter()
+        .zip(scores.classes())
+        .map(|(name, class)| ((*name).to_owned(), json!(class)))
+        .collect();
+    json!({
+        "images": evaluation.mean.count(),
+        "loss": evaluation.mean.loss(),
+        "acc": evaluation.mean.accuracy(),
+        "top5": scores.top5(),
+        "classes": classes,
+        "class_names": CLASS_NAMES,
+        "confusion": scores.confusion,
+    })
+}
+
+/// Writes logits `[N, classes]` as a NumPy file.
+fn write_npy(path: &Path, logits: &[f32]) -> Result<()> {
+    let rows = (logits.len() / CLASSES) as i64;
+    let literal = xla::Literal::vec1(logits).reshape(&[rows, CLASSES as i64])?;
+    // The literal writes to a path, through links and in place; the file is to be whole or not there.
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let written = folder.path().join("logits.npy");
+    literal.write_npy(&written)?;
+    let bytes = fs::read(&written).context("reading what was just written")?;
+    Ok(files::write_bytes(path, &bytes)?)
+}

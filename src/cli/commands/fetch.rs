@@ -1,0 +1,63 @@
+//! `fetch`: the data, verified, and a first look at it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::output::stdout;
+use crate::cli::args::FetchArgs;
+use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
+use crate::show::pictures::{self, Caption, Tile, Tone};
+use crate::show::raster::PictureError;
+use crate::system::text::shown;
+
+/// Images in the first look, and in one row of its picture.
+const IMAGES: usize = 10;
+const COLUMNS: usize = 5;
+const PICTURE: &str = "first_ten.png";
+
+pub fn run(args: &FetchArgs) -> Result<()> {
+    let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
+    let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
+    let dataset = data::load(kind, &folder)?;
+    let mut out = stdout();
+    for (name, split) in [("train", &dataset.train), ("test", &dataset.test)] {
+        writeln!(out, "{name}_images {:?}", split.images.dim())?;
+        writeln!(out, "{name}_labels ({},)", split.labels.len())?;
+    }
+    let count = IMAGES.min(dataset.train.len());
+    writeln!(out, "first {count} training labels:")?;
+    for label in dataset.train.labels.iter().take(count) {
+        writeln!(out, "  {label} {}", CLASS_NAMES[usize::from(*label)])?;
+    }
+    let picture = folder.join(PICTURE);
+    match save_picture(&picture, &dataset.train, count) {
+        Ok(()) => writeln!(out, "picture: {}", shown(&picture))?,
+        // Data that others may only read are as good as any.
+        Err(PictureError::Write(error)) => log::warn!("no picture of them: {error}"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn save_picture(path: &Path, split: &Split, count: usize) -> Result<(), PictureError> {
+    // A folder that cannot be made is one that the picture cannot be written to.
+    let _ = path.parent().map(fs::create_dir_all);
+    let tiles: Vec<_> = split
+        .pixels()
+        .iter()
+        .zip(&split.labels)
+        .take(count)
+        .map(|(image, label)| Tile {
+            image,
+            side: SIDE,
+            caption: vec![Caption {
+                text: CLASS_NAMES[usize::from(*label)].to_owned(),
+                tone: Tone::Neutral,
+            }],
+        })
+        .collect();
+    pictures::save_grid(path, &tiles, COLUMNS)
+}

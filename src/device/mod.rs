@@ -1,0 +1,332 @@
+//! Opens the devices that a run computes on.
+//!
+//! An explicit device that is not there is an error; nothing falls back in silence.
+
+pub mod flags;
+pub mod plugin_file;
+pub mod plugins;
+pub mod replicas;
+pub mod runtime;
+pub mod threads;
+
+use std::path::{Path, PathBuf};
+
+use cpu_kernels::Isa;
+use xla::{ArrayElement, PjRtBuffer, PjRtClient};
+
+use crate::cli::config::DeviceChoice;
+use crate::device::plugin_file::PluginFileError;
+use crate::device::plugins::PluginKind;
+use crate::device::replicas::ReplicaChoice;
+use crate::system::signals;
+use crate::system::text;
+use crate::device::threads::{self, TooFewThreads};
+
+/// One device or several of a kind, with their PJRT client.
+pub struct Device {
+    client: PjRtClient,
+    /// Which kind it turned out to be.
+    pub kind: DeviceKind,
+    /// Devices that share each batch: the first ones of the client.
+    pub replicas: usize,
+}
+
+/// The kinds of device that the program treats differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    Tpu,
+    Gpu,
+    /// The one that is part of the XLA runtime.
+    Cpu,
+    /// A CPU behind a plugin, which does not know the program's own kernels.
+    CpuPlugin,
+    /// A plugin of another platform.
+    Other,
+}
+
+/// A device that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error(
+        "no {device} on this machine: looked for {looked_for}. \
+         Run on a machine that has one, or with --device auto"
+    )]
+    NoHardware {
+        device: &'static str,
+        looked_for: &'static str,
+    },
+    #[error(
+        "the machine has a {device} ({found}), but no PJRT plugin for it works; tried: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
+    )]
+    NoPlugin {
+        device: &'static str,
+        found: String,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
+        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
+    )]
+    NoCompiler {
+        device: &'static str,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
+        "the PJRT plugin {path} cannot be loaded: {reason}; check --plugin, TPU_LIBRARY_PATH and \
+         XLA_PJRT_PLUGIN"
+    )]
+    PluginFile {
+        path: PathBuf,
+        reason: PluginFileError,
+    },
+    #[error("the PJRT plugin {path} cannot be used: {reason}")]
+    Plugin { path: PathBuf, reason: String },
+    #[error(
+        "the TPU is held by another process: {holders}. Wait for it or end it; a TPU serves one process \
+         at a time"
+    )]
+    Held { holders: String },
+    #[error(
+        "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
+    )]
+    PluginVariable { value: String },
+    #[error(
+        "XLA_FLAGS is `{flags}`, and {by} does not take it: {complaint}. Correct or unset it; flags for \
+         libtpu alone go into LIBTPU_INIT_ARGS"
+    )]
+    Flags {
+        flags: String,
+        by: String,
+        complaint: String,
+    },
+    #[error(transparent)]
+    Threads(#[from] TooFewThreads),
+    #[error(transparent)]
+    Isa(#[from] cpu_kernels::IsaError),
+    #[error("the XLA runtime cannot open the CPU: {reason}")]
+    Cpu { reason: String },
+    #[error(
+        "--replicas {asked}: expected at most {there}, the number of devices of {device}. On a CPU, \
+         --xla_force_host_platform_device_count in XLA_FLAGS sets the number"
+    )]
+    TooFew {
+        asked: usize,
+        there: usize,
+        device: String,
+    },
+}
+
+impl Device {
+    /// Opens `choice`, or the plugin at `plugin` whatever the choice, with as many devices as
+    /// `replicas` says: by default all TPUs or GPUs, and one CPU.
+    pub fn open(
+        choice: DeviceChoice,
+        plugin: Option<&Path>,
+        replicas: Option<ReplicaChoice>,
+    ) -> Result<Self, DeviceError> {
+        let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
+        threads::rehearse(cpus)?;
+        let device = match (plugin, choice) {
+            (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
+            (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
+            (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
+            (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
+            (None, DeviceChoice::Auto) => Self::open_auto(cpus),
+        }?;
+        let replicas = device.replicas_of(replicas)?;
+        Ok(Self { replicas, ..device })
+    }
+
+    fn replicas_of(&self, choice: Option<ReplicaChoice>) -> Result<usize, DeviceError> {
+        let there = self.client.addressable_device_count();
+        let accelerator = matches!(self.kind, DeviceKind::Tpu | DeviceKind::Gpu);
+        match choice.map(ReplicaChoice::count) {
+            None if accelerator => Ok(there),
+            None => Ok(1),
+            Some(None) => Ok(there),
+            Some(Some(asked)) if asked <= there => Ok(asked),
+            Some(Some(asked)) => Err(DeviceError::TooFew {
+                asked,
+                there,
+                device: self.description(),
+            }),
+        }
+    }
+
+    /// The plugin that the environment names, else the first of TPU, GPU, CPU that opens.
+    fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
+        if let Some((kind, path)) = plugins::in_variable()? {
+            let device = Self::load_named(&kind, &path, cpus)?;
+            log::info!(
+                "taking {}: {} names it",
+                path.display(),
+                plugins::PLUGIN_VARIABLE
+            );
+            return Ok(device);
+        }
+        let mut missing = Vec::new();
+        for kind in [PluginKind::Tpu, PluginKind::Gpu] {
+            let why_not = match Self::open_accelerator(&kind) {
+                Ok(device) => {
+                    missing.insert(0, format!("taking the {}", kind.device()));
+                    log::info!("{}", missing.join("; "));
+                    return Ok(device);
+                }
+                Err(DeviceError::NoHardware { device, .. }) => format!("no {device} here"),
+                // The hardware is there: say what keeps it from being used.
+                Err(reason) => reason.to_string(),
+            };
+            missing.push(why_not);
+        }
+        log::info!("taking the CPU; {}", missing.join("; "));
+        Self::open_cpu(cpus)
+    }
+
+    /// The accelerator of `kind`, through the plugin that the environment names, else through the
+    /// first that is one.
+    fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
+        let root = Path::new("/");
+        plugins::check_hardware(kind, root)?;
+        if let Some(path) = plugins::named(kind)? {
+            return Self::load(kind, &path, 1);
+        }
+        let mut tried = Vec::new();
+        for path in plugins::candidates(kind, root) {
+            match plugin_file::check(&path) {
+                Ok(()) => return Self::load(kind, &path, 1),
+                Err(reason) => tried.push(format!("{} ({reason})", path.display())),
+            }
+        }
+        Err(DeviceError::NoPlugin {
+            device: kind.device(),
+            found: plugins::hardware(kind, root).join(", "),
+            tried: tried.join(", "),
+            setup: kind.setup().0,
+        })
+    }
+
+    /// Opens the CPU as `cpus` devices.
+    fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+        Isa::chosen()?;
+        flags::check_cpu()?;
+        runtime::divide_cpu(cpus);
+        cpu_kernels::register();
+        let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
+            reason: first_line(&error),
+        })?;
+        Ok(Self {
+            client,
+            kind: DeviceKind::Cpu,
+            replicas: 1,
+        })
+    }
+
+    /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
+    /// CPU, and is asked for `cpus` devices.
+    fn load_named(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+        if let PluginKind::Cpu | PluginKind::Named(_) = kind {
+            runtime::divide_cpu(cpus);
+        }
+        Self::load(kind, path, cpus)
+    }
+
+    fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+        plugins::check_libtpu_may_load(kind)?;
+        flags::check_plugin(kind, path)?;
+        let options = kind.options(cpus);
+        let client = start_plugin(path, || {
+            PjRtClient::plugin_with_options(kind.registry_name(), path, &options)
+                .map_err(|error| first_line(&error))
+        })?;
+        let kind = match client.platform_name().to_lowercase().as_str() {
+            "tpu" => DeviceKind::Tpu,
+            "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
+            "cpu" | "host" => DeviceKind::CpuPlugin,
+            _ => DeviceKind::Other,
+        };
+        Ok(Self {
+            client,
+            kind,
+            replicas: 1,
+        })
+    }
+
+    /// The PJRT client.
+    pub fn client(&self) -> &PjRtClient {
+        &self.client
+    }
+
+    /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
+    pub fn description(&self) -> String {
+        let kind = self.client.devices().first().map(|d| d.kind());
+        match (self.kind, kind) {
+            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
+                let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+                format!("cpu ({cores} cores)")
+            }
+            (_, Some(kind)) => kind,
+            (_, None) => self.client.platform_name(),
+        }
+    }
+
+    /// Copies `data` to the device of `replica`; returns when the host may reuse it.
+    pub fn upload<T: ArrayElement>(
+        &self,
+        data: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> xla::Result<PjRtBuffer> {
+        let devices = self.client.addressable_devices();
+        self.client
+            .buffer_from_host_buffer(data, dims, devices.get(replica))
+    }
+}
+
+/// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
+/// plugin's, a crash too.
+pub fn start_plugin<T>(
+    path: &Path,
+    start: impl FnOnce() -> Result<T, String>,
+) -> Result<T, DeviceError> {
+    let _crash = signals::blame_crashes_on(&format!(
+        "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+         --device cpu",
+        text::shown(path)
+    ));
+    plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
+        path: path.into(),
+        reason,
+    })?;
+    start().map_err(|reason| plugin_error(path, reason))
+}
+
+/// The error for what a plugin said when it did not start.
+fn plugin_error(path: &Path, reason: String) -> DeviceError {
+    // libtpu names a lock file that it locks, or, without that, the device that it cannot open.
+    const BUSY: [&str; 3] = [
+        "libtpu_lockfile",
+        "already in use",
+        "Device or resource busy",
+    ];
+    let holders = plugins::tpu_holders(Path::new("/"));
+    if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
+        return DeviceError::Held {
+            holders: holders.join(", "),
+        };
+    }
+    DeviceError::Plugin {
+        path: path.into(),
+        reason,
+    }
+}
+
+/// XLA's message without the C++ backtrace that the binding appends.
+pub fn first_line(error: &xla::Error) -> String {
+    match error {
+        xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
+        other => other.to_string(),
+    }
+}

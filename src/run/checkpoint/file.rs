@@ -1,0 +1,308 @@
+//! One checkpoint file: tensors by name, what else a reader must know, and a digest of both.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use byteorder::{ByteOrder, LittleEndian};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use xla_graphs::ops::Lowering;
+use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
+
+use super::{CheckpointError, foreign};
+use crate::data::{CLASSES, DatasetKind, Normalization};
+use crate::system::files::{self, Disk, Storage};
+use crate::system::limits::check_depth;
+use crate::model::metrics::Mean;
+use crate::model::state::HostState;
+
+/// The metadata key that holds [`CheckpointInfo`] as JSON.
+const INFO_KEY: &str = "resnet-xla";
+/// The metadata key of the SHA-256 sum over the info and all tensors, in the order of the layout.
+const DIGEST_KEY: &str = "sha256";
+
+/// Longer files are not read. The deepest network's checkpoint fits.
+const MAX_LEN: u64 = 1 << 30;
+/// Nor are those with a longer header, whose table takes many times its bytes of memory.
+const MAX_HEADER_LEN: u64 = 16 << 20;
+
+/// What a checkpoint says of itself besides its tensors. A file that comes from another program
+/// (`scripts/keras_weights.py`) has no version, config and position.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointInfo {
+    /// The program's version.
+    #[serde(default)]
+    pub version: String,
+    /// Layers of the network.
+    pub depth: usize,
+    /// Strength of the L2 penalty, part of the loss that evaluation prints.
+    pub l2: f64,
+    /// The images that the network was trained on.
+    pub dataset: DatasetKind,
+    /// How they were normalised.
+    pub normalization: Normalization,
+    /// The run's settings, in the form of `config.toml`.
+    #[serde(default)]
+    pub config: String,
+    /// Devices that shared each batch.
+    #[serde(default = "one_replica")]
+    pub replicas: usize,
+    #[serde(default)]
+    pub position: Position,
+}
+
+#[cfg(any(test, fuzzing))]
+impl CheckpointInfo {
+    /// Of a run that has not begun, for tests.
+    pub fn example(depth: usize) -> Self {
+        Self {
+            version: "0".to_owned(),
+            depth,
+            l2: 1e-4,
+            dataset: DatasetKind::Sample,
+            normalization: Normalization {
+                mean: [1.0; 3],
+                std: [2.0; 3],
+            },
+            config: String::new(),
+            replicas: 1,
+            position: Position::default(),
+        }
+    }
+}
+
+/// What a run had before checkpoints said it.
+fn one_replica() -> usize {
+    1
+}
+
+/// Where a run stands: with the state and the settings, all that the rest of the run depends on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Training steps taken in all.
+    pub step: u64,
+    /// The epoch under way, from 0.
+    pub epoch: usize,
+    /// Steps of it taken.
+    pub step_in_epoch: u64,
+    /// Loss and accuracy over these steps.
+    pub mean: Mean,
+    /// Steps whose loss was not finite, and which changed nothing.
+    pub non_finite: u64,
+    /// The last of them, without a finite one since.
+    pub non_finite_in_a_row: u32,
+}
+
+impl Position {
+    /// Refuses a position that no run with `steps_per_epoch` comes to.
+    pub fn check(&self, steps_per_epoch: u64) -> Result<(), CheckpointError> {
+        // An epoch whose steps are all taken is under way until it is evaluated.
+        let before = (self.epoch as u64).checked_mul(steps_per_epoch);
+        let fits = self.step_in_epoch <= steps_per_epoch
+            && before.and_then(|before| before.checked_add(self.step_in_epoch)) == Some(self.step);
+        if fits {
+            return Ok(());
+        }
+        Err(CheckpointError::Position {
+            step: self.step,
+            epoch: self.epoch,
+            step_in_epoch: self.step_in_epoch,
+            steps_per_epoch,
+        })
+    }
+}
+
+/// Writes the network's tensors alone ([`Layout::network`]) to `path`: nothing to resume from.
+pub fn save_network(
+    path: &Path,
+    layout: &Layout,
+    weights: &HostState,
+    info: &CheckpointInfo,
+) -> Result<(), CheckpointError> {
+    save(&Disk, path, layout.network(), weights, info)
+}
+
+/// Writes the tensors `specs`, whose values are `state`, to `path`, whole or not at all.
+pub(super) fn save(
+    storage: &impl Storage,
+    path: &Path,
+    specs: &[TensorSpec],
+    state: &HostState,
+    info: &CheckpointInfo,
+) -> Result<(), CheckpointError> {
+    let unwritable = |reason: String| format_error(path, reason);
+    let info = serde_json::to_string(info).map_err(|e| unwritable(e.to_string()))?;
+    let tensors: Vec<Vec<u8>> = state.values().iter().map(|v| to_bytes(v)).collect();
+    let mut views = Vec::with_capacity(tensors.len());
+    let mut digest = Sha256::new_with_prefix(&info);
+    for (spec, bytes) in specs.iter().zip(&tensors) {
+        digest.update(bytes);
+        let view = TensorView::new(Dtype::F32, spec.dims.clone(), bytes)
+            .map_err(|e| unwritable(e.to_string()))?;
+        views.push((spec.name.as_str(), view));
+    }
+    let metadata = HashMap::from([
+        (INFO_KEY.to_owned(), info),
+        (DIGEST_KEY.to_owned(), hex(digest)),
+    ]);
+    let file =
+        safetensors::serialize(views, Some(metadata)).map_err(|e| unwritable(e.to_string()))?;
+    Ok(files::write_bytes_to(storage, path, &file)?)
+}
+
+/// What the checkpoint at `path` says of itself.
+pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+    parse_info(path, &metadata(path, &read(&Disk, path)?)?)
+}
+
+/// [`load_info`], once every bit of the checkpoint is checked against its digest.
+pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+    let depth = load_info(path)?.depth;
+    // The lowering changes how the network is computed, not what it is.
+    let network = Architecture::resnet_v2(depth)
+        .and_then(|architecture| ResNet::new(&architecture, CLASSES, Lowering::Native))
+        .map_err(|error| format_error(path, error.to_string()))?;
+    // So does the factor that momentum is multiplied with.
+    let optimiser = optimiser::sgd(0.0);
+    let layout = Layout::new(network.tensors(), optimiser.slots());
+    let (_, info) = load(&Disk, path, layout.state())?;
+    Ok(info)
+}
+
+/// The tensors `specs`, which must be all that the checkpoint at `path` was written with, and what
+/// it says of itself; every bit checked against its digest.
+pub(super) fn load(
+    storage: &impl Storage,
+    path: &Path,
+    specs: &[TensorSpec],
+) -> Result<(HostState, CheckpointInfo), CheckpointError> {
+    let bytes = read(storage, path)?;
+    let metadata = metadata(path, &bytes)?;
+    let state = tensors(path, &bytes, specs)?;
+    let mut digest = Sha256::new_with_prefix(entry(path, &metadata, INFO_KEY)?);
+    for values in state.values() {
+        digest.update(to_bytes(values));
+    }
+    let (expected, got) = (entry(path, &metadata, DIGEST_KEY)?, hex(digest));
+    if *expected != got {
+        let reason = format!("its content has the SHA-256 sum {got}, expected {expected}");
+        return Err(format_error(path, reason));
+    }
+    Ok((state, parse_info(path, &metadata)?))
+}
+
+/// The weights and moving statistics in the safetensors file at `path`, in the order of
+/// [`Layout::network`]; momentum, digest and info need not be there.
+pub fn load_network(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
+    tensors(path, &read(&Disk, path)?, layout.network())
+}
+
+/// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is.
+pub fn load_into(
+    path: &Path,
+    layout: &Layout,
+    state: HostState,
+) -> Result<HostState, CheckpointError> {
+    let network = load_network(path, layout)?.into_values();
+    let mut values = state.into_values();
+    values.splice(..network.len(), network);
+    Ok(HostState::new(values))
+}
+
+fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let bytes = storage.read(path, MAX_LEN);
+    let bytes = bytes.map_err(|reason| CheckpointError::Read {
+        path: path.to_owned(),
+        reason,
+    })?;
+    // The file begins with the length of its header.
+    let header = bytes
+        .first_chunk()
+        .map_or(0, |first| u64::from_le_bytes(*first));
+    if let Some(what) = foreign::description(path, &bytes) {
+        return Err(format_error(path, what));
+    }
+    if header > MAX_HEADER_LEN {
+        let reason = format!("its header has {header} bytes, expected at most {MAX_HEADER_LEN}");
+        return Err(format_error(path, reason));
+    }
+    Ok(bytes)
+}
+
+fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>, CheckpointError> {
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|e| format_error(path, e.to_string()))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
+}
+
+fn entry<'a>(
+    path: &Path,
+    metadata: &'a HashMap<String, String>,
+    key: &str,
+) -> Result<&'a String, CheckpointError> {
+    let missing = || format_error(path, format!("its metadata has no `{key}` entry"));
+    metadata.get(key).ok_or_else(missing)
+}
+
+fn parse_info(
+    path: &Path,
+    metadata: &HashMap<String, String>,
+) -> Result<CheckpointInfo, CheckpointError> {
+    let text = entry(path, metadata, INFO_KEY)?;
+    let wrong = |reason: String| format_error(path, format!("its `{INFO_KEY}` entry: {reason}"));
+    let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    check_depth(info.depth)
+        .map_err(|expected| wrong(format!("its depth is {}, {expected}", info.depth)))?;
+    Ok(info)
+}
+
+fn tensors(path: &Path, bytes: &[u8], specs: &[TensorSpec]) -> Result<HostState, CheckpointError> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format_error(path, e.to_string()))?;
+    let values = specs.iter().map(|spec| tensor(path, &tensors, spec));
+    Ok(HostState::new(values.collect::<Result<_, _>>()?))
+}
+
+/// The values of `spec` among `tensors`, its type and dimensions checked.
+fn tensor(
+    path: &Path,
+    tensors: &SafeTensors,
+    spec: &TensorSpec,
+) -> Result<Vec<f32>, CheckpointError> {
+    let wrong = |got: String| CheckpointError::Tensor {
+        path: path.to_owned(),
+        name: spec.name.clone(),
+        expected: format!("F32 {:?}", spec.dims),
+        got,
+    };
+    let view = tensors
+        .tensor(&spec.name)
+        .map_err(|_| wrong("no such tensor".to_owned()))?;
+    if view.dtype() != Dtype::F32 || view.shape() != spec.dims {
+        return Err(wrong(format!("{:?} {:?}", view.dtype(), view.shape())));
+    }
+    let mut values = vec![0.0; spec.len()];
+    LittleEndian::read_f32_into(view.data(), &mut values);
+    Ok(values)
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; size_of_val(values)];
+    LittleEndian::write_f32_into(values, &mut bytes);
+    bytes
+}
+
+fn hex(digest: Sha256) -> String {
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn format_error(path: &Path, reason: String) -> CheckpointError {
+    CheckpointError::Format {
+        path: path.to_owned(),
+        reason,
+    }
+}

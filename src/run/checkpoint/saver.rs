@@ -1,0 +1,154 @@
+//! Writes checkpoints on a thread of its own, so that training goes on meanwhile.
+
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use xla_graphs::Layout;
+
+use super::{CheckpointError, CheckpointInfo, commit};
+use crate::system::files::Disk;
+use crate::model::state::HostState;
+
+/// Writes checkpoints into one folder, one after the other, and removes old ones. Dropped, it waits until they are
+/// on disk: what was copied off a device that is lost since is not lost with it.
+pub struct Saver {
+    /// `None` once there is nothing more to come.
+    jobs: Option<Sender<Job>>,
+    /// The other end of `jobs`, which the thread takes from.
+    waiting: Receiver<Job>,
+    /// `None` once it was waited for.
+    thread: Option<JoinHandle<Result<(), CheckpointError>>>,
+}
+
+struct Job {
+    state: HostState,
+    info: CheckpointInfo,
+}
+
+impl Saver {
+    /// Starts the thread that writes into `folder` and keeps the newest `keep` checkpoints.
+    pub fn start(folder: PathBuf, keep: usize, layout: Layout) -> Result<Self> {
+        // One job may wait while another is written: more would only fill the memory.
+        let (jobs, waiting) = bounded(1);
+        let queue = waiting.clone();
+        let thread = thread::Builder::new()
+            .name("checkpoints".to_owned())
+            .spawn(move || write_all(&folder, keep, &layout, &queue))
+            .context("starting the checkpoint thread")?;
+        Ok(Self {
+            jobs: Some(jobs),
+            waiting,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over a checkpoint to be written, and returns at once, however slow the disk is: one that still waits
+    /// for the one before it gives way to the newer one.
+    ///
+    /// # Errors
+    /// The failure of an earlier checkpoint, which ended the thread.
+    pub fn save(mut self, state: HostState, info: CheckpointInfo) -> Result<Self> {
+        let Some(jobs) = self.jobs.as_ref().filter(|_| !self.has_ended()) else {
+            self.wait()?;
+            anyhow::bail!("the checkpoint thread has ended early")
+        };
+        let mut job = Job { state, info };
+        // Nobody else sends: once the waiting one is out, there is room.
+        while let Err(full) = jobs.try_send(job) {
+            job = full.into_inner();
+            if let Ok(older) = self.waiting.try_recv() {
+                let step = older.info.position.step;
+                log::warn!(
+                    "the disk is slow: the checkpoint after step {step} gave way to the next"
+                );
+            }
+        }
+        Ok(self)
+    }
+
+    /// Waits until every checkpoint is on disk.
+    pub fn finish(mut self) -> Result<()> {
+        self.wait()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.jobs = None;
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => Ok(result?),
+            Some(Err(_)) => anyhow::bail!("the checkpoint thread panicked"),
+        }
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // Only a run that has failed already comes here with its thread: it ends with that first error.
+        if let Err(error) = self.wait() {
+            log::warn!("{error}");
+        }
+    }
+}
+
+fn write_all(
+    folder: &std::path::Path,
+    keep: usize,
+    layout: &Layout,
+    queue: &Receiver<Job>,
+) -> Result<(), CheckpointError> {
+    for job in queue {
+        let path = commit(&Disk, folder, keep, layout.state(), &job.state, &job.info)?;
+        log::debug!("saved {}", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use xla_graphs::ops::Lowering;
+    use xla_graphs::{Architecture, ResNet};
+
+    use super::*;
+    use crate::run::checkpoint::load_newest;
+    use crate::data::CLASSES;
+
+    fn layout() -> Layout {
+        let architecture = Architecture::resnet_v2(11).unwrap();
+        let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+        Layout::new(network.tensors(), &["momentum"])
+    }
+
+    fn zeros(layout: &Layout) -> HostState {
+        let zeros = |spec: &xla_graphs::TensorSpec| vec![0.0; spec.len()];
+        HostState::new(layout.state().iter().map(zeros).collect())
+    }
+
+    #[test]
+    fn what_was_handed_over_is_on_disk_once_the_saver_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout();
+        let saver = Saver::start(folder.path().to_owned(), 2, layout.clone()).unwrap();
+        let mut info = CheckpointInfo::example(11);
+        info.position.step = 7;
+        drop(saver.save(zeros(&layout), info.clone()).unwrap());
+        let (_, saved) = load_newest(folder.path(), &layout).unwrap();
+        assert_eq!(saved, info);
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        let layout = layout();
+        let saver = Saver::start(gone.clone(), 2, layout.clone()).unwrap();
+        let saver = saver.save(zeros(&layout), CheckpointInfo::example(11));
+        let error = saver.unwrap().finish().unwrap_err().to_string();
+        assert!(error.contains(gone.to_str().unwrap()), "{error}");
+    }
+}
