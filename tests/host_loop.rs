@@ -11,8 +11,8 @@ use resnet_xla::cli::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::program::{PendingMetrics, Program};
 
 const BATCH: usize = 16;

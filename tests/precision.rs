@@ -11,9 +11,9 @@ use resnet_xla::data::{
     Augment, Batch, BatchSource, DatasetKind, Normalization, TrainingOptions, load,
 };
 use resnet_xla::device::Device;
+use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
-use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use xla_graphs::Layout;

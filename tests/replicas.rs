@@ -18,9 +18,9 @@ use resnet_xla::data::{
     Split, TrainingOptions,
 };
 use resnet_xla::device::Device;
+use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
-use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use serde_json::Value;

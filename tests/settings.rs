@@ -13,8 +13,8 @@ use clap::{Arg, Args};
 use program::runs::quick_run;
 use program::{fail, program, succeed, text};
 use proptest::prelude::*;
-use resnet_xla::cli::arguments::{self, is_number, is_path};
 use resnet_xla::cli::args::TrainArgs;
+use resnet_xla::cli::arguments::{self, is_number, is_path};
 use resnet_xla::cli::config::{Config, ConfigError};
 
 /// A number of the command line: where it stands, the ends of its range, and what lies just outside.
