@@ -5,7 +5,6 @@
 //! streams normalised, augmented batches ([`data`]) into it. `docs/architecture.md` draws the line
 //! from the files on disk to the report.
 
-pub mod arguments;
 pub mod bench;
 pub mod cli;
 pub mod compile;
@@ -14,7 +13,6 @@ pub mod device;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod model;
-pub mod pjrt_c;
 pub mod run;
 pub mod score;
 pub mod show;

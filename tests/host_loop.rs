@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use program::in_process::open_cpu;
-use resnet_xla::cli::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::program::{PendingMetrics, Program};

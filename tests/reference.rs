@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use program::in_process::open_cpu;
-use resnet_xla::cli::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{Batch, CLASSES};
 use resnet_xla::device::{Device, DeviceKind};
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::program::{Program, State};
 use resnet_xla::model::state::HostState;

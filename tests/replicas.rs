@@ -12,12 +12,13 @@ use ndarray::s;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
-use resnet_xla::cli::config::{BatchNormMode, UnitsChoice};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, CLASSES, Dataset, DatasetKind, IMAGE_LEN, Normalization,
     Split, TrainingOptions,
 };
 use resnet_xla::device::Device;
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::UnitsChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::{Build, Spread};
 use crate::data::{Batch, CLASSES, IMAGE_LEN};
 use crate::device::Device;
-use crate::system::memory::peak_resident_bytes;
-use crate::model::program::{PendingMetrics, Program, State};
 use crate::device::runtime;
+use crate::model::program::{PendingMetrics, Program, State};
 use crate::model::state::HostState;
+use crate::system::memory::peak_resident_bytes;
 
 /// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
 pub(super) const LEARNING_RATE: f64 = 0.01;

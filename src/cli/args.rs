@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::config::{LearningRateDrops, Preset};
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::cli::config::{
-    BatchNormMode, DeviceChoice, LearningRateDrops, LoweringChoice, PrecisionChoice, Preset,
-    UnitsChoice,
-};
 use crate::data::{Augment, DatasetKind};
-use crate::system::limits::{self, whole};
-use crate::run::progress::ProgressMode;
+use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
+use crate::model::choose::BatchNormMode;
+use crate::model::choose::LoweringChoice;
+use crate::model::choose::PrecisionChoice;
+use crate::model::choose::UnitsChoice;
+use crate::run::progress::ProgressMode;
+use crate::system::limits::{self, whole};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -10,8 +10,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::cli::args::{Cli, TrainArgs};
-use crate::device::replicas::ReplicaChoice;
 use crate::cli::tilde;
+use crate::device::replicas::ReplicaChoice;
 
 /// Arguments from `words`, the first of which is the program's name, and the environment.
 pub fn parse(words: &[OsString]) -> Result<Cli, Error> {

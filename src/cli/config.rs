@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::arguments;
 use crate::cli::args::TrainArgs;
-use crate::data::{self, Augment, DatasetKind};
-use crate::system::files;
-use crate::run::progress::ProgressMode;
-use crate::device::replicas::ReplicaChoice;
+use crate::cli::arguments;
 use crate::cli::resume;
+use crate::cli::spelling::near_miss;
+use crate::data::{self, Augment, DatasetKind};
+use crate::device::DeviceChoice;
+use crate::device::replicas::ReplicaChoice;
+use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
+use crate::run::progress::ProgressMode;
 use crate::run::run_dir::RunDir;
 pub use crate::run::schedule::LearningRateDrops;
-use crate::cli::spelling::near_miss;
+use crate::system::files;
 use crate::system::text;
 
 /// Longer config files are not read.
@@ -42,56 +44,6 @@ impl Preset {
             Self::Quick => "quick",
         }
     }
-}
-
-/// Which device to run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// The best that is there
-    Auto,
-    Tpu,
-    Gpu,
-    Cpu,
-}
-
-/// What batch statistics cover when several replicas share a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BatchNormMode {
-    /// The images of all replicas
-    Sync,
-    /// Each replica's own images
-    Local,
-}
-
-/// Number format of activations and kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrecisionChoice {
-    F32,
-    Bf16,
-}
-
-/// How the equal units of a stage, all but its first, are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UnitsChoice {
-    /// One by one
-    Unrolled,
-    /// As a loop over one of them: compiles as fast at any depth
-    Loop,
-}
-
-/// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LoweringChoice {
-    /// XLA's own convolutions and sums
-    Native,
-    /// 1x1 convolutions and sums as matrix products
-    Dots,
-    /// The CPU's fused kernels
-    Kernels,
 }
 
 /// The settings of one training run.

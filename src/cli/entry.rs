@@ -8,17 +8,17 @@ use std::panic;
 use anyhow::{Context, Result};
 
 use crate::cli::args::Cli;
-use crate::system::logger::Logger;
-use crate::system::process::Process;
-use crate::system::signals::Signals;
-use crate::device::threads::TooFewThreads;
 use crate::cli::arguments;
 use crate::cli::commands;
 use crate::cli::exit;
-use crate::system::memory;
-use crate::device::runtime;
-use crate::system::text;
 use crate::cli::variables;
+use crate::device::runtime;
+use crate::device::threads::TooFewThreads;
+use crate::system::logger::Logger;
+use crate::system::memory;
+use crate::system::process::Process;
+use crate::system::signals::Signals;
+use crate::system::text;
 
 fn main() -> u8 {
     memory::keep_freed_memory();

@@ -1,21 +1,21 @@
 //! How an error ends the program: its words and its exit code.
 
-use crate::run::checkpoint::CheckpointError;
 use crate::cli::config::ConfigError;
-use crate::data::DataError;
-use crate::device::{self, DeviceError};
 use crate::cli::outputs::OutputError;
+use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
+use crate::device::{self, DeviceError};
+use crate::run::checkpoint::CheckpointError;
 use crate::run::run_dir::RunDirError;
+use crate::run::trainer::NonFiniteLoss;
 use crate::system::signals::Interrupted;
 use crate::system::text;
-use crate::run::trainer::NonFiniteLoss;
 
 pub const DONE: u8 = 0;
 pub const RUNTIME: u8 = 1;
 pub const USAGE: u8 = 2;
 pub const DATA: u8 = 3;
-pub const DEVICE: u8 = 4;
+pub const DEVICE: u8 = crate::device::CRASH_EXIT_CODE;
 pub const NON_FINITE: u8 = 5;
 /// What Rust ends a program with whose main thread panicked.
 pub const PANIC: u8 = 101;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::run::checkpoint::{self, CheckpointError};
 use crate::cli::args::TrainArgs;
 use crate::cli::config::{self, ConfigError};
-use crate::system::files;
+use crate::run::checkpoint::{self, CheckpointError};
 use crate::run::history::History;
 use crate::run::run_dir::RunDir;
+use crate::system::files;
 
 /// The settings of the run in `run_dir`.
 pub fn settings(run_dir: &RunDir) -> Result<TrainArgs, ConfigError> {

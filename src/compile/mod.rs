@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use prost::Message;
 use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
-use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::device::flags;
-use crate::model::choose::{self, ModelSettings};
-use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
 use crate::device::plugins::{self, PluginKind};
 use crate::device::threads;
+use crate::device::{DeviceError, DeviceKind, start_plugin};
+use crate::model::choose::{self, ModelSettings};
+use pjrt::{Executable, PjrtError, Plugin};
 use target::Target;
 
 /// The computations of a run.
@@ -45,24 +44,6 @@ pub struct Compiled {
     pub compiled: Duration,
 }
 
-/// The part of XLA's `compile_options.proto` that a replicated program needs.
-#[derive(Clone, PartialEq, prost::Message)]
-struct CompileOptionsProto {
-    #[prost(message, optional, tag = "3")]
-    executable_build_options: Option<ExecutableBuildOptionsProto>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExecutableBuildOptionsProto {
-    /// -1: none in particular.
-    #[prost(int64, tag = "1")]
-    device_ordinal: i64,
-    #[prost(int64, tag = "4")]
-    num_replicas: i64,
-    #[prost(int64, tag = "5")]
-    num_partitions: i64,
-}
-
 /// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
 /// plugin at `plugin` or the one that setup brings.
 pub fn run(
@@ -79,7 +60,7 @@ pub fn run(
         path: path.clone(),
         reason: error.to_string(),
     };
-    pjrt_c::keep_libtpu_offline();
+    pjrt::keep_libtpu_offline();
     threads::rehearse(1).map_err(DeviceError::from)?;
     flags::check_plugin(&compiler(target), &path)?;
     let plugin = start_plugin(&path, || {
@@ -96,7 +77,7 @@ pub fn run(
     let mut hlo = computation.context("tracing")?.proto().to_bytes()?;
     let traced = start.elapsed();
 
-    let options = options(target.chips());
+    let options = pjrt::compile_options(target.chips());
     let start = Instant::now();
     let executable = match target {
         Target::Tpu { .. } => plugin
@@ -131,17 +112,4 @@ fn kind(target: &Target) -> DeviceKind {
         Target::Tpu { .. } => DeviceKind::Tpu,
         Target::Cpu => DeviceKind::CpuPlugin,
     }
-}
-
-/// The compile options of a program for `replicas` devices: a serialised `CompileOptionsProto`.
-pub fn options(replicas: usize) -> Vec<u8> {
-    let build = ExecutableBuildOptionsProto {
-        device_ordinal: -1,
-        num_replicas: replicas as i64,
-        num_partitions: 1,
-    };
-    CompileOptionsProto {
-        executable_build_options: Some(build),
-    }
-    .encode_to_vec()
 }

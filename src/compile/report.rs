@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::compile::hlo::{Cost, Schedule};
 use crate::compile::target::{Limits, Target};
 use crate::compile::{Compiled, Step};
-use crate::pjrt_c::Memory;
 use crate::system::text;
+use pjrt::Memory;
 
 /// Rows of the table of costliest instructions.
 const COSTLIEST: usize = 10;

@@ -29,13 +29,13 @@ mod sample;
 #[cfg(test)]
 mod test_split;
 
-pub use pipeline::augment::{Augment, Fill, Transform};
-pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use cifar::{
     CHANNELS, CLASS_NAMES, CLASSES, DEFAULT_FOLDER, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN,
     SIDE, Split, load, load_again, parse_records, write_record,
 };
 pub use error::DataError;
+pub use pipeline::augment::{Augment, Fill, Transform};
+pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array4};
 
-use crate::data::pipeline::batches::Batch;
 use crate::data::cifar::{CHANNELS, IMAGE_LEN, SIDE, Split};
+use crate::data::pipeline::batches::Batch;
 use crate::data::pipeline::normalization::Normalization;
 
 /// Leaves pixel values as they are, but for rounding.

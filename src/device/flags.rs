@@ -5,11 +5,10 @@ use std::path::Path;
 
 use xla::{PjRtClient, XlaBuilder};
 
-use crate::compile;
-use crate::device::DeviceError;
-use crate::pjrt_c::{self, Plugin};
+use crate::device::error::DeviceError;
 use crate::device::plugins::PluginKind;
 use crate::system::rehearsal;
+use pjrt::Plugin;
 
 /// The variable that every XLA reads, the runtime's and each plugin's.
 pub const XLA_FLAGS: &str = "XLA_FLAGS";
@@ -42,14 +41,14 @@ pub fn check_plugin(kind: &PluginKind, path: &Path) -> Result<(), DeviceError> {
 
 /// libtpu reads the flags when it first compiles.
 fn have_libtpu_read_flags(path: &Path) -> anyhow::Result<()> {
-    pjrt_c::keep_libtpu_offline();
+    pjrt::keep_libtpu_offline();
     let mut hlo = XlaBuilder::new("one")
         .c0(1f32)?
         .build()?
         .proto()
         .to_bytes()?;
     let topology = Plugin::load(path)?.topology("v5e:2x2", &[])?;
-    topology.compile(&mut hlo, &compile::options(1))?;
+    topology.compile(&mut hlo, &pjrt::compile_options(1))?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! An explicit device that is not there is an error; nothing falls back in silence.
 
+mod error;
 pub mod flags;
 pub mod plugin_file;
 pub mod plugins;
@@ -11,16 +12,29 @@ pub mod threads;
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use cpu_kernels::Isa;
+use serde::{Deserialize, Serialize};
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
-use crate::cli::config::DeviceChoice;
-use crate::device::plugin_file::PluginFileError;
 use crate::device::plugins::PluginKind;
 use crate::device::replicas::ReplicaChoice;
+use crate::device::threads::{self, TooFewThreads};
 use crate::system::signals;
 use crate::system::text;
-use crate::device::threads::{self, TooFewThreads};
+
+/// Which device to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The best that is there
+    Auto,
+    Tpu,
+    Gpu,
+    Cpu,
+}
+
+pub use error::DeviceError;
 
 /// One device or several of a kind, with their PJRT client.
 pub struct Device {
@@ -42,81 +56,6 @@ pub enum DeviceKind {
     CpuPlugin,
     /// A plugin of another platform.
     Other,
-}
-
-/// A device that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    #[error(
-        "no {device} on this machine: looked for {looked_for}. \
-         Run on a machine that has one, or with --device auto"
-    )]
-    NoHardware {
-        device: &'static str,
-        looked_for: &'static str,
-    },
-    #[error(
-        "the machine has a {device} ({found}), but no PJRT plugin for it works; tried: {tried}. \
-         Run `./setup {setup}` or name the plugin with --plugin"
-    )]
-    NoPlugin {
-        device: &'static str,
-        found: String,
-        tried: String,
-        setup: &'static str,
-    },
-    #[error(
-        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
-         Run `./setup {setup}` or name the plugin with --plugin"
-    )]
-    NoCompiler {
-        device: &'static str,
-        tried: String,
-        setup: &'static str,
-    },
-    #[error(
-        "the PJRT plugin {path} cannot be loaded: {reason}; check --plugin, TPU_LIBRARY_PATH and \
-         XLA_PJRT_PLUGIN"
-    )]
-    PluginFile {
-        path: PathBuf,
-        reason: PluginFileError,
-    },
-    #[error("the PJRT plugin {path} cannot be used: {reason}")]
-    Plugin { path: PathBuf, reason: String },
-    #[error(
-        "the TPU is held by another process: {holders}. Wait for it or end it; a TPU serves one process \
-         at a time"
-    )]
-    Held { holders: String },
-    #[error(
-        "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
-    )]
-    PluginVariable { value: String },
-    #[error(
-        "XLA_FLAGS is `{flags}`, and {by} does not take it: {complaint}. Correct or unset it; flags for \
-         libtpu alone go into LIBTPU_INIT_ARGS"
-    )]
-    Flags {
-        flags: String,
-        by: String,
-        complaint: String,
-    },
-    #[error(transparent)]
-    Threads(#[from] TooFewThreads),
-    #[error(transparent)]
-    Isa(#[from] cpu_kernels::IsaError),
-    #[error("the XLA runtime cannot open the CPU: {reason}")]
-    Cpu { reason: String },
-    #[error(
-        "--replicas {asked}: expected at most {there}, the number of devices of {device}. On a CPU, \
-         --xla_force_host_platform_device_count in XLA_FLAGS sets the number"
-    )]
-    TooFew {
-        asked: usize,
-        there: usize,
-        device: String,
-    },
 }
 
 impl Device {
@@ -285,17 +224,23 @@ impl Device {
     }
 }
 
+/// The exit code of a process that a plugin crashed: that of a device that cannot be used.
+pub const CRASH_EXIT_CODE: u8 = 4;
+
 /// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
 /// plugin's, a crash too.
 pub fn start_plugin<T>(
     path: &Path,
     start: impl FnOnce() -> Result<T, String>,
 ) -> Result<T, DeviceError> {
-    let _crash = signals::blame_crashes_on(&format!(
-        "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+    let _crash = signals::blame_crashes_on(
+        &format!(
+            "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
          --device cpu",
-        text::shown(path)
-    ));
+            text::shown(path)
+        ),
+        CRASH_EXIT_CODE,
+    );
     plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
         path: path.into(),
         reason,

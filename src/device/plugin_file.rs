@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::pjrt_c::{self, PjrtError};
+use pjrt::PjrtError;
 
 /// Why a file is no plugin that can be loaded here.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub fn check(path: &Path) -> Result<(), PluginFileError> {
         .and_then(|file| file.take(HEADER as u64).read_to_end(&mut header))
         .map_err(PluginFileError::Read)?;
     check_header(&header)?;
-    Ok(pjrt_c::check(path)?)
+    Ok(pjrt::check(path)?)
 }
 
 /// Bytes of an ELF header up to and with the machine.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use xla::PluginOption;
 
-use crate::device::DeviceError;
+use crate::device::error::DeviceError;
 use crate::device::runtime;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.

@@ -18,13 +18,13 @@ use tempfile::TempDir;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet};
 
-use crate::run::checkpoint;
 use crate::cli::args::TrainArgs;
 use crate::cli::config::Config;
 use crate::data::fetch::{FILES, Place};
-use crate::data::{CLASSES, archive as official, npm, parse_records};
-use crate::run::history::History;
 use crate::data::picture;
+use crate::data::{CLASSES, archive as official, npm, parse_records};
+use crate::run::checkpoint;
+use crate::run::history::History;
 
 /// A parser with its promise.
 pub struct Parser {

@@ -6,9 +6,9 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::run::checkpoint::CheckpointInfo;
 use crate::cli::config::{Config, Preset};
 use crate::data::RECORD_LEN;
+use crate::run::checkpoint::CheckpointInfo;
 
 /// Input that the parser called `name` accepts; of an archive, one that has the form alone, as its
 /// content must have the official sums.

@@ -1,13 +1,53 @@
 //! Chooses the traced model that suits a device.
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, GraphError, Model, Precision, ResNet, optimiser};
 
-use crate::cli::config::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::data::{CLASSES, SIDE};
 use crate::device::DeviceKind;
+
+/// What batch statistics cover when several replicas share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// The images of all replicas
+    Sync,
+    /// Each replica's own images
+    Local,
+}
+
+/// Number format of activations and kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    F32,
+    Bf16,
+}
+
+/// How the equal units of a stage, all but its first, are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitsChoice {
+    /// One by one
+    Unrolled,
+    /// As a loop over one of them: compiles as fast at any depth
+    Loop,
+}
+
+/// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoweringChoice {
+    /// XLA's own convolutions and sums
+    Native,
+    /// 1x1 convolutions and sums as matrix products
+    Dots,
+    /// The CPU's fused kernels
+    Kernels,
+}
 
 /// The settings that shape the computations.
 #[derive(Clone, Copy, Debug)]

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::cli::config::Config;
 use crate::data::{BatchSource, Batches};
-use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
-use crate::run::history::{EpochRecord, History};
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::program::{PendingMetrics, Program, State};
+use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
+use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::run::history::{EpochRecord, History};
 use crate::run::progress::{Progress, StepView};
-use crate::show::reporter::{EpochEnd, Reporter};
 use crate::run::schedule::learning_rate;
+use crate::show::reporter::{EpochEnd, Reporter};
 use crate::system::signals::{Interrupted, Signal, Signals};
 
 /// Steps in a row that may have a loss that is not finite before the run ends.

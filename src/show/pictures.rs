@@ -6,9 +6,9 @@ use image::{RgbImage, imageops};
 use plotters::{coord::Shift, element::BitMapElement, prelude::*};
 
 use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
-use crate::system::files;
 use crate::score::ranking::Prediction;
 use crate::show::raster::{self, FONT, OVERSAMPLING, PictureError};
+use crate::system::files;
 
 /// Each pixel of an image becomes a square of this many pixels.
 const ENLARGEMENT: u32 = 5;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::run::checkpoint::Position;
 use crate::cli::config::Config;
 use crate::data::{Batch, BatchSource, CHANNELS, IMAGE_LEN, Normalization, SIDE, Split};
+use crate::run::checkpoint::Position;
 use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
+use crate::run::run_dir::RunDir;
+use crate::score::ranking::predictions;
 use crate::show::pictures::{self, Tile};
 use crate::show::plot::{self, Quantity, Run};
-use crate::score::ranking::predictions;
 use crate::show::report;
-use crate::run::run_dir::RunDir;
 use crate::show::tensorboard::EventWriter;
 
 /// Images of the first batch that TensorBoard shows, and in one row of its picture.

@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use std::thread;
 
-use crate::cli::exit;
-
 /// The signals that ask the process to end. A closed terminal sends SIGHUP; batch systems send SIGUSR1,
 /// SIGUSR2 or SIGXCPU a while before they kill.
 const ENDINGS: [(libc::c_int, &str); 6] = [
@@ -145,8 +143,7 @@ pub fn deliver_to_child(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Until it is dropped, a crash of the process ends it with the exit code of an unusable device and a
-/// message of its own.
+/// Until it is dropped, a crash of the process ends it with an exit code and a message of its own.
 pub struct CrashBlame {
     /// What happened on each of [`CRASHES`] before.
     before: [libc::sigaction; CRASHES.len()],
@@ -161,17 +158,17 @@ const CRASHES: [libc::c_int; 5] = [
     libc::SIGABRT,
 ];
 
-/// The line that [`on_crash`] prints.
-static CRASH_MESSAGE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
+/// The line that [`on_crash`] prints, and the exit code that it ends with.
+static CRASH: AtomicPtr<(String, u8)> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Has a crash print `message` and end the process with [`exit::DEVICE`].
+/// Has a crash print `message` and end the process with `exit_code`.
 ///
 /// A plugin runs in this process: nothing that it does to it can be caught as an error.
 #[must_use]
-pub fn blame_crashes_on(message: &str) -> CrashBlame {
+pub fn blame_crashes_on(message: &str, exit_code: u8) -> CrashBlame {
     // Leaked: a handler may read it at any later time.
-    let message = Box::leak(Box::new(format!("{message}\n")));
-    CRASH_MESSAGE.store(message, Ordering::SeqCst);
+    let crash = Box::leak(Box::new((format!("{message}\n"), exit_code)));
+    CRASH.store(crash, Ordering::SeqCst);
     CrashBlame {
         before: CRASHES.map(|signal| exchange(signal, &crash_action())),
     }
@@ -198,15 +195,16 @@ fn crash_action() -> libc::sigaction {
     action
 }
 
-extern "C" fn on_crash(_signal: libc::c_int) {
-    let message = CRASH_MESSAGE.load(Ordering::SeqCst);
-    // SAFETY: write and _exit may be called in a signal handler; the message was stored before the
-    // handler was set, and is never freed.
+extern "C" fn on_crash(signal: libc::c_int) {
+    // SAFETY: the pair was stored before the handler was set, and is never freed or changed.
+    let crash = unsafe { CRASH.load(Ordering::SeqCst).as_ref() };
+    // SAFETY: write and _exit may be called in a signal handler.
     unsafe {
-        if let Some(message) = message.as_ref() {
-            libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
-        }
-        libc::_exit(exit::DEVICE.into())
+        let Some((message, exit_code)) = crash else {
+            libc::_exit(128 + signal)
+        };
+        libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+        libc::_exit((*exit_code).into())
     }
 }
 

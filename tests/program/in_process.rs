@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use resnet_xla::cli::config::DeviceChoice;
 use resnet_xla::device::Device;
+use resnet_xla::device::DeviceChoice;
 use resnet_xla::device::replicas::ReplicaChoice;
 use resnet_xla::device::runtime;
 

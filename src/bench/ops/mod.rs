@@ -25,8 +25,8 @@ use super::step::LEARNING_RATE;
 use super::{Build, Spread, synthetic_batch};
 use crate::data::Batch;
 use crate::device::Device;
-use crate::model::program::{Program, State};
 use crate::device::runtime;
+use crate::model::program::{Program, State};
 use crate::model::state::HostState;
 
 /// How to measure.

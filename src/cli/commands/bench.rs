@@ -11,14 +11,16 @@ use super::output::{print_json, stdout};
 use crate::bench::{
     HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport,
 };
-use crate::run::checkpoint;
 use crate::cli::args::BenchArgs;
-use crate::cli::config::{Config, ConfigError, DeviceChoice, LoweringChoice, Preset, check_split};
+use crate::cli::config::{Config, ConfigError, Preset, check_split};
 use crate::device::Device;
-use crate::model::initialise::initial_state;
+use crate::device::DeviceChoice;
+use crate::model::choose::LoweringChoice;
 use crate::model::choose::{self, ModelSettings};
+use crate::model::initialise::initial_state;
 use crate::model::program::Program;
 use crate::model::state::HostState;
+use crate::run::checkpoint;
 
 pub fn run(args: &BenchArgs) -> Result<()> {
     if args.input {

@@ -9,13 +9,14 @@ use xla::HloModuleProto;
 
 use super::output::{print_json, stdout};
 use crate::cli::args::CompileArgs;
+use crate::cli::config::{Config, Preset};
+use crate::cli::outputs::{self, Named};
 use crate::compile;
 use crate::compile::hlo::{self, Schedule};
 use crate::compile::report::Report;
-use crate::cli::config::{BatchNormMode, Config, Preset};
-use crate::system::files;
+use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
-use crate::cli::outputs::{self, Named};
+use crate::system::files;
 
 const PROGRAM: &str = "optimized.hlo.pb";
 const TEXT: &str = "optimized.hlo.txt";

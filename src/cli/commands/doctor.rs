@@ -8,8 +8,8 @@ use cpu_kernels::isa::{self, Isa};
 
 use super::output::stdout;
 use crate::cli::args::DoctorArgs;
-use crate::cli::config::DeviceChoice;
 use crate::device::Device;
+use crate::device::DeviceChoice;
 use crate::device::flags;
 use crate::device::plugins::{self, PluginKind};
 use crate::device::replicas::Counted;

@@ -13,11 +13,11 @@ use super::output::{print_json, stdout};
 use super::trained::{self, Trained};
 use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
+use crate::cli::outputs::Output;
 use crate::data::{BatchSource, CLASS_NAMES, CLASSES};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
-use crate::system::files;
-use crate::cli::outputs::Output;
 use crate::score::scores::Scores;
+use crate::system::files;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.dump_logits {

@@ -8,12 +8,12 @@ use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::inputs;
 use super::output::stdout;
-use crate::run::checkpoint;
 use crate::cli::args::ExportArgs;
 use crate::cli::config::ConfigError;
-use crate::data::CLASSES;
 use crate::cli::outputs::Output;
+use crate::data::CLASSES;
 use crate::model::summary::grouped;
+use crate::run::checkpoint;
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::run::checkpoint;
 use crate::cli::args::CheckpointArgs;
 use crate::cli::outputs::Named;
+use crate::run::checkpoint;
 use crate::run::run_dir::RunDir;
 
 /// The checkpoint and the plugin that `args` name.

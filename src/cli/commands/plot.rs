@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use super::output::stdout;
 use crate::cli::args::PlotArgs;
-use crate::run::history::History;
 use crate::cli::outputs::{self, Named};
-use crate::show::plot::{self, Quantity, Run};
+use crate::run::history::History;
 use crate::run::run_dir::RunDir;
+use crate::show::plot::{self, Quantity, Run};
 use crate::system::text::shown;
 
 const PLOTS: [(Quantity, &str); 2] = [(Quantity::Accuracy, "accuracy"), (Quantity::Loss, "loss")];

@@ -11,11 +11,11 @@ use super::output::stdout;
 use super::trained::{self, Trained};
 use crate::cli::args::ReportArgs;
 use crate::cli::config::ConfigError;
+use crate::cli::outputs::Output;
 use crate::data::BatchSource;
 use crate::run::evaluate::evaluate;
-use crate::cli::outputs::Output;
-use crate::show::report;
 use crate::run::run_dir::RunDir;
+use crate::show::report;
 use crate::system::text::shown;
 
 const BATCH_SIZE: usize = 128;

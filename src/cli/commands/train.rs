@@ -7,30 +7,31 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use xla_graphs::Layout;
 
-use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{BatchNormMode, Config, ConfigError, check_split};
+use crate::cli::config::{Config, ConfigError, check_split};
+use crate::cli::exit;
+use crate::cli::outputs::{self, Named};
+use crate::cli::resume;
 use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
 use crate::device::Device;
-use crate::system::env_info::EnvInfo;
-use crate::cli::exit;
-use crate::system::files;
-use crate::run::history::History;
-use crate::model::initialise::initial_state;
-use crate::system::logger::TRAIN_LOG;
-use crate::model::choose::{self, ModelSettings};
-use crate::cli::outputs::{self, Named};
-use crate::system::process::Process;
-use crate::model::program::Program;
-use crate::run::progress::Progress;
 use crate::device::replicas::Counted;
-use crate::show::report;
-use crate::show::reporter::Reporter;
-use crate::cli::resume;
-use crate::run::run_dir::{RunDir, RunDirMode};
+use crate::model::choose::BatchNormMode;
+use crate::model::choose::{self, ModelSettings};
+use crate::model::initialise::initial_state;
+use crate::model::program::Program;
 use crate::model::state::HostState;
 use crate::model::summary::grouped;
+use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
+use crate::run::history::History;
+use crate::run::progress::Progress;
+use crate::run::run_dir::{RunDir, RunDirMode};
 use crate::run::trainer::{Outcome, Spent, Trainer, total_steps};
+use crate::show::report;
+use crate::show::reporter::Reporter;
+use crate::system::env_info::EnvInfo;
+use crate::system::files;
+use crate::system::logger::TRAIN_LOG;
+use crate::system::process::Process;
 
 /// The content of `result.json`.
 #[derive(Serialize)]

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::run::checkpoint::{self, CheckpointInfo};
 use crate::cli::args::CheckpointArgs;
-use crate::cli::config::{BatchNormMode, DeviceChoice, saved_data_dir};
+use crate::cli::config::saved_data_dir;
 use crate::data::{self, Dataset};
 use crate::device::Device;
+use crate::device::DeviceChoice;
+use crate::model::choose::BatchNormMode;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::program::{Program, Weights};
+use crate::run::checkpoint::{self, CheckpointInfo};
 
 /// A checkpoint file and what it says of itself.
 pub struct Checkpoint {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::data::fetch::download::download;
 use crate::data::error::DataError;
-use crate::data::fetch::{OfficialFile, Place};
+use crate::data::fetch::download::download;
 use crate::data::fetch::tarball::for_each_file;
+use crate::data::fetch::{OfficialFile, Place};
 
 const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 const SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
@@ -53,8 +53,8 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use crate::data::fetch::FILES;
     use super::*;
+    use crate::data::fetch::FILES;
 
     /// Tries to get `test_batch.bin` from an archive in which it holds `length` zeros.
     fn extract_zeros(length: u64) -> (DataError, usize) {

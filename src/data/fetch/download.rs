@@ -9,10 +9,10 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 use ureq::tls::TlsConfig;
 
-use crate::data::fetch::checksum::sha256_of_file;
-use crate::data::error::DataError;
-use crate::data::fetch::progress::Progress;
 use super::{proxy, trust};
+use crate::data::error::DataError;
+use crate::data::fetch::checksum::sha256_of_file;
+use crate::data::fetch::progress::Progress;
 
 /// A machine without internet shall go on to the next source soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,8 +155,8 @@ mod tests {
     use std::path::PathBuf;
     use std::thread::{JoinHandle, spawn};
 
-    use crate::data::fetch::checksum::sha256;
     use super::*;
+    use crate::data::fetch::checksum::sha256;
 
     const CONTENT: &[u8] = b"0123456789abcdef";
 

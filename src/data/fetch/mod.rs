@@ -10,17 +10,17 @@ mod checksum;
 mod download;
 pub(crate) mod npm;
 mod progress;
-mod tarball;
 mod proxy;
+mod tarball;
 mod trust;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::data::fetch::checksum::{expect_sum, sha256};
 use crate::data::cifar::RECORD_LEN;
 use crate::data::error::DataError;
+use crate::data::fetch::checksum::{expect_sum, sha256};
 use crate::system::files;
 use crate::system::lock;
 

@@ -218,8 +218,8 @@ mod tests {
     use byteorder::{LittleEndian, ReadBytesExt};
     use proptest::prelude::*;
 
-    use crate::data::cifar::parse_records;
     use super::*;
+    use crate::data::cifar::parse_records;
 
     /// Leaves pixel values as they are, but for rounding.
     const PLAIN: Normalization = Normalization {

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::data::pipeline::augment::{Augment, Transform};
 use crate::data::cifar::{IMAGE_LEN, Split};
+use crate::data::pipeline::augment::{Augment, Transform};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;
 

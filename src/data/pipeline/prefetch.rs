@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::data::pipeline::batches::{Batch, BatchSource};
 use crate::data::error::DataError;
+use crate::data::pipeline::batches::{Batch, BatchSource};
 
 /// Batches that each worker makes ahead.
 const QUEUE_LEN: usize = 2;

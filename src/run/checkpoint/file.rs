@@ -12,10 +12,10 @@ use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
 
 use super::{CheckpointError, foreign};
 use crate::data::{CLASSES, DatasetKind, Normalization};
-use crate::system::files::{self, Disk, Storage};
-use crate::system::limits::check_depth;
 use crate::model::metrics::Mean;
 use crate::model::state::HostState;
+use crate::system::files::{self, Disk, Storage};
+use crate::system::limits::check_depth;
 
 /// The metadata key that holds [`CheckpointInfo`] as JSON.
 const INFO_KEY: &str = "resnet-xla";

@@ -18,8 +18,8 @@ use xla_graphs::{Layout, TensorSpec};
 pub use file::{CheckpointInfo, Position, load_info, load_into, load_network, save_network};
 pub use saver::Saver;
 
-use crate::system::files::{Disk, Storage};
 use crate::model::state::HostState;
+use crate::system::files::{Disk, Storage};
 
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".safetensors";

@@ -8,8 +8,8 @@ use xla_graphs::{Architecture, Layout, ResNet, TensorSpec};
 
 use super::{CheckpointError, CheckpointInfo, Position, commit, file_name, newest_of};
 use crate::data::CLASSES;
-use crate::system::files::faulty::{Content, Fault, FaultyDisk, Lies};
 use crate::model::state::HostState;
+use crate::system::files::faulty::{Content, Fault, FaultyDisk, Lies};
 
 const FOLDER: &str = "/run/checkpoints";
 const KEEP: usize = 2;

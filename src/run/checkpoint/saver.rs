@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use xla_graphs::Layout;
 
 use super::{CheckpointError, CheckpointInfo, commit};
-use crate::system::files::Disk;
 use crate::model::state::HostState;
+use crate::system::files::Disk;
 
 /// Writes checkpoints into one folder, one after the other, and removes old ones. Dropped, it waits until they are
 /// on disk: what was copied off a device that is lost since is not lost with it.
@@ -115,8 +115,8 @@ mod tests {
     use xla_graphs::{Architecture, ResNet};
 
     use super::*;
-    use crate::run::checkpoint::load_newest;
     use crate::data::CLASSES;
+    use crate::run::checkpoint::load_newest;
 
     fn layout() -> Layout {
         let architecture = Architecture::resnet_v2(11).unwrap();

@@ -12,9 +12,9 @@ use std::{
 use thiserror::Error;
 
 use crate::run::checkpoint;
+use crate::show::tensorboard;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::lock::{Lock, LockError};
-use crate::show::tensorboard;
 
 const CONFIG: &str = "config.toml";
 const ENV: &str = "env.json";

@@ -6,9 +6,9 @@ mod draw;
 
 use std::path::Path;
 
-use crate::system::files;
 use crate::run::history::EpochRecord;
 use crate::show::raster::{self, OVERSAMPLING, PictureError};
+use crate::system::files;
 use chart::Chart;
 use draw::draw;
 

@@ -11,10 +11,10 @@ use thiserror::Error;
 
 use crate::data::Split;
 use crate::run::evaluate::Evaluation;
-use crate::system::files::{self, WriteError};
 use crate::run::history::{History, HistoryError};
-use crate::show::raster::PictureError;
 use crate::run::run_dir::RunDir;
+use crate::show::raster::PictureError;
+use crate::system::files::{self, WriteError};
 use crate::system::text;
 use page::Page;
 

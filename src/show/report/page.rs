@@ -9,13 +9,13 @@ use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::{ReportError, Run, TUTORIAL_IMAGES};
 use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
+use crate::model::summary::grouped;
 use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
-use crate::show::pictures;
 use crate::score::ranking::{Prediction, ranked};
-use crate::show::raster::PictureError;
 use crate::score::scores::{Scores, confident_mistakes};
-use crate::model::summary::grouped;
+use crate::show::pictures;
+use crate::show::raster::PictureError;
 use crate::system::text;
 
 /// Guesses shown for each of the tutorial's images.

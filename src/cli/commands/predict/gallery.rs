@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::Ranking;
 use super::subjects::Subject;
 use crate::data::{IMAGE_LEN, SIDE};
-use crate::show::pictures::{self, Caption, Tile};
 use crate::model::summary::grouped;
+use crate::show::pictures::{self, Caption, Tile};
 use crate::system::text;
 
 /// Images in the picture at most: more make it larger than viewers, and memory, like.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::run::checkpoint::CheckpointInfo;
 use crate::cli::args::PredictArgs;
 use crate::cli::commands::trained;
 use crate::cli::config::ConfigError;
-use crate::data::{IMAGE_LEN, Split};
 use crate::data::picture::{self, PictureError};
+use crate::data::{IMAGE_LEN, Split};
+use crate::run::checkpoint::CheckpointInfo;
 use crate::system::text;
 
 /// Test images to classify when none is named, as in the tutorial.

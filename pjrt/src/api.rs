@@ -4,16 +4,47 @@ use std::ffi::c_char;
 use std::ptr;
 use std::slice;
 
-use super::bindings::*;
-use super::error::{PjrtError, Result};
+use crate::bindings::*;
+use crate::error::{PjrtError, Result};
 
-/// A function of the interface: arguments and results in one struct.
-pub(super) type Function<Args> = Option<unsafe extern "C" fn(*mut Args) -> *mut PJRT_Error>;
+/// The struct of one function's arguments and results, paired with the function by `build.rs`.
+///
+/// # Safety
+/// [`Self::function`] is the function that the interface pairs with the struct, and [`Self::set_size`]
+/// writes the struct's size as the interface counts it.
+pub(crate) unsafe trait Arguments: Sized {
+    /// The function's name.
+    const NAME: &'static str;
+
+    fn function(table: &PJRT_Api) -> Option<unsafe extern "C" fn(*mut Self) -> *mut PJRT_Error>;
+
+    fn set_size(&mut self);
+}
+
+macro_rules! pair {
+    ($function:ident, $arguments:ident, $size:ident) => {
+        // SAFETY: the three names are of one function of the header.
+        unsafe impl Arguments for $arguments {
+            const NAME: &'static str = stringify!($function);
+
+            fn function(
+                table: &PJRT_Api,
+            ) -> Option<unsafe extern "C" fn(*mut Self) -> *mut PJRT_Error> {
+                table.$function
+            }
+
+            fn set_size(&mut self) {
+                self.struct_size = $size as usize;
+            }
+        }
+    };
+}
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
 /// The functions of a loaded plugin.
-pub(super) struct Api {
+pub(crate) struct Api {
     /// A copy, zero (no function) where the plugin's own table ends earlier than ours.
-    pub(super) table: PJRT_Api,
+    pub(crate) table: PJRT_Api,
 }
 
 // SAFETY: the interface says that its functions may be called from any thread, and the table is never
@@ -23,23 +54,19 @@ unsafe impl Send for Api {}
 unsafe impl Sync for Api {}
 
 impl Api {
-    /// Calls `function`, which reads and writes `args`.
-    pub(super) fn call<Args>(
-        &self,
-        name: &'static str,
-        function: Function<Args>,
-        args: &mut Args,
-    ) -> Result<()> {
-        let function = function.ok_or(PjrtError::MissingFunction(name))?;
-        // SAFETY: `args` is the struct that the interface pairs with this function (its type says so),
-        // its size is set, and every pointer in it is valid for the call.
+    /// Calls the function that `args` belongs to. It reads and writes `args`, whose size is set here.
+    pub(crate) fn call<A: Arguments>(&self, args: &mut A) -> Result<()> {
+        let function = A::function(&self.table).ok_or(PjrtError::MissingFunction(A::NAME))?;
+        args.set_size();
+        // SAFETY: `args` is the struct that the interface pairs with this function, its size is set, and
+        // every pointer in it is valid for the call.
         let error = unsafe { function(args) };
         if error.is_null() {
             return Ok(());
         }
         let (code, message) = (self.code(error), self.message(error));
         self.free(error);
-        let function = name;
+        let function = A::NAME;
         Err(match code {
             Some(code) if code == PJRT_Error_Code_PJRT_Error_Code_UNIMPLEMENTED => {
                 PjrtError::Unimplemented { function, message }
@@ -90,7 +117,7 @@ impl Api {
 }
 
 /// The plugin's table in our version's form.
-pub(super) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
+pub(crate) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
     let mut ours = PJRT_Api::default();
     let size = theirs.struct_size.min(size_of::<PJRT_Api>());
     // SAFETY: the plugin's table has `struct_size` bytes, ours at least `size`. The table is plain
@@ -109,7 +136,7 @@ pub(super) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
 ///
 /// # Safety
 /// `data` points to `len` elements that outlive the result, or `len` is 0.
-pub(super) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
+pub(crate) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
     if data.is_null() || len == 0 {
         return &[];
     }
@@ -121,7 +148,7 @@ pub(super) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
 ///
 /// # Safety
 /// `data` points to `len` bytes, or `len` is 0.
-pub(super) unsafe fn text(data: *const c_char, len: usize) -> String {
+pub(crate) unsafe fn text(data: *const c_char, len: usize) -> String {
     // SAFETY: the caller's promise.
     let bytes = unsafe { slice_of(data.cast::<u8>(), len) };
     String::from_utf8_lossy(bytes).into_owned()

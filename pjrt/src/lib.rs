@@ -1,19 +1,27 @@
 //! The PJRT C API, as far as compiling ahead of time needs it: load a plugin, describe a topology
 //! without its hardware, compile for it, ask about the result.
 //!
-//! The `xla` crate can only compile for a client, and a client wants the devices. This module is the
+//! The `xla` crate can only compile for a client, and a client wants the devices. This crate is the
 //! fence around the interface: all unsafe code that concerns it is here.
+//!
+//! ```text
+//!  file ─► plugin ─┬─► topology (chips that need not be there) ─┐
+//!                  └─► client (devices of this machine) ────────┴─► executable ─► memory, cost, program
+//!  api: one call for every function: sets the struct's size, turns an error into a PjrtError
+//! ```
 
 mod api;
 mod client;
 mod error;
 mod executable;
+mod options;
 mod plugin;
 mod topology;
 
 pub use client::Client;
 pub use error::PjrtError;
 pub use executable::{Executable, Memory};
+pub use options::compile_options;
 pub use plugin::{Plugin, check};
 pub use topology::Topology;
 
@@ -23,10 +31,10 @@ pub use topology::Topology;
     non_snake_case,
     non_upper_case_globals,
     clippy::all,
-    reason = "generated from the C header, which has more than this module uses"
+    reason = "generated from the C header, which has more than this crate uses"
 )]
 mod bindings {
-    include!(concat!(env!("OUT_DIR"), "/pjrt_c_api.rs"));
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
 /// Keeps libtpu from what it would do for a run: ask the cloud's metadata server about the machine

@@ -1,28 +1,18 @@
 //! A compiled program and what the compiler says about it.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use super::api::{Api, slice_of, text};
-use super::bindings::*;
-use super::client::Loaded;
-use super::error::{PjrtError, Result};
-use super::topology::Topology;
+use crate::api::{Api, slice_of, text};
+use crate::bindings::*;
+use crate::error::{PjrtError, Result};
 
 /// A compiled program.
 pub struct Executable {
     api: Arc<Api>,
     raw: *mut PJRT_Executable,
-    #[expect(
-        dead_code,
-        reason = "a program must not outlive what it was compiled for"
-    )]
-    compiled_for: CompiledFor,
-}
-
-#[expect(dead_code, reason = "kept alive, never read")]
-pub(super) enum CompiledFor {
-    Topology(Topology),
-    Client(Loaded),
+    /// The topology or the loaded program that it was compiled for, which it must not outlive.
+    _compiled_for: Box<dyn Any>,
 }
 
 /// What a program takes of a device's memory, in bytes.
@@ -37,27 +27,21 @@ pub struct Memory {
 }
 
 impl Executable {
-    pub(super) fn new(api: Arc<Api>, raw: *mut PJRT_Executable, compiled_for: CompiledFor) -> Self {
+    pub(crate) fn new(api: Arc<Api>, raw: *mut PJRT_Executable, compiled_for: impl Any) -> Self {
         Self {
             api,
             raw,
-            compiled_for,
+            _compiled_for: Box::new(compiled_for),
         }
     }
 
     /// What the program takes of one device's memory.
     pub fn memory(&self) -> Result<Memory> {
         let mut args = PJRT_Executable_GetCompiledMemoryStats_Args {
-            struct_size: PJRT_Executable_GetCompiledMemoryStats_Args_STRUCT_SIZE as usize,
             executable: self.raw,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_Executable_GetCompiledMemoryStats;
-        self.api.call(
-            "PJRT_Executable_GetCompiledMemoryStats",
-            function,
-            &mut args,
-        )?;
+        self.api.call(&mut args)?;
         Ok(Memory {
             arguments: args.argument_size_in_bytes,
             outputs: args.output_size_in_bytes,
@@ -71,15 +55,10 @@ impl Executable {
     /// it has no such number, or the plugin no such analysis.
     pub fn cost(&self, name: &str) -> Result<Option<f64>> {
         let mut args = PJRT_Executable_GetCostAnalysis_Args {
-            struct_size: PJRT_Executable_GetCostAnalysis_Args_STRUCT_SIZE as usize,
             executable: self.raw,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_Executable_GetCostAnalysis;
-        match self
-            .api
-            .call("PJRT_Executable_GetCostAnalysis", function, &mut args)
-        {
+        match self.api.call(&mut args) {
             Err(PjrtError::Unimplemented { .. }) => return Ok(None),
             called => called?,
         }
@@ -108,34 +87,27 @@ impl Executable {
 
     fn read_program(&self, program: &mut PJRT_Program) -> Result<()> {
         let mut args = PJRT_Executable_OptimizedProgram_Args {
-            struct_size: PJRT_Executable_OptimizedProgram_Args_STRUCT_SIZE as usize,
             executable: self.raw,
             program,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_Executable_OptimizedProgram;
-        self.api
-            .call("PJRT_Executable_OptimizedProgram", function, &mut args)
+        self.api.call(&mut args)
     }
 }
 
 impl Drop for Executable {
     fn drop(&mut self) {
         let mut args = PJRT_Executable_Destroy_Args {
-            struct_size: PJRT_Executable_Destroy_Args_STRUCT_SIZE as usize,
             executable: self.raw,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_Executable_Destroy;
         // A failure to free leaves nobody to tell and nothing to do.
-        let _ = self
-            .api
-            .call("PJRT_Executable_Destroy", function, &mut args);
+        let _ = self.api.call(&mut args);
     }
 }
 
 /// `hlo` as the interface takes it; good as long as `hlo` is.
-pub(super) fn hlo_program(hlo: &mut [u8]) -> PJRT_Program {
+pub(crate) fn hlo_program(hlo: &mut [u8]) -> PJRT_Program {
     const FORMAT: &str = "hlo";
     PJRT_Program {
         struct_size: PJRT_Program_STRUCT_SIZE as usize,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::api::{Api, slice_of, text};
-use super::bindings::*;
-use super::error::Result;
-use super::executable::{CompiledFor, Executable, hlo_program};
+use crate::api::{Api, slice_of, text};
+use crate::bindings::*;
+use crate::error::Result;
+use crate::executable::{Executable, hlo_program};
 
 /// The chips that a program is compiled for; none of them needs to be there.
 pub struct Topology {
@@ -14,7 +14,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub(super) fn new(api: &Arc<Api>, raw: *mut PJRT_TopologyDescription) -> Self {
+    pub(crate) fn new(api: &Arc<Api>, raw: *mut PJRT_TopologyDescription) -> Self {
         let api = Arc::clone(api);
         Self { api, raw }
     }
@@ -22,19 +22,10 @@ impl Topology {
     /// The kind of each device, in the plugin's words, for example `TPU v5 lite`.
     pub fn device_kinds(&self) -> Result<Vec<String>> {
         let mut args = PJRT_TopologyDescription_GetDeviceDescriptions_Args {
-            struct_size: PJRT_TopologyDescription_GetDeviceDescriptions_Args_STRUCT_SIZE as usize,
             topology: self.raw,
             ..Default::default()
         };
-        let function = self
-            .api
-            .table
-            .PJRT_TopologyDescription_GetDeviceDescriptions;
-        self.api.call(
-            "PJRT_TopologyDescription_GetDeviceDescriptions",
-            function,
-            &mut args,
-        )?;
+        self.api.call(&mut args)?;
         // SAFETY: the plugin returned this array; it lives as long as the topology.
         let descriptions = unsafe { slice_of(args.descriptions, args.num_descriptions) };
         descriptions.iter().map(|&d| self.device_kind(d)).collect()
@@ -42,13 +33,10 @@ impl Topology {
 
     fn device_kind(&self, description: *mut PJRT_DeviceDescription) -> Result<String> {
         let mut args = PJRT_DeviceDescription_Kind_Args {
-            struct_size: PJRT_DeviceDescription_Kind_Args_STRUCT_SIZE as usize,
             device_description: description,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_DeviceDescription_Kind;
-        self.api
-            .call("PJRT_DeviceDescription_Kind", function, &mut args)?;
+        self.api.call(&mut args)?;
         // SAFETY: the plugin returned this text; it lives as long as the description.
         Ok(unsafe { text(args.device_kind, args.device_kind_size) })
     }
@@ -58,32 +46,25 @@ impl Topology {
     pub fn compile(self, hlo: &mut [u8], options: &[u8]) -> Result<Executable> {
         let program = hlo_program(hlo);
         let mut args = PJRT_Compile_Args {
-            struct_size: PJRT_Compile_Args_STRUCT_SIZE as usize,
             topology: self.raw,
             program: &program,
             compile_options: options.as_ptr().cast(),
             compile_options_size: options.len(),
             ..Default::default()
         };
-        let function = self.api.table.PJRT_Compile;
-        self.api.call("PJRT_Compile", function, &mut args)?;
+        self.api.call(&mut args)?;
         let api = Arc::clone(&self.api);
-        let compiled_for = CompiledFor::Topology(self);
-        Ok(Executable::new(api, args.executable, compiled_for))
+        Ok(Executable::new(api, args.executable, self))
     }
 }
 
 impl Drop for Topology {
     fn drop(&mut self) {
         let mut args = PJRT_TopologyDescription_Destroy_Args {
-            struct_size: PJRT_TopologyDescription_Destroy_Args_STRUCT_SIZE as usize,
             topology: self.raw,
             ..Default::default()
         };
-        let function = self.api.table.PJRT_TopologyDescription_Destroy;
         // A failure to free leaves nobody to tell and nothing to do.
-        let _ = self
-            .api
-            .call("PJRT_TopologyDescription_Destroy", function, &mut args);
+        let _ = self.api.call(&mut args);
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use libloading::Library;
 
-use super::api::{Api, copy_table};
-use super::bindings::*;
-use super::client::Client;
-use super::error::{PjrtError, Result};
-use super::topology::Topology;
+use crate::api::{Api, copy_table};
+use crate::bindings::*;
+use crate::client::Client;
+use crate::error::{PjrtError, Result};
+use crate::topology::Topology;
 
 /// The symbol that every plugin exports.
 const ENTRY: &[u8] = b"GetPjrtApi\0";
@@ -66,12 +66,8 @@ impl Plugin {
     }
 
     fn initialize(&self) -> Result<()> {
-        let mut args = PJRT_Plugin_Initialize_Args {
-            struct_size: PJRT_Plugin_Initialize_Args_STRUCT_SIZE as usize,
-            ..Default::default()
-        };
-        let function = self.api.table.PJRT_Plugin_Initialize;
-        self.api.call("PJRT_Plugin_Initialize", function, &mut args)
+        let mut args = PJRT_Plugin_Initialize_Args::default();
+        self.api.call(&mut args)
     }
 
     /// The version of the interface that the plugin speaks: (major, minor).
@@ -85,27 +81,20 @@ impl Plugin {
     pub fn topology(&self, name: &str, options: &[(&str, &str)]) -> Result<Topology> {
         let options: Vec<_> = options.iter().map(named_text).collect();
         let mut args = PJRT_TopologyDescription_Create_Args {
-            struct_size: PJRT_TopologyDescription_Create_Args_STRUCT_SIZE as usize,
             topology_name: name.as_ptr().cast(),
             topology_name_size: name.len(),
             create_options: options.as_ptr(),
             num_options: options.len(),
             ..Default::default()
         };
-        let function = self.api.table.PJRT_TopologyDescription_Create;
-        self.api
-            .call("PJRT_TopologyDescription_Create", function, &mut args)?;
+        self.api.call(&mut args)?;
         Ok(Topology::new(&self.api, args.topology))
     }
 
     /// Opens the plugin's devices.
     pub fn client(&self) -> Result<Client> {
-        let mut args = PJRT_Client_Create_Args {
-            struct_size: PJRT_Client_Create_Args_STRUCT_SIZE as usize,
-            ..Default::default()
-        };
-        let function = self.api.table.PJRT_Client_Create;
-        self.api.call("PJRT_Client_Create", function, &mut args)?;
+        let mut args = PJRT_Client_Create_Args::default();
+        self.api.call(&mut args)?;
         Ok(Client::new(&self.api, args.client))
     }
 }
