@@ -13,8 +13,9 @@ const ROOMS: [&str; 11] = [
 ];
 
 /// The modules of `xla_graphs/src/`, likewise.
-const GRAPHS: [&str; 9] = [
+const GRAPHS: [&str; 10] = [
     "error",
+    "arrays",
     "table",
     "collective",
     "tensors",
@@ -140,14 +141,14 @@ fn name_at_start(path: &str) -> Option<String> {
     (end > 0).then(|| path[..end].to_owned())
 }
 
-/// The files of the modules in `folder`: without `lib.rs`, `main.rs` and what only tests compile.
+/// The files of the modules in `folder`: without `lib.rs`, the binary in `front/` and what only tests compile.
 fn sources(folder: &Path) -> Vec<Source> {
     let mut found = Vec::new();
     for path in files_in(folder) {
         let inside = path.strip_prefix(folder).unwrap();
         let first = inside.iter().next().unwrap().to_str().unwrap();
         let module = first.trim_end_matches(".rs").to_owned();
-        if ["lib", "main"].contains(&module.as_str()) || is_for_tests(&path) {
+        if ["front", "lib"].contains(&module.as_str()) || is_for_tests(&path) {
             continue;
         }
         found.push(Source {

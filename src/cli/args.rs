@@ -10,11 +10,8 @@ use crate::compile::target::Target;
 use crate::data::{Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
-use crate::model::choose::BatchNormMode;
-use crate::model::choose::LoweringChoice;
-use crate::model::choose::PrecisionChoice;
-use crate::model::choose::UnitsChoice;
-use crate::run::progress::ProgressMode;
+use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
+use crate::show::progress::ProgressMode;
 use crate::system::limits::{self, whole};
 
 const EXAMPLES: &str = "\

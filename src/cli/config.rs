@@ -18,9 +18,9 @@ use crate::data::{self, Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
-use crate::run::progress::ProgressMode;
 use crate::run::run_dir::RunDir;
 pub use crate::run::schedule::LearningRateDrops;
+use crate::show::progress::ProgressMode;
 use crate::system::files;
 use crate::system::text;
 

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!  pipeline ─► trainer ─► model::program ─► metrics ─► history ─► run_dir
-//!                 │  schedule: the rate of each step      evaluate: after each epoch
-//!                 └► checkpoint (written behind the loop's back)   progress (the terminal)
+//!                 │  schedule: the rate of each step     evaluate: after each epoch
+//!                 ├► checkpoint (written on a thread of its own)
+//!                 └► observer (whoever shows the run, in show/)
 //! ```
 
 pub mod checkpoint;
 pub mod evaluate;
 pub mod history;
-pub mod progress;
+pub mod observer;
 pub mod run_dir;
 pub mod schedule;
+pub mod stopwatch;
 pub mod trainer;

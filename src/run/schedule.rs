@@ -1,4 +1,4 @@
-//! The learning rate of each epoch.
+//! The learning rate of each step.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ impl LearningRateDrops {
     }
 }
 
-/// Why a text is no list of drops.
+/// A list of drops that cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DropsError {
     #[error("`{part}` is not of the form EPOCH:RATE, for example 80:0.01")]
@@ -85,14 +85,40 @@ impl fmt::Display for LearningRateDrops {
     }
 }
 
-/// The learning rate of `epoch` (from 0): `first` until the first drop, then the last drop's that
-/// has come.
-pub fn learning_rate(epoch: usize, first: f64, drops: &LearningRateDrops) -> f64 {
-    drops
-        .iter()
-        .take_while(|&(from, _)| from <= epoch)
-        .last()
-        .map_or(first, |(_, rate)| rate)
+/// How the learning rate changes over a run: one variant a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Schedule {
+    StepDecay(StepDecay),
+}
+
+impl Schedule {
+    /// The rate of the step behind `step` steps, of `total` in the whole run.
+    pub fn rate(&self, step: u64, _total: u64) -> f64 {
+        match self {
+            Self::StepDecay(decay) => decay.rate(step),
+        }
+    }
+}
+
+/// A constant rate that drops at the beginning of given epochs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepDecay {
+    /// The rate until the first drop.
+    pub first: f64,
+    pub drops: LearningRateDrops,
+    /// At least 1.
+    pub steps_per_epoch: u64,
+}
+
+impl StepDecay {
+    fn rate(&self, step: u64) -> f64 {
+        let epoch = step / self.steps_per_epoch;
+        let due = self
+            .drops
+            .iter()
+            .take_while(|&(from, _)| from as u64 <= epoch);
+        due.last().map_or(self.first, |(_, rate)| rate)
+    }
 }
 
 #[cfg(test)]
@@ -102,18 +128,26 @@ mod tests {
     #[test]
     fn the_tutorials_schedule_drops_at_80_and_120() {
         let drops: LearningRateDrops = "80:0.01,120:0.001".parse().unwrap();
-        let rate = |epoch| learning_rate(epoch, 0.1, &drops);
-        assert_eq!(
-            [rate(0), rate(79), rate(80), rate(119)],
-            [0.1, 0.1, 0.01, 0.01]
-        );
-        assert_eq!([rate(120), rate(1000)], [0.001, 0.001]);
+        let schedule = Schedule::StepDecay(StepDecay {
+            first: 0.1,
+            drops,
+            steps_per_epoch: 390,
+        });
+        let rate = |step| schedule.rate(step, 39_000);
+        assert_eq!([rate(0), rate(80 * 390 - 1)], [0.1, 0.1]);
+        assert_eq!([rate(80 * 390), rate(120 * 390 - 1)], [0.01, 0.01]);
+        assert_eq!([rate(120 * 390), rate(1_000_000)], [0.001, 0.001]);
     }
 
     #[test]
     fn an_empty_list_keeps_the_rate() {
         for none in ["", "none"] {
-            assert_eq!(learning_rate(50, 0.3, &none.parse().unwrap()), 0.3);
+            let decay = StepDecay {
+                first: 0.3,
+                drops: none.parse().unwrap(),
+                steps_per_epoch: 10,
+            };
+            assert_eq!(decay.rate(500), 0.3);
         }
     }
 

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::cli::config::Config;
 use crate::data::{BatchSource, Batches};
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::run::history::{EpochRecord, History};
-use crate::run::progress::{Progress, StepView};
-use crate::run::schedule::learning_rate;
-use crate::show::reporter::{EpochEnd, Reporter};
+use crate::run::observer::{EpochEnd, Observer, StepFigures};
+use crate::run::schedule::Schedule;
+use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
 use crate::system::signals::{Interrupted, Signal, Signals};
 
 /// Steps in a row that may have a loss that is not finite before the run ends.
@@ -37,32 +36,41 @@ pub struct NonFiniteLoss {
     pub learning_rate: f64,
 }
 
+/// The settings that the loop reads.
+#[derive(Clone, Debug)]
+pub struct TrainerSettings {
+    pub epochs: usize,
+    /// `None`: to the end of the last epoch.
+    pub max_steps: Option<u64>,
+    /// `None`: all validation images.
+    pub eval_steps: Option<u64>,
+    /// `None`: once an epoch.
+    pub checkpoint_every: Option<u64>,
+    pub schedule: Schedule,
+}
+
+impl TrainerSettings {
+    /// Steps of the whole run, with `per_epoch` steps an epoch.
+    pub fn total_steps(&self, per_epoch: u64) -> u64 {
+        let all = per_epoch.saturating_mul(self.epochs as u64);
+        self.max_steps.map_or(all, |steps| steps.min(all))
+    }
+}
+
 /// Everything a run needs besides its state.
 pub struct Trainer<'a> {
-    pub config: &'a Config,
+    pub settings: TrainerSettings,
     pub program: &'a Program<'a>,
-    pub progress: Progress,
-    pub reporter: Reporter<'a>,
     pub training: Arc<BatchSource>,
     pub validation: Arc<BatchSource>,
     pub history: History,
     /// What checkpoints say of the run; the position in it is where the run begins.
     pub info: CheckpointInfo,
-    /// `None` only while a checkpoint is handed over.
-    pub saver: Option<Saver>,
+    pub saver: Saver,
     pub signals: Signals,
-    pub spent: Spent,
-}
-
-/// Where the time of this process went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
-    waiting: Duration,
-    executing: Duration,
-    between_steps: Duration,
-    evaluating: Duration,
-    saving: Duration,
-    reporting: Duration,
+    /// Those who show the run, in the order in which they are told.
+    pub observers: Vec<Box<dyn Observer + 'a>>,
+    pub watch: Stopwatch,
 }
 
 /// What a finished run came to.
@@ -85,36 +93,6 @@ pub struct Outcome {
     /// The evaluation after the last epoch.
     #[serde(skip)]
     pub evaluation: Evaluation,
-}
-
-/// Where the time of this process went, in seconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct TimingSplit {
-    /// Waiting for the next batch.
-    pub input_s: f64,
-    /// In the training step's executable, or waiting for its results.
-    pub compute_s: f64,
-    /// Between training steps: uploading batches, progress, signals. A device that works by itself has
-    /// the step before to do meanwhile.
-    pub between_steps_s: f64,
-    pub evaluation_s: f64,
-    /// Copying checkpoints off the device and waiting for the one before to be written.
-    pub checkpoint_s: f64,
-    /// Plots, events and report.
-    pub report_s: f64,
-}
-
-impl From<Spent> for TimingSplit {
-    fn from(spent: Spent) -> Self {
-        Self {
-            input_s: spent.waiting.as_secs_f64(),
-            compute_s: spent.executing.as_secs_f64(),
-            between_steps_s: spent.between_steps.as_secs_f64(),
-            evaluation_s: spent.evaluating.as_secs_f64(),
-            checkpoint_s: spent.saving.as_secs_f64(),
-            report_s: spent.reporting.as_secs_f64(),
-        }
-    }
 }
 
 /// Where the time went, over an epoch or the whole process.
@@ -144,7 +122,7 @@ impl Trainer<'_> {
     /// Trains from `state` to the end of the last epoch, or to `max_steps`.
     pub fn run(mut self, mut state: State) -> Result<Outcome> {
         let per_epoch = self.training.steps_per_epoch();
-        let total = total_steps(self.config, per_epoch);
+        let total = self.settings.total_steps(per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
         let steps = self.position().step..total;
         let mut batches = Batches::start(
@@ -162,7 +140,7 @@ impl Trainer<'_> {
             let left_in_epoch = per_epoch - self.position().step_in_epoch;
             let steps = left_in_epoch.min(total - self.position().step);
             let shown = self.position().step_in_epoch + steps;
-            self.progress.epoch_begin(epoch, epochs, shown as usize);
+            self.tell(|observer| observer.epoch_begin(epoch, epochs, shown as usize));
             let timing;
             (state, timing) = self.epoch(state, steps, &mut batches)?;
             whole.images += timing.images;
@@ -176,7 +154,7 @@ impl Trainer<'_> {
             last_evaluation = evaluation.context("the evaluation ended early")?;
             self.finish_epoch(&timing, &last_evaluation.mean, start.elapsed())?;
             self.save(&state)?;
-            self.report(&state, &last_evaluation)?;
+            self.report(&state, epochs, &last_evaluation)?;
             if self.position().step_in_epoch > 0 {
                 break;
             }
@@ -186,14 +164,21 @@ impl Trainer<'_> {
             let evaluation = self.validate(&state)?;
             last_evaluation = evaluation.context("the evaluation ended early")?;
         }
-        self.progress.finish();
-        let outcome = self.outcome(&whole, last_evaluation)?;
-        self.saver.map_or(Ok(()), Saver::finish)?;
-        Ok(outcome)
+        self.tell(|observer| observer.finish());
+        self.saver.finish()?;
+        self.watch.switch(Lap::BetweenSteps);
+        self.outcome(&whole, last_evaluation)
     }
 
     fn position(&mut self) -> &mut Position {
         &mut self.info.position
+    }
+
+    /// Has every observer take part in `what`.
+    fn tell(&mut self, mut what: impl FnMut(&mut dyn Observer)) {
+        for observer in &mut self.observers {
+            what(observer.as_mut());
+        }
     }
 
     /// Runs `steps` training steps. Metrics are read one step late, so that the device always has
@@ -204,29 +189,31 @@ impl Trainer<'_> {
         steps: u64,
         batches: &mut Batches,
     ) -> Result<(State, Timing)> {
-        let rate = self.learning_rate();
-        let (start, waited_before) = (Instant::now(), batches.waited());
-        let (saving_before, executing_before) = (self.spent.saving, self.spent.executing);
+        self.watch.switch(Lap::BetweenSteps);
+        let (start, waited_before) = (Instant::now(), self.watch.spent(Lap::Input));
         let images_before = self.position().mean.count();
-        let timing = |mean: &Mean, batches: &Batches| Timing {
-            images: mean.count() - images_before,
+        let timing = |trainer: &Self| Timing {
+            images: trainer.info.position.mean.count() - images_before,
             training: start.elapsed(),
-            waited: batches.waited() - waited_before,
+            waited: trainer.watch.spent(Lap::Input) - waited_before,
         };
         let mut pending: Option<PendingMetrics> = None;
         for _ in 0..steps {
+            self.watch.switch(Lap::Input);
             let batch = batches
                 .next_batch()?
                 .context("the input ended before the run did")?;
+            self.watch.switch(Lap::BetweenSteps);
+            let rate = self.learning_rate(self.info.position.step);
             let inputs = self.program.upload_batch(batch, rate)?;
-            let called = Instant::now();
+            self.watch.switch(Lap::Compute);
             let metrics;
             (state, metrics) = self.program.train_step(state, &inputs)?;
-            self.spent.executing += called.elapsed();
             self.position().step += 1;
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
-            self.show(&timing(&self.info.position.mean, batches));
+            self.watch.switch(Lap::BetweenSteps);
+            self.show(&timing(self));
             let signal = self.signals.received();
             if signal.is_some() || self.checkpoint_due() {
                 self.account(pending.take())?;
@@ -237,13 +224,7 @@ impl Trainer<'_> {
             }
         }
         self.account(pending)?;
-        let timing = timing(&self.info.position.mean, batches);
-        self.spent.waiting += timing.waited;
-        let saving = self.spent.saving - saving_before;
-        let executing = self.spent.executing - executing_before;
-        let elsewhere = timing.waited + saving + executing;
-        self.spent.between_steps += timing.training.saturating_sub(elsewhere);
-        Ok((state, timing))
+        Ok((state, timing(self)))
     }
 
     /// Adds a step's metrics, if there are any; ends the run when the loss stays not finite.
@@ -251,10 +232,10 @@ impl Trainer<'_> {
         let Some(pending) = pending else {
             return Ok(());
         };
-        let asked = Instant::now();
+        let lap = self.watch.switch(Lap::Compute);
         let metrics: BatchMetrics = pending.read()?;
-        self.spent.executing += asked.elapsed();
-        let learning_rate = self.learning_rate();
+        self.watch.switch(lap);
+        let learning_rate = self.last_learning_rate();
         let position = self.position();
         if metrics.is_finite() {
             position.non_finite_in_a_row = 0;
@@ -278,40 +259,40 @@ impl Trainer<'_> {
     }
 
     fn show(&mut self, timing: &Timing) {
-        let position = &self.info.position;
         if timing.images == 0 {
             return;
         }
-        let view = StepView {
+        let position = &self.info.position;
+        let figures = StepFigures {
             loss: position.mean.loss(),
             acc: position.mean.accuracy(),
             images_per_sec: timing.images_per_sec(),
             input_wait_frac: timing.input_wait_frac(),
         };
         let done = position.step_in_epoch as usize;
-        self.progress.step(done, &view);
+        self.tell(|observer| observer.step(done, &figures));
     }
 
     /// Loss, accuracy and logits of the validation images; `None` when a signal came.
     fn validate(&mut self, state: &State) -> Result<Option<Evaluation>> {
-        let start = Instant::now();
-        let (program, progress, signals) = (self.program, &mut self.progress, &self.signals);
-        let steps = evaluation_steps(&self.validation, self.config.eval_steps);
+        self.watch.switch(Lap::Evaluation);
+        let steps = evaluation_steps(&self.validation, self.settings.eval_steps);
+        let source = Arc::clone(&self.validation);
         let mut done = 0;
-        progress.evaluation(done, steps as usize);
-        let evaluation = evaluate(&self.validation, steps, |batch| {
-            let result = program.eval_step_of_state(state, batch)?;
+        self.tell(|observer| observer.evaluation(done, steps as usize));
+        let evaluation = evaluate(&source, steps, |batch| {
+            let result = self.program.eval_step_of_state(state, batch)?;
             done += 1;
-            progress.evaluation(done, steps as usize);
-            Ok(signals.received().is_none().then_some(result))
+            self.tell(|observer| observer.evaluation(done, steps as usize));
+            Ok(self.signals.received().is_none().then_some(result))
         });
-        self.spent.evaluating += start.elapsed();
+        self.watch.switch(Lap::BetweenSteps);
         evaluation
     }
 
-    /// Records the epoch, shows it, and moves the position behind it if all its steps are done.
+    /// Records the epoch and moves the position behind it if all its steps are done.
     fn finish_epoch(&mut self, timing: &Timing, validation: &Mean, took: Duration) -> Result<()> {
-        let lr = self.learning_rate();
+        let lr = self.last_learning_rate();
         let position = &self.info.position;
         let record = EpochRecord {
             epoch: position.epoch,
@@ -324,10 +305,10 @@ impl Trainer<'_> {
             images_per_sec: timing.images_per_sec(),
             input_wait_frac: timing.input_wait_frac(),
         };
-        self.history.push(record.clone())?;
-        self.progress.epoch_end(&record, self.history.best());
-        if position.step_in_epoch == self.training.steps_per_epoch() {
-            let position = self.position();
+        self.history.push(record)?;
+        let per_epoch = self.training.steps_per_epoch();
+        let position = self.position();
+        if position.step_in_epoch == per_epoch {
             position.epoch += 1;
             position.step_in_epoch = 0;
             position.mean = Mean::default();
@@ -335,45 +316,58 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Brings what people look at up to date.
-    fn report(&mut self, state: &State, evaluation: &Evaluation) -> Result<()> {
-        let start = Instant::now();
-        let kernels = self.program.download_tensors(state, has_histogram)?;
-        let result = self.reporter.epoch(&EpochEnd {
+    /// Tells the observers of the epoch that has ended.
+    fn report(&mut self, state: &State, epochs: usize, evaluation: &Evaluation) -> Result<()> {
+        self.watch.switch(Lap::Report);
+        let wanted = |name: &str| self.observers.iter().any(|observer| observer.wants(name));
+        let tensors = self.program.download_tensors(state, wanted)?;
+        let records = self.history.records();
+        let end = EpochEnd {
             step: self.info.position.step,
-            records: self.history.records(),
+            epochs,
+            record: records.last().context("the epoch has no record")?,
+            records,
+            best: self.history.best(),
             evaluation,
-            kernels: &kernels,
-        });
-        self.spent.reporting += start.elapsed();
-        result
+            tensors: &tensors,
+        };
+        for observer in &mut self.observers {
+            observer.epoch_end(&end)?;
+        }
+        self.watch.switch(Lap::BetweenSteps);
+        Ok(())
     }
 
-    fn learning_rate(&self) -> f64 {
-        let epoch = self.info.position.epoch;
-        learning_rate(epoch, self.config.lr, &self.config.lr_drops)
+    /// The learning rate of the step behind `step` steps.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let total = self.settings.total_steps(self.training.steps_per_epoch());
+        self.settings.schedule.rate(step, total)
+    }
+
+    /// The learning rate of the step that was taken last.
+    fn last_learning_rate(&self) -> f64 {
+        self.learning_rate(self.info.position.step.saturating_sub(1))
     }
 
     fn checkpoint_due(&self) -> bool {
         let step = self.info.position.step;
-        let every = self.config.checkpoint_every;
+        let every = self.settings.checkpoint_every;
         every.is_some_and(|every| step.is_multiple_of(every))
     }
 
     /// Copies the state off the device and has it written.
     fn save(&mut self, state: &State) -> Result<()> {
-        let start = Instant::now();
-        let saver = self.saver.take().context("there is no checkpoint thread")?;
+        let lap = self.watch.switch(Lap::Checkpoint);
         let state = self.program.download_state(state)?;
-        self.saver = Some(saver.save(state, self.info.clone())?);
-        self.spent.saving += start.elapsed();
+        self.saver.save(state, self.info.clone())?;
+        self.watch.switch(lap);
         Ok(())
     }
 
     /// Waits for the checkpoint just taken; the error that ends the run.
     fn interrupt(&mut self, signal: Signal) -> anyhow::Error {
-        self.progress.finish();
-        if let Some(Err(error)) = self.saver.take().map(Saver::finish) {
+        self.tell(|observer| observer.finish());
+        if let Err(error) = self.saver.finish() {
             return error;
         }
         let step = self.info.position.step;
@@ -393,20 +387,8 @@ impl Trainer<'_> {
             images_per_sec: whole.images_per_sec(),
             input_wait_frac: whole.input_wait_frac(),
             non_finite_steps: self.info.position.non_finite,
-            timing: self.spent.into(),
+            timing: (&self.watch).into(),
             evaluation,
         })
     }
-}
-
-/// Steps of the whole run, with `per_epoch` steps an epoch.
-pub fn total_steps(config: &Config, per_epoch: u64) -> u64 {
-    let all = per_epoch.saturating_mul(config.epochs as u64);
-    config.max_steps.map_or(all, |steps| steps.min(all))
-}
-
-/// The kernels whose values TensorBoard shows: the first, the last, and one of each stage.
-fn has_histogram(name: &str) -> bool {
-    ["conv_in/kernel", "dense/kernel"].contains(&name)
-        || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
 }

@@ -1,15 +1,16 @@
-//! What a run leaves for people to look at.
+//! What people see of a run, while it goes and afterwards.
 //!
 //! ```text
-//!  history ──► plot ─────────┐
-//!  scores ───► pictures ─────┼─► report.html
-//!  metrics ──► tensorboard   │
-//!  raster: bitmaps and fonts ┘     reporter: brings all of it up to date, once an epoch
+//!  run::observer ─┬─► progress (the terminal)
+//!                 └─► live ─┬─► plot ◄──────── raster (bitmaps, fonts)
+//!                           ├─► tensorboard ◄─ pictures
+//!                           └─► report (one page with all of it)
 //! ```
 
+pub mod live;
 pub mod pictures;
 pub mod plot;
+pub mod progress;
 mod raster;
 pub mod report;
-pub mod reporter;
 pub mod tensorboard;

@@ -7,10 +7,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::run::progress;
 use crate::system::text;
 
 /// Target prefix of the program's own messages.
@@ -18,6 +17,9 @@ const CRATE: &str = env!("CARGO_CRATE_NAME");
 
 /// Target of messages for `train.log` alone: what the terminal shows in its own form.
 pub const TRAIN_LOG: &str = "resnet_xla::train_log";
+
+/// Redraws of a bar per second, at most.
+const REDRAWS_PER_SECOND: u8 = 10;
 
 /// The program's logger.
 pub struct Logger {
@@ -47,7 +49,7 @@ impl Logger {
             .build();
         // The log crate wants a logger that lives as long as the process.
         let logger: &'static Self = Box::leak(Box::new(Self {
-            terminal: progress::terminal(),
+            terminal: terminal(),
             stderr,
             file: Mutex::new(None),
         }));
@@ -104,6 +106,11 @@ impl Log for Logger {
 /// The message of a record. A record is one line, whatever the names in it.
 fn line(record: &Record) -> String {
     text::one_line(&record.args().to_string()).into_owned()
+}
+
+/// The stderr that progress bars are drawn on. Messages have to go through it, or they would tear a bar.
+pub fn terminal() -> MultiProgress {
+    MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
 }
 
 fn name(level: Level) -> &'static str {

@@ -23,11 +23,13 @@ use crate::model::state::HostState;
 use crate::model::summary::grouped;
 use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::run::history::History;
-use crate::run::progress::Progress;
 use crate::run::run_dir::{RunDir, RunDirMode};
-use crate::run::trainer::{Outcome, Spent, Trainer, total_steps};
+use crate::run::schedule::{Schedule, StepDecay};
+use crate::run::stopwatch::Stopwatch;
+use crate::run::trainer::{Outcome, Trainer, TrainerSettings};
+use crate::show::live::{Curves, Events, Page};
+use crate::show::progress::Progress;
 use crate::show::report;
-use crate::show::reporter::Reporter;
 use crate::system::env_info::EnvInfo;
 use crate::system::files;
 use crate::system::logger::TRAIN_LOG;
@@ -94,22 +96,34 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 
     let test = Arc::new(dataset.test);
     let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
-    let mut reporter = Reporter::start(&config, &run_dir, Arc::clone(&test), &position)?;
-    reporter.first_batch(position.step, &training, &normalization)?;
-    let layout = program.layout().clone();
+    let mut events = Events::start(
+        &run_dir,
+        &config.to_toml()?,
+        config.batch_size,
+        Arc::clone(&test),
+        &position,
+    )?;
+    events.first_batch(position.step, &training, &normalization)?;
     let steps = Arc::clone(&training);
     let trainer = Trainer {
-        config: &config,
+        settings: trainer_settings(&config, &training),
         program: &program,
-        progress,
-        reporter,
         training,
         validation: Arc::new(validation),
         history,
         info: checkpoint_info(&config, &device, normalization, position)?,
-        saver: Some(Saver::start(run_dir.checkpoints(), config.keep, layout)?),
+        saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
         signals: process.signals.clone(),
-        spent: Spent::default(),
+        observers: vec![
+            Box::new(progress),
+            Box::new(Curves { run_dir: &run_dir }),
+            Box::new(events),
+            Box::new(Page {
+                run_dir: &run_dir,
+                test: Arc::clone(&test),
+            }),
+        ],
+        watch: Stopwatch::start(),
     };
     let result = RunResult {
         outcome: trainer.run(program.upload_state(&state)?)?,
@@ -222,7 +236,7 @@ fn is_done(
     before: Option<&History>,
     training: &BatchSource,
 ) -> bool {
-    let total = total_steps(config, training.steps_per_epoch());
+    let total = trainer_settings(config, training).total_steps(training.steps_per_epoch());
     match position.step.cmp(&total) {
         Ordering::Less => false,
         Ordering::Equal => {
@@ -303,6 +317,20 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
         batch_norm: config.bn,
         l2: config.l2,
         momentum: config.momentum,
+    }
+}
+
+fn trainer_settings(config: &Config, training: &BatchSource) -> TrainerSettings {
+    TrainerSettings {
+        epochs: config.epochs,
+        max_steps: config.max_steps,
+        eval_steps: config.eval_steps,
+        checkpoint_every: config.checkpoint_every,
+        schedule: Schedule::StepDecay(StepDecay {
+            first: config.lr,
+            drops: config.lr_drops.clone(),
+            steps_per_epoch: training.steps_per_epoch(),
+        }),
     }
 }
 

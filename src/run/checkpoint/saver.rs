@@ -49,7 +49,7 @@ impl Saver {
     ///
     /// # Errors
     /// The failure of an earlier checkpoint, which ended the thread.
-    pub fn save(mut self, state: HostState, info: CheckpointInfo) -> Result<Self> {
+    pub fn save(&mut self, state: HostState, info: CheckpointInfo) -> Result<()> {
         let Some(jobs) = self.jobs.as_ref().filter(|_| !self.has_ended()) else {
             self.wait()?;
             anyhow::bail!("the checkpoint thread has ended early")
@@ -65,11 +65,11 @@ impl Saver {
                 );
             }
         }
-        Ok(self)
+        Ok(())
     }
 
-    /// Waits until every checkpoint is on disk.
-    pub fn finish(mut self) -> Result<()> {
+    /// Waits until every checkpoint is on disk. Nothing can be saved afterwards.
+    pub fn finish(&mut self) -> Result<()> {
         self.wait()
     }
 
@@ -133,10 +133,11 @@ mod tests {
     fn what_was_handed_over_is_on_disk_once_the_saver_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout();
-        let saver = Saver::start(folder.path().to_owned(), 2, layout.clone()).unwrap();
+        let mut saver = Saver::start(folder.path().to_owned(), 2, layout.clone()).unwrap();
         let mut info = CheckpointInfo::example(11);
         info.position.step = 7;
-        drop(saver.save(zeros(&layout), info.clone()).unwrap());
+        saver.save(zeros(&layout), info.clone()).unwrap();
+        drop(saver);
         let (_, saved) = load_newest(folder.path(), &layout).unwrap();
         assert_eq!(saved, info);
     }
@@ -146,9 +147,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone");
         let layout = layout();
-        let saver = Saver::start(gone.clone(), 2, layout.clone()).unwrap();
-        let saver = saver.save(zeros(&layout), CheckpointInfo::example(11));
-        let error = saver.unwrap().finish().unwrap_err().to_string();
+        let mut saver = Saver::start(gone.clone(), 2, layout.clone()).unwrap();
+        let info = CheckpointInfo::example(11);
+        saver.save(zeros(&layout), info).unwrap();
+        let error = saver.finish().unwrap_err().to_string();
         assert!(error.contains(gone.to_str().unwrap()), "{error}");
     }
 }

@@ -9,19 +9,17 @@ mod pace;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use anyhow::Result;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
 
-use crate::run::history::{Best, EpochRecord};
+use crate::run::observer::{EpochEnd, Observer, StepFigures};
 use crate::system::logger::TRAIN_LOG;
 use crate::system::text;
 use bar::{SPINNER_INTERVAL, bar_can_be_drawn, bar_style, spinner_style, terminal_width};
 use lines::{epoch_line, step_figures};
 use pace::Pace;
-
-pub use bar::terminal;
-pub use lines::StepView;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
@@ -38,8 +36,7 @@ pub enum ProgressMode {
     None,
 }
 
-/// Shows a run: [`start`](Self::start) once, then for each epoch [`epoch_begin`](Self::epoch_begin),
-/// [`step`](Self::step)s, [`evaluation`](Self::evaluation)s and [`epoch_end`](Self::epoch_end).
+/// Shows a run: [`start`](Self::start) once, then what an [`Observer`] is told.
 ///
 /// A bar that is still there goes away when this is dropped.
 pub struct Progress {
@@ -66,7 +63,7 @@ struct Phase {
 }
 
 impl Progress {
-    /// Shows progress on the [`terminal`] as `mode` says. Where stderr is no terminal there is never a bar.
+    /// Shows progress on `terminal` as `mode` says. Where stderr is no terminal there is never a bar.
     pub fn new(mode: ProgressMode, terminal: MultiProgress) -> Self {
         let output = match mode {
             ProgressMode::None => Output::None,
@@ -110,47 +107,9 @@ impl Progress {
         result
     }
 
-    /// Begins an epoch, counted from 0, of `epochs`, that has `steps` training steps.
-    pub fn epoch_begin(&mut self, epoch: usize, epochs: usize, steps: usize) {
-        self.title = format!("Epoch {}/{epochs}", epoch + 1);
-        self.steps = steps;
-        self.begin_phase(steps, "");
-    }
-
-    /// `done` steps of the epoch are done.
-    pub fn step(&mut self, done: usize, view: &StepView) {
-        self.step_at(Instant::now(), done, view);
-    }
-
-    fn step_at(&mut self, now: Instant, done: usize, view: &StepView) {
+    fn step_at(&mut self, now: Instant, done: usize, figures: &StepFigures) {
         let steps = self.steps;
-        self.advance(now, done, steps, |eta| step_figures(view, eta));
-    }
-
-    /// `done` of the epoch's `steps` evaluation steps are done; 0 begins the evaluation.
-    pub fn evaluation(&mut self, done: usize, steps: usize) {
-        if done == 0 {
-            self.begin_phase(steps, " evaluation");
-        }
-        let now = Instant::now();
-        self.advance(now, done, steps, |eta| format!("eta {eta}"));
-    }
-
-    /// Ends the epoch with the line that stays. `best` includes this epoch.
-    pub fn epoch_end(&mut self, record: &EpochRecord, best: Option<Best>) {
-        self.end_phase();
-        let width = match self.output {
-            Output::Bar => terminal_width(),
-            _ => usize::MAX,
-        };
-        self.print(&epoch_line(&self.title, record, best, width));
-        let full = epoch_line(&self.title, record, best, usize::MAX);
-        log::info!(target: TRAIN_LOG, "{full}");
-    }
-
-    /// Takes away a bar that is still there.
-    pub fn finish(&mut self) {
-        self.end_phase();
+        self.advance(now, done, steps, |eta| step_figures(figures, eta));
     }
 
     fn begin_phase(&mut self, steps: usize, name: &str) {
@@ -209,6 +168,44 @@ impl Progress {
     }
 }
 
+impl Observer for Progress {
+    fn epoch_begin(&mut self, epoch: usize, epochs: usize, steps: usize) {
+        self.title = format!("Epoch {}/{epochs}", epoch + 1);
+        self.steps = steps;
+        self.begin_phase(steps, "");
+    }
+
+    fn step(&mut self, done: usize, figures: &StepFigures) {
+        self.step_at(Instant::now(), done, figures);
+    }
+
+    fn evaluation(&mut self, done: usize, steps: usize) {
+        if done == 0 {
+            self.begin_phase(steps, " evaluation");
+        }
+        let now = Instant::now();
+        self.advance(now, done, steps, |eta| format!("eta {eta}"));
+    }
+
+    /// Ends the epoch with the line that stays.
+    fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
+        self.end_phase();
+        let width = match self.output {
+            Output::Bar => terminal_width(),
+            _ => usize::MAX,
+        };
+        self.print(&epoch_line(&self.title, end.record, end.best, width));
+        let full = epoch_line(&self.title, end.record, end.best, usize::MAX);
+        log::info!(target: TRAIN_LOG, "{full}");
+        Ok(())
+    }
+
+    /// Takes away a bar that is still there.
+    fn finish(&mut self) {
+        self.end_phase();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -218,8 +215,11 @@ mod tests {
 
     use super::pace::PLAIN_INTERVAL;
     use super::*;
+    use crate::run::evaluate::Evaluation;
+    use crate::run::history::{Best, EpochRecord};
+    use crate::system::logger::terminal;
 
-    const VIEW: StepView = StepView {
+    const VIEW: StepFigures = StepFigures {
         loss: 1.2344,
         acc: 0.5674,
         images_per_sec: 1234.4,
@@ -267,7 +267,16 @@ mod tests {
         progress.step(390, &VIEW);
         progress.evaluation(0, 78);
         progress.evaluation(78, 78);
-        progress.epoch_end(&RECORD, BEST);
+        let end = EpochEnd {
+            step: 1170,
+            epochs: 100,
+            record: &RECORD,
+            records: &[RECORD],
+            best: BEST,
+            evaluation: &Evaluation::default(),
+            tensors: &[],
+        };
+        progress.epoch_end(&end).unwrap();
         progress.finish();
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         assert_eq!(

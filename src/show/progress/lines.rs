@@ -1,25 +1,15 @@
 //! The texts of a run's progress.
 
 use crate::run::history::{Best, EpochRecord};
+use crate::run::observer::StepFigures;
 
-/// The figures shown beside the steps of an epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepView {
-    pub loss: f64,
-    /// Fraction of one.
-    pub acc: f64,
-    pub images_per_sec: f64,
-    /// Fraction of one.
-    pub input_wait_frac: f64,
-}
-
-pub fn step_figures(view: &StepView, eta: &str) -> String {
+pub fn step_figures(figures: &StepFigures, eta: &str) -> String {
     format!(
         "loss {:.3} acc {:.3} {:.0} img/s eta {eta} wait {:.0}%",
-        view.loss,
-        view.acc,
-        view.images_per_sec,
-        100.0 * view.input_wait_frac
+        figures.loss,
+        figures.acc,
+        figures.images_per_sec,
+        100.0 * figures.input_wait_frac
     )
 }
 
@@ -49,7 +39,7 @@ pub fn epoch_line(title: &str, record: &EpochRecord, best: Option<Best>, width: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::progress::tests::{BEST, RECORD};
+    use crate::show::progress::tests::{BEST, RECORD};
 
     #[test]
     fn the_line_of_an_epoch_fits_80_columns_when_it_has_to() {

@@ -1,18 +1,15 @@
-//! What a run leaves for people to look at, kept up to date: plots, TensorBoard events, report.
+//! TensorBoard's events of a run.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::cli::config::Config;
 use crate::data::{Batch, BatchSource, CHANNELS, IMAGE_LEN, Normalization, SIDE, Split};
 use crate::run::checkpoint::Position;
-use crate::run::evaluate::Evaluation;
-use crate::run::history::EpochRecord;
+use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
 use crate::score::ranking::predictions;
 use crate::show::pictures::{self, Tile};
-use crate::show::plot::{self, Quantity, Run};
 use crate::show::report;
 use crate::show::tensorboard::EventWriter;
 
@@ -20,49 +17,37 @@ use crate::show::tensorboard::EventWriter;
 const BATCH_IMAGES: usize = 64;
 const BATCH_COLUMNS: usize = 8;
 
-/// Writes what people look at into a run's folder.
-pub struct Reporter<'a> {
-    config: &'a Config,
-    run_dir: &'a RunDir,
+/// Writes one event file: the settings, the first batch, then the figures of each epoch.
+pub struct Events {
+    writer: EventWriter,
+    batch_size: usize,
     test: Arc<Split>,
-    events: EventWriter,
     /// The step that what this process begins with is shown at.
     first_step: u64,
 }
 
-/// Where training stands after an epoch.
-pub struct EpochEnd<'a> {
-    /// Training steps so far.
-    pub step: u64,
-    /// All epochs so far.
-    pub records: &'a [EpochRecord],
-    pub evaluation: &'a Evaluation,
-    /// The values of some kernels, by name.
-    pub kernels: &'a [(String, Vec<f32>)],
-}
-
-impl<'a> Reporter<'a> {
-    /// Starts an event file of the run, which begins or goes on at `position`, with the settings.
+impl Events {
+    /// Starts an event file of the run in `run_dir`, which begins or goes on at `position`, with its
+    /// settings, `config` in TOML.
     pub fn start(
-        config: &'a Config,
-        run_dir: &'a RunDir,
+        run_dir: &RunDir,
+        config: &str,
+        batch_size: usize,
         test: Arc<Split>,
         position: &Position,
     ) -> Result<Self> {
         let first_step = first_step(position);
-        let mut events = EventWriter::create(&run_dir.events(), first_step)?;
-        let settings = config.to_toml()?;
-        events.text(first_step, "config", &format!("```toml\n{settings}```\n"))?;
+        let mut writer = EventWriter::create(&run_dir.events(), first_step)?;
+        writer.text(first_step, "config", &format!("```toml\n{config}```\n"))?;
         Ok(Self {
-            config,
-            run_dir,
+            writer,
+            batch_size,
             test,
-            events,
             first_step,
         })
     }
 
-    /// Shows the batch of `step`, the first of this process, in TensorBoard.
+    /// Shows the batch of `step`, the first of this process.
     pub fn first_batch(
         &mut self,
         step: u64,
@@ -72,37 +57,25 @@ impl<'a> Reporter<'a> {
         let mut batch = Batch::default();
         training.fill(step, &mut batch);
         let picture = first_images(&batch, normalization)?;
-        Ok(self.events.image(
+        Ok(self.writer.image(
             self.first_step,
             "train/first_batch",
             picture.size,
             picture.bytes,
         )?)
     }
+}
 
-    /// Brings plots, events and report up to date.
-    pub fn epoch(&mut self, end: &EpochEnd) -> Result<()> {
-        let runs = [Run {
-            name: "run",
-            records: end.records,
-        }];
-        plot::save(&self.run_dir.accuracy_plot(), Quantity::Accuracy, &runs)?;
-        plot::save(&self.run_dir.loss_plot(), Quantity::Loss, &runs)?;
-        self.write_events(end)?;
-        let path = self.run_dir.report();
-        Ok(report::write(
-            &path,
-            self.run_dir,
-            end.evaluation,
-            &self.test,
-        )?)
+impl Observer for Events {
+    /// The kernels whose values are shown: the first, the last, and one of each stage.
+    fn wants(&self, name: &str) -> bool {
+        ["conv_in/kernel", "dense/kernel"].contains(&name)
+            || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
     }
 
-    fn write_events(&mut self, end: &EpochEnd) -> Result<()> {
-        let Some(record) = end.records.last() else {
-            return Ok(());
-        };
-        let step_ms = 1000.0 * self.config.batch_size as f64 / record.images_per_sec;
+    fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
+        let record = end.record;
+        let step_ms = 1000.0 * self.batch_size as f64 / record.images_per_sec;
         let mut scalars = vec![
             ("train/loss", record.loss),
             ("train/acc", record.acc),
@@ -113,15 +86,15 @@ impl<'a> Reporter<'a> {
         ];
         scalars.extend(record.val_loss.map(|loss| ("val/loss", loss)));
         scalars.extend(record.val_acc.map(|acc| ("val/acc", acc)));
-        self.events.scalars(end.step, &scalars)?;
-        for (name, values) in end.kernels {
-            self.events.histogram(end.step, name, values)?;
+        self.writer.scalars(end.step, &scalars)?;
+        for (name, values) in end.tensors.iter().filter(|(name, _)| self.wants(name)) {
+            self.writer.histogram(end.step, name, values)?;
         }
         let count = report::TUTORIAL_IMAGES.min(end.evaluation.mean.count() as usize);
         let predictions = predictions(&end.evaluation.logits, count)?;
         let tiles = pictures::prediction_tiles(&self.test, &predictions);
         let picture = pictures::grid(&tiles, pictures::PREDICTION_COLUMNS)?;
-        self.events
+        self.writer
             .image(end.step, "val/predictions", picture.size, picture.bytes)?;
         Ok(())
     }
