@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::device::plugin_file::PluginFileError;
+use crate::device::threads::TooFewThreads;
 
 /// A device that cannot be used.
 #[derive(Debug, thiserror::Error)]

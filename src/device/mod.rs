@@ -10,16 +10,15 @@ pub mod replicas;
 pub mod runtime;
 pub mod threads;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::ValueEnum;
 use cpu_kernels::Isa;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
 use crate::device::plugins::PluginKind;
 use crate::device::replicas::ReplicaChoice;
-use crate::device::threads::{self, TooFewThreads};
 use crate::system::signals;
 use crate::system::text;
 

@@ -21,8 +21,9 @@ use xla_graphs::{Architecture, Layout, ResNet};
 use crate::cli::args::TrainArgs;
 use crate::cli::config::Config;
 use crate::data::fetch::{FILES, Place};
+use crate::data::fetch::{archive as official, npm};
 use crate::data::picture;
-use crate::data::{CLASSES, archive as official, npm, parse_records};
+use crate::data::{CLASSES, parse_records};
 use crate::run::checkpoint;
 use crate::run::history::History;
 

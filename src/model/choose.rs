@@ -1,7 +1,7 @@
 //! Chooses the traced model that suits a device.
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;

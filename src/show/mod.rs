@@ -11,6 +11,6 @@ pub mod live;
 pub mod pictures;
 pub mod plot;
 pub mod progress;
-mod raster;
+pub mod raster;
 pub mod report;
 pub mod tensorboard;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::data::error::DataError;
 
 /// The sum of bytes in memory.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     to_hex(&Sha256::digest(bytes))
 }
 

@@ -6,7 +6,7 @@
 //! when a process dies.
 
 pub(crate) mod archive;
-mod checksum;
+pub(crate) mod checksum;
 mod download;
 pub(crate) mod npm;
 mod progress;

@@ -251,8 +251,8 @@ mod tests {
     #[test]
     fn every_case_equals_what_keras_computes() {
         // Made by tests/fixtures/make_augment_fixture.py.
-        let mut fixture = &include_bytes!("../../tests/fixtures/augment.bin")[..];
-        let sample = &include_bytes!("../../assets/sample/test.bin")[..3073];
+        let mut fixture = &include_bytes!("../../../tests/fixtures/augment.bin")[..];
+        let sample = &include_bytes!("../../../assets/sample/test.bin")[..3073];
         let split = parse_records(Path::new("test.bin"), sample).unwrap();
         let image: &[u8; IMAGE_LEN] = split.images.as_slice().unwrap().try_into().unwrap();
         let normalization = Normalization {

@@ -69,8 +69,7 @@ impl Events {
 impl Observer for Events {
     /// The kernels whose values are shown: the first, the last, and one of each stage.
     fn wants(&self, name: &str) -> bool {
-        ["conv_in/kernel", "dense/kernel"].contains(&name)
-            || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
+        has_histogram(name)
     }
 
     fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
@@ -87,7 +86,7 @@ impl Observer for Events {
         scalars.extend(record.val_loss.map(|loss| ("val/loss", loss)));
         scalars.extend(record.val_acc.map(|acc| ("val/acc", acc)));
         self.writer.scalars(end.step, &scalars)?;
-        for (name, values) in end.tensors.iter().filter(|(name, _)| self.wants(name)) {
+        for (name, values) in end.tensors.iter().filter(|(name, _)| has_histogram(name)) {
             self.writer.histogram(end.step, name, values)?;
         }
         let count = report::TUTORIAL_IMAGES.min(end.evaluation.mean.count() as usize);
@@ -98,6 +97,11 @@ impl Observer for Events {
             .image(end.step, "val/predictions", picture.size, picture.bytes)?;
         Ok(())
     }
+}
+
+fn has_histogram(name: &str) -> bool {
+    ["conv_in/kernel", "dense/kernel"].contains(&name)
+        || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
 }
 
 /// The first step whose events a process writes that begins at `position`. Those of an epoch that is over carry its last
