@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use crate::data::cifar::{Dataset, parse_records};
+use crate::data::dataset::Dataset;
 use crate::data::error::DataError;
+use crate::data::records::parse_records;
 
 const TRAIN: &[u8] = include_bytes!("../../assets/sample/train.bin");
 const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");

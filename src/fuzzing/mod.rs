@@ -20,7 +20,7 @@ use xla_graphs::{Architecture, Layout, ResNet};
 
 use crate::cli::args::TrainArgs;
 use crate::cli::config::Config;
-use crate::data::fetch::{FILES, Place};
+use crate::data::fetch::official::{FILES, OfficialFile, Place};
 use crate::data::fetch::{archive as official, npm};
 use crate::data::picture;
 use crate::data::{CLASSES, parse_records};
@@ -147,10 +147,7 @@ fn history(bytes: &[u8]) -> bool {
 
 /// Gives `extract` a tarball of `bytes` and says whether it took the last of the official files from
 /// it. Bytes that are not gzipped are gzipped first, so that a fuzzer sees what is inside.
-fn unpack<E>(
-    bytes: &[u8],
-    extract: fn(&Path, &[crate::data::fetch::OfficialFile], &Place) -> Result<(), E>,
-) -> bool {
+fn unpack<E>(bytes: &[u8], extract: fn(&Path, &[OfficialFile], &Place) -> Result<(), E>) -> bool {
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let (folder, path) = match bytes.starts_with(&GZIP) {
         true => in_file("tarball", bytes),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 use crate::data::fetch::download::download;
+use crate::data::fetch::official::{OfficialFile, Place};
 use crate::data::fetch::tarball::for_each_file;
-use crate::data::fetch::{OfficialFile, Place};
 
 const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 const SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
@@ -54,7 +54,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::data::fetch::FILES;
+    use crate::data::fetch::official::FILES;
 
     /// Tries to get `test_batch.bin` from an archive in which it holds `length` zeros.
     fn extract_zeros(length: u64) -> (DataError, usize) {

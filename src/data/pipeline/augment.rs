@@ -4,7 +4,7 @@
 //! horizontal_flip=True, featurewise_center=True, featurewise_std_normalization=True)`: shift, then flip, then
 //! normalise.
 
-use crate::data::cifar::{CHANNELS, IMAGE_LEN, SIDE};
+use crate::data::dataset::{CHANNELS, IMAGE_LEN, SIDE};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::random::{Purpose, Random};
 
@@ -219,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::cifar::parse_records;
+    use crate::data::records::parse_records;
 
     /// Leaves pixel values as they are, but for rounding.
     const PLAIN: Normalization = Normalization {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::data::cifar::{IMAGE_LEN, Split};
+use crate::data::dataset::{IMAGE_LEN, Split};
 use crate::data::pipeline::augment::{Augment, Transform};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;

@@ -1,6 +1,6 @@
 //! Featurewise normalisation: each channel of the training split gets mean 0 and deviation 1.
 
-use crate::data::cifar::{CHANNELS, Split};
+use crate::data::dataset::{CHANNELS, Split};
 
 /// Added to the deviation, as Keras's `ImageDataGenerator.standardize` does.
 const EPSILON: f32 = 1e-6;
