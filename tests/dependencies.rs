@@ -20,9 +20,10 @@ fn table(file: &str) -> Table {
 
 #[test]
 fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksum() {
-    const OURS: [&str; 5] = [
+    const OURS: [&str; 6] = [
         "cpu_kernels",
         "kernel_contract",
+        "pjrt",
         "resnet-xla",
         "resnet-xla-fuzz",
         "xla_graphs",
