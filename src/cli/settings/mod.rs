@@ -1,0 +1,99 @@
+//! All settings of a training run, each stated once.
+//!
+//! ```text
+//!  list ─► setting ─► the options of commands and their variables (options)
+//!                 ├─► the keys of a -c file (config_file)
+//!                 └─► the table of a preset; what a resumed run may change (config)
+//! ```
+//!
+//! A new setting is an entry of the list and a field of [`Config`](crate::cli::config::Config).
+
+mod list;
+mod preset;
+mod setting;
+
+use std::sync::LazyLock;
+
+pub use preset::Preset;
+pub use setting::{Setting, variable};
+
+/// The settings in the order of `--help`.
+static ALL: LazyLock<Vec<Setting>> = LazyLock::new(list::list);
+
+/// The settings in the order of `--help`.
+pub fn all() -> &'static [Setting] {
+    &ALL
+}
+
+/// The setting called `name`.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    all().iter().find(|setting| setting.name == name)
+}
+
+/// The defaults of `preset`, as options of a command line.
+pub fn defaults(preset: Preset) -> Vec<String> {
+    let option = |setting: &Setting| {
+        let value = setting.default_in(preset)?;
+        Some(format!("--{}={value}", setting.name))
+    };
+    all().iter().filter_map(option).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::cli::config::Config;
+
+    #[test]
+    fn a_setting_is_an_entry_of_the_list_and_a_field_of_the_struct() {
+        let names: BTreeSet<_> = all().iter().map(|setting| setting.name).collect();
+        assert_eq!(names.len(), all().len(), "a name stands twice");
+        // What no preset sets is named in a run's file only where it is given.
+        let text = Config::preset(Preset::Keras).unwrap().to_toml().unwrap();
+        let saved: toml::Table = text.parse().unwrap();
+        for name in saved.keys() {
+            assert!(names.contains(name.as_str()), "{name} is not in the list");
+        }
+        for setting in all() {
+            let has_default = setting.default_in(Preset::Keras).is_some();
+            assert_eq!(
+                saved.contains_key(setting.name),
+                has_default,
+                "{}",
+                setting.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_preset_is_a_whole_run_under_its_own_name() {
+        for &preset in Preset::value_variants() {
+            let config = Config::preset(preset).unwrap();
+            assert_eq!(config.preset, preset);
+            let name = preset.to_possible_value().unwrap();
+            assert!(config.out_dir.ends_with(name.get_name()));
+        }
+    }
+
+    #[test]
+    fn the_help_ends_with_the_default_of_each_preset() {
+        for (name, ending) in [
+            ("depth", "9n+2 [default: 164; quick: 11]"),
+            ("l2", "on kernels [default: 1e-4]"),
+            ("out-dir", "of the run [default: runs/PRESET]"),
+            (
+                "checkpoint-every",
+                "between checkpoints [default: an epoch]",
+            ),
+            ("no-shuffle", "in file order"),
+        ] {
+            let arg = find(name).unwrap().arg();
+            let help = arg.get_help().unwrap().to_string();
+            assert!(help.ends_with(ending), "{help}");
+        }
+    }
+}
