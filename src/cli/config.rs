@@ -30,7 +30,7 @@ const PRESET: &str = "preset";
 
 /// The settings of one training run: what the list in [`settings`] says, with a type each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     pub preset: Preset,
     pub device: DeviceChoice,
