@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::cli::config::{LearningRateDrops, Preset};
+pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::data::{Augment, DatasetKind};
-use crate::device::DeviceChoice;
-use crate::device::replicas::ReplicaChoice;
+use crate::data::Augment;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
-use crate::show::progress::ProgressMode;
 use crate::system::limits::{self, whole};
 
 const EXAMPLES: &str = "\
@@ -145,152 +142,6 @@ Examples:
   resnet-xla man > ~/.local/share/man/man1/resnet-xla.1
   resnet-xla man eval | man -l -")]
     Man(ManArgs),
-}
-
-/// Options of a training run. Each is also a key of the `-c` file; what is not given comes from the
-/// environment (`RESNET_XLA_*`; an empty variable counts as not set), then the file, then the preset.
-#[derive(Args, Clone, Debug, Default)]
-pub struct TrainArgs {
-    /// Named set of defaults [default: keras]
-    #[arg(long, env = "RESNET_XLA_PRESET")]
-    pub preset: Option<Preset>,
-
-    /// TOML file with the same names as these options
-    #[arg(short = 'c', long, env = "RESNET_XLA_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub device: DeviceArgs,
-
-    /// Statistics of batch normalisation: over all replicas, or each replica's own [default: sync]
-    #[arg(long, env = "RESNET_XLA_BN")]
-    pub bn: Option<BatchNormMode>,
-
-    /// Layers of the network, 9n+2 [default: 164; quick: 11]
-    #[arg(long, env = "RESNET_XLA_DEPTH", value_name = "N", value_parser = limits::depth)]
-    pub depth: Option<usize>,
-
-    /// Passes over the training images [default: 100; quick: 3]
-    #[arg(long, env = "RESNET_XLA_EPOCHS", value_name = "N", value_parser = whole::<usize>(limits::EPOCHS))]
-    pub epochs: Option<usize>,
-
-    /// Images in a step [default: 128; quick: 16]
-    #[arg(long, env = "RESNET_XLA_BATCH_SIZE", value_name = "N", value_parser = whole::<usize>(limits::BATCH_SIZE))]
-    pub batch_size: Option<usize>,
-
-    /// Learning rate of the first epoch [default: 0.1; quick: 0.05]
-    #[arg(long, env = "RESNET_XLA_LR", value_name = "RATE", value_parser = limits::real(limits::LEARNING_RATE))]
-    pub lr: Option<f64>,
-
-    /// Learning rates from later epochs on, or none [default: 80:0.01,120:0.001]
-    #[arg(
-        long,
-        env = "RESNET_XLA_LR_DROPS",
-        value_name = "EPOCH:RATE,...",
-        allow_hyphen_values = true
-    )]
-    pub lr_drops: Option<LearningRateDrops>,
-
-    /// Momentum of SGD [default: 0.9]
-    #[arg(long, env = "RESNET_XLA_MOMENTUM", value_name = "M", value_parser = limits::real(limits::MOMENTUM))]
-    pub momentum: Option<f64>,
-
-    /// Strength of the L2 penalty on kernels [default: 1e-4]
-    #[arg(long, env = "RESNET_XLA_L2", value_name = "L2", value_parser = limits::real(limits::L2))]
-    pub l2: Option<f64>,
-
-    /// Seed of weights, data order and augmentation [default: 0]
-    #[arg(long, env = "RESNET_XLA_SEED", value_name = "N", value_parser = whole::<u64>(limits::SEED))]
-    pub seed: Option<u64>,
-
-    /// Augmentation of the training images [default: keras]
-    #[arg(long, env = "RESNET_XLA_AUGMENT")]
-    pub augment: Option<Augment>,
-
-    /// Steps in an epoch [default: as many whole batches as the data has]
-    #[arg(long, env = "RESNET_XLA_STEPS_PER_EPOCH", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
-    pub steps_per_epoch: Option<u64>,
-
-    /// Stop after this many steps in all, before the epochs end. A resumed run keeps it, unless
-    /// --max-steps or --epochs is given anew
-    #[arg(long, env = "RESNET_XLA_MAX_STEPS", value_name = "N", value_parser = whole::<u64>(limits::ALL_STEPS))]
-    pub max_steps: Option<u64>,
-
-    /// Batches of each validation [default: all test images]
-    #[arg(long, env = "RESNET_XLA_EVAL_STEPS", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
-    pub eval_steps: Option<u64>,
-
-    /// Take the training images in file order
-    #[arg(long, env = "RESNET_XLA_NO_SHUFFLE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pub no_shuffle: Option<bool>,
-
-    #[command(flatten)]
-    pub data: DataArgs,
-
-    /// Folder of the run [default: runs/PRESET]
-    #[arg(long, env = "RESNET_XLA_OUT_DIR", value_name = "DIR")]
-    pub out_dir: Option<PathBuf>,
-
-    /// Replace the run that the folder holds
-    #[arg(long)]
-    pub overwrite: bool,
-
-    /// Go on with the run that the folder holds, at the step it left. Its settings are kept; --epochs
-    /// or --max-steps gives it another end
-    #[arg(long, conflicts_with_all = ["overwrite", "init_weights"])]
-    pub resume: bool,
-
-    /// Start from these weights (.safetensors) instead of random ones
-    #[arg(long, env = "RESNET_XLA_INIT_WEIGHTS", value_name = "FILE")]
-    pub init_weights: Option<PathBuf>,
-
-    /// Steps between checkpoints [default: an epoch]
-    #[arg(long, env = "RESNET_XLA_CHECKPOINT_EVERY", value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
-    pub checkpoint_every: Option<u64>,
-
-    /// Checkpoints to keep, at least 2 [default: 3]
-    #[arg(long, env = "RESNET_XLA_KEEP", value_name = "N", value_parser = whole::<usize>(limits::KEEP))]
-    pub keep: Option<usize>,
-
-    /// How to show progress on the terminal [default: auto]
-    #[arg(long, env = "RESNET_XLA_PROGRESS")]
-    pub progress: Option<ProgressMode>,
-}
-
-/// Where and how precisely to compute.
-#[derive(Args, Clone, Debug, Default)]
-pub struct DeviceArgs {
-    /// Device to run on; `auto` tries TPU, GPU, CPU [default: auto]
-    #[arg(long, env = "RESNET_XLA_DEVICE")]
-    pub device: Option<DeviceChoice>,
-
-    /// Any PJRT plugin (shared library) to run on
-    #[arg(long, env = "RESNET_XLA_PLUGIN", value_name = "PATH")]
-    pub plugin: Option<PathBuf>,
-
-    /// Devices that share each batch; on a CPU, virtual ones [default: all on TPU and GPU, 1 on CPU]
-    #[arg(long, env = "RESNET_XLA_REPLICAS", value_name = "N|all")]
-    pub replicas: Option<ReplicaChoice>,
-
-    /// Number format of activations and kernels [default: f32 on CPU, bf16 on TPU]
-    #[arg(long, env = "RESNET_XLA_PRECISION")]
-    pub precision: Option<PrecisionChoice>,
-
-    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
-    #[arg(long, env = "RESNET_XLA_UNITS")]
-    pub units: Option<UnitsChoice>,
-}
-
-/// Which images.
-#[derive(Args, Clone, Debug, Default)]
-pub struct DataArgs {
-    /// Images to work on [default: cifar10; quick: sample]
-    #[arg(long, env = "RESNET_XLA_DATASET")]
-    pub dataset: Option<DatasetKind>,
-
-    /// Folder of the CIFAR-10 files; fetched there on first use [default: data; of a run that is there, its own]
-    #[arg(long, env = "RESNET_XLA_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,4 @@
-//! From the command line, the environment and `-c` files to checked arguments: one parser for all three.
+//! From the command line, the environment, `-c` files and presets to checked arguments: one parser for all four.
 
 use std::any::TypeId;
 use std::env;
@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, CommandFactory, Error, FromArgMatches};
+use toml::Table;
 
 use crate::cli::args::{Cli, TrainArgs};
+use crate::cli::config_error::ConfigError;
+use crate::cli::settings::{self, Preset};
 use crate::cli::tilde;
 use crate::device::replicas::ReplicaChoice;
 
@@ -26,6 +29,13 @@ pub fn parse_training(options: &[String]) -> Result<TrainArgs, Error> {
     TrainArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
+/// The settings of `preset`.
+pub fn defaults(preset: Preset) -> Result<Table, ConfigError> {
+    let options = settings::defaults(preset);
+    let args = parse_training(&options).map_err(ConfigError::unsavable)?;
+    args.settings()
+}
+
 /// The program's command line, with the variables of the environment that are set. An empty one counts as not set.
 pub fn command() -> Command {
     checked(Cli::command(), &|variable| !is_empty(variable))
@@ -37,11 +47,6 @@ pub fn variables() -> Vec<String> {
     variables.sort();
     variables.dedup();
     variables
-}
-
-/// The variable of the environment that sets the training option `option`.
-pub fn variable(option: &str) -> String {
-    format!("RESNET_XLA_{}", option.to_uppercase().replace('-', "_"))
 }
 
 /// Whether an option takes a number, perhaps among other things.

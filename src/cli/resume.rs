@@ -7,24 +7,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use toml::Table;
 
-use crate::cli::args::TrainArgs;
-use crate::cli::config::{self, ConfigError};
+use crate::cli::config_error::ConfigError;
+use crate::cli::config_file;
 use crate::run::checkpoint::{self, CheckpointError};
 use crate::run::history::History;
 use crate::run::run_dir::RunDir;
 use crate::system::files;
 
 /// The settings of the run in `run_dir`.
-pub fn settings(run_dir: &RunDir) -> Result<TrainArgs, ConfigError> {
+pub fn settings(run_dir: &RunDir) -> Result<Table, ConfigError> {
     let path = run_dir.config();
-    let fault = match config::read_saved(&path) {
+    let fault = match config_file::read_saved(&path) {
         Ok(settings) => return Ok(settings),
         Err(fault) => fault,
     };
     match checkpoint::newest_info(&run_dir.checkpoints()) {
         Ok(info) if info.config.is_empty() => Err(fault),
-        Ok(info) => config::parse(&path, &info.config),
+        Ok(info) => config_file::parse(&path, &info.config),
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
             folder: run_dir.root().to_owned(),
         }),
@@ -39,7 +40,7 @@ pub fn settings(run_dir: &RunDir) -> Result<TrainArgs, ConfigError> {
 /// Writes a lost or damaged `config.toml` anew, as the newest checkpoint has it.
 pub fn mend_config(run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
-    let Err(fault) = config::read_saved(&path) else {
+    let Err(fault) = config_file::read_saved(&path) else {
         return Ok(());
     };
     let info = checkpoint::newest_info(&run_dir.checkpoints())?;

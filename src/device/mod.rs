@@ -14,7 +14,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use cpu_kernels::Isa;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
 use crate::device::plugins::PluginKind;
@@ -23,7 +23,7 @@ use crate::system::signals;
 use crate::system::text;
 
 /// Which device to run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best that is there

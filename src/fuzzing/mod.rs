@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet};
 
-use crate::cli::args::TrainArgs;
+use crate::cli::arguments;
 use crate::cli::config::Config;
 use crate::data::fetch::official::{FILES, OfficialFile, Place};
 use crate::data::fetch::{archive as official, npm};
@@ -132,11 +132,9 @@ fn sheet(bytes: &[u8]) -> bool {
 /// A file for `-c`, or a run's `config.toml`.
 fn config(bytes: &[u8]) -> bool {
     let (_folder, path) = in_file("config.toml", bytes);
-    let args = TrainArgs {
-        config: Some(path),
-        ..TrainArgs::default()
-    };
-    Config::resolve(&args).is_ok()
+    let option = format!("--config={}", path.display());
+    let args = arguments::parse_training(&[option]);
+    args.is_ok_and(|args| Config::resolve(&args).is_ok())
 }
 
 /// A run's `history.csv`.

@@ -70,7 +70,7 @@ pub fn checkpoint(depth: usize) -> Vec<u8> {
 }
 
 fn settings(preset: Preset) -> Vec<u8> {
-    let text = Config::preset(preset).to_toml();
+    let text = Config::preset(preset).and_then(|config| config.to_toml());
     text.expect("plain values").into_bytes()
 }
 

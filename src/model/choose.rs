@@ -1,7 +1,7 @@
 //! Chooses the traced model that suits a device.
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
@@ -11,7 +11,7 @@ use crate::data::{CLASSES, SIDE};
 use crate::device::DeviceKind;
 
 /// What batch statistics cover when several replicas share a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormMode {
     /// The images of all replicas
@@ -21,7 +21,7 @@ pub enum BatchNormMode {
 }
 
 /// Number format of activations and kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
     F32,
@@ -29,7 +29,7 @@ pub enum PrecisionChoice {
 }
 
 /// How the equal units of a stage, all but its first, are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnitsChoice {
     /// One by one

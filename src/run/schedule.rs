@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::system::limits::{EPOCHS, LEARNING_RATE, in_words};
 
@@ -12,8 +12,8 @@ const NONE: &str = "none";
 
 /// Learning rates that replace the first one from given epochs on (epochs from 0), in order of
 /// epoch. Written `80:0.01,120:0.001`; `none` or nothing for a constant rate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct LearningRateDrops(Vec<(usize, f64)>);
 
 impl LearningRateDrops {
@@ -66,6 +66,14 @@ impl FromStr for LearningRateDrops {
             }
         }
         Ok(Self(drops))
+    }
+}
+
+impl TryFrom<String> for LearningRateDrops {
+    type Error = DropsError;
+
+    fn try_from(text: String) -> Result<Self, DropsError> {
+        text.parse()
     }
 }
 

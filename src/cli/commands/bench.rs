@@ -89,7 +89,7 @@ fn open(args: &BenchArgs) -> Result<Device> {
 }
 
 fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
-    let keras = Config::preset(Preset::Keras);
+    let keras = Config::preset(Preset::Keras)?;
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
     Ok(ModelSettings {
@@ -134,7 +134,8 @@ fn program<'a>(
 }
 
 fn first_state(args: &BenchArgs, program: &Program) -> Result<HostState> {
-    let state = initial_state(program.layout(), Config::preset(Preset::Keras).seed);
+    let keras = Config::preset(Preset::Keras)?;
+    let state = initial_state(program.layout(), keras.seed);
     Ok(match &args.init_weights {
         Some(path) => checkpoint::load_into(path, program.layout(), state)?,
         None => state,

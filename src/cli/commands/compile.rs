@@ -24,7 +24,7 @@ const REPORT: &str = "report.json";
 
 pub fn run(args: &CompileArgs) -> Result<()> {
     check_outputs(args)?;
-    let defaults = Config::preset(Preset::Keras);
+    let defaults = Config::preset(Preset::Keras)?;
     let settings = ModelSettings {
         depth: args.depth,
         batch_size: args.batch_per_chip as usize * args.target.chips(),

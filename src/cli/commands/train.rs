@@ -144,7 +144,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 
 /// The images to train and validate on. A resumed run takes those from where they were.
 fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
-    match args.resume && args.data.data_dir.is_none() {
+    match args.resume && !args.names_data_dir() {
         true => data::load_again(config.dataset, &config.data_dir),
         false => data::load(config.dataset, &config.data_dir),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::cli::args::CheckpointArgs;
-use crate::cli::config::saved_data_dir;
+use crate::cli::config_file::saved_data_dir;
 use crate::data::{self, Dataset};
 use crate::device::Device;
 use crate::device::DeviceChoice;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::run::observer::{EpochEnd, Observer, StepFigures};
 use crate::system::logger::TRAIN_LOG;
@@ -22,7 +22,7 @@ use lines::{epoch_line, step_figures};
 use pace::Pace;
 
 /// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProgressMode {
     /// A bar on a terminal, plain lines elsewhere
