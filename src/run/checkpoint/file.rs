@@ -11,7 +11,7 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
 
 use super::{CheckpointError, foreign};
-use crate::data::{CLASSES, DatasetKind, Normalization};
+use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::model::metrics::Mean;
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
@@ -40,6 +40,9 @@ pub struct CheckpointInfo {
     pub l2: f64,
     /// The images that the network was trained on.
     pub dataset: DatasetKind,
+    /// What they were like.
+    #[serde(default = "cifar10")]
+    pub spec: DatasetSpec,
     /// How they were normalised.
     pub normalization: Normalization,
     /// The run's settings, in the form of `config.toml`.
@@ -61,6 +64,7 @@ impl CheckpointInfo {
             depth,
             l2: 1e-4,
             dataset: DatasetKind::Sample,
+            spec: DatasetKind::Sample.spec(),
             normalization: Normalization {
                 mean: [1.0; 3],
                 std: [2.0; 3],
@@ -70,6 +74,11 @@ impl CheckpointInfo {
             position: Position::default(),
         }
     }
+}
+
+/// What every network was trained on before checkpoints said it.
+fn cifar10() -> DatasetSpec {
+    DatasetKind::Cifar10.spec()
 }
 
 /// What a run had before checkpoints said it.
@@ -158,10 +167,10 @@ pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
 
 /// [`load_info`], once every bit of the checkpoint is checked against its digest.
 pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
-    let depth = load_info(path)?.depth;
+    let info = load_info(path)?;
     // The lowering changes how the network is computed, not what it is.
-    let network = Architecture::resnet_v2(depth)
-        .and_then(|architecture| ResNet::new(&architecture, CLASSES, Lowering::Native))
+    let network = Architecture::resnet_v2(info.depth)
+        .and_then(|architecture| ResNet::new(&architecture, info.spec.classes(), Lowering::Native))
         .map_err(|error| format_error(path, error.to_string()))?;
     // So does the factor that momentum is multiplied with.
     let optimiser = optimiser::sgd(0.0);
@@ -254,6 +263,7 @@ fn parse_info(
     let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
     check_depth(info.depth)
         .map_err(|expected| wrong(format!("its depth is {}, {expected}", info.depth)))?;
+    data::check_spec(&info.spec).map_err(|reason| wrong(format!("its data set has {reason}")))?;
     Ok(info)
 }
 
