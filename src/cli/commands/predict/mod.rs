@@ -27,7 +27,7 @@ use crate::run::checkpoint::CheckpointInfo;
 use crate::score::ranking::{Ranking, predictions};
 use gallery::Gallery;
 use listing::Listing;
-use subjects::{Subject, Subjects};
+use subjects::Subjects;
 
 /// Most images in a batch: its activations are what takes memory.
 const BATCH_SIZE: usize = 64;
@@ -57,7 +57,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for first in (0..subjects.len()).step_by(batch_size) {
         let places = first..subjects.len().min(first + batch_size);
         let read: Vec<_> = places.map(|place| subjects.read(place)).collect();
-        let images: Vec<&[u8]> = read.iter().flatten().map(Subject::image).collect();
+        let images: Vec<&[u8]> = read
+            .iter()
+            .flatten()
+            .map(|subject| subject.image.as_slice())
+            .collect();
         let mut rankings = classifier.classify(&images)?.into_iter();
         for (place, subject) in (first..).zip(&read) {
             match subject {

@@ -31,13 +31,6 @@ pub struct Subject {
     pub truth: Option<usize>,
 }
 
-impl Subject {
-    /// Its pixels.
-    pub fn image(&self) -> &[u8] {
-        &self.image
-    }
-}
-
 impl Subjects {
     /// The images that `args` name.
     pub fn of(args: &PredictArgs, info: &CheckpointInfo) -> Result<Self> {
