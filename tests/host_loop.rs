@@ -41,6 +41,8 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
     let device = open_cpu(1, "");
     let settings = ModelSettings {
         depth: 11,
+        classes: 10,
+        image_side: 32,
         batch_size: BATCH,
         replicas: 1,
         // Without the CPU's kernels: what they allocate inside the executable would count too.

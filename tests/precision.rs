@@ -65,6 +65,8 @@ impl<'a> Run<'a> {
     fn new(device: &'a Device, precision: PrecisionChoice) -> Self {
         let settings = ModelSettings {
             depth: 11,
+            classes: 10,
+            image_side: 32,
             batch_size: BATCH,
             replicas: 1,
             precision: Some(precision),

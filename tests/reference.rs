@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use program::in_process::open_cpu;
-use resnet_xla::data::{Batch, CLASSES};
+use resnet_xla::data::Batch;
 use resnet_xla::device::{Device, DeviceKind};
 use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
@@ -153,6 +153,8 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     let device = &*DEVICE;
     let settings = ModelSettings {
         depth: reference.info.depth,
+        classes: 10,
+        image_side: 32,
         batch_size: reference.batch.count,
         replicas: 1,
         precision: Some(PrecisionChoice::F32),
@@ -315,7 +317,7 @@ fn training_logits(
     let executable = device.client().compile(&logits.build().unwrap()).unwrap();
     let output = &executable.execute_b(&buffers).unwrap()[0][0];
     let logits: Vec<f32> = output.to_literal_sync().unwrap().to_vec().unwrap();
-    assert_eq!(logits.len(), batch.count * CLASSES);
+    assert_eq!(logits.len(), batch.count * 10);
     logits
 }
 

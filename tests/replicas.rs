@@ -13,8 +13,7 @@ use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
 use resnet_xla::data::{
-    self, Augment, Batch, BatchSource, CLASSES, Dataset, DatasetKind, IMAGE_LEN, Normalization,
-    Split, TrainingOptions,
+    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, Split, TrainingOptions,
 };
 use resnet_xla::device::Device;
 use resnet_xla::model::choose::BatchNormMode;
@@ -53,6 +52,8 @@ fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Pro
 fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> ModelSettings {
     ModelSettings {
         depth: 11,
+        classes: SAMPLE.spec.classes(),
+        image_side: SAMPLE.spec.side,
         batch_size,
         replicas,
         precision: None,
@@ -234,8 +235,9 @@ fn with_local_statistics_a_step_is_the_mean_of_the_steps_on_each_share() {
 /// The images of one of the replicas, `images` each.
 fn share(batch: &Batch, replica: usize, images: usize) -> Batch {
     let part = replica * images..(replica + 1) * images;
+    let len = SAMPLE.spec.image_len();
     Batch {
-        images: batch.images[part.start * IMAGE_LEN..part.end * IMAGE_LEN].to_vec(),
+        images: batch.images[part.start * len..part.end * len].to_vec(),
         labels: batch.labels[part.clone()].to_vec(),
         weights: batch.weights[part].to_vec(),
         count: images,
@@ -294,7 +296,7 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
             (batch.count as f64, correct(&logits, &batch))
         );
         assert!(losses_apart(&got, &expected) < ROUNDING);
-        assert_eq!(logits.len(), BATCH * CLASSES);
+        assert_eq!(logits.len(), BATCH * SAMPLE.spec.classes());
         let predicted = eight.predict_step(&eights, &batch.images).unwrap();
         let scale = expected_logits.iter().fold(0f32, |m, z| m.max(z.abs()));
         for got in [logits, predicted] {
@@ -306,7 +308,8 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
 
 /// How many of the images of `batch`, padding apart, have their largest logit at the label.
 fn correct(logits: &[f32], batch: &Batch) -> f64 {
-    let rows = logits.chunks(CLASSES).zip(&batch.labels).take(batch.count);
+    let rows = logits.chunks(SAMPLE.spec.classes());
+    let rows = rows.zip(&batch.labels).take(batch.count);
     let hits = rows.filter(|(row, label)| {
         let largest = row.iter().copied().fold(f32::MIN, f32::max);
         row.iter().position(|&z| z == largest) == Some(**label as usize)

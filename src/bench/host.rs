@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::input::{noise_records, noise_source};
 use super::{Build, Spread};
-use crate::data::{Augment, Batch, Batches, IMAGE_LEN, Split, parse_records};
+use crate::data::{Augment, Batch, Batches, Split, parse_records};
 use crate::device::Device;
 use crate::system::memory::resident_bytes;
 
@@ -101,10 +101,11 @@ impl HostBench {
     /// Copies images and labels to the devices of all replicas, a share each.
     fn upload(&self, device: &Device, batch: &Batch) -> Result<()> {
         let share = self.batch_size / device.replicas;
-        let images = batch.images.chunks_exact(share * IMAGE_LEN);
+        let values = batch.images.len() / device.replicas;
+        let images = batch.images.chunks_exact(values);
         for (replica, (images, labels)) in images.zip(batch.labels.chunks_exact(share)).enumerate()
         {
-            device.upload(images, &[share, IMAGE_LEN], replica)?;
+            device.upload(images, &[share, values / share], replica)?;
             device.upload(labels, &[share], replica)?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Build, Spread};
 use crate::data::{
-    Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, Split, TrainingOptions,
+    Augment, Batch, BatchSource, DatasetKind, Normalization, RECORD_LEN, Split, TrainingOptions,
     parse_records,
 };
 
@@ -122,13 +122,14 @@ struct Seconds {
     batch: f64,
 }
 
-/// Records with the labels 0, 1, ... 9 in turn.
+/// Records of CIFAR-10's format with the labels 0, 1, ... 9 in turn.
 pub fn noise_records() -> Vec<u8> {
     let mut records: Vec<u8> = (0..(RECORDS * RECORD_LEN) as u32)
         .map(|position| (position.wrapping_mul(0x9e37_79b9) >> 24) as u8)
         .collect();
+    let classes = DatasetKind::Cifar10.spec().classes();
     for (index, record) in records.chunks_exact_mut(RECORD_LEN).enumerate() {
-        record[0] = (index % CLASSES) as u8;
+        record[0] = (index % classes) as u8;
     }
     records
 }

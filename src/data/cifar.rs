@@ -2,11 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::dataset::{Dataset, Split};
+use crate::data::dataset::{Dataset, DatasetSpec, Split};
 use crate::data::error::DataError;
 use crate::data::fetch;
 use crate::data::fetch::official::{OfficialFile, TRAIN_FILES};
-use crate::data::records::Records;
+use crate::data::records::{CLASSES, Records, SIDE};
+
+/// The class names, by label.
+const CLASS_NAMES: [&str; CLASSES] = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+];
+
+/// Of all of CIFAR-10 and of any part of it.
+pub(super) fn spec() -> DatasetSpec {
+    DatasetSpec {
+        side: SIDE,
+        class_names: CLASS_NAMES.map(str::to_owned).into(),
+    }
+}
 
 /// Loads the official files from `data_dir`, where they are fetched on first use, and verifies them.
 pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
@@ -14,6 +36,7 @@ pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
     let (train, test) = files.split_at(TRAIN_FILES);
     Ok(Dataset {
         name: "cifar10".to_string(),
+        spec: spec(),
         train: read_official(train)?,
         test: read_official(test)?,
     })

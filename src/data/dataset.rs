@@ -1,45 +1,60 @@
 //! Images with their labels, and what they are of.
 
-use ndarray::{Array1, Array4};
+use ndarray::{Array1, Array4, Axis};
+use serde::{Deserialize, Serialize};
 
-/// Rows and columns of an image.
-pub const SIDE: usize = 32;
 /// Red, green and blue.
 pub const CHANNELS: usize = 3;
-/// Values of one image.
-pub const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
-/// Number of classes; labels run from 0 to `CLASSES - 1`.
-pub const CLASSES: usize = 10;
 
-/// The class names, by label.
-pub const CLASS_NAMES: [&str; CLASSES] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+/// What the images of a data set are like, and what they are of: what a network for them must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetSpec {
+    /// Rows and columns of an image.
+    pub side: usize,
+    /// By label: labels run from 0.
+    pub class_names: Vec<String>,
+}
+
+impl DatasetSpec {
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Values of one image.
+    pub fn image_len(&self) -> usize {
+        self.side * self.side * CHANNELS
+    }
+}
 
 /// Images with their labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// `[N, 32, 32, 3]` (NHWC), in standard (row-major) layout.
+    /// `[N, side, side, 3]` (NHWC), in standard (row-major) layout.
     pub images: Array4<u8>,
-    /// `[N]`, each below [`CLASSES`].
+    /// `[N]`, each below the number of classes.
     pub labels: Array1<u8>,
 }
 
 impl Split {
-    /// The images' pixels, one array each.
-    pub fn pixels(&self) -> &[[u8; IMAGE_LEN]] {
+    /// Rows and columns of an image.
+    pub fn side(&self) -> usize {
+        self.images.dim().1
+    }
+
+    /// The pixels of each image.
+    pub fn pixels(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.images.dim().0).map(|index| self.image(index))
+    }
+
+    /// The pixels of one image.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    pub fn image(&self, index: usize) -> &[u8] {
+        let image = self.images.index_axis(Axis(0), index);
         // The images are in standard layout, as promised above.
-        let pixels = self.images.as_slice().expect("standard layout");
-        pixels.as_chunks().0
+        image.to_slice().expect("standard layout")
     }
 
     /// Number of images.
@@ -57,6 +72,7 @@ impl Split {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     pub name: String,
+    pub spec: DatasetSpec,
     pub train: Split,
     pub test: Split,
 }

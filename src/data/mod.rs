@@ -6,7 +6,8 @@
 //!    └─ records: the binary format              picture: a file of the user's ──► one image
 //! ```
 //!
-//! A data set is one file here and one line in [`DatasetKind`] and [`load`].
+//! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. Its side is
+//! that of the images that the [pipeline](pipeline::augment) is written for.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
@@ -24,10 +25,11 @@ mod test_split;
 
 use std::path::{Path, absolute};
 
-pub use dataset::{CHANNELS, CLASS_NAMES, CLASSES, Dataset, IMAGE_LEN, SIDE, Split};
+pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
+pub use pipeline::check_spec;
 pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;
@@ -46,6 +48,15 @@ pub enum DatasetKind {
     Cifar10,
     /// the subset inside the program: 2,000 training and 500 test images
     Sample,
+}
+
+impl DatasetKind {
+    /// What its images are like, which is known before any is loaded.
+    pub fn spec(self) -> DatasetSpec {
+        match self {
+            Self::Cifar10 | Self::Sample => cifar::spec(),
+        }
+    }
 }
 
 /// Loads a dataset. The official files are looked for in `data_dir`, fetched into it on first use, and verified
@@ -76,4 +87,34 @@ pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataErr
         });
     }
     load(kind, data_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loaded_data_set_is_as_its_spec_says_and_the_pipeline_takes_it() {
+        let kind = DatasetKind::Sample;
+        let Dataset {
+            spec, train, test, ..
+        } = load(kind, Path::new("")).unwrap();
+        assert_eq!(spec, kind.spec());
+        assert_eq!(check_spec(&spec), Ok(()));
+        for split in [train, test] {
+            assert_eq!(split.images.dim(), (split.len(), spec.side, spec.side, 3));
+            assert_eq!(split.image(split.len() - 1).len(), spec.image_len());
+            let largest = split.labels.iter().max().copied();
+            assert_eq!(largest.map(usize::from), Some(spec.classes() - 1));
+        }
+    }
+
+    #[test]
+    fn cifar_10_has_the_classes_of_its_home_page() {
+        let spec = DatasetKind::Cifar10.spec();
+        assert_eq!((spec.side, spec.image_len()), (32, 3072));
+        // batches.meta.txt of the official archive.
+        let names = "airplane automobile bird cat deer dog frog horse ship truck";
+        assert_eq!(spec.class_names.join(" "), names);
+    }
 }

@@ -9,8 +9,15 @@ use std::path::Path;
 use byteorder::WriteBytesExt;
 use ndarray::{Array4, ArrayView3, Axis};
 
-use crate::data::dataset::{CHANNELS, CLASSES, IMAGE_LEN, SIDE, Split};
+use crate::data::dataset::{CHANNELS, Split};
 use crate::data::error::DataError;
+
+/// Rows and columns of an image.
+pub(super) const SIDE: usize = 32;
+/// Values of one image.
+const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
+/// Number of classes; labels run from 0 to `CLASSES - 1`.
+pub(super) const CLASSES: usize = 10;
 
 /// Bytes of one record: a label and an image.
 pub const RECORD_LEN: usize = 1 + IMAGE_LEN;

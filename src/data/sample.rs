@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::data::cifar;
 use crate::data::dataset::Dataset;
 use crate::data::error::DataError;
 use crate::data::records::parse_records;
@@ -13,6 +14,7 @@ const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
 pub(super) fn load() -> Result<Dataset, DataError> {
     Ok(Dataset {
         name: "sample".to_string(),
+        spec: cifar::spec(),
         train: parse_records(Path::new("assets/sample/train.bin"), TRAIN)?,
         test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
     })

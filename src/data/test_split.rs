@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array4};
 
-use crate::data::dataset::{CHANNELS, IMAGE_LEN, SIDE, Split};
+use crate::data::dataset::{CHANNELS, Split};
+use crate::data::pipeline::augment::{IMAGE_LEN, SIDE};
 use crate::data::pipeline::batches::Batch;
 use crate::data::pipeline::normalization::Normalization;
 

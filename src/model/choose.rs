@@ -7,7 +7,6 @@ use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, GraphError, Model, Precision, ResNet, optimiser};
 
-use crate::data::{CLASSES, SIDE};
 use crate::device::DeviceKind;
 
 /// What batch statistics cover when several replicas share a batch.
@@ -53,6 +52,9 @@ pub enum LoweringChoice {
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSettings {
     pub depth: usize,
+    pub classes: usize,
+    /// Rows and columns of an image.
+    pub image_side: usize,
     /// Images in a step, over all replicas.
     pub batch_size: usize,
     /// A divisor of `batch_size`.
@@ -80,11 +82,11 @@ pub fn build_as(
 ) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
     let architecture = Architecture::resnet_v2(settings.depth)?;
-    let network = ResNet::new(&architecture, CLASSES, lowering)?;
+    let network = ResNet::new(&architecture, settings.classes, lowering)?;
     Ok(Model {
         network: network.with_units(units(settings.units)),
         batch: settings.batch_size / settings.replicas,
-        image_side: SIDE,
+        image_side: settings.image_side,
         precision,
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
@@ -128,6 +130,8 @@ mod tests {
     fn model(device: DeviceKind, choice: Option<PrecisionChoice>) -> Model {
         let settings = ModelSettings {
             depth: 11,
+            classes: 10,
+            image_side: 32,
             batch_size: 128,
             replicas: 8,
             precision: choice,

@@ -9,7 +9,7 @@ use xla_graphs::ops::conv::Conv;
 use xla_graphs::table::TensorSpec;
 use xla_graphs::{Layout, ResNet};
 
-use crate::data;
+use crate::data::CHANNELS;
 
 /// Bytes of an f32 activation.
 const BYTES: usize = 4;
@@ -41,9 +41,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary of `network`.
-    pub fn of(network: &ResNet) -> Self {
-        let layers = layers(network);
+    /// The summary of `network` for images of `side` rows and columns.
+    pub fn of(network: &ResNet, side: usize) -> Self {
+        let layers = layers(network, side);
         let layout = Layout::new(network.tensors(), &[]);
         Self {
             depth: network.depth,
@@ -57,8 +57,7 @@ impl Summary {
 }
 
 /// The layers that hold parameters or change the shape, in the order in which data meets them.
-pub fn layers(network: &ResNet) -> Vec<Layer> {
-    let mut side = data::SIDE;
+pub fn layers(network: &ResNet, mut side: usize) -> Vec<Layer> {
     let mut layers = vec![conv(&network.stem, &mut side)];
     for unit in &network.units {
         unit_layers(unit, &mut side, &mut layers);
@@ -147,8 +146,8 @@ fn elements(tensors: &[TensorSpec]) -> usize {
 }
 
 /// The table as text, at most 80 columns wide, ending with the parameter counts as Keras states them.
-pub fn table(network: &ResNet) -> String {
-    let summary = Summary::of(network);
+pub fn table(network: &ResNet, side: usize) -> String {
+    let summary = Summary::of(network, side);
     let mut text = format!("ResNet-{} v2, one image\n\n", network.depth);
     // Writing to a String cannot fail.
     let mut line = |[name, kind, output, parameters, mflops, kib]: [&str; 6]| {
@@ -158,14 +157,14 @@ pub fn table(network: &ResNet) -> String {
         );
     };
     line(["Layer", "Type", "Output", "Params", "MFLOPs", "KiB"]);
-    let input = [data::SIDE, data::SIDE, 3];
+    let input = [side, side, CHANNELS];
     line([
         "input",
         "image",
         &shape(&input),
         "0",
         "0.00",
-        &kib(BYTES * data::IMAGE_LEN),
+        &kib(BYTES * input.iter().product::<usize>()),
     ]);
     for layer in &summary.layers {
         line([
@@ -226,7 +225,7 @@ mod tests {
 
     #[test]
     fn resnet_164_has_the_tutorials_parameter_count() {
-        let table = table(&network(164));
+        let table = table(&network(164), 32);
         assert!(table.contains("Total params: 1,727,482\n"), "{table}");
     }
 
@@ -234,7 +233,7 @@ mod tests {
     fn the_rows_add_up_to_the_total() {
         for depth in [11, 20, 164] {
             let network = network(depth);
-            let sum: usize = layers(&network).iter().map(|l| l.parameters).sum();
+            let sum: usize = layers(&network, 32).iter().map(|l| l.parameters).sum();
             let layout = Layout::new(network.tensors(), &[]);
             assert_eq!(sum, layout.total_parameters());
         }
@@ -243,13 +242,13 @@ mod tests {
     #[test]
     fn resnet_164_has_the_operations_that_the_literature_states() {
         // Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", table 1: 4.99e8.
-        let flops = Summary::of(&network(164)).flops as f64;
+        let flops = Summary::of(&network(164), 32).flops as f64;
         assert!((flops / 4.99e8 - 1.0).abs() < 0.01, "{flops}");
     }
 
     #[test]
     fn operations_and_memory_of_a_layer_are_those_of_a_calculation_by_hand() {
-        let layers = layers(&network(11));
+        let layers = layers(&network(11), 32);
         let of = |name: &str| {
             let layer = layers.iter().find(|layer| layer.name == name).unwrap();
             (layer.flops, layer.activation_bytes)
@@ -264,14 +263,14 @@ mod tests {
 
     #[test]
     fn the_table_fits_80_columns() {
-        let table = table(&network(164));
+        let table = table(&network(164), 32);
         let widest = table.lines().map(str::len).max().unwrap();
         assert!(widest <= 80, "{widest}");
     }
 
     #[test]
     fn the_stages_end_at_32_16_and_8_pixels() {
-        let layers = layers(&network(164));
+        let layers = layers(&network(164), 32);
         let output = |name: &str| {
             let layer = layers.iter().find(|l| l.name == name);
             layer.map(|l| l.output.clone())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::data::{Batch, BatchSource, Batches, CLASSES};
+use crate::data::{Batch, BatchSource, Batches};
 use crate::model::metrics::{BatchMetrics, Mean};
 
 /// Threads that make evaluation batches: they only normalise.
@@ -40,7 +40,8 @@ pub fn evaluate(
         };
         evaluation.mean.add(&metrics);
         // Padding rows stand behind the images.
-        let rows = &rows[..batch.count * CLASSES];
+        let classes = rows.len() / batch.labels.len();
+        let rows = &rows[..batch.count * classes];
         evaluation.logits.extend_from_slice(rows);
     }
     Ok(Some(evaluation))

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::data::CLASSES;
 use crate::score::ranking::{Prediction, ranked};
 
 /// Counts over a set of labelled images.
@@ -10,7 +9,7 @@ use crate::score::ranking::{Prediction, ranked};
 pub struct Scores {
     pub images: usize,
     /// `confusion[truth][predicted]`
-    pub confusion: [[usize; CLASSES]; CLASSES],
+    pub confusion: Vec<Vec<usize>>,
     /// Images whose class is among the five largest logits.
     pub top5_hits: usize,
 }
@@ -36,19 +35,19 @@ pub struct Mistake {
 }
 
 impl Scores {
-    /// Compares `logits` `[N, classes]` with `labels` (the first N are read).
-    pub fn of(logits: &[f32], labels: &[u8]) -> Self {
+    /// Compares `logits` `[N, classes]` with `labels` (the first N are read), each below `classes`.
+    pub fn of(logits: &[f32], classes: usize, labels: &[u8]) -> Self {
         let mut scores = Self {
             images: 0,
-            confusion: [[0; CLASSES]; CLASSES],
+            confusion: vec![vec![0; classes]; classes],
             top5_hits: 0,
         };
-        for (row, label) in logits.as_chunks::<CLASSES>().0.iter().zip(labels) {
+        for (row, label) in logits.chunks_exact(classes).zip(labels) {
             let ranking = ranked(row);
             let truth = usize::from(*label);
             scores.images += 1;
             scores.confusion[truth][ranking[0].class] += 1;
-            let hit = ranking[..5].iter().any(|guess| guess.class == truth);
+            let hit = ranking.iter().take(5).any(|guess| guess.class == truth);
             scores.top5_hits += usize::from(hit);
         }
         scores
@@ -56,7 +55,8 @@ impl Scores {
 
     /// Share of the images whose class has the largest logit.
     pub fn accuracy(&self) -> f64 {
-        let correct: usize = (0..CLASSES).map(|class| self.confusion[class][class]).sum();
+        let rows = self.confusion.iter().enumerate();
+        let correct: usize = rows.map(|(class, row)| row[class]).sum();
         correct as f64 / self.images as f64
     }
 
@@ -66,17 +66,18 @@ impl Scores {
     }
 
     /// The scores of each class, by label.
-    pub fn classes(&self) -> [ClassScore; CLASSES] {
-        std::array::from_fn(|class| {
-            let correct = self.confusion[class][class];
-            let images = self.confusion[class].iter().sum();
+    pub fn classes(&self) -> Vec<ClassScore> {
+        let rows = self.confusion.iter().enumerate();
+        rows.map(|(class, row)| {
+            let images = row.iter().sum();
             let taken_for_it = self.confusion.iter().map(|row| row[class]).sum();
             ClassScore {
                 images,
-                acc: share(correct, images),
-                precision: share(correct, taken_for_it),
+                acc: share(row[class], images),
+                precision: share(row[class], taken_for_it),
             }
         })
+        .collect()
     }
 }
 
@@ -85,8 +86,13 @@ fn share(part: usize, whole: usize) -> Option<f64> {
 }
 
 /// The `count` images that were taken for a wrong class with the highest probability.
-pub fn confident_mistakes(logits: &[f32], labels: &[u8], count: usize) -> Vec<Mistake> {
-    let rows = logits.as_chunks::<CLASSES>().0.iter().zip(labels);
+pub fn confident_mistakes(
+    logits: &[f32],
+    classes: usize,
+    labels: &[u8],
+    count: usize,
+) -> Vec<Mistake> {
+    let rows = logits.chunks_exact(classes).zip(labels);
     let mut mistakes: Vec<Mistake> = rows
         .enumerate()
         .map(|(index, (row, label))| Mistake {
@@ -109,8 +115,8 @@ mod tests {
     use super::*;
 
     /// Logits whose largest is `class` by `margin`; the others fall with their index.
-    fn row(class: usize, margin: f32) -> [f32; CLASSES] {
-        let mut logits = std::array::from_fn(|index| -(index as f32));
+    fn row(class: usize, margin: f32) -> [f32; 10] {
+        let mut logits: [f32; 10] = std::array::from_fn(|index| -(index as f32));
         logits[class] = margin;
         logits
     }
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn counts_stand_where_truth_and_prediction_cross() {
         let logits = [row(3, 9.0), row(3, 1.0), row(5, 1.0)].concat();
-        let scores = Scores::of(&logits, &[3, 5, 5]);
+        let scores = Scores::of(&logits, 10, &[3, 5, 5]);
         assert_eq!(scores.confusion[3][3], 1);
         assert_eq!(scores.confusion[5][3], 1);
         assert_eq!(scores.confusion[5][5], 1);
@@ -139,13 +145,21 @@ mod tests {
     fn the_fifth_place_is_a_top_5_hit_and_the_sixth_is_none() {
         // Largest first: class 9, then 0, 1, 2, 3, 4.
         let logits = [row(9, 1.0), row(9, 1.0)].concat();
-        assert_eq!(Scores::of(&logits, &[3, 4]).top5(), 0.5);
+        assert_eq!(Scores::of(&logits, 10, &[3, 4]).top5(), 0.5);
+    }
+
+    #[test]
+    fn any_number_of_classes_is_counted() {
+        let scores = Scores::of(&[0.0, 1.0, 2.0, 3.0, 5.0, 4.0], 3, &[2, 0]);
+        assert_eq!(scores.confusion, [[0, 1, 0], [0, 0, 0], [0, 0, 1]]);
+        assert_eq!((scores.accuracy(), scores.top5()), (0.5, 1.0));
+        assert_eq!(scores.classes().len(), 3);
     }
 
     #[test]
     fn mistakes_come_with_the_most_confident_first() {
         let logits = [row(1, 1.0), row(2, 8.0), row(4, 5.0), row(7, 3.0)].concat();
-        let mistakes = confident_mistakes(&logits, &[0, 0, 4, 0], 2);
+        let mistakes = confident_mistakes(&logits, 10, &[0, 0, 4, 0], 2);
         let found: Vec<_> = mistakes
             .iter()
             .map(|m| (m.index, m.predicted.class))

@@ -5,8 +5,8 @@ use std::path::Path;
 use image::{RgbImage, imageops};
 use plotters::{coord::Shift, element::BitMapElement, prelude::*};
 
-use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
-use crate::score::ranking::Prediction;
+use crate::data::{DatasetSpec, Split};
+use crate::score::ranking::{Prediction, Ranking};
 use crate::show::raster::{self, FONT, OVERSAMPLING, PictureError};
 use crate::system::files;
 
@@ -62,20 +62,26 @@ pub const PREDICTION_COLUMNS: usize = 5;
 /// Tiles of the first images of `split` with what was predicted of each: green where it is right, red where wrong.
 pub fn prediction_tiles<'a>(
     split: &'a Split,
-    predictions: &[[Prediction; CLASSES]],
+    spec: &DatasetSpec,
+    predictions: &[Ranking],
 ) -> Vec<Tile<'a>> {
-    let tiles = split.pixels().iter().zip(&split.labels).zip(predictions);
+    let tiles = split.pixels().zip(&split.labels).zip(predictions);
     tiles
         .map(|((image, label), ranking)| Tile {
             image,
-            side: SIDE,
-            caption: prediction_captions(ranking[0], Some(usize::from(*label))),
+            side: spec.side,
+            caption: prediction_captions(spec, ranking[0], Some(usize::from(*label))),
         })
         .collect()
 }
 
 /// What is said under an image of a prediction, with the true class where it is known.
-pub fn prediction_captions(prediction: Prediction, truth: Option<usize>) -> Vec<Caption> {
+pub fn prediction_captions(
+    spec: &DatasetSpec,
+    prediction: Prediction,
+    truth: Option<usize>,
+) -> Vec<Caption> {
+    let names = &spec.class_names;
     let percent = 100.0 * prediction.probability;
     let tone = match truth {
         None => Tone::Neutral,
@@ -83,11 +89,11 @@ pub fn prediction_captions(prediction: Prediction, truth: Option<usize>) -> Vec<
         Some(_) => Tone::Wrong,
     };
     let mut lines = vec![Caption {
-        text: format!("{} {percent:.0} %", CLASS_NAMES[prediction.class]),
+        text: format!("{} {percent:.0} %", names[prediction.class]),
         tone,
     }];
     lines.extend(truth.map(|truth| Caption {
-        text: format!("true: {}", CLASS_NAMES[truth]),
+        text: format!("true: {}", names[truth]),
         tone: Tone::Neutral,
     }));
     lines

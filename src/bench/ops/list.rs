@@ -7,8 +7,6 @@ use xla_graphs::network::Unit;
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::{Layout, ResNet};
 
-use crate::data::SIDE;
-
 /// Bytes of an f32.
 const BYTES: usize = 4;
 /// Floating-point operations of a normalisation and its ReLU, per value.
@@ -59,9 +57,8 @@ pub struct Op {
     pub stride: usize,
 }
 
-/// The distinct operations of a training step of `network`, with their counts.
-pub fn operations(network: &ResNet) -> Vec<(Op, usize)> {
-    let mut side = SIDE;
+/// The distinct operations of a training step of `network` on images of `side` rows and columns, with their counts.
+pub fn operations(network: &ResNet, mut side: usize) -> Vec<(Op, usize)> {
     let mut forward = vec![Op::conv(Kind::Stem, side, &network.stem)];
     let mut norms = Vec::new();
     for unit in &network.units {
@@ -250,25 +247,24 @@ impl fmt::Display for Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::CLASSES;
     use crate::model::summary::Summary;
     use xla_graphs::Architecture;
     use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
         let architecture = Architecture::resnet_v2(depth).unwrap();
-        ResNet::new(&architecture, CLASSES, Lowering::Native).unwrap()
+        ResNet::new(&architecture, 10, Lowering::Native).unwrap()
     }
 
     #[test]
     fn the_operations_add_up_to_three_times_the_forward_pass() {
         for depth in [11, 20, 164] {
             let network = network(depth);
-            let ops = operations(&network);
+            let ops = operations(&network, 32);
             let flops: usize = ops.iter().map(|(op, count)| count * op.flops(128)).sum();
             assert_eq!(
                 flops,
-                3 * 128 * Summary::of(&network).flops,
+                3 * 128 * Summary::of(&network, 32).flops,
                 "depth {depth}"
             );
         }
@@ -280,7 +276,7 @@ mod tests {
             // Depth counts those of the units but for the shortcuts, the first, and the dense layer.
             let convolutions = depth - 1 + 3;
             for pass in [Pass::Forward, Pass::Backward] {
-                let of_pass = operations(&network(depth));
+                let of_pass = operations(&network(depth), 32);
                 let of_pass = of_pass.iter().filter(|(op, _)| {
                     op.pass == pass
                         && matches!(
@@ -299,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_strided_1x1_reads_a_quarter_of_its_input() {
-        let ops = operations(&network(11));
+        let ops = operations(&network(11), 32);
         let strided = |pass| {
             let found = ops
                 .iter()

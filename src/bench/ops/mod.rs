@@ -100,10 +100,10 @@ impl OpsBench {
         state: &HostState,
     ) -> Result<OpsReport> {
         let step = self.time_steps(programs, state)?;
-        let network = &programs.kernels.model().network;
-        let batch = programs.kernels.model().batch;
+        let model = programs.kernels.model();
+        let (network, batch) = (&model.network, model.batch);
         let mut rows = Vec::new();
-        for (op, count) in operations(network) {
+        for (op, count) in operations(network, model.image_side) {
             let time = |program: &Program, lowering| {
                 let traced = trace::trace(&op, lowering, batch, program.layout())?;
                 let operation = Operation::new(device, &traced)?;
@@ -141,7 +141,7 @@ impl OpsBench {
 
     /// Whole steps of the two formulations take turns.
     fn time_steps(&self, programs: &Pair<Program>, state: &HostState) -> Result<Pair<Timing>> {
-        let batch = synthetic_batch(programs.kernels.model().batch);
+        let batch = synthetic_batch(programs.kernels.model());
         let mut kernels = Steps::new(&programs.kernels, state, &batch)?;
         let mut dots = Steps::new(&programs.dots, state, &batch)?;
         let mut others = Vec::new();

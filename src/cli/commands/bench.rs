@@ -90,10 +90,13 @@ fn open(args: &BenchArgs) -> Result<Device> {
 
 fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
     let keras = Config::preset(Preset::Keras)?;
+    let spec = keras.dataset.spec();
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
     Ok(ModelSettings {
         depth: args.depth,
+        classes: spec.classes(),
+        image_side: spec.side,
         batch_size,
         replicas: device.replicas,
         precision: args.device.precision,

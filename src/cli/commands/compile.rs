@@ -25,8 +25,11 @@ const REPORT: &str = "report.json";
 pub fn run(args: &CompileArgs) -> Result<()> {
     check_outputs(args)?;
     let defaults = Config::preset(Preset::Keras)?;
+    let spec = defaults.dataset.spec();
     let settings = ModelSettings {
         depth: args.depth,
+        classes: spec.classes(),
+        image_side: spec.side,
         batch_size: args.batch_per_chip as usize * args.target.chips(),
         replicas: args.target.chips(),
         precision: args.precision,

@@ -11,7 +11,6 @@ use super::output::stdout;
 use crate::cli::args::ExportArgs;
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::Output;
-use crate::data::CLASSES;
 use crate::model::summary::grouped;
 use crate::run::checkpoint;
 use crate::system::text::shown;
@@ -28,8 +27,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let info = checkpoint::load_info(&path)?;
     // The lowering changes how the network is computed, not what it is.
     let architecture = Architecture::resnet_v2(info.depth).map_err(ConfigError::from)?;
-    let network =
-        ResNet::new(&architecture, CLASSES, Lowering::Native).map_err(ConfigError::from)?;
+    let network = ResNet::new(&architecture, info.spec.classes(), Lowering::Native)
+        .map_err(ConfigError::from)?;
     let layout = Layout::new(network.tensors(), &[]);
     let weights = checkpoint::load_network(&path, &layout)?;
     checkpoint::save_network(&args.out, &layout, &weights, &info)?;

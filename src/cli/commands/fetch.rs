@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::output::stdout;
 use crate::cli::args::FetchArgs;
-use crate::data::{self, CLASS_NAMES, DatasetKind, SIDE, Split};
+use crate::data::{self, Dataset, DatasetKind};
 use crate::show::pictures::{self, Caption, Tile, Tone};
 use crate::show::raster::PictureError;
 use crate::system::text::shown;
@@ -22,6 +22,7 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
     let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
     let dataset = data::load(kind, &folder)?;
+    let names = &dataset.spec.class_names;
     let mut out = stdout();
     for (name, split) in [("train", &dataset.train), ("test", &dataset.test)] {
         writeln!(out, "{name}_images {:?}", split.images.dim())?;
@@ -30,10 +31,10 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     let count = IMAGES.min(dataset.train.len());
     writeln!(out, "first {count} training labels:")?;
     for label in dataset.train.labels.iter().take(count) {
-        writeln!(out, "  {label} {}", CLASS_NAMES[usize::from(*label)])?;
+        writeln!(out, "  {label} {}", names[usize::from(*label)])?;
     }
     let picture = folder.join(PICTURE);
-    match save_picture(&picture, &dataset.train, count) {
+    match save_picture(&picture, &dataset, count) {
         Ok(()) => writeln!(out, "picture: {}", shown(&picture))?,
         // Data that others may only read are as good as any.
         Err(PictureError::Write(error)) => log::warn!("no picture of them: {error}"),
@@ -42,19 +43,19 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     Ok(())
 }
 
-fn save_picture(path: &Path, split: &Split, count: usize) -> Result<(), PictureError> {
+fn save_picture(path: &Path, dataset: &Dataset, count: usize) -> Result<(), PictureError> {
     // A folder that cannot be made is one that the picture cannot be written to.
     let _ = path.parent().map(fs::create_dir_all);
-    let tiles: Vec<_> = split
+    let Dataset { spec, train, .. } = dataset;
+    let tiles: Vec<_> = train
         .pixels()
-        .iter()
-        .zip(&split.labels)
+        .zip(&train.labels)
         .take(count)
         .map(|(image, label)| Tile {
             image,
-            side: SIDE,
+            side: spec.side,
             caption: vec![Caption {
-                text: CLASS_NAMES[usize::from(*label)].to_owned(),
+                text: spec.class_names[usize::from(*label)].clone(),
                 tone: Tone::Neutral,
             }],
         })

@@ -100,6 +100,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         &run_dir,
         &config.to_toml()?,
         config.batch_size,
+        &dataset.spec,
         Arc::clone(&test),
         &position,
     )?;
@@ -120,6 +121,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             Box::new(events),
             Box::new(Page {
                 run_dir: &run_dir,
+                spec: &dataset.spec,
                 test: Arc::clone(&test),
             }),
         ],
@@ -133,7 +135,13 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
-    report::write(&run_dir.report(), &run_dir, evaluation, &test)?;
+    report::write(
+        &run_dir.report(),
+        &run_dir,
+        evaluation,
+        &dataset.spec,
+        &test,
+    )?;
     let step = result.outcome.steps;
     if step < all_steps(&config, &steps) {
         log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
@@ -300,6 +308,7 @@ fn checkpoint_info(
         depth: config.depth,
         l2: config.l2,
         dataset: config.dataset,
+        spec: config.dataset.spec(),
         normalization,
         config: config.to_toml()?,
         replicas: device.replicas,
@@ -308,8 +317,11 @@ fn checkpoint_info(
 }
 
 fn settings(config: &Config, replicas: usize) -> ModelSettings {
+    let spec = config.dataset.spec();
     ModelSettings {
         depth: config.depth,
+        classes: spec.classes(),
+        image_side: spec.side,
         batch_size: config.batch_size,
         replicas,
         precision: config.precision,

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::cli::args::CheckpointArgs;
+use crate::cli::config_error::ConfigError;
 use crate::cli::config_file::saved_data_dir;
-use crate::data::{self, Dataset};
+use crate::data::{self, DataError, Dataset, DatasetKind};
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::model::choose::BatchNormMode;
@@ -56,6 +57,8 @@ pub fn load<'a>(
 ) -> Result<Trained<'a>> {
     let settings = ModelSettings {
         depth: checkpoint.info.depth,
+        classes: checkpoint.info.spec.classes(),
+        image_side: checkpoint.info.spec.side,
         batch_size,
         replicas: device.replicas,
         precision: args.device.precision,
@@ -71,13 +74,33 @@ pub fn load<'a>(
 }
 
 /// The data that `args` name; without a name, what the network was trained on, from where it was then.
+///
+/// # Errors
+/// Data that cannot be loaded, or that the network was not made for.
 pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
     let kind = args.data.dataset.unwrap_or(info.dataset);
+    let dataset = load_kind(kind, args, info)?;
+    if dataset.spec != info.spec {
+        return Err(ConfigError::Value {
+            option: "dataset",
+            expected: "images of the size and of the classes that the network was trained on",
+            got: dataset.name,
+        }
+        .into());
+    }
+    Ok(dataset)
+}
+
+fn load_kind(
+    kind: DatasetKind,
+    args: &CheckpointArgs,
+    info: &CheckpointInfo,
+) -> Result<Dataset, DataError> {
     if let Some(folder) = &args.data.data_dir {
-        return Ok(data::load(kind, folder)?);
+        return data::load(kind, folder);
     }
     match saved_data_dir(&info.config) {
-        Some(folder) if kind == info.dataset => Ok(data::load_again(kind, &folder)?),
-        _ => Ok(data::load(kind, Path::new(data::DEFAULT_FOLDER))?),
+        Some(folder) if kind == info.dataset => data::load_again(kind, &folder),
+        _ => data::load(kind, Path::new(data::DEFAULT_FOLDER)),
     }
 }

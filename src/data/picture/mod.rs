@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use crate::data::{IMAGE_LEN, SIDE};
 use crate::system::files::{Disk, Storage};
 
 /// Pictures larger than this on a side are refused before they are decoded.
@@ -45,9 +44,9 @@ pub struct UnreadPictures {
     pub all: usize,
 }
 
-/// Reads a PNG or JPEG of any size as `[32, 32, 3]`: turned upright, laid over white, and of that the
+/// Reads a PNG or JPEG of any size as `[side, side, 3]`: turned upright, laid over white, and of that the
 /// largest square in the middle, resized with a triangle filter.
-pub fn read(path: &Path) -> Result<[u8; IMAGE_LEN], PictureError> {
+pub fn read(path: &Path, side: usize) -> Result<Vec<u8>, PictureError> {
     let wrong = |reason: String| PictureError {
         path: path.to_owned(),
         reason,
@@ -56,10 +55,9 @@ pub fn read(path: &Path) -> Result<[u8; IMAGE_LEN], PictureError> {
     let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
     let picture = decode(bytes).map_err(wrong)?;
     let small = white::lay_over(middle(picture))
-        .resize_exact(SIDE as u32, SIDE as u32, FilterType::Triangle)
+        .resize_exact(side as u32, side as u32, FilterType::Triangle)
         .into_rgb8();
-    let pixels = small.into_raw().try_into();
-    pixels.map_err(|pixels: Vec<u8>| wrong(format!("it became {} bytes", pixels.len())))
+    Ok(small.into_raw())
 }
 
 /// The picture in a file of `bytes`, turned upright.

@@ -13,7 +13,7 @@ fn read_bytes(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("picture");
     fs::write(&path, bytes).unwrap();
-    let pixels = read(&path).map_err(|error| error.reason)?;
+    let pixels = read(&path, 32).map_err(|error| error.reason)?;
     Ok(pixels.as_chunks().0.to_vec())
 }
 
@@ -284,7 +284,7 @@ fn a_file_that_is_no_picture_is_named() {
     let path = folder.path().join("notes.png");
     for content in ["", "not a picture"] {
         fs::write(&path, content).unwrap();
-        let message = read(&path).unwrap_err().to_string();
+        let message = read(&path, 32).unwrap_err().to_string();
         assert!(message.contains("notes.png"), "{message}");
         assert!(message.ends_with("PNG and JPEG files are understood"));
     }

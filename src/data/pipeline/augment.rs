@@ -4,9 +4,15 @@
 //! horizontal_flip=True, featurewise_center=True, featurewise_std_normalization=True)`: shift, then flip, then
 //! normalise.
 
-use crate::data::dataset::{CHANNELS, IMAGE_LEN, SIDE};
+use crate::data::dataset::CHANNELS;
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::random::{Purpose, Random};
+
+/// Rows and columns of the images that this is written for, the only ones so far. A constant, as are the lengths
+/// below, so that the compiler unrolls and vectorises the loops over them.
+pub const SIDE: usize = 32;
+/// Values of one image.
+pub const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
 
 /// The longest shift in pixels: an eighth of the side, which is also the padding of the usual crop.
 const MAX_SHIFT: u32 = SIDE as u32 / 8;

@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::data::dataset::{IMAGE_LEN, Split};
-use crate::data::pipeline::augment::{Augment, Transform};
+use crate::data::dataset::Split;
+use crate::data::pipeline::augment::{Augment, IMAGE_LEN, SIDE, Transform};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;
 
 /// Images ready for the device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// `[B, 32, 32, 3]` (NHWC), normalised.
+    /// `[B, side, side, 3]` (NHWC), normalised.
     pub images: Vec<f32>,
     /// `[B]`
     pub labels: Vec<i32>,
@@ -68,11 +68,15 @@ pub struct BatchSource {
 
 impl BatchSource {
     /// Full batches only. The images of an epoch beyond its last step are left out; a split with too few starts over.
+    ///
+    /// # Panics
+    /// On images that [`check_spec`](crate::data::check_spec) refuses.
     pub fn training(
         split: Arc<Split>,
         normalization: Normalization,
         options: TrainingOptions,
     ) -> BatchSource {
+        assert_eq!(split.side(), SIDE, "the side of the images");
         let whole_batches = (split.len() / options.batch_size) as u64;
         BatchSource {
             normalization,
@@ -88,11 +92,15 @@ impl BatchSource {
     }
 
     /// Every image once, in file order and not augmented. The last batch is filled up with padding.
+    ///
+    /// # Panics
+    /// As [`Self::training`].
     pub fn evaluation(
         split: Arc<Split>,
         normalization: Normalization,
         batch_size: usize,
     ) -> BatchSource {
+        assert_eq!(split.side(), SIDE, "the side of the images");
         let batches = split.len().div_ceil(batch_size) as u64;
         BatchSource {
             normalization,
@@ -118,7 +126,7 @@ impl BatchSource {
         let epoch = step / self.steps_per_epoch;
         let first = (step % self.steps_per_epoch) as usize * self.batch_size;
         let order = self.order_of(epoch);
-        let images = self.split.pixels();
+        let images = pixels(&self.split);
 
         let mut count = 0;
         batch.resize(self.batch_size);
@@ -151,6 +159,13 @@ impl BatchSource {
         *last = Some((epoch, Arc::clone(&order)));
         order
     }
+}
+
+/// The images' pixels, one array each.
+fn pixels(split: &Split) -> &[[u8; IMAGE_LEN]] {
+    // A split promises standard layout, and the side was checked when it came.
+    let pixels = split.images.as_slice().expect("standard layout");
+    pixels.as_chunks().0
 }
 
 #[cfg(test)]

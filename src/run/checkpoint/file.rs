@@ -11,7 +11,7 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
 
 use super::{CheckpointError, foreign};
-use crate::data::{CLASSES, DatasetKind, Normalization};
+use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::model::metrics::Mean;
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
@@ -40,6 +40,9 @@ pub struct CheckpointInfo {
     pub l2: f64,
     /// The images that the network was trained on.
     pub dataset: DatasetKind,
+    /// What they were like.
+    #[serde(default = "cifar10")]
+    pub spec: DatasetSpec,
     /// How they were normalised.
     pub normalization: Normalization,
     /// The run's settings, in the form of `config.toml`.
@@ -61,6 +64,7 @@ impl CheckpointInfo {
             depth,
             l2: 1e-4,
             dataset: DatasetKind::Sample,
+            spec: DatasetKind::Sample.spec(),
             normalization: Normalization {
                 mean: [1.0; 3],
                 std: [2.0; 3],
@@ -70,6 +74,11 @@ impl CheckpointInfo {
             position: Position::default(),
         }
     }
+}
+
+/// What every network was trained on before checkpoints said it.
+fn cifar10() -> DatasetSpec {
+    DatasetKind::Cifar10.spec()
 }
 
 /// What a run had before checkpoints said it.
@@ -158,10 +167,10 @@ pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
 
 /// [`load_info`], once every bit of the checkpoint is checked against its digest.
 pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
-    let depth = load_info(path)?.depth;
+    let info = load_info(path)?;
     // The lowering changes how the network is computed, not what it is.
-    let network = Architecture::resnet_v2(depth)
-        .and_then(|architecture| ResNet::new(&architecture, CLASSES, Lowering::Native))
+    let network = Architecture::resnet_v2(info.depth)
+        .and_then(|architecture| ResNet::new(&architecture, info.spec.classes(), Lowering::Native))
         .map_err(|error| format_error(path, error.to_string()))?;
     // So does the factor that momentum is multiplied with.
     let optimiser = optimiser::sgd(0.0);
@@ -254,6 +263,7 @@ fn parse_info(
     let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
     check_depth(info.depth)
         .map_err(|expected| wrong(format!("its depth is {}, {expected}", info.depth)))?;
+    data::check_spec(&info.spec).map_err(|reason| wrong(format!("its data set has {reason}")))?;
     Ok(info)
 }
 
@@ -304,5 +314,67 @@ fn format_error(path: &Path, reason: String) -> CheckpointError {
     CheckpointError::Format {
         path: path.to_owned(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a checkpoint said of itself before it named its classes, written by the program of then.
+    const OLD: &str = r#"{"version":"0.1.0","depth":11,"l2":0.0001,"dataset":"sample","normalization":{"mean":[125.58027,123.40982,114.1207],"std":[62.624638,61.836563,66.51726]},"config":"depth = 11\n","replicas":1,"position":{"step":2,"epoch":0,"step_in_epoch":2,"mean":{"loss_sum":85.59727811813354,"correct":2.0,"count":32.0},"non_finite":0,"non_finite_in_a_row":0}}"#;
+
+    fn parsed(info: &str) -> Result<CheckpointInfo, String> {
+        let metadata = HashMap::from([(INFO_KEY.to_owned(), info.to_owned())]);
+        parse_info(Path::new("file"), &metadata).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_checkpoint_that_names_no_classes_has_those_of_cifar_10() {
+        let info = parsed(OLD).unwrap();
+        assert_eq!(info.position.step, 2);
+        assert_eq!((info.spec.side, info.spec.classes()), (32, 10));
+        assert_eq!(info.spec.class_names[9], "truck");
+    }
+
+    #[test]
+    fn classes_that_are_named_are_taken_as_they_are_named() {
+        let mut info: Value = serde_json::from_str(OLD).unwrap();
+        info["spec"] = json!({"side": 32, "class_names": ["rose", "thistle"]});
+        let spec = parsed(&info.to_string()).unwrap().spec;
+        assert_eq!(spec.class_names, ["rose", "thistle"]);
+    }
+
+    #[test]
+    fn images_and_classes_that_nothing_can_be_done_with_are_refused() {
+        let many = vec!["x"; 257];
+        for (spec, expected) in [
+            (
+                json!({"side": 64, "class_names": ["a"]}),
+                "images of 64 x 64 pixels, expected 32 x 32",
+            ),
+            (
+                json!({"side": 32, "class_names": []}),
+                "0 classes, expected 1 to 256",
+            ),
+            (
+                json!({"side": 32, "class_names": many}),
+                "257 classes, expected 1 to 256",
+            ),
+            (
+                json!({"side": 32, "class_names": ["a", "b\u{1b}[2J"]}),
+                r#"the class "b\u{1b}[2J", expected a name without control characters"#,
+            ),
+        ] {
+            let mut info: Value = serde_json::from_str(OLD).unwrap();
+            info["spec"] = spec;
+            let error = parsed(&info.to_string()).unwrap_err();
+            let expected = format!(
+                "file is not a usable checkpoint: its `resnet-xla` entry: its data set has {expected}"
+            );
+            assert_eq!(error, expected);
+        }
     }
 }

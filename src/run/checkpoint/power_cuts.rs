@@ -7,7 +7,6 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet, TensorSpec};
 
 use super::{CheckpointError, CheckpointInfo, Position, commit, file_name, newest_of};
-use crate::data::CLASSES;
 use crate::model::state::HostState;
 use crate::system::files::faulty::{Content, Fault, FaultyDisk, Lies};
 
@@ -152,7 +151,7 @@ fn small() -> Vec<TensorSpec> {
 /// The state of the quick preset's network.
 fn quick() -> Layout {
     let architecture = Architecture::resnet_v2(11).unwrap();
-    let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+    let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
     Layout::new(network.tensors(), &["momentum"])
 }
 

@@ -115,12 +115,11 @@ mod tests {
     use xla_graphs::{Architecture, ResNet};
 
     use super::*;
-    use crate::data::CLASSES;
     use crate::run::checkpoint::load_newest;
 
     fn layout() -> Layout {
         let architecture = Architecture::resnet_v2(11).unwrap();
-        let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
+        let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
         Layout::new(network.tensors(), &["momentum"])
     }
 

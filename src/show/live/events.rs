@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::data::{Batch, BatchSource, CHANNELS, IMAGE_LEN, Normalization, SIDE, Split};
+use crate::data::{Batch, BatchSource, CHANNELS, DatasetSpec, Normalization, Split};
 use crate::run::checkpoint::Position;
 use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
@@ -18,21 +18,23 @@ const BATCH_IMAGES: usize = 64;
 const BATCH_COLUMNS: usize = 8;
 
 /// Writes one event file: the settings, the first batch, then the figures of each epoch.
-pub struct Events {
+pub struct Events<'a> {
     writer: EventWriter,
     batch_size: usize,
+    spec: &'a DatasetSpec,
     test: Arc<Split>,
     /// The step that what this process begins with is shown at.
     first_step: u64,
 }
 
-impl Events {
+impl<'a> Events<'a> {
     /// Starts an event file of the run in `run_dir`, which begins or goes on at `position`, with its
     /// settings, `config` in TOML.
     pub fn start(
         run_dir: &RunDir,
         config: &str,
         batch_size: usize,
+        spec: &'a DatasetSpec,
         test: Arc<Split>,
         position: &Position,
     ) -> Result<Self> {
@@ -42,6 +44,7 @@ impl Events {
         Ok(Self {
             writer,
             batch_size,
+            spec,
             test,
             first_step,
         })
@@ -56,7 +59,7 @@ impl Events {
     ) -> Result<()> {
         let mut batch = Batch::default();
         training.fill(step, &mut batch);
-        let picture = first_images(&batch, normalization)?;
+        let picture = first_images(&batch, self.spec, normalization)?;
         Ok(self.writer.image(
             self.first_step,
             "train/first_batch",
@@ -66,7 +69,7 @@ impl Events {
     }
 }
 
-impl Observer for Events {
+impl Observer for Events<'_> {
     /// The kernels whose values are shown: the first, the last, and one of each stage.
     fn wants(&self, name: &str) -> bool {
         has_histogram(name)
@@ -90,8 +93,8 @@ impl Observer for Events {
             self.writer.histogram(end.step, name, values)?;
         }
         let count = report::TUTORIAL_IMAGES.min(end.evaluation.mean.count() as usize);
-        let predictions = predictions(&end.evaluation.logits, count)?;
-        let tiles = pictures::prediction_tiles(&self.test, &predictions);
+        let predictions = predictions(&end.evaluation.logits, self.spec.classes(), count)?;
+        let tiles = pictures::prediction_tiles(&self.test, self.spec, &predictions);
         let picture = pictures::grid(&tiles, pictures::PREDICTION_COLUMNS)?;
         self.writer
             .image(end.step, "val/predictions", picture.size, picture.bytes)?;
@@ -112,7 +115,11 @@ fn first_step(position: &Position) -> u64 {
 }
 
 /// The first images of a batch as they were before normalisation.
-fn first_images(batch: &Batch, normalization: &Normalization) -> Result<pictures::Png> {
+fn first_images(
+    batch: &Batch,
+    spec: &DatasetSpec,
+    normalization: &Normalization,
+) -> Result<pictures::Png> {
     let pixels: Vec<u8> = batch
         .images
         .iter()
@@ -120,11 +127,11 @@ fn first_images(batch: &Batch, normalization: &Normalization) -> Result<pictures
         .map(|(index, value)| normalization.pixel(*value, index % CHANNELS))
         .collect();
     let tiles: Vec<_> = pixels
-        .chunks_exact(IMAGE_LEN)
+        .chunks_exact(spec.image_len())
         .take(batch.count.min(BATCH_IMAGES))
         .map(|image| Tile {
             image,
-            side: SIDE,
+            side: spec.side,
             caption: Vec::new(),
         })
         .collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::data::Split;
+use crate::data::{DatasetSpec, Split};
 use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
 use crate::show::report;
@@ -12,6 +12,7 @@ use crate::show::report;
 /// Writes the page anew after each epoch.
 pub struct Page<'a> {
     pub run_dir: &'a RunDir,
+    pub spec: &'a DatasetSpec,
     pub test: Arc<Split>,
 }
 
@@ -22,6 +23,7 @@ impl Observer for Page<'_> {
             &path,
             self.run_dir,
             end.evaluation,
+            self.spec,
             &self.test,
         )?)
     }

@@ -9,7 +9,7 @@ use askama::Template;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::data::Split;
+use crate::data::{DatasetSpec, Split};
 use crate::run::evaluate::Evaluation;
 use crate::run::history::{History, HistoryError};
 use crate::run::run_dir::RunDir;
@@ -39,16 +39,17 @@ pub enum ReportError {
 }
 
 /// Writes the report on a run to `path`, from the files of its folder and from an evaluation on the first images
-/// of `test`.
+/// of `test`, which are as `spec` says.
 ///
 /// A run that is not finished has no `result.json` yet; the page then leaves out what only that file tells.
 pub fn write(
     path: &Path,
     run_dir: &RunDir,
     evaluation: &Evaluation,
+    spec: &DatasetSpec,
     test: &Split,
 ) -> Result<(), ReportError> {
-    let page = Page::new(&Run::read(run_dir)?, evaluation, test)?;
+    let page = Page::new(&Run::read(run_dir)?, evaluation, spec, test)?;
     let page = page.render().map_err(ReportError::Template)?;
     Ok(files::write_text(path, &page)?)
 }

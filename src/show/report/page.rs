@@ -8,7 +8,7 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::{ReportError, Run, TUTORIAL_IMAGES};
-use crate::data::{CLASS_NAMES, CLASSES, SIDE, Split};
+use crate::data::{DatasetSpec, Split};
 use crate::model::summary::grouped;
 use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
@@ -26,19 +26,19 @@ const MISTAKES: usize = 21;
 /// The page's content, in the order of `templates/report.html`.
 #[derive(Template)]
 #[template(path = "report.html")]
-pub struct Page {
+pub struct Page<'a> {
     title: String,
     subtitle: String,
     figures: Vec<Figure>,
     /// JSON of the curves, for the page's script.
     curves: String,
     epochs: Vec<EpochRow>,
-    class_names: [&'static str; CLASSES],
-    classes: Vec<ClassRow>,
-    matrix: Vec<MatrixRow>,
+    class_names: &'a [String],
+    classes: Vec<ClassRow<'a>>,
+    matrix: Vec<MatrixRow<'a>>,
     scored: String,
-    predictions: Vec<Guessed>,
-    mistakes: Vec<Mistaken>,
+    predictions: Vec<Guessed<'a>>,
+    mistakes: Vec<Mistaken<'a>>,
     /// Empty while the run goes on.
     timing: Vec<Share>,
     settings: Vec<(String, String)>,
@@ -59,16 +59,16 @@ struct EpochRow {
     cells: Vec<String>,
 }
 
-struct ClassRow {
-    name: &'static str,
+struct ClassRow<'a> {
+    name: &'a str,
     images: usize,
     /// In percent.
     acc: f64,
     precision: String,
 }
 
-struct MatrixRow {
-    name: &'static str,
+struct MatrixRow<'a> {
+    name: &'a str,
     cells: Vec<MatrixCell>,
 }
 
@@ -81,25 +81,25 @@ struct MatrixCell {
 }
 
 /// A test image with the likeliest classes.
-struct Guessed {
+struct Guessed<'a> {
     image: String,
-    truth: &'static str,
+    truth: &'a str,
     correct: bool,
-    guesses: Vec<Guess>,
+    guesses: Vec<Guess<'a>>,
 }
 
-struct Guess {
-    name: &'static str,
+struct Guess<'a> {
+    name: &'a str,
     /// In percent.
     percent: f64,
     correct: bool,
 }
 
-struct Mistaken {
+struct Mistaken<'a> {
     image: String,
     index: usize,
-    truth: &'static str,
-    predicted: &'static str,
+    truth: &'a str,
+    predicted: &'a str,
     percent: f64,
 }
 
@@ -111,24 +111,29 @@ struct Share {
     percent: f64,
 }
 
-impl Page {
+impl<'a> Page<'a> {
     /// From what a run left, and an evaluation on the first images of `test`.
-    pub fn new(run: &Run, evaluation: &Evaluation, test: &Split) -> Result<Self, ReportError> {
+    pub fn new(
+        run: &Run,
+        evaluation: &Evaluation,
+        spec: &'a DatasetSpec,
+        test: &Split,
+    ) -> Result<Self, ReportError> {
         let labels = test.labels.to_vec();
-        let scores = Scores::of(&evaluation.logits, &labels);
+        let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
         let depth = run.setting("depth");
         Ok(Self {
             title: format!("ResNet-{depth} v2 on {}", run.setting("dataset")),
             subtitle: subtitle(run),
-            figures: figures(run, &scores),
+            figures: figures(run, spec, &scores),
             curves: curves(run.history.records()),
             epochs: run.history.records().iter().map(epoch_row).collect(),
-            class_names: CLASS_NAMES,
-            classes: class_rows(&scores),
-            matrix: matrix(&scores),
+            class_names: &spec.class_names,
+            classes: class_rows(spec, &scores),
+            matrix: matrix(&spec.class_names, &scores),
             scored: grouped(scores.images),
-            predictions: tutorial_predictions(evaluation, test)?,
-            mistakes: mistakes(evaluation, &labels, test)?,
+            predictions: tutorial_predictions(evaluation, spec, test)?,
+            mistakes: mistakes(evaluation, spec, &labels, test)?,
             timing: timing(&run.result["timing"]),
             settings: settings(&run.config),
             environment: environment(&run.env),
@@ -159,7 +164,7 @@ fn subtitle(run: &Run) -> String {
     )
 }
 
-fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
+fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores) -> Vec<Figure> {
     let mut figures = vec![Figure {
         name: "test accuracy",
         value: percent(scores.accuracy()),
@@ -186,7 +191,7 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
             note: format!("accuracy {}", percent(best.val_acc)),
         });
     }
-    figures.extend(parameters(run));
+    figures.extend(parameters(run, spec));
     let seconds: f64 = run
         .history
         .records()
@@ -204,10 +209,10 @@ fn figures(run: &Run, scores: &Scores) -> Vec<Figure> {
     figures
 }
 
-fn parameters(run: &Run) -> Option<Figure> {
+fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
     let depth: usize = run.setting("depth").parse().ok()?;
     let architecture = Architecture::resnet_v2(depth).ok()?;
-    let network = ResNet::new(&architecture, CLASSES, Lowering::Native).ok()?;
+    let network = ResNet::new(&architecture, spec.classes(), Lowering::Native).ok()?;
     let layout = Layout::new(network.tensors(), &[]);
     Some(Figure {
         name: "parameters",
@@ -255,8 +260,8 @@ fn epoch_row(record: &EpochRecord) -> EpochRow {
     }
 }
 
-fn class_rows(scores: &Scores) -> Vec<ClassRow> {
-    let rows = scores.classes().into_iter().zip(CLASS_NAMES);
+fn class_rows<'a>(spec: &'a DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a>> {
+    let rows = scores.classes().into_iter().zip(&spec.class_names);
     rows.map(|(score, name)| ClassRow {
         name,
         images: score.images,
@@ -266,7 +271,7 @@ fn class_rows(scores: &Scores) -> Vec<ClassRow> {
     .collect()
 }
 
-fn matrix(scores: &Scores) -> Vec<MatrixRow> {
+fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
     let rows = scores.confusion.iter().enumerate();
     rows.map(|(truth, counts)| {
         let images: usize = counts.iter().sum();
@@ -279,22 +284,24 @@ fn matrix(scores: &Scores) -> Vec<MatrixRow> {
                 correct: truth == predicted,
                 hint: format!(
                     "{count} of {images} images of class {} were taken for {}",
-                    CLASS_NAMES[truth], CLASS_NAMES[predicted]
+                    names[truth], names[predicted]
                 ),
             });
         MatrixRow {
-            name: CLASS_NAMES[truth],
+            name: &names[truth],
             cells: cells.collect(),
         }
     })
     .collect()
 }
 
-fn tutorial_predictions(
+fn tutorial_predictions<'a>(
     evaluation: &Evaluation,
+    spec: &'a DatasetSpec,
     test: &Split,
-) -> Result<Vec<Guessed>, ReportError> {
-    let rows = evaluation.logits.as_chunks::<CLASSES>().0.iter();
+) -> Result<Vec<Guessed<'a>>, ReportError> {
+    let names = &spec.class_names;
+    let rows = evaluation.logits.chunks_exact(spec.classes());
     let shown = rows
         .zip(test.pixels())
         .zip(&test.labels)
@@ -304,34 +311,36 @@ fn tutorial_predictions(
             let truth = usize::from(*label);
             let ranking = ranked(row);
             let guess = |prediction: &Prediction| Guess {
-                name: CLASS_NAMES[prediction.class],
+                name: &names[prediction.class],
                 percent: 100.0 * prediction.probability,
                 correct: prediction.class == truth,
             };
             Ok(Guessed {
-                image: data_uri(image)?,
-                truth: CLASS_NAMES[truth],
+                image: data_uri(image, spec.side)?,
+                truth: &names[truth],
                 correct: ranking[0].class == truth,
-                guesses: ranking[..GUESSES].iter().map(guess).collect(),
+                guesses: ranking.iter().take(GUESSES).map(guess).collect(),
             })
         })
         .collect()
 }
 
-fn mistakes(
+fn mistakes<'a>(
     evaluation: &Evaluation,
+    spec: &'a DatasetSpec,
     labels: &[u8],
     test: &Split,
-) -> Result<Vec<Mistaken>, ReportError> {
-    let found = confident_mistakes(&evaluation.logits, labels, MISTAKES);
+) -> Result<Vec<Mistaken<'a>>, ReportError> {
+    let names = &spec.class_names;
+    let found = confident_mistakes(&evaluation.logits, spec.classes(), labels, MISTAKES);
     found
         .into_iter()
         .map(|mistake| {
             Ok(Mistaken {
-                image: data_uri(&test.pixels()[mistake.index])?,
+                image: data_uri(test.image(mistake.index), spec.side)?,
                 index: mistake.index,
-                truth: CLASS_NAMES[mistake.truth],
-                predicted: CLASS_NAMES[mistake.predicted.class],
+                truth: &names[mistake.truth],
+                predicted: &names[mistake.predicted.class],
                 percent: 100.0 * mistake.predicted.probability,
             })
         })
@@ -339,8 +348,8 @@ fn mistakes(
 }
 
 /// An image as a PNG in a `data:` address.
-fn data_uri(image: &[u8]) -> Result<String, PictureError> {
-    let png = pictures::image_png(image, SIDE)?;
+fn data_uri(image: &[u8], side: usize) -> Result<String, PictureError> {
+    let png = pictures::image_png(image, side)?;
     Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
 }
 

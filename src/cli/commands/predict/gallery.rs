@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Ranking;
 use super::subjects::Subject;
-use crate::data::{IMAGE_LEN, SIDE};
+use crate::data::DatasetSpec;
 use crate::model::summary::grouped;
+use crate::score::ranking::Ranking;
 use crate::show::pictures::{self, Caption, Tile};
 use crate::system::text;
 
@@ -15,18 +15,27 @@ use crate::system::text;
 const MOST: usize = 100;
 
 /// The first images that were classified, to be drawn.
-#[derive(Default)]
-pub struct Gallery {
-    tiles: Vec<([u8; IMAGE_LEN], Vec<Caption>)>,
+pub struct Gallery<'a> {
+    spec: &'a DatasetSpec,
+    tiles: Vec<(Vec<u8>, Vec<Caption>)>,
     seen: usize,
 }
 
-impl Gallery {
+impl<'a> Gallery<'a> {
+    /// Without an image, of those that are as `spec` says.
+    pub fn new(spec: &'a DatasetSpec) -> Self {
+        Self {
+            spec,
+            tiles: Vec::new(),
+            seen: 0,
+        }
+    }
+
     pub fn add(&mut self, subject: &Subject, ranking: &Ranking) {
         self.seen += 1;
         if self.tiles.len() < MOST {
-            let captions = pictures::prediction_captions(ranking[0], subject.truth);
-            self.tiles.push((subject.image, captions));
+            let captions = pictures::prediction_captions(self.spec, ranking[0], subject.truth);
+            self.tiles.push((subject.image.clone(), captions));
         }
     }
 
@@ -46,7 +55,7 @@ impl Gallery {
             .iter()
             .map(|(image, caption)| Tile {
                 image,
-                side: SIDE,
+                side: self.spec.side,
                 caption: caption.clone(),
             })
             .collect();

@@ -5,51 +5,59 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Ranking;
 use super::subjects::Subject;
 use crate::cli::commands::output::{JsonArray, stdout};
-use crate::data::CLASS_NAMES;
+use crate::data::DatasetSpec;
 use crate::data::picture::PictureError;
-use crate::score::ranking::Prediction;
+use crate::score::ranking::{Prediction, Ranking};
 use crate::system::text;
 
 /// Classes named for each image.
 const GUESSES: usize = 3;
 
-/// The results on standard output: rows of a table, or elements of a JSON array.
-pub enum Listing {
+/// The results on standard output.
+pub struct Listing<'a> {
+    names: &'a [String],
+    form: Form,
+}
+
+/// Rows of a table, or elements of a JSON array.
+enum Form {
     Table { width: usize },
     Json(JsonArray),
 }
 
-impl Listing {
-    /// `width` is that of the widest name.
-    pub fn start(json: bool, width: usize) -> Self {
-        match json {
-            true => Self::Json(JsonArray::default()),
-            false => Self::Table { width },
-        }
+impl<'a> Listing<'a> {
+    /// `width` is that of the widest image name.
+    pub fn start(spec: &'a DatasetSpec, json: bool, width: usize) -> Self {
+        let form = match json {
+            true => Form::Json(JsonArray::default()),
+            false => Form::Table { width },
+        };
+        let names = &spec.class_names;
+        Self { names, form }
     }
 
     pub fn classified(&mut self, subject: &Subject, ranking: &Ranking) -> Result<()> {
         let Subject { name, truth, .. } = subject;
-        let guesses = &ranking[..GUESSES];
-        match self {
-            Self::Table { width } => {
-                let guesses: Vec<String> = guesses.iter().map(guess).collect();
-                let truth = truth.map_or(String::new(), |c| format!(" true: {}", CLASS_NAMES[c]));
+        let names = self.names;
+        let guesses = ranking.iter().take(GUESSES);
+        match &mut self.form {
+            Form::Table { width } => {
+                let guesses: Vec<String> = guesses.map(|guess| cell(names, guess)).collect();
+                let truth = truth.map_or(String::new(), |c| format!(" true: {}", names[c]));
                 let name = text::one_line(name);
                 writeln!(stdout(), "{name:<width$} {}{truth}", guesses.join(" "))?;
                 Ok(())
             }
-            Self::Json(array) => {
-                let guesses = guesses.iter().map(|guess| {
-                    json!({"class": CLASS_NAMES[guess.class], "probability": guess.probability})
-                });
+            Form::Json(array) => {
+                let guesses = guesses.map(
+                    |guess| json!({"class": names[guess.class], "probability": guess.probability}),
+                );
                 array.push(&json!({
                     "image": name,
                     "predictions": guesses.collect::<Vec<_>>(),
-                    "true": truth.map(|truth| CLASS_NAMES[truth]),
+                    "true": truth.map(|truth| &names[truth]),
                 }))
             }
         }
@@ -58,21 +66,21 @@ impl Listing {
     /// Also says it on standard error.
     pub fn unread(&mut self, name: &str, error: &PictureError) -> Result<()> {
         log::error!("{error}");
-        match self {
-            Self::Table { .. } => Ok(()),
-            Self::Json(array) => array.push(&json!({"image": name, "error": error.reason})),
+        match &mut self.form {
+            Form::Table { .. } => Ok(()),
+            Form::Json(array) => array.push(&json!({"image": name, "error": error.reason})),
         }
     }
 
     /// `picture` says which one was drawn.
     pub fn end(self, picture: Option<String>) -> Result<()> {
-        match self {
-            Self::Table { .. } => {
+        match self.form {
+            Form::Table { .. } => {
                 if let Some(picture) = picture {
                     writeln!(stdout(), "\npicture: {picture}")?;
                 }
             }
-            Self::Json(array) => {
+            Form::Json(array) => {
                 array.end()?;
                 if let Some(picture) = picture {
                     log::info!("picture: {picture}");
@@ -83,7 +91,7 @@ impl Listing {
     }
 }
 
-fn guess(guess: &Prediction) -> String {
+fn cell(names: &[String], guess: &Prediction) -> String {
     let percent = 100.0 * guess.probability;
-    format!("{:>10} {percent:>3.0}%", CLASS_NAMES[guess.class])
+    format!("{:>10} {percent:>3.0}%", names[guess.class])
 }

@@ -22,8 +22,9 @@ use super::trained::{self, Trained};
 use crate::cli::args::PredictArgs;
 use crate::cli::outputs::{Named, Output};
 use crate::data::picture::UnreadPictures;
-use crate::data::{Batch, BatchSource, CHANNELS, CLASSES, IMAGE_LEN, Normalization, SIDE, Split};
-use crate::score::ranking::{Prediction, predictions};
+use crate::data::{Batch, BatchSource, CHANNELS, Split};
+use crate::run::checkpoint::CheckpointInfo;
+use crate::score::ranking::{Ranking, predictions};
 use gallery::Gallery;
 use listing::Listing;
 use subjects::Subjects;
@@ -31,13 +32,10 @@ use subjects::Subjects;
 /// Most images in a batch: its activations are what takes memory.
 const BATCH_SIZE: usize = 64;
 
-/// The classes of one image by falling probability.
-type Ranking = [Prediction; CLASSES];
-
 /// A trained network that takes any number of images.
 struct Classifier<'a> {
     trained: Trained<'a>,
-    normalization: Normalization,
+    info: &'a CheckpointInfo,
     batch_size: usize,
 }
 
@@ -50,16 +48,21 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let batch_size = batch_size.next_multiple_of(device.replicas);
     let classifier = Classifier {
         trained: trained::load(&checkpoint, &args.from, batch_size, &device)?,
-        normalization: checkpoint.info.normalization,
+        info: &checkpoint.info,
         batch_size,
     };
-    let mut listing = Listing::start(args.json, subjects.widest_name());
-    let mut gallery = Gallery::default();
+    let spec = &checkpoint.info.spec;
+    let mut listing = Listing::start(spec, args.json, subjects.widest_name());
+    let mut gallery = Gallery::new(spec);
     for first in (0..subjects.len()).step_by(batch_size) {
         let places = first..subjects.len().min(first + batch_size);
         let read: Vec<_> = places.map(|place| subjects.read(place)).collect();
-        let images = read.iter().flatten().map(|subject| subject.image).collect();
-        let mut rankings = classifier.classify(images)?.into_iter();
+        let images: Vec<&[u8]> = read
+            .iter()
+            .flatten()
+            .map(|subject| subject.image.as_slice())
+            .collect();
+        let mut rankings = classifier.classify(&images)?.into_iter();
         for (place, subject) in (first..).zip(&read) {
             match subject {
                 Ok(subject) => {
@@ -102,20 +105,26 @@ fn end(args: &PredictArgs, listing: Listing, gallery: &Gallery, all: usize) -> R
 
 impl Classifier<'_> {
     /// The classes of each of at most a batch of images.
-    fn classify(&self, images: Vec<[u8; IMAGE_LEN]>) -> Result<Vec<Ranking>> {
+    fn classify(&self, images: &[&[u8]]) -> Result<Vec<Ranking>> {
         let count = images.len();
         if count == 0 {
             return Ok(Vec::new());
         }
-        let shape = (count, SIDE, SIDE, CHANNELS);
+        let CheckpointInfo {
+            spec,
+            normalization,
+            ..
+        } = self.info;
+        let shape = (count, spec.side, spec.side, CHANNELS);
         let split = Split {
-            images: Array4::from_shape_vec(shape, images.into_flattened())?,
+            images: Array4::from_shape_vec(shape, images.concat())?,
             labels: Array1::zeros(count),
         };
-        let source = BatchSource::evaluation(Arc::new(split), self.normalization, self.batch_size);
+        let source = BatchSource::evaluation(Arc::new(split), *normalization, self.batch_size);
         let mut batch = Batch::default();
         source.fill(0, &mut batch);
         let Trained { program, weights } = &self.trained;
-        predictions(&program.predict_step(weights, &batch.images)?, count)
+        let logits = program.predict_step(weights, &batch.images)?;
+        predictions(&logits, spec.classes(), count)
     }
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::cli::args::PredictArgs;
 use crate::cli::commands::trained;
 use crate::cli::config::ConfigError;
+use crate::data::Split;
 use crate::data::picture::{self, PictureError};
-use crate::data::{IMAGE_LEN, Split};
 use crate::run::checkpoint::CheckpointInfo;
 use crate::system::text;
 
@@ -19,14 +19,14 @@ const TEST_IMAGES: usize = 10;
 pub enum Subjects {
     /// Test images by index.
     Test { split: Split, indices: Vec<usize> },
-    /// Files of the user's.
-    Pictures(Vec<PathBuf>),
+    /// Files of the user's, to be read with `side` rows and columns.
+    Pictures { paths: Vec<PathBuf>, side: usize },
 }
 
 /// One image, with what is known of it.
 pub struct Subject {
     pub name: String,
-    pub image: [u8; IMAGE_LEN],
+    pub image: Vec<u8>,
     /// The true class, where it is known.
     pub truth: Option<usize>,
 }
@@ -35,7 +35,10 @@ impl Subjects {
     /// The images that `args` name.
     pub fn of(args: &PredictArgs, info: &CheckpointInfo) -> Result<Self> {
         if !args.images.is_empty() {
-            return Ok(Self::Pictures(args.images.clone()));
+            return Ok(Self::Pictures {
+                paths: args.images.clone(),
+                side: info.spec.side,
+            });
         }
         let split = trained::load_data(&args.from, info)?.test;
         let indices = match args.index.is_empty() {
@@ -55,7 +58,7 @@ impl Subjects {
     pub fn len(&self) -> usize {
         match self {
             Self::Test { indices, .. } => indices.len(),
-            Self::Pictures(paths) => paths.len(),
+            Self::Pictures { paths, .. } => paths.len(),
         }
     }
 
@@ -63,7 +66,7 @@ impl Subjects {
     pub fn name(&self, place: usize) -> String {
         match self {
             Self::Test { indices, .. } => format!("test image {}", indices[place]),
-            Self::Pictures(paths) => paths[place].display().to_string(),
+            Self::Pictures { paths, .. } => paths[place].display().to_string(),
         }
     }
 
@@ -83,9 +86,12 @@ impl Subjects {
         let (image, truth) = match self {
             Self::Test { split, indices } => {
                 let index = indices[place];
-                (split.pixels()[index], Some(split.labels[index].into()))
+                (
+                    split.image(index).to_vec(),
+                    Some(split.labels[index].into()),
+                )
             }
-            Self::Pictures(paths) => (picture::read(&paths[place])?, None),
+            Self::Pictures { paths, side } => (picture::read(&paths[place], *side)?, None),
         };
         Ok(Subject {
             name: self.name(place),
