@@ -12,7 +12,7 @@ use super::input::{noise_records, noise_source};
 use super::{Build, Spread};
 use crate::data::{Augment, Batch, Batches, IMAGE_LEN, Split, parse_records};
 use crate::device::Device;
-use crate::system::memory::resident_bytes;
+use crate::system::proc::resident_bytes;
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]

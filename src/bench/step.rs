@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::device::runtime;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::model::state::HostState;
-use crate::system::memory::peak_resident_bytes;
+use crate::system::proc::peak_resident_bytes;
 
 /// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
 pub(super) const LEARNING_RATE: f64 = 0.01;
@@ -146,7 +146,7 @@ impl Steps {
         self.durations().map(milliseconds).collect()
     }
 
-    /// The part of [`Self::milliseconds`] that was not spent in the executable.
+    /// What of [`Self::milliseconds`] was not spent in the executable.
     fn host_milliseconds(&self) -> Vec<f64> {
         let pairs = self.durations().zip(&self.executing[1..]);
         pairs

@@ -311,8 +311,8 @@ fn bytes(shape: &ShapeProto) -> u64 {
 /// `f32[3,3,16,16]`, or several in parentheses.
 fn describe(shape: &ShapeProto) -> String {
     if !shape.tuple_shapes.is_empty() {
-        let parts: Vec<_> = shape.tuple_shapes.iter().map(describe).collect();
-        return format!("({})", parts.join(", "));
+        let elements: Vec<_> = shape.tuple_shapes.iter().map(describe).collect();
+        return format!("({})", elements.join(", "));
     }
     let dims: Vec<_> = shape.dimensions.iter().map(i64::to_string).collect();
     format!("{}[{}]", element(shape.element_type).0, dims.join(","))

@@ -1,8 +1,8 @@
 //! Compiles the computations of a run for devices that are not there, and says what the compiler
 //! says about them.
 
+pub mod analysis;
 pub mod hlo;
-pub mod report;
 pub mod target;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ pub const VERSION: &str = env!("RESNET_XLA_RUNTIME");
 const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
 /// XLA ends the process when the devices do not meet for 40 s, which a busy or suspended machine may
 /// take.
-const PATIENCE: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
+const COLLECTIVE_TIMEOUT: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
 
 /// Silences XLA's own log, unless the user asked for it with `-vv`. Errors come as results anyway;
 /// what is logged as one besides is that the CPU's kernels use the older of two interfaces.
@@ -31,7 +31,7 @@ pub fn quiet(verbose: u8) {
 pub fn divide_cpu(devices: usize) {
     let said = std::env::var(XLA_FLAGS).is_ok_and(|flags| flags.contains(DEVICE_COUNT));
     if devices > 1 && !said {
-        add_xla_flags(&format!("{DEVICE_COUNT}={devices} {PATIENCE}"));
+        add_xla_flags(&format!("{DEVICE_COUNT}={devices} {COLLECTIVE_TIMEOUT}"));
     }
 }
 

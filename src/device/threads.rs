@@ -1,13 +1,13 @@
 //! Whether the system lets the process have the threads that it needs: XLA ends the process when it is refused one.
 
 use std::env;
-use std::fs;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::data::Batches;
+use crate::system::proc;
 
 /// The system refuses threads that the program cannot do without.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +60,17 @@ fn processors() -> usize {
     let reserved = env::var("NPROC")
         .ok()
         .and_then(|number| number.parse().ok());
-    let allowed = || allowed_processors(&fs::read_to_string("/proc/self/status").ok()?);
+    let allowed = || Some(bits_in(&proc::allowed_processors()?));
     reserved
         .or_else(allowed)
         .or_else(|| thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
 }
 
-/// How many processors a process may run on, by its `status` file. Unlike Rust's count, XLA's knows no time quota.
-fn allowed_processors(status: &str) -> Option<usize> {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed:"))?;
+/// How many processors a mask of hexadecimal digits names. Unlike Rust's count, XLA's knows no time quota.
+fn bits_in(mask: &str) -> usize {
     let digits = mask.chars().filter_map(|digit| digit.to_digit(16));
-    Some(digits.map(|digit| digit.count_ones() as usize).sum())
+    digits.map(|digit| digit.count_ones() as usize).sum()
 }
 
 /// Starts `wanted` threads that are all there at once.
@@ -109,7 +106,7 @@ fn wait_for_the_ended(running_before: usize) {
 
 /// The threads of this process; 0 where the system does not say.
 fn running() -> usize {
-    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+    proc::threads().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -124,9 +121,8 @@ mod tests {
 
     #[test]
     fn the_processors_are_counted_by_the_mask() {
-        let status = "Threads:\t1\nCpus_allowed:\tff,0000000f\nCpus_allowed_list:\t0-3,32-39\n";
-        assert_eq!(allowed_processors(status), Some(12));
-        assert_eq!(allowed_processors("Threads:\t1\n"), None);
+        // Processors 0 to 3 and 32 to 39.
+        assert_eq!(bits_in("ff,0000000f"), 12);
     }
 
     #[test]

@@ -36,7 +36,7 @@ enum Damage {
     /// Four bytes that are a number in many formats.
     Number(Index, [u8; 4]),
     Insert(Index, Vec<u8>),
-    /// A part of it comes again in another place.
+    /// A piece of it comes again in another place.
     Repeat(Index, Index, Index),
 }
 
@@ -75,8 +75,8 @@ fn apply(damage: &Damage, bytes: &mut Vec<u8>) {
         }
         Damage::Repeat(from, to, at) => {
             let (from, to, at) = (from.index(len), to.index(len), at.index(len));
-            let part = bytes[from.min(to)..from.max(to)].to_vec();
-            bytes.splice(at..at, part);
+            let piece = bytes[from.min(to)..from.max(to)].to_vec();
+            bytes.splice(at..at, piece);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::system::files::{self, WriteError};
@@ -29,7 +29,7 @@ const MAX_LEN: u64 = 16 << 20;
 const MAX_LINE_LEN: usize = 1000;
 
 /// What one epoch of training came to. Accuracies and the input wait are fractions of one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counted from 0, as Keras's `CSVLogger` writes it.
     pub epoch: usize,
@@ -259,35 +259,30 @@ fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, Histor
             got: row.len(),
         });
     }
-    let wrong = |column: usize, expected| HistoryError::Field {
-        path: path.to_owned(),
-        line,
-        column: COLUMNS[column],
-        expected,
-        got: beginning(&row[column]),
-    };
-    let number = |column: usize| {
-        row[column]
-            .parse::<f64>()
-            .map_err(|_| wrong(column, "a number"))
-    };
-    let optional = |column: usize| match &row[column] {
-        "" => Ok(None),
-        _ => number(column).map(Some),
-    };
-    Ok(EpochRecord {
-        epoch: row[0]
-            .parse()
-            .map_err(|_| wrong(0, "a whole number from 0"))?,
-        loss: number(1)?,
-        acc: number(2)?,
-        val_loss: optional(3)?,
-        val_acc: optional(4)?,
-        lr: number(5)?,
-        seconds: number(6)?,
-        images_per_sec: number(7)?,
-        input_wait_frac: number(8)?,
+    row.deserialize(None).map_err(|reason| {
+        let Some(column) = wrong_column(&reason) else {
+            return HistoryError::Csv {
+                path: path.to_owned(),
+                reason,
+            };
+        };
+        HistoryError::Field {
+            path: path.to_owned(),
+            line,
+            column: COLUMNS[column],
+            expected: ["a whole number from 0", "a number"][column.min(1)],
+            got: beginning(&row[column]),
+        }
     })
+}
+
+/// The column whose field was not of its type.
+fn wrong_column(error: &csv::Error) -> Option<usize> {
+    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else {
+        return None;
+    };
+    let column = err.field()? as usize;
+    (column < COLUMNS.len()).then_some(column)
 }
 
 #[cfg(test)]

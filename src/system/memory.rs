@@ -18,21 +18,3 @@ pub fn keep_freed_memory() {
         }
     }
 }
-
-/// The most memory that this process ever had resident, in bytes; `None` where the system does not
-/// say.
-pub fn peak_resident_bytes() -> Option<u64> {
-    status_bytes("VmHWM:")
-}
-
-/// The memory that this process has resident, in bytes; `None` where the system does not say.
-pub fn resident_bytes() -> Option<u64> {
-    status_bytes("VmRSS:")
-}
-
-fn status_bytes(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 
 /// Seconds after which the copy is ended.
-const PATIENCE: libc::c_uint = 60;
+const TIMEOUT_SECONDS: libc::c_uint = 60;
 
 /// What `work` left on standard error when it ended the copy of the process that ran it; none if it
 /// came to its end, or took longer than a minute.
@@ -17,7 +17,7 @@ const PATIENCE: libc::c_uint = 60;
 pub fn last_words(work: impl FnOnce()) -> io::Result<Option<String>> {
     let (mut reader, writer) = io::pipe()?;
     // SAFETY: the copy has this thread alone. Nothing that another thread may have left locked is in its
-    // way but what the C library unlocks in a copy itself (memory), and if there were, `PATIENCE` ends it.
+    // way but what the C library unlocks in a copy itself (memory), and if there were, the alarm ends it.
     let copy = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
         0 => rehearse(work, &writer),
@@ -37,7 +37,7 @@ pub fn last_words(work: impl FnOnce()) -> io::Result<Option<String>> {
 fn rehearse(work: impl FnOnce(), stderr: &PipeWriter) -> ! {
     // SAFETY: both calls take plain numbers; the descriptor is open.
     unsafe {
-        libc::alarm(PATIENCE);
+        libc::alarm(TIMEOUT_SECONDS);
         libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO);
     }
     // A panic must not unwind into what the original process was about to do.

@@ -362,9 +362,9 @@ impl Graph {
     /// An input for each tensor of `array`, one behind the other.
     fn gathered(&mut self, layout: &Layout, array: Array) -> Result<XlaOp> {
         let tensors = layout.tensors_of(array);
-        let parts = tensors.iter().map(|spec| self.input(&[spec.len()]));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        Ok(parts[0].concat_in_dim(&parts[1..], 0)?)
+        let inputs = tensors.iter().map(|spec| self.input(&[spec.len()]));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        Ok(inputs[0].concat_in_dim(&inputs[1..], 0)?)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::model::metrics::Mean;
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::limits::check_depth;
+use crate::system::sha256;
 
 /// The metadata key that holds [`CheckpointInfo`] as JSON.
 const INFO_KEY: &str = "resnet-xla";
@@ -144,7 +145,7 @@ pub(super) fn save(
     }
     let metadata = HashMap::from([
         (INFO_KEY.to_owned(), info),
-        (DIGEST_KEY.to_owned(), hex(digest)),
+        (DIGEST_KEY.to_owned(), sha256::finish(digest)),
     ]);
     let file =
         safetensors::serialize(views, Some(metadata)).map_err(|e| unwritable(e.to_string()))?;
@@ -184,7 +185,7 @@ pub(super) fn load(
     for values in state.values() {
         digest.update(to_bytes(values));
     }
-    let (expected, got) = (entry(path, &metadata, DIGEST_KEY)?, hex(digest));
+    let (expected, got) = (entry(path, &metadata, DIGEST_KEY)?, sha256::finish(digest));
     if *expected != got {
         let reason = format!("its content has the SHA-256 sum {got}, expected {expected}");
         return Err(format_error(path, reason));
@@ -290,14 +291,6 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; size_of_val(values)];
     LittleEndian::write_f32_into(values, &mut bytes);
     bytes
-}
-
-fn hex(digest: Sha256) -> String {
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn format_error(path: &Path, reason: String) -> CheckpointError {

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
-pub use storage::{Disk, Storage, sync_folder};
+pub use storage::{Disk, Storage};
 
 /// A file that could not be written. What stood in its place before is untouched.
 #[derive(Debug, Error)]

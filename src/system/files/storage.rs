@@ -42,7 +42,7 @@ pub trait Storage {
 }
 
 /// Waits until the names in `folder` are safe, where the file system can be asked for that.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     let file = match File::open(folder) {
         // A folder that may be written to but not read, and systems that open none.
         Err(error) if is_any_of(&error, &[libc::EACCES, libc::EISDIR]) => return Ok(()),

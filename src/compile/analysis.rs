@@ -17,7 +17,7 @@ const MB: f64 = 1e6;
 
 /// Everything is for one chip, unless it says otherwise.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Analysis {
     pub target: String,
     pub chips: usize,
     pub compiler: String,
@@ -31,7 +31,7 @@ pub struct Report {
     pub sync_batch_norm: bool,
     pub trace_s: f64,
     pub compile_s: f64,
-    pub memory: MemoryReport,
+    pub memory: MemoryUse,
     pub flops: Option<f64>,
     pub bytes_accessed: Option<f64>,
     /// None where the compiler makes no estimate, as on a CPU.
@@ -43,10 +43,10 @@ pub struct Report {
 
 /// Bytes.
 #[derive(Debug, Serialize)]
-pub struct MemoryReport {
+pub struct MemoryUse {
     pub arguments: i64,
     pub outputs: i64,
-    /// The part of the outputs that takes the place of arguments.
+    /// Outputs that take the place of arguments.
     pub aliased: i64,
     pub temporaries: i64,
     pub code: i64,
@@ -77,7 +77,7 @@ pub struct Estimate {
     pub roofline_limit: Option<&'static str>,
 }
 
-impl Report {
+impl Analysis {
     /// Asks the executable for its numbers.
     pub fn of(
         target: &Target,
@@ -104,7 +104,7 @@ impl Report {
             sync_batch_norm: model.sync_batch_norm,
             trace_s: compiled.traced.as_secs_f64(),
             compile_s: compiled.compiled.as_secs_f64(),
-            memory: MemoryReport::of(compiled.executable.memory()?, limits),
+            memory: MemoryUse::of(compiled.executable.memory()?, limits),
             flops,
             bytes_accessed,
             estimate: limits.filter(|_| schedule.cycles > 0).map(|limits| {
@@ -116,7 +116,7 @@ impl Report {
         })
     }
 
-    /// The report for people.
+    /// The analysis for people.
     pub fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -196,7 +196,7 @@ impl Report {
     }
 }
 
-impl MemoryReport {
+impl MemoryUse {
     fn of(memory: Memory, limits: Option<Limits>) -> Self {
         let total =
             memory.arguments + memory.outputs - memory.aliased + memory.temporaries + memory.code;
@@ -345,14 +345,14 @@ mod tests {
             code: 1,
         };
         let limits = Generation::V5e.limits();
-        let report = MemoryReport::of(memory, Some(limits));
+        let report = MemoryUse::of(memory, Some(limits));
         assert_eq!((report.total, report.fits), (16, Some(true)));
         let large = Memory {
             temporaries: 1 << 34,
             ..memory
         };
-        let report = MemoryReport::of(large, Some(limits));
+        let report = MemoryUse::of(large, Some(limits));
         assert_eq!(report.fits, Some(false));
-        assert_eq!(MemoryReport::of(large, None).fits, None);
+        assert_eq!(MemoryUse::of(large, None).fits, None);
     }
 }
