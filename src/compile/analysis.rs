@@ -1,4 +1,4 @@
-//! What the compiler says about a computation, as a table and as JSON.
+//! The compiler's estimates for a computation, as a table and as JSON.
 
 use std::fmt::Write;
 
@@ -11,11 +11,11 @@ use crate::compile::{Compiled, Step};
 use crate::system::text;
 use pjrt::Memory;
 
-/// Rows of the table of costliest instructions.
+/// How many of the costliest instructions the table has.
 const COSTLIEST: usize = 10;
 const MB: f64 = 1e6;
 
-/// Everything is for one chip, unless it says otherwise.
+/// Everything is per chip unless stated otherwise.
 #[derive(Debug, Serialize)]
 pub struct Analysis {
     pub target: String,
@@ -34,14 +34,14 @@ pub struct Analysis {
     pub memory: MemoryUse,
     pub flops: Option<f64>,
     pub bytes_accessed: Option<f64>,
-    /// None where the compiler makes no estimate, as on a CPU.
+    /// `None` if the compiler makes no estimate, as for a CPU.
     pub estimate: Option<Estimate>,
     pub all_reduces: u64,
     pub all_reduce_bytes: u64,
     pub costliest: Vec<Cost>,
 }
 
-/// Bytes.
+/// In bytes.
 #[derive(Debug, Serialize)]
 pub struct MemoryUse {
     pub arguments: i64,
@@ -50,9 +50,9 @@ pub struct MemoryUse {
     pub aliased: i64,
     pub temporaries: i64,
     pub code: i64,
-    /// Arguments, outputs, temporaries and code, what is aliased counted once.
+    /// Arguments, outputs, temporaries and code; aliased memory counts once.
     pub total: i64,
-    /// Memory of a chip; none known for a CPU.
+    /// Memory of a chip; unknown for a CPU.
     pub available: Option<f64>,
     pub fits: Option<bool>,
 }
@@ -61,7 +61,7 @@ pub struct MemoryUse {
 #[derive(Debug, Serialize)]
 pub struct Estimate {
     pub cycles: u64,
-    /// Loops whose length the compiler does not say, counted as one round each.
+    /// Loops whose length the compiler does not state; each counts as one round.
     pub loops_of_unknown_length: usize,
     pub step_ms: f64,
     pub images_per_sec_per_chip: f64,
@@ -70,8 +70,8 @@ pub struct Estimate {
     /// The time that the FLOPs and bytes above take at the chip's peak compute and bandwidth, whichever
     /// is longer.
     pub roofline_ms: Option<f64>,
-    /// That time as a share of the estimate. Above 1 where bytes are counted that stay in the chip's
-    /// own memory, or the compiler's estimate is too low.
+    /// That time as a share of the estimate. It is above 1 if the bytes include some that stay in the chip's
+    /// own memory, or if the compiler's estimate is too low.
     pub roofline_share: Option<f64>,
     /// `compute` or `memory`: which of the two is longer.
     pub roofline_limit: Option<&'static str>,
@@ -116,7 +116,7 @@ impl Analysis {
         })
     }
 
-    /// The analysis for people.
+    /// The analysis as text.
     pub fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -23,12 +23,12 @@ pub const COLUMNS: [&str; 9] = [
     "input_wait_frac",
 ];
 
-/// Longer files are not read; this is room for a hundred thousand epochs.
+/// Longer files are not read. A hundred thousand epochs fit.
 const MAX_LEN: u64 = 16 << 20;
-/// No row has as many bytes.
+/// No row is as long, in bytes.
 const MAX_LINE_LEN: usize = 1000;
 
-/// What one epoch of training came to. Accuracies and the input wait are fractions of one.
+/// The results of one epoch of training. Accuracies and the input wait are fractions of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counted from 0, as Keras's `CSVLogger` writes it.
@@ -57,7 +57,7 @@ pub struct Best {
     pub val_acc: f64,
 }
 
-/// A history file that cannot be read, or a row that does not belong into it.
+/// A history file that cannot be read, or a row that does not belong in it.
 #[derive(Debug, Error)]
 pub enum HistoryError {
     #[error("cannot read the history {}: {reason}", path.display())]
@@ -99,9 +99,9 @@ pub enum HistoryError {
     Write(#[from] WriteError),
 }
 
-/// The epochs of a run, in memory and in its `history.csv`, which always agree.
+/// The epochs of a run, in memory and in its `history.csv`. The two always agree.
 ///
-/// The small file is written anew at each change, atomically: a crash never leaves half a row.
+/// Every change rewrites the small file atomically, so a crash never leaves half a row.
 #[derive(Debug)]
 pub struct History {
     path: PathBuf,
@@ -127,7 +127,7 @@ impl History {
         }
     }
 
-    /// The rows before the first that cannot be read, and what is wrong with it; without a fault, all rows.
+    /// The rows before the first one that cannot be read, and what is wrong with that one; all rows if nothing is.
     pub fn salvage(path: &Path) -> (Self, Option<HistoryError>) {
         let mut history = Self {
             path: path.to_owned(),
@@ -144,7 +144,7 @@ impl History {
             path: path.clone(),
             reason,
         })?;
-        // The CSV reader keeps a number for each field of a row, whose memory is many times that of the text.
+        // The CSV reader keeps a number for each field of a row, which takes many times the memory of the text.
         if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_LEN) {
             return Err(HistoryError::Line {
                 path,
@@ -198,7 +198,7 @@ impl History {
         self.save()
     }
 
-    /// The epoch with the highest validation accuracy, the first of equals.
+    /// The epoch with the highest validation accuracy; of equals, the first.
     pub fn best(&self) -> Option<Best> {
         let mut best: Option<Best> = None;
         for record in &self.records {
@@ -225,7 +225,7 @@ impl History {
         }
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     pub fn save(&self) -> Result<(), HistoryError> {
         let csv_error = |reason| HistoryError::Csv {
             path: self.path.clone(),
@@ -245,7 +245,7 @@ impl History {
     }
 }
 
-/// As much of `text` as a message has room for.
+/// As much of `text` as fits into a message.
 fn beginning(text: &str) -> String {
     text.chars().take(200).collect()
 }
@@ -276,7 +276,7 @@ fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, Histor
     })
 }
 
-/// The column whose field was not of its type.
+/// The column whose field could not be parsed.
 fn wrong_column(error: &csv::Error) -> Option<usize> {
     let csv::ErrorKind::Deserialize { err, .. } = error.kind() else {
         return None;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::system::limits::{EPOCHS, LEARNING_RATE, in_words};
 
-/// The word for no drops at all.
+/// The word for no drops.
 const NONE: &str = "none";
 
 /// Learning rates that replace the first one from given epochs on (epochs from 0), in order of
@@ -23,7 +23,7 @@ impl LearningRateDrops {
     }
 }
 
-/// A list of drops that cannot be used.
+/// Why a list of drops cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DropsError {
     #[error("`{drop}` is not of the form EPOCH:RATE, for example 80:0.01")]
@@ -85,14 +85,14 @@ impl fmt::Display for LearningRateDrops {
     }
 }
 
-/// How the learning rate changes over a run: one variant a kind.
+/// How the learning rate changes over a run, one variant for each kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
     StepDecay(StepDecay),
 }
 
 impl Schedule {
-    /// The rate of the step behind `step` steps, of `total` in the whole run.
+    /// The rate of the step that follows `step` steps, of `total` in the whole run.
     pub fn rate(&self, step: u64, _total: u64) -> f64 {
         match self {
             Self::StepDecay(decay) => decay.rate(step),

@@ -5,16 +5,16 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Holds a lock file; dropping it, or the process's end in any way, frees it.
+/// Holds a lock file until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// Why a lock cannot be had.
+/// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it; its pid, as far as the file tells.
+    /// Another process holds it; its pid, according to the file.
     #[error("process {pid} is using it")]
     Held { pid: String },
     #[error(transparent)]
@@ -22,9 +22,9 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock file at `path`, which is made if need be and holds the owner's pid. The system
-    /// frees a dead process's lock: a stale file needs no care. A symbolic link is not followed.
-    /// Where the file system has no locks, a warning takes the place of one.
+    /// Locks the file at `path`, which is created if needed and holds the owner's pid. The system releases
+    /// a dead process's lock, so a stale file does no harm. A symbolic link is not followed. On a file
+    /// system without locks, a warning is all.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut file = open(path)?;
         if !try_lock(&file, path)? {
@@ -34,7 +34,7 @@ impl Lock {
         Ok(Self::of_this_process(file)?)
     }
 
-    /// [`Lock::take`], once every other owner has ended. Says in the log what it waits for.
+    /// [`Lock::take`], but waits until no other process holds it. The log says who does.
     pub fn wait(path: &Path) -> io::Result<Self> {
         let mut file = open(path)?;
         if !try_lock(&file, path)? {
@@ -64,7 +64,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether `file` is this process's now; false while another process has it.
+/// Tries to lock `file`; false if another process holds it.
 fn try_lock(file: &File, path: &Path) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -86,8 +86,8 @@ fn pid_in(file: &mut File) -> io::Result<String> {
     Ok(pid.trim().to_owned())
 }
 
-/// Whether `error`, which the locking of a file gave, says that its file system has no locks, as Lustre and NFS may not.
-/// Nothing else is wrong with the file then.
+/// Whether `error`, from locking a file, means that the file system has no locks, as may be the case on Lustre and NFS.
+/// The file is usable then.
 fn is_unsupported(error: &io::Error) -> bool {
     let number = error.raw_os_error();
     let unsupported = [libc::ENOLCK, libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];

@@ -6,7 +6,7 @@
 
 /// Makes the C allocator serve large blocks from its heap and keep them there.
 ///
-/// Call it before the first thread starts. On other C libraries than glibc it does nothing.
+/// Call it before the first thread starts. Only glibc has these settings; elsewhere it does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -19,7 +19,7 @@ use xla_graphs::{Layout, Result, TensorSpec};
 use super::list::{Kind, Op, Pass};
 
 const ONE: Replicas = Replicas(1);
-/// Changes nothing in how long an update takes.
+/// Has no effect on how long an update takes.
 const L2: f32 = 1e-4;
 /// As [`L2`].
 const MOMENTUM: f32 = 0.9;
