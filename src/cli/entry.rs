@@ -42,10 +42,10 @@ fn main() -> u8 {
 fn refuse(error: &clap::Error) -> u8 {
     let is_own = |name: &OsString| name.to_string_lossy().starts_with("RESNET_XLA_");
     let variables = env::vars_os().filter(|(name, _)| is_own(name));
-    let given = env::args_os().chain(variables.map(|(_, value)| value));
+    let mut given = env::args_os().chain(variables.map(|(_, value)| value));
     let steers = |text: OsString| text::one_line(&text.to_string_lossy()) != text.to_string_lossy();
     // With the output closed there is nobody left to tell.
-    let _ = if error.use_stderr() && given.map(steers).any(|steers| steers) {
+    let _ = if error.use_stderr() && given.any(steers) {
         let plain = error.render().to_string();
         write!(std::io::stderr(), "{}", text::for_terminal(&plain))
     } else {

@@ -56,7 +56,6 @@ pub enum GraphError {
     Kernel {
         layer: String,
         kernel: &'static str,
-        #[source]
         reason: PlanError,
     },
 
