@@ -38,7 +38,7 @@
 //! | [`score`] | what logits are worth |
 //! | [`run`] | the loop ([`run::trainer`]), checkpoints, history; an [`Observer`](run::observer::Observer) is told how it goes |
 //! | [`show`] | progress, plots, TensorBoard, the report: observers |
-//! | [`bench`] | how fast this machine is |
+//! | [`bench`](mod@bench) | how fast this machine is |
 //! | [`compile`] | compiling for chips that are not there |
 //! | [`cli`] | options, settings, commands |
 //!
