@@ -14,7 +14,7 @@ use crate::data::{
     parse_records,
 };
 
-/// Records of an epoch: as many as CIFAR-10 has training images, so that they lie in memory, not in a cache.
+/// Records in an epoch: as many as CIFAR-10 has training images, too many for a cache.
 const RECORDS: usize = 50_000;
 
 /// How to measure; everything runs on one thread.
@@ -23,7 +23,7 @@ pub struct InputBench {
     pub augment: Augment,
     /// At least 1.
     pub batch_size: usize,
-    /// Epochs that are timed, at least 1; one more runs before them.
+    /// Timed epochs, at least 1, after one that is not timed.
     pub epochs: usize,
 }
 
@@ -94,7 +94,7 @@ impl InputBench {
     }
 }
 
-/// Training batches of `split`, which is made of [`noise_records`]; an epoch has all images at least
+/// Training batches of `split`, which is made of [`noise_records`]. An epoch has every image at least
 /// once.
 pub fn noise_source(
     split: Arc<Split>,

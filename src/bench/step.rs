@@ -13,9 +13,9 @@ use crate::device::Device;
 use crate::device::runtime;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::model::state::HostState;
-use crate::system::memory::peak_resident_bytes;
+use crate::system::proc::peak_resident_bytes;
 
-/// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
+/// Small enough that the loss stays finite at every depth when the same batch is repeated.
 pub(super) const LEARNING_RATE: f64 = 0.01;
 
 /// How to measure.
@@ -62,7 +62,7 @@ pub struct StepReport {
     pub host_ms: f64,
     /// Seconds to trace and compile the training step.
     pub compile_s: f64,
-    /// Most memory that the process ever had resident, in 10^6 bytes; without it where the system does not say.
+    /// Peak resident memory of the process, in 10^6 bytes; absent if the system does not report it.
     pub peak_rss_mb: Option<f64>,
     /// Loss of the first and of the last step, L2 penalty included.
     pub first_loss: f64,
@@ -147,7 +147,7 @@ impl Steps {
         self.durations().map(milliseconds).collect()
     }
 
-    /// The part of [`Self::milliseconds`] that was not spent in the executable.
+    /// The time of each step that was spent outside the executable.
     fn host_milliseconds(&self) -> Vec<f64> {
         let pairs = self.durations().zip(&self.executing[1..]);
         pairs

@@ -1,8 +1,14 @@
-//! Compiles the computations of a run for devices that are not there, and says what the compiler
-//! says about them.
+//! Compiles the computations of a run for devices that this machine does not have, and reports what the
+//! compiler estimates.
+//!
+//! ```text
+//!  target ──► pjrt::topology ─┐
+//!  settings ► model::choose ──┴─► executable ─┬─► memory, FLOPs ───────────┬─► analysis ─► table, JSON
+//!                                             └─► program ─► hlo (cycles) ─┘
+//! ```
 
+pub mod analysis;
 pub mod hlo;
-pub mod report;
 pub mod target;
 
 use std::path::PathBuf;
@@ -45,7 +51,7 @@ pub struct Compiled {
 }
 
 /// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
-/// plugin at `plugin` or the one that setup brings.
+/// plugin at `plugin` or the one that `./setup` installs.
 pub fn run(
     target: &Target,
     settings: &ModelSettings,
@@ -84,7 +90,7 @@ pub fn run(
             .topology(&target.to_string(), target.options())
             .map_err(unusable)?
             .compile(&mut hlo, &options),
-        // The CPU plugin describes no topology; its device is always there.
+        // The CPU plugin cannot describe a topology, but its device always exists.
         Target::Cpu => plugin
             .client()
             .map_err(unusable)?

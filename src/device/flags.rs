@@ -1,4 +1,4 @@
-//! `XLA_FLAGS`, read before XLA does: at a flag that it does not know it ends the process.
+//! Tries `XLA_FLAGS` before XLA reads them: XLA ends the process at a flag that it does not know.
 
 use std::env;
 use std::path::Path;
@@ -10,13 +10,13 @@ use crate::device::plugins::PluginKind;
 use crate::system::rehearsal;
 use pjrt::Plugin;
 
-/// The variable that every XLA reads, the runtime's and each plugin's.
+/// The variable that every copy of XLA reads, the runtime's and each plugin's.
 pub const XLA_FLAGS: &str = "XLA_FLAGS";
 
-/// The source file that XLA's last words name when it does not take the flags.
+/// The source file that XLA names when it rejects the flags.
 const READER: &str = "parse_flags_from_env.cc";
 
-/// Checks that the runtime's CPU takes the flags.
+/// Checks that the runtime's CPU accepts the flags.
 ///
 /// # Errors
 /// [`DeviceError::Flags`] when it does not.
@@ -24,14 +24,14 @@ pub fn check_cpu() -> Result<(), DeviceError> {
     check("the XLA runtime", || drop(PjRtClient::cpu()))
 }
 
-/// Checks that the plugin at `path` takes the flags. Whatever else is wrong with it is for its load
-/// to say.
+/// Checks that the plugin at `path` accepts the flags. Anything else that is wrong with it shows when
+/// it is loaded.
 ///
 /// # Errors
 /// [`DeviceError::Flags`] when it does not.
 pub fn check_plugin(kind: &PluginKind, path: &Path) -> Result<(), DeviceError> {
     check(&path.display().to_string(), || {
-        // Nobody is told of an error: the load that follows meets it again.
+        // An error is not reported here: the load that follows meets it again.
         let _ = match kind {
             PluginKind::Tpu => have_libtpu_read_flags(path),
             _ => have_plugin_read_flags(path),
@@ -77,7 +77,7 @@ fn check(by: &str, read: impl FnOnce()) -> Result<(), DeviceError> {
     }
 }
 
-/// What XLA has against the flags, if that is what its last words are about.
+/// What XLA says is wrong with the flags, if its last words are about them.
 fn complaint(words: &str) -> Option<&str> {
     let line = words.lines().find(|line| line.contains(READER))?;
     line.split_once("] ").map(|(_, complaint)| complaint)

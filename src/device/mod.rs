@@ -1,6 +1,14 @@
 //! Opens the devices that a run computes on.
 //!
-//! An explicit device that is not there is an error; nothing falls back in silence.
+//! ```text
+//!  flags, threads (tried before XLA, which would end the process)
+//!        │
+//!  plugins ─► plugin_file ─► Device: a PJRT client and its replicas ─► model
+//!  (found)    (checked)         ▲
+//!  runtime (the CPU's settings) ┘
+//! ```
+//!
+//! A device that was asked for and is not there is an error; nothing falls back silently.
 
 mod error;
 pub mod flags;
@@ -49,7 +57,7 @@ pub struct Device {
 pub enum DeviceKind {
     Tpu,
     Gpu,
-    /// The one that is part of the XLA runtime.
+    /// The CPU of the XLA runtime itself.
     Cpu,
     /// A CPU behind a plugin, which does not know the program's own kernels.
     CpuPlugin,
@@ -94,7 +102,7 @@ impl Device {
         }
     }
 
-    /// The plugin that the environment names, else the first of TPU, GPU, CPU that opens.
+    /// The plugin that the environment names, or else the first of TPU, GPU and CPU that opens.
     fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
         if let Some((kind, path)) = plugins::in_variable()? {
             let device = Self::load_named(&kind, &path, cpus)?;
@@ -123,8 +131,8 @@ impl Device {
         Self::open_cpu(cpus)
     }
 
-    /// The accelerator of `kind`, through the plugin that the environment names, else through the
-    /// first that is one.
+    /// The accelerator of `kind`, through the plugin that the environment names, or else the first
+    /// file found that is a plugin.
     fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
         let root = Path::new("/");
         plugins::check_hardware(kind, root)?;
@@ -210,7 +218,7 @@ impl Device {
         }
     }
 
-    /// Copies `data` to the device of `replica`; returns when the host may reuse it.
+    /// Copies `data` to the device of `replica`. Returns once the host may reuse `data`.
     pub fn upload<T: ArrayElement>(
         &self,
         data: &[T],
@@ -223,11 +231,11 @@ impl Device {
     }
 }
 
-/// The exit code of a process that a plugin crashed: that of a device that cannot be used.
+/// The exit code when a plugin crashes the process: the one for a device that cannot be used.
 pub const CRASH_EXIT_CODE: u8 = 4;
 
-/// Checks the plugin file at `path`, then has `start` start it; what goes wrong on the way is the
-/// plugin's, a crash too.
+/// Checks the plugin file at `path`, then has `start` start it. Whatever goes wrong meanwhile, a crash
+/// included, is blamed on the plugin.
 pub fn start_plugin<T>(
     path: &Path,
     start: impl FnOnce() -> Result<T, String>,
@@ -247,9 +255,9 @@ pub fn start_plugin<T>(
     start().map_err(|reason| plugin_error(path, reason))
 }
 
-/// The error for what a plugin said when it did not start.
+/// The error for a plugin that did not start, with the reason that it gave.
 fn plugin_error(path: &Path, reason: String) -> DeviceError {
-    // libtpu names a lock file that it locks, or, without that, the device that it cannot open.
+    // libtpu names its lock file or, failing that, the device that it cannot open.
     const BUSY: [&str; 3] = [
         "libtpu_lockfile",
         "already in use",

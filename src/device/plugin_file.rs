@@ -1,5 +1,5 @@
-//! Whether a file is a PJRT plugin for this machine, in words: the dynamic loader's own messages say
-//! "no such file" of a library for another processor.
+//! Says whether a file is a PJRT plugin for this machine. The dynamic loader's own message for a library
+//! that was built for another processor is "no such file".
 
 use std::fs::File;
 use std::io::Read;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use pjrt::PjrtError;
 
-/// Why a file is no plugin that can be loaded here.
+/// Why a file cannot be loaded as a plugin here.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginFileError {
     #[error("it is not there")]
     Missing,
     #[error("it cannot be read: {0}")]
     Read(std::io::Error),
-    #[error("it is no shared library: expected an ELF file, got one that starts with `{start}`")]
+    #[error("it is not a shared library: expected an ELF file, got one that starts with `{start}`")]
     NoLibrary { start: String },
     #[error("it is built for {got}, this machine is {expected}")]
     Machine { got: String, expected: &'static str },
@@ -22,7 +22,7 @@ pub enum PluginFileError {
     Interface(#[from] PjrtError),
 }
 
-/// Checks that `path` can be loaded and offers the PJRT C API; starts nothing of it.
+/// Checks that `path` can be loaded and offers the PJRT C API, without starting it.
 pub fn check(path: &Path) -> Result<(), PluginFileError> {
     if !path.exists() {
         return Err(PluginFileError::Missing);
@@ -39,7 +39,7 @@ pub fn check(path: &Path) -> Result<(), PluginFileError> {
 const HEADER: usize = 20;
 const MAGIC: &[u8] = b"\x7fELF";
 const BITS_64: u8 = 2;
-/// Where the header has the size of its words, and its machine.
+/// Where in the header the word size and the machine are.
 const CLASS_AT: usize = 4;
 const MACHINE_AT: usize = 18;
 
@@ -64,7 +64,7 @@ fn check_header(header: &[u8]) -> Result<(), PluginFileError> {
         62 => "x86-64".to_owned(),
         183 => "aarch64".to_owned(),
         243 => "RISC-V".to_owned(),
-        other => format!("machine {other} of the ELF numbers"),
+        other => format!("ELF machine {other}"),
     };
     Err(PluginFileError::Machine {
         got,
@@ -92,7 +92,7 @@ mod tests {
         header.truncate(HEADER);
         header[MACHINE_AT..].copy_from_slice(&8u16.to_le_bytes());
         assert!(
-            refusal(&header).contains("machine 8"),
+            refusal(&header).contains("ELF machine 8"),
             "{}",
             refusal(&header)
         );
@@ -101,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn text_and_an_empty_file_are_no_library() {
-        assert!(refusal(b"#!/bin/sh\necho no plugin\n").contains("#!/bin/sh"));
-        assert!(refusal(b"").contains("no shared library"));
+    fn text_and_an_empty_file_are_not_libraries() {
+        assert!(refusal(b"#!/bin/sh\necho hello\n").contains("#!/bin/sh"));
+        assert!(refusal(b"").contains("not a shared library"));
     }
 }

@@ -19,7 +19,7 @@ const CACHE_VARIABLE: &str = "RESNET_XLA_CACHE";
 /// Names libtpu's file; libtpu's own variable.
 pub const TPU_VARIABLE: &str = "TPU_LIBRARY_PATH";
 
-/// PCI vendor, and that vendor's devices that count; none given: all.
+/// PCI vendor, and which of its devices count; an empty list means all.
 const TPU_CARDS: (&str, &[&str]) = (
     "0x1ae0",
     // v2 and v3, v4, v5p, v5e, v6e, v7x. The vendor's network and disk cards are in every cloud VM.
@@ -27,7 +27,7 @@ const TPU_CARDS: (&str, &[&str]) = (
 );
 const GPU_CARDS: (&str, &[&str]) = ("0x10de", &[]);
 
-/// Variables that a cloud's machines with a TPU have.
+/// Variables that are set on cloud machines with a TPU.
 const TPU_MACHINE_VARIABLES: [&str; 2] = ["TPU_NAME", "TPU_ACCELERATOR_TYPE"];
 
 /// Keeps libtpu from asking the cloud's metadata server.
@@ -43,7 +43,7 @@ pub enum PluginKind {
     Gpu,
     /// A CPU plugin stands in for the runtime's own CPU; it is used only where it is asked for.
     Cpu,
-    /// Any other, under the name that the user gave.
+    /// Any other plugin, under the name that the user gave.
     Named(String),
 }
 
@@ -77,7 +77,7 @@ impl PluginKind {
         }
     }
 
-    /// What the plugin is told when it opens its devices, for a CPU as `cpus` devices.
+    /// The options that the plugin gets when it opens its devices; a CPU is opened as `cpus` devices.
     pub fn options(&self, cpus: usize) -> Vec<(&'static str, PluginOption)> {
         match self {
             Self::Cpu if cpus > 1 => {
@@ -140,7 +140,7 @@ pub fn named(kind: &PluginKind) -> Result<Option<PathBuf>, DeviceError> {
     Ok(variable.map(|(_, path)| path))
 }
 
-/// The plugin that [`PLUGIN_VARIABLE`] names, of whatever kind.
+/// The plugin that [`PLUGIN_VARIABLE`] names, whatever its kind.
 pub fn in_variable() -> Result<Option<(PluginKind, PathBuf)>, DeviceError> {
     let Some(value) = std::env::var_os(PLUGIN_VARIABLE) else {
         return Ok(None);
@@ -153,7 +153,7 @@ pub fn in_variable() -> Result<Option<(PluginKind, PathBuf)>, DeviceError> {
     }
 }
 
-/// An error if there is no hardware of `kind` below `root`.
+/// Fails if there is no hardware of `kind` below `root`.
 pub fn check_hardware(kind: &PluginKind, root: &Path) -> Result<(), DeviceError> {
     if hardware(kind, root).is_empty() {
         return Err(DeviceError::NoHardware {
@@ -164,7 +164,7 @@ pub fn check_hardware(kind: &PluginKind, root: &Path) -> Result<(), DeviceError>
     Ok(())
 }
 
-/// An error where libtpu would ask a metadata server for minutes before it finds that there is no TPU.
+/// Fails where libtpu would query a metadata server for minutes before finding that there is no TPU.
 pub fn check_libtpu_may_load(kind: &PluginKind) -> Result<(), DeviceError> {
     if *kind == PluginKind::Tpu && std::env::var_os(SKIP_METADATA).is_none() {
         check_hardware(kind, Path::new("/"))?;
@@ -172,7 +172,7 @@ pub fn check_libtpu_may_load(kind: &PluginKind) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// The plugin of `kind` to compile with; its hardware need not be there.
+/// The plugin of `kind` to compile with. Its hardware need not be present.
 pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
     if let Some(path) = named(&kind)? {
         return Ok(path);
@@ -186,14 +186,14 @@ pub fn find_compiler(kind: PluginKind) -> Result<PathBuf, DeviceError> {
     })
 }
 
-/// Where a plugin of `kind` may lie, most particular first: setup's cache, Python's packages, the
+/// Where a plugin of `kind` may be, most specific first: setup's cache, Python's packages, the
 /// system's libraries.
 pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
     candidates_in(caches(), kind, root)
 }
 
-/// The caches that `./setup` may have put plugins into: the one that the user names, else the usual
-/// one and the one that the runtime comes from.
+/// The caches that `./setup` may have put plugins into: the one that the user names, or else the usual
+/// one and the one that holds the runtime.
 fn caches() -> Vec<PathBuf> {
     let mut caches = Vec::from_iter(cache_dir());
     if variable(CACHE_VARIABLE).is_none() {
@@ -245,7 +245,7 @@ fn python_packages(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The folder in which `./setup` keeps what it brings.
+/// The folder in which `./setup` keeps what it installs.
 pub fn cache_dir() -> Option<PathBuf> {
     if let Some(dir) = variable(CACHE_VARIABLE) {
         return Some(PathBuf::from(dir));
@@ -301,8 +301,8 @@ pub fn looked_for(kind: &PluginKind) -> &'static str {
     }
 }
 
-/// The processes below `root` that have the TPU: what each is and which file says so. Other users'
-/// open files are not visible, their locks are.
+/// The processes below `root` that hold the TPU, each with the file that shows it. Other users' open files
+/// are not visible, but their locks are.
 pub fn tpu_holders(root: &Path) -> Vec<String> {
     let mut holders = Vec::new();
     if let Some(pid) = lock_owner(root) {
@@ -323,7 +323,7 @@ pub fn tpu_holders(root: &Path) -> Vec<String> {
     holders
 }
 
-/// The process that locks libtpu's lock file, as the kernel lists it.
+/// The process that locks libtpu's lock file, according to the kernel.
 fn lock_owner(root: &Path) -> Option<String> {
     let inode = std::fs::metadata(root.join(TPU_LOCK)).ok()?.ino();
     let locks = std::fs::read_to_string(root.join("proc/locks")).ok()?;
@@ -412,7 +412,7 @@ mod tests {
         root
     }
 
-    /// The [`hardware`] below `root`; this machine's own variables are no part of it.
+    /// The [`hardware`] below `root`; this machine's own variables do not count.
     fn found(kind: &PluginKind, root: &tempfile::TempDir) -> Vec<String> {
         let mut signs = hardware(kind, root.path());
         signs.retain(|sign| !sign.starts_with("variable"));

@@ -10,12 +10,12 @@ use crate::device::flags::XLA_FLAGS;
 pub const VERSION: &str = env!("RESNET_XLA_RUNTIME");
 
 const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
-/// XLA ends the process when the devices do not meet for 40 s, which a busy or suspended machine may
-/// take.
-const PATIENCE: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
+/// By default XLA ends the process when the devices take more than 40 s to meet, as they may on a busy or
+/// suspended machine.
+const COLLECTIVE_TIMEOUT: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
 
-/// Silences XLA's own log, unless the user asked for it with `-vv`. Errors come as results anyway;
-/// what is logged as one besides is that the CPU's kernels use the older of two interfaces.
+/// Silences XLA's own log, unless the user asked for it with `-vv`. Errors are returned anyway. The only other
+/// thing that XLA logs as an error is that the CPU's kernels use the older of two interfaces.
 ///
 /// Call it before the first XLA object is made.
 pub fn quiet(verbose: u8) {
@@ -25,19 +25,19 @@ pub fn quiet(verbose: u8) {
     }
 }
 
-/// Has XLA see the CPU as `devices` devices, unless the user's `XLA_FLAGS` already say how many.
+/// Makes XLA see the CPU as `devices` devices, unless the user's `XLA_FLAGS` already set a number.
 ///
-/// Call it as [`add_xla_flags`] says.
+/// The rules of [`add_xla_flags`] apply.
 pub fn divide_cpu(devices: usize) {
     let said = std::env::var(XLA_FLAGS).is_ok_and(|flags| flags.contains(DEVICE_COUNT));
     if devices > 1 && !said {
-        add_xla_flags(&format!("{DEVICE_COUNT}={devices} {PATIENCE}"));
+        add_xla_flags(&format!("{DEVICE_COUNT}={devices} {COLLECTIVE_TIMEOUT}"));
     }
 }
 
-/// Puts `flags` behind those that `XLA_FLAGS` has.
+/// Appends `flags` to `XLA_FLAGS`.
 ///
-/// Call it before the first client is made, and before any thread is started that may read the
+/// Call it before the first client is made, and before starting any thread that may read the
 /// environment from C.
 pub fn add_xla_flags(flags: &str) {
     let before = std::env::var(XLA_FLAGS).unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn add_xla_flags(flags: &str) {
     unsafe { std::env::set_var(XLA_FLAGS, all.trim_start()) };
 }
 
-/// The file of the XLA library in this process, as the kernel lists it; `None` where that cannot be
+/// The file of the XLA library in this process, according to the kernel; `None` if that cannot be
 /// read.
 pub fn library() -> Option<PathBuf> {
     library_in(&std::fs::read("/proc/self/maps").ok()?)

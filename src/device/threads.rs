@@ -1,15 +1,15 @@
-//! Whether the system lets the process have the threads that it needs: XLA ends the process when it is refused one.
+//! Checks that the system allows as many threads as the process needs: XLA ends the process when it cannot start one.
 
 use std::env;
-use std::fs;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::data::Batches;
+use crate::system::proc;
 
-/// The system refuses threads that the program cannot do without.
+/// The system does not allow as many threads as the program needs.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the system lets this process start no more than {found} threads, and {needed} are needed ({reason}). Raise the \
@@ -22,7 +22,7 @@ pub struct TooFewThreads {
 }
 
 impl TooFewThreads {
-    /// When the very first thread is refused.
+    /// For when the very first thread is refused.
     pub fn first(reason: io::Error) -> Self {
         Self {
             found: 0,
@@ -32,8 +32,8 @@ impl TooFewThreads {
     }
 }
 
-/// Starts as many threads as a run on `replicas` CPU devices does, and ends them again. That is certain whatever sets
-/// the limit: the user, a container or the system. A run on an accelerator needs no fewer.
+/// Starts as many threads as a run on `replicas` CPU devices does, and ends them again. That finds the limit whoever
+/// sets it: the user, a container or the system. A run on an accelerator needs just as many.
 ///
 /// # Errors
 /// When the system refuses one of them.
@@ -44,7 +44,7 @@ pub fn rehearse(replicas: usize) -> Result<(), TooFewThreads> {
     result
 }
 
-/// How many threads the process starts at most from here on, as counted in runs with 2 to 32 processors.
+/// The most threads that the process starts from here on, as counted in runs with 2 to 32 processors.
 fn needed(processors: usize, replicas: usize) -> usize {
     // Two pools for the devices, and one more while it compiles.
     let xla = 2 * processors.max(replicas) + processors;
@@ -60,23 +60,20 @@ fn processors() -> usize {
     let reserved = env::var("NPROC")
         .ok()
         .and_then(|number| number.parse().ok());
-    let allowed = || allowed_processors(&fs::read_to_string("/proc/self/status").ok()?);
+    let allowed = || Some(bits_in(&proc::allowed_processors()?));
     reserved
         .or_else(allowed)
         .or_else(|| thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1)
 }
 
-/// How many processors a process may run on, by its `status` file. Unlike Rust's count, XLA's knows no time quota.
-fn allowed_processors(status: &str) -> Option<usize> {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed:"))?;
+/// How many processors a mask of hexadecimal digits names. Unlike Rust's count, XLA's knows no time quota.
+fn bits_in(mask: &str) -> usize {
     let digits = mask.chars().filter_map(|digit| digit.to_digit(16));
-    Some(digits.map(|digit| digit.count_ones() as usize).sum())
+    digits.map(|digit| digit.count_ones() as usize).sum()
 }
 
-/// Starts `wanted` threads that are all there at once.
+/// Starts `wanted` threads that all run at the same time.
 fn start_and_end(wanted: usize) -> Result<(), TooFewThreads> {
     // They need next to no stack.
     const STACK_BYTES: usize = 16 << 10;
@@ -98,7 +95,7 @@ fn start_and_end(wanted: usize) -> Result<(), TooFewThreads> {
     })
 }
 
-/// Waits until the system does not count the ended threads any more, which is a moment after their end.
+/// Waits until the system no longer counts the ended threads, which takes it a moment.
 fn wait_for_the_ended(running_before: usize) {
     const ENOUGH: Duration = Duration::from_secs(1);
     let start = Instant::now();
@@ -109,7 +106,7 @@ fn wait_for_the_ended(running_before: usize) {
 
 /// The threads of this process; 0 where the system does not say.
 fn running() -> usize {
-    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+    proc::threads().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -124,9 +121,8 @@ mod tests {
 
     #[test]
     fn the_processors_are_counted_by_the_mask() {
-        let status = "Threads:\t1\nCpus_allowed:\tff,0000000f\nCpus_allowed_list:\t0-3,32-39\n";
-        assert_eq!(allowed_processors(status), Some(12));
-        assert_eq!(allowed_processors("Threads:\t1\n"), None);
+        // Processors 0 to 3 and 32 to 39.
+        assert_eq!(bits_in("ff,0000000f"), 12);
     }
 
     #[test]

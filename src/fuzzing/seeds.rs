@@ -10,8 +10,8 @@ use crate::cli::config::{Config, Preset};
 use crate::data::RECORD_LEN;
 use crate::run::checkpoint::CheckpointInfo;
 
-/// Input that the parser called `name` accepts; of an archive, one that has the form alone, as its
-/// content must have the official sums.
+/// Input that the parser called `name` accepts. An archive only has the right form, as its content would have
+/// to have the official sums.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "records" => vec![records()],

@@ -6,7 +6,7 @@ use proptest::sample::Index;
 
 use super::*;
 
-/// Runs `parser`; whether it accepts the bytes. Fails when it takes too much memory.
+/// Whether `parser` accepts the bytes. Fails if it takes too much memory.
 fn accepts(parser: &Parser, bytes: &[u8]) -> bool {
     let (accepted, memory) = accepts_with(parser, bytes);
     let (name, most) = (parser.name, parser.most_memory);
@@ -36,7 +36,7 @@ enum Damage {
     /// Four bytes that are a number in many formats.
     Number(Index, [u8; 4]),
     Insert(Index, Vec<u8>),
-    /// A part of it comes again in another place.
+    /// A piece of it comes again in another place.
     Repeat(Index, Index, Index),
 }
 
@@ -75,8 +75,8 @@ fn apply(damage: &Damage, bytes: &mut Vec<u8>) {
         }
         Damage::Repeat(from, to, at) => {
             let (from, to, at) = (from.index(len), to.index(len), at.index(len));
-            let part = bytes[from.min(to)..from.max(to)].to_vec();
-            bytes.splice(at..at, part);
+            let piece = bytes[from.min(to)..from.max(to)].to_vec();
+            bytes.splice(at..at, piece);
         }
     }
 }
@@ -198,7 +198,7 @@ fn the_largest_picture_that_is_taken_keeps_within_the_limit() {
     assert!(accepted && memory <= parser("picture").most_memory);
 }
 
-/// A header of 16 MiB full of the smallest tensors.
+/// A header of 16 MiB that is full of the smallest tensors.
 #[test]
 fn a_checkpoint_of_nothing_but_a_header_keeps_within_the_limit() {
     let tensors: Vec<String> = (0..(16 << 20) / 60)
@@ -211,7 +211,7 @@ fn a_checkpoint_of_nothing_but_a_header_keeps_within_the_limit() {
     let (_, memory) = accepts_with(parser("checkpoint"), &bytes);
     println!("header of {} bytes: {} MiB", header.len(), memory >> 20);
     assert!(memory <= 512 << 20);
-    // A header that is said to be longer than any.
+    // A header that claims to be longer than any.
     let bytes = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
     assert!(!accepts(parser("checkpoint"), &bytes));
 }
@@ -223,7 +223,7 @@ fn a_checkpoint_of_a_network_too_deep_for_the_memory_is_refused() {
     assert!(!accepts(parser("checkpoint"), &bytes));
 }
 
-/// One entry of the kind and size given, and zeros without end.
+/// One entry of the given kind and size, followed by endless zeros.
 fn bomb(kind: tar::EntryType, name: &str, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.set_path(name).unwrap();

@@ -32,7 +32,7 @@ pub struct State {
     replicas: Vec<Vec<PjRtBuffer>>,
 }
 
-/// The network's part of a state on each device: what evaluation and prediction read.
+/// Weights and moving statistics on each device: what evaluation and prediction read.
 pub struct Weights {
     replicas: Vec<Vec<PjRtBuffer>>,
 }
@@ -130,7 +130,7 @@ impl<'a> Program<'a> {
             .compile_replicated(&computation, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
         log::info!(
-            "compiled {name} (compile 1 of 1): traced in {:.1} s, compiled in {:.1} s",
+            "compiled {name}: traced in {:.1} s, compiled in {:.1} s",
             traced.as_secs_f64(),
             (start.elapsed() - traced).as_secs_f64()
         );
@@ -294,7 +294,7 @@ impl<'a> Program<'a> {
         self.upload_shard(name, values, &[self.model.batch], replica)
     }
 
-    /// Uploads the part of `replica`, of dimensions `dims`, of the values of a whole batch.
+    /// Uploads the share of `replica`, of dimensions `dims`, of the values of a whole batch.
     fn upload_shard<T: ArrayElement>(
         &self,
         name: &str,

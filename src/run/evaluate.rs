@@ -7,17 +7,16 @@ use anyhow::Result;
 use crate::data::{Batch, BatchSource, Batches};
 use crate::model::metrics::{BatchMetrics, Mean};
 
-/// Threads that make evaluation batches: they only normalise.
+/// Threads that make evaluation batches. One is enough: all it does is normalise.
 const WORKERS: usize = 1;
 
-/// How many batches to score: `asked`, or all that `source` has if that is fewer or nothing was
-/// asked.
+/// How many batches to score: `asked`, but no more than `source` has; by default all of them.
 pub fn evaluation_steps(source: &BatchSource, asked: Option<u64>) -> u64 {
     let all = source.steps_per_epoch();
     asked.map_or(all, |steps| steps.min(all))
 }
 
-/// What a network makes of the first images of a split.
+/// How a network does on the first images of a split.
 #[derive(Clone, Debug, Default)]
 pub struct Evaluation {
     pub mean: Mean,
@@ -25,8 +24,8 @@ pub struct Evaluation {
     pub logits: Vec<f32>,
 }
 
-/// Runs `step`, which gives metrics and logits, on the first `steps` batches of `source`. When `step`
-/// gives `None`, the evaluation ends there, and so does this.
+/// Runs `step`, which returns metrics and logits, on the first `steps` batches of `source`. Returns `None`
+/// as soon as `step` does.
 pub fn evaluate(
     source: &Arc<BatchSource>,
     steps: u64,
@@ -39,7 +38,7 @@ pub fn evaluate(
             return Ok(None);
         };
         evaluation.mean.add(&metrics);
-        // Padding rows stand behind the images.
+        // Padding rows come after the images.
         let classes = rows.len() / batch.labels.len();
         let rows = &rows[..batch.count * classes];
         evaluation.logits.extend_from_slice(rows);

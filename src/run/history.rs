@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::system::files::{self, WriteError};
@@ -23,13 +23,13 @@ pub const COLUMNS: [&str; 9] = [
     "input_wait_frac",
 ];
 
-/// Longer files are not read; this is room for a hundred thousand epochs.
+/// Longer files are not read. A hundred thousand epochs fit.
 const MAX_LEN: u64 = 16 << 20;
-/// No row has as many bytes.
+/// No row is as long, in bytes.
 const MAX_LINE_LEN: usize = 1000;
 
-/// What one epoch of training came to. Accuracies and the input wait are fractions of one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The results of one epoch of training. Accuracies and the input wait are fractions of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Counted from 0, as Keras's `CSVLogger` writes it.
     pub epoch: usize,
@@ -57,7 +57,7 @@ pub struct Best {
     pub val_acc: f64,
 }
 
-/// A history file that cannot be read, or a row that does not belong into it.
+/// A history file that cannot be read, or a row that does not belong in it.
 #[derive(Debug, Error)]
 pub enum HistoryError {
     #[error("cannot read the history {}: {reason}", path.display())]
@@ -99,9 +99,9 @@ pub enum HistoryError {
     Write(#[from] WriteError),
 }
 
-/// The epochs of a run, in memory and in its `history.csv`, which always agree.
+/// The epochs of a run, in memory and in its `history.csv`. The two always agree.
 ///
-/// The small file is written anew at each change, atomically: a crash never leaves half a row.
+/// Every change rewrites the small file atomically, so a crash never leaves half a row.
 #[derive(Debug)]
 pub struct History {
     path: PathBuf,
@@ -127,7 +127,7 @@ impl History {
         }
     }
 
-    /// The rows before the first that cannot be read, and what is wrong with it; without a fault, all rows.
+    /// The rows before the first one that cannot be read, and what is wrong with that one; all rows if nothing is.
     pub fn salvage(path: &Path) -> (Self, Option<HistoryError>) {
         let mut history = Self {
             path: path.to_owned(),
@@ -144,7 +144,7 @@ impl History {
             path: path.clone(),
             reason,
         })?;
-        // The CSV reader keeps a number for each field of a row, whose memory is many times that of the text.
+        // The CSV reader keeps a number for each field of a row, which takes many times the memory of the text.
         if let Some(line) = text.lines().position(|line| line.len() > MAX_LINE_LEN) {
             return Err(HistoryError::Line {
                 path,
@@ -198,7 +198,7 @@ impl History {
         self.save()
     }
 
-    /// The epoch with the highest validation accuracy, the first of equals.
+    /// The epoch with the highest validation accuracy; of equals, the first.
     pub fn best(&self) -> Option<Best> {
         let mut best: Option<Best> = None;
         for record in &self.records {
@@ -225,7 +225,7 @@ impl History {
         }
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     pub fn save(&self) -> Result<(), HistoryError> {
         let csv_error = |reason| HistoryError::Csv {
             path: self.path.clone(),
@@ -245,7 +245,7 @@ impl History {
     }
 }
 
-/// As much of `text` as a message has room for.
+/// As much of `text` as fits into a message.
 fn beginning(text: &str) -> String {
     text.chars().take(200).collect()
 }
@@ -259,35 +259,30 @@ fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, Histor
             got: row.len(),
         });
     }
-    let wrong = |column: usize, expected| HistoryError::Field {
-        path: path.to_owned(),
-        line,
-        column: COLUMNS[column],
-        expected,
-        got: beginning(&row[column]),
-    };
-    let number = |column: usize| {
-        row[column]
-            .parse::<f64>()
-            .map_err(|_| wrong(column, "a number"))
-    };
-    let optional = |column: usize| match &row[column] {
-        "" => Ok(None),
-        _ => number(column).map(Some),
-    };
-    Ok(EpochRecord {
-        epoch: row[0]
-            .parse()
-            .map_err(|_| wrong(0, "a whole number from 0"))?,
-        loss: number(1)?,
-        acc: number(2)?,
-        val_loss: optional(3)?,
-        val_acc: optional(4)?,
-        lr: number(5)?,
-        seconds: number(6)?,
-        images_per_sec: number(7)?,
-        input_wait_frac: number(8)?,
+    row.deserialize(None).map_err(|reason| {
+        let Some(column) = wrong_column(&reason) else {
+            return HistoryError::Csv {
+                path: path.to_owned(),
+                reason,
+            };
+        };
+        HistoryError::Field {
+            path: path.to_owned(),
+            line,
+            column: COLUMNS[column],
+            expected: ["a whole number from 0", "a number"][column.min(1)],
+            got: beginning(&row[column]),
+        }
     })
+}
+
+/// The column whose field could not be parsed.
+fn wrong_column(error: &csv::Error) -> Option<usize> {
+    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else {
+        return None;
+    };
+    let column = err.field()? as usize;
+    (column < COLUMNS.len()).then_some(column)
 }
 
 #[cfg(test)]

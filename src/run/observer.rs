@@ -1,11 +1,11 @@
-//! What the loop tells those who show a run.
+//! How the loop reports to whatever shows a run.
 
 use anyhow::Result;
 
 use crate::run::evaluate::Evaluation;
 use crate::run::history::{Best, EpochRecord};
 
-/// Watches a run. Each way of showing a run is one implementation, in `show/`; the loop knows none of
+/// Watches a run. Each way of showing a run is one implementation, in `show/`. The loop knows none of
 /// them.
 pub trait Observer {
     /// Epoch `epoch` (from 0) of `epochs` begins; it has `steps` training steps.
@@ -17,7 +17,7 @@ pub trait Observer {
     /// `done` of the epoch's `steps` evaluation steps are done; 0 begins the evaluation.
     fn evaluation(&mut self, _done: usize, _steps: usize) {}
 
-    /// Whether [`EpochEnd::tensors`] should have the values of the tensor `name`.
+    /// Whether [`EpochEnd::tensors`] should include the tensor `name`.
     fn wants(&self, _name: &str) -> bool {
         false
     }
@@ -25,7 +25,7 @@ pub trait Observer {
     /// The epoch is over: evaluated, and handed to the checkpoint thread.
     ///
     /// # Errors
-    /// What keeps the observer from showing it. It ends the run.
+    /// Why the observer cannot show it. An error ends the run.
     fn epoch_end(&mut self, _end: &EpochEnd) -> Result<()> {
         Ok(())
     }
@@ -34,7 +34,7 @@ pub trait Observer {
     fn finish(&mut self) {}
 }
 
-/// The figures of an epoch under way.
+/// The figures of the current epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepFigures {
     pub loss: f64,
@@ -53,11 +53,11 @@ pub struct EpochEnd<'a> {
     pub epochs: usize,
     /// The epoch that has ended.
     pub record: &'a EpochRecord,
-    /// All epochs so far, that one the last.
+    /// All epochs so far, this one last.
     pub records: &'a [EpochRecord],
     /// The best epoch so far.
     pub best: Option<Best>,
     pub evaluation: &'a Evaluation,
-    /// The values of the tensors that an observer [`wants`](Observer::wants), by name.
+    /// The tensors that an observer [`wants`](Observer::wants), by name.
     pub tensors: &'a [(String, Vec<f32>)],
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::system::limits::{EPOCHS, LEARNING_RATE, in_words};
 
-/// The word for no drops at all.
+/// The word for no drops.
 const NONE: &str = "none";
 
 /// Learning rates that replace the first one from given epochs on (epochs from 0), in order of
@@ -23,11 +23,11 @@ impl LearningRateDrops {
     }
 }
 
-/// A list of drops that cannot be used.
+/// Why a list of drops cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DropsError {
-    #[error("`{part}` is not of the form EPOCH:RATE, for example 80:0.01")]
-    Form { part: String },
+    #[error("`{drop}` is not of the form EPOCH:RATE, for example 80:0.01")]
+    Form { drop: String },
     #[error("epoch {epoch} does not come after epoch {before}; list the drops in order of epoch")]
     Order { epoch: usize, before: usize },
     #[error("epoch {epoch}: expected 0 to {}", EPOCHS.end())]
@@ -44,11 +44,11 @@ impl FromStr for LearningRateDrops {
             return Ok(Self::default());
         }
         let mut drops: Vec<(usize, f64)> = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        for drop in text.split(',').map(str::trim).filter(|d| !d.is_empty()) {
             let form = || DropsError::Form {
-                part: part.to_owned(),
+                drop: drop.to_owned(),
             };
-            let (epoch, rate) = part.split_once(':').ok_or_else(form)?;
+            let (epoch, rate) = drop.split_once(':').ok_or_else(form)?;
             let epoch: u64 = epoch.trim().parse().map_err(|_| form())?;
             let rate: f64 = rate.trim().parse().map_err(|_| form())?;
             if epoch > *EPOCHS.end() {
@@ -93,14 +93,14 @@ impl fmt::Display for LearningRateDrops {
     }
 }
 
-/// How the learning rate changes over a run: one variant a kind.
+/// How the learning rate changes over a run, one variant for each kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
     StepDecay(StepDecay),
 }
 
 impl Schedule {
-    /// The rate of the step behind `step` steps, of `total` in the whole run.
+    /// The rate of the step that follows `step` steps, of `total` in the whole run.
     pub fn rate(&self, step: u64, _total: u64) -> f64 {
         match self {
             Self::StepDecay(decay) => decay.rate(step),
@@ -167,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_part_that_is_wrong() {
+    fn nonsense_is_refused_with_the_drop_that_is_wrong() {
         let error = |text: &str| text.parse::<LearningRateDrops>().unwrap_err();
-        let form = |part: &str| DropsError::Form { part: part.into() };
+        let form = |drop: &str| DropsError::Form { drop: drop.into() };
         assert_eq!(error("80"), form("80"));
         assert_eq!(error("80:0.01,x:1"), form("x:1"));
         assert_eq!(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// What the loop may be doing.
+/// What the loop can be doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lap {
     /// Waiting for the next batch.
@@ -14,7 +14,7 @@ pub enum Lap {
     /// Between training steps: uploading batches, progress, signals.
     BetweenSteps,
     Evaluation,
-    /// Copying checkpoints off the device and waiting for the one before to be written.
+    /// Copying checkpoints off the device, and waiting for the previous one to be written.
     Checkpoint,
     /// Plots, events, report.
     Report,
@@ -40,7 +40,7 @@ impl Stopwatch {
         }
     }
 
-    /// Ends the lap under way and begins `lap`. Returns the one that ended, to go back to.
+    /// Ends the current lap and begins `lap`. Returns the one that ended, so that the caller can go back to it.
     pub fn switch(&mut self, lap: Lap) -> Lap {
         let now = Instant::now();
         self.spent[self.lap as usize] += now - self.since;
@@ -48,7 +48,7 @@ impl Stopwatch {
         std::mem::replace(&mut self.lap, lap)
     }
 
-    /// The time spent in `lap`, without the lap under way.
+    /// The time spent in `lap`, not counting the current lap.
     pub fn spent(&self, lap: Lap) -> Duration {
         self.spent[lap as usize]
     }
@@ -61,11 +61,11 @@ pub struct TimingSplit {
     pub input_s: f64,
     /// In the training step's executable, or waiting for its results.
     pub compute_s: f64,
-    /// Between training steps: uploading batches, progress, signals. A device that works by itself has
-    /// the step before to do meanwhile.
+    /// Between training steps: uploading batches, progress, signals. A device that works on its own
+    /// runs the previous step meanwhile.
     pub between_steps_s: f64,
     pub evaluation_s: f64,
-    /// Copying checkpoints off the device and waiting for the one before to be written.
+    /// Copying checkpoints off the device, and waiting for the previous one to be written.
     pub checkpoint_s: f64,
     /// Plots, events and report.
     pub report_s: f64,
@@ -99,7 +99,7 @@ mod tests {
         let before = watch.switch(Lap::Checkpoint);
         assert_eq!(watch.switch(before), Lap::Checkpoint);
         watch.switch(Lap::Report);
-        // The laps lie one behind the other, without a gap: their sum is the whole.
+        // The laps follow each other without a gap, so they add up to the whole.
         let sum: Duration = watch.spent.iter().sum();
         assert_eq!(sum, watch.since - started);
         assert!(sum <= begin.elapsed());

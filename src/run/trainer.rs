@@ -17,7 +17,7 @@ use crate::run::schedule::Schedule;
 use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
 use crate::system::signals::{Interrupted, Signal, Signals};
 
-/// Steps in a row that may have a loss that is not finite before the run ends.
+/// How many steps in a row may have a non-finite loss before the run ends.
 const NON_FINITE_LIMIT: u32 = 3;
 
 /// The loss was not finite several times in a row.
@@ -64,16 +64,16 @@ pub struct Trainer<'a> {
     pub training: Arc<BatchSource>,
     pub validation: Arc<BatchSource>,
     pub history: History,
-    /// What checkpoints say of the run; the position in it is where the run begins.
+    /// What checkpoints record about the run. Its position is where the run begins.
     pub info: CheckpointInfo,
     pub saver: Saver,
     pub signals: Signals,
-    /// Those who show the run, in the order in which they are told.
+    /// Whatever shows the run, in the order in which it is told.
     pub observers: Vec<Box<dyn Observer + 'a>>,
     pub watch: Stopwatch,
 }
 
-/// What a finished run came to.
+/// The result of a finished run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     pub loss: f64,
@@ -112,7 +112,7 @@ impl Timing {
         self.waited.as_secs_f64() / self.seconds()
     }
 
-    /// Above 0, also for an epoch that was resumed behind its last step.
+    /// Greater than 0 even for an epoch that was resumed after its last step.
     fn seconds(&self) -> f64 {
         self.training.as_secs_f64().max(f64::MIN_POSITIVE)
     }
@@ -133,7 +133,7 @@ impl Trainer<'_> {
         let mut whole = Timing::default();
         let mut last_evaluation = Evaluation::default();
         self.signals.watch();
-        // An epoch that was cut short, by max_steps or just before its evaluation, is taken up again.
+        // An epoch that was cut short, by max_steps or just before its evaluation, goes on.
         while self.position().step < total || self.position().step_in_epoch > 0 {
             let start = Instant::now();
             let epoch = self.position().epoch;
@@ -159,7 +159,7 @@ impl Trainer<'_> {
                 break;
             }
         }
-        // A run whose steps were all taken before has its result written now.
+        // All steps were taken earlier; only the result is missing.
         if last_evaluation.logits.is_empty() {
             let evaluation = self.validate(&state)?;
             last_evaluation = evaluation.context("the evaluation ended early")?;
@@ -174,7 +174,7 @@ impl Trainer<'_> {
         &mut self.info.position
     }
 
-    /// Has every observer take part in `what`.
+    /// Calls `what` with every observer.
     fn tell(&mut self, mut what: impl FnMut(&mut dyn Observer)) {
         for observer in &mut self.observers {
             what(observer.as_mut());
@@ -227,7 +227,7 @@ impl Trainer<'_> {
         Ok((state, timing(self)))
     }
 
-    /// Adds a step's metrics, if there are any; ends the run when the loss stays not finite.
+    /// Adds a step's metrics, if there are any. Ends the run if the loss stays non-finite.
     fn account(&mut self, pending: Option<PendingMetrics>) -> Result<()> {
         let Some(pending) = pending else {
             return Ok(());
@@ -290,7 +290,7 @@ impl Trainer<'_> {
         evaluation
     }
 
-    /// Records the epoch and moves the position behind it if all its steps are done.
+    /// Records the epoch, and moves the position past it if all its steps are done.
     fn finish_epoch(&mut self, timing: &Timing, validation: &Mean, took: Duration) -> Result<()> {
         let lr = self.last_learning_rate();
         let position = &self.info.position;
@@ -338,13 +338,13 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The learning rate of the step behind `step` steps.
+    /// The learning rate of the step that follows `step` steps.
     fn learning_rate(&self, step: u64) -> f64 {
         let total = self.settings.total_steps(self.training.steps_per_epoch());
         self.settings.schedule.rate(step, total)
     }
 
-    /// The learning rate of the step that was taken last.
+    /// The learning rate of the last step taken.
     fn last_learning_rate(&self) -> f64 {
         self.learning_rate(self.info.position.step.saturating_sub(1))
     }
@@ -364,7 +364,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Waits for the checkpoint just taken; the error that ends the run.
+    /// Waits for the checkpoint just taken, and returns the error that ends the run.
     fn interrupt(&mut self, signal: Signal) -> anyhow::Error {
         self.tell(|observer| observer.finish());
         if let Err(error) = self.saver.finish() {

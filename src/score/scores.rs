@@ -81,8 +81,8 @@ impl Scores {
     }
 }
 
-fn share(part: usize, whole: usize) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+fn share(count: usize, all: usize) -> Option<f64> {
+    (all > 0).then(|| count as f64 / all as f64)
 }
 
 /// The `count` images that were taken for a wrong class with the highest probability.

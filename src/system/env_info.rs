@@ -1,9 +1,11 @@
 //! What a run ran on and with: the content of `env.json`.
 
-use std::{collections::BTreeMap, env, fs, thread};
+use std::{collections::BTreeMap, env, thread};
 
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::system::proc;
 
 /// The program, the machine and the settings from outside that a run's result may depend on.
 #[derive(Debug, Clone, Serialize)]
@@ -47,13 +49,13 @@ impl EnvInfo {
             started: utc_seconds(Timestamp::now()),
             device: device.to_owned(),
             replicas,
-            hostname: line_of("/proc/sys/kernel/hostname"),
-            os: value_in("/etc/os-release", "PRETTY_NAME", '='),
-            kernel: line_of("/proc/sys/kernel/osrelease"),
+            hostname: proc::hostname(),
+            os: proc::os(),
+            kernel: proc::kernel(),
             architecture: env::consts::ARCH,
-            cpu: value_in("/proc/cpuinfo", "model name", ':'),
+            cpu: proc::cpu(),
             cores: thread::available_parallelism().ok().map(usize::from),
-            memory_bytes: value_in("/proc/meminfo", "MemTotal", ':').and_then(|s| kib_to_bytes(&s)),
+            memory_bytes: proc::memory_bytes(),
             variables: env::vars_os()
                 .filter_map(|(name, value)| {
                     let name = name.into_string().ok()?;
@@ -80,69 +82,9 @@ fn utc_seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn line_of(path: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    Some(text.trim().to_owned())
-}
-
-fn value_in(path: &str, key: &str, separator: char) -> Option<String> {
-    value_of(&fs::read_to_string(path).ok()?, key, separator)
-}
-
-/// The value of the first `key`, separator, value line of `text`, without quotes.
-fn value_of(text: &str, key: &str, separator: char) -> Option<String> {
-    text.lines()
-        .filter_map(|line| line.split_once(separator))
-        .find(|(name, _)| name.trim() == key)
-        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
-}
-
-/// "16 kB", as `/proc/meminfo` writes it, in bytes; its kB are 1024 bytes.
-fn kib_to_bytes(text: &str) -> Option<u64> {
-    let kib: u64 = text.strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
-
-    /// What a program prints, or nothing when this machine does not have it.
-    fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
-        let output = Command::new(program).args(arguments).output().ok()?;
-        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
-    }
-
-    #[test]
-    fn the_machine_is_described_as_the_systems_own_tools_describe_it() {
-        let info = EnvInfo::collect("CPU", 1);
-        let checks = [
-            ("uname", ["-r"], info.kernel),
-            ("uname", ["-n"], info.hostname),
-            ("uname", ["-m"], Some(info.architecture.to_owned())),
-        ];
-        for (program, arguments, ours) in checks {
-            match output_of(program, &arguments) {
-                Some(theirs) => assert_eq!(ours, Some(theirs), "{program} {arguments:?}"),
-                None => println!("skipped: no {program} here to compare with"),
-            }
-        }
-    }
-
-    #[test]
-    fn values_are_found_in_the_systems_files() {
-        let cpuinfo = "processor\t: 0\nmodel name\t: Fast CPU @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: Other\n";
-        let cpu = value_of(cpuinfo, "model name", ':');
-        assert_eq!(cpu.as_deref(), Some("Fast CPU @ 2.00GHz"));
-        let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
-        let os = value_of(release, "PRETTY_NAME", '=');
-        assert_eq!(os.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
-        assert_eq!(value_of("no such thing", "model name", ':'), None);
-        assert_eq!(kib_to_bytes("   24579360 kB"), Some(25_169_264_640));
-        assert_eq!(kib_to_bytes("much"), None);
-    }
 
     #[test]
     fn the_start_is_written_in_utc_to_the_second() {

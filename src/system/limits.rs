@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use xla_graphs::Architecture;
 
-/// A checkpoint of the deepest has 830 MB; it is ten times as deep as those in the literature.
+/// The deepest is ten times as deep as any in the literature; its checkpoint has 830 MB.
 pub const DEPTH: RangeInclusive<u64> = 11..=10_001;
 pub const BATCH_SIZE: RangeInclusive<u64> = 1..=65_536;
 /// As many as `history.csv` has room for.
@@ -18,12 +18,12 @@ pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000;
 pub const ALL_STEPS: RangeInclusive<u64> = 1..=100_000_000_000_000;
 /// TOML, the form in which settings are saved, has no larger integers.
 pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
-/// When the newest checkpoint is damaged, one must be left.
+/// If the newest checkpoint is damaged, another must be left.
 pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
-/// No data set has more test images.
+/// As many test images as the largest data set has.
 pub const TEST_INDEX: RangeInclusive<u64> = 0..=9_999;
 /// The largest TPU slice has 8,960.
 pub const CHIPS: RangeInclusive<u64> = 1..=10_000;
@@ -68,7 +68,7 @@ pub fn depth(text: &str) -> Result<usize, String> {
     check_depth(depth).map(|()| depth)
 }
 
-/// Refuses a number of layers that no network has, or whose table of tensors alone would fill the memory.
+/// Refuses a number of layers that no network has, and one whose table of tensors alone would fill the memory.
 pub fn check_depth(depth: usize) -> Result<(), String> {
     if DEPTH.contains(&(depth as u64)) && Architecture::resnet_v2(depth).is_ok() {
         return Ok(());

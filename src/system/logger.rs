@@ -15,10 +15,10 @@ use crate::system::text;
 /// Target prefix of the program's own messages.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
-/// Target of messages for `train.log` alone: what the terminal shows in its own form.
+/// Target of messages for `train.log` alone; the terminal shows the same in its own form.
 pub const TRAIN_LOG: &str = "resnet_xla::train_log";
 
-/// Redraws of a bar per second, at most.
+/// The most redraws of a bar per second.
 const REDRAWS_PER_SECOND: u8 = 10;
 
 /// The program's logger.
@@ -31,7 +31,7 @@ pub struct Logger {
 
 impl Logger {
     /// Installs the logger for the process. Without `-v` flags it shows the program's own
-    /// information and everybody's warnings, with one also debug messages; `RUST_LOG` overrides it.
+    /// information and everybody's warnings, with one `-v` also debug messages; `RUST_LOG` overrides it.
     pub fn install(verbose: u8) -> Result<&'static Self> {
         let own_level = match verbose {
             0 => LevelFilter::Info,
@@ -63,7 +63,7 @@ impl Logger {
         self.terminal.clone()
     }
 
-    /// From now on also writes to the file at `path`, at its end, whatever the terminal shows.
+    /// From now on also appends messages to the file at `path`, whatever the terminal shows.
     pub fn also_to(&self, path: &Path) -> Result<()> {
         let file = File::options()
             .create(true)
@@ -103,12 +103,12 @@ impl Log for Logger {
     }
 }
 
-/// The message of a record. A record is one line, whatever the names in it.
+/// The message of a record, on one line whatever names it contains.
 fn line(record: &Record) -> String {
     text::one_line(&record.args().to_string()).into_owned()
 }
 
-/// The stderr that progress bars are drawn on. Messages have to go through it, or they would tear a bar.
+/// The stderr that progress bars are drawn on. Messages must go through it too, or they would break a bar.
 pub fn terminal() -> MultiProgress {
     MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
 }

@@ -6,7 +6,7 @@
 
 /// Makes the C allocator serve large blocks from its heap and keep them there.
 ///
-/// Call it before the first thread starts. On other C libraries than glibc it does nothing.
+/// Call it before the first thread starts. Only glibc has these settings; elsewhere it does nothing.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -17,22 +17,4 @@ pub fn keep_freed_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         }
     }
-}
-
-/// The most memory that this process ever had resident, in bytes; `None` where the system does not
-/// say.
-pub fn peak_resident_bytes() -> Option<u64> {
-    status_bytes("VmHWM:")
-}
-
-/// The memory that this process has resident, in bytes; `None` where the system does not say.
-pub fn resident_bytes() -> Option<u64> {
-    status_bytes("VmRSS:")
-}
-
-fn status_bytes(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -1,11 +1,13 @@
 //! The machine and the process: files that are whole or not there, locks, signals, memory, the log.
 //!
-//! Knows nothing of networks, data or runs; every other room may use it.
+//! Every other room may use this one. It knows nothing of data or runs; of networks, only which numbers make one
+//! (`limits`).
 //!
 //! ```text
 //!  signals ──► process ◄── logger ──► stderr, train.log
 //!  files (written beside their place, synced, renamed)      lock (one owner a folder)
-//!  memory, rehearsal, env_info: what the C library and the system say and take
+//!  memory, rehearsal: what the C library is told         proc ─► env_info: what the system says
+//!  text, sha256, limits: checks and forms that every room shares
 //! ```
 
 pub mod env_info;
@@ -14,7 +16,9 @@ pub mod limits;
 pub mod lock;
 pub mod logger;
 pub mod memory;
+pub mod proc;
 pub mod process;
 pub mod rehearsal;
+pub mod sha256;
 pub mod signals;
 pub mod text;

@@ -1,4 +1,4 @@
-//! What belongs to the process as a whole, handed to every command.
+//! What belongs to the whole process and is handed to every command.
 
 use crate::system::logger::Logger;
 use crate::system::signals::Signals;

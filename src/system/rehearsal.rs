@@ -1,23 +1,23 @@
 //! Tries something in a copy of the process first, because it may end the process.
 //!
-//! The module is the fence around the C library's calls for that.
+//! This module is the fence around the C library calls that this takes.
 
 use std::io::{self, PipeWriter, Read};
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 
 /// Seconds after which the copy is ended.
-const PATIENCE: libc::c_uint = 60;
+const TIMEOUT_SECONDS: libc::c_uint = 60;
 
-/// What `work` left on standard error when it ended the copy of the process that ran it; none if it
-/// came to its end, or took longer than a minute.
+/// Runs `work` in a copy of the process. If `work` ended that copy, returns what it wrote to standard error;
+/// returns `None` if it finished, or took longer than a minute.
 ///
 /// # Errors
-/// The system's, when it makes no copy.
+/// The system's, when the process cannot be copied.
 pub fn last_words(work: impl FnOnce()) -> io::Result<Option<String>> {
     let (mut reader, writer) = io::pipe()?;
-    // SAFETY: the copy has this thread alone. Nothing that another thread may have left locked is in its
-    // way but what the C library unlocks in a copy itself (memory), and if there were, `PATIENCE` ends it.
+    // SAFETY: the copy has only this thread. It needs nothing that another thread may have left locked, except
+    // the allocator, which the C library unlocks in the copy. If it did block on a lock, the alarm would end it.
     let copy = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
         0 => rehearse(work, &writer),
@@ -33,22 +33,22 @@ pub fn last_words(work: impl FnOnce()) -> io::Result<Option<String>> {
     Ok(early.then(|| String::from_utf8_lossy(&printed).into_owned()))
 }
 
-/// Runs `work` with `stderr` as standard error, in the copy, which ends here.
+/// In the copy: runs `work` with `stderr` as its standard error, and exits.
 fn rehearse(work: impl FnOnce(), stderr: &PipeWriter) -> ! {
     // SAFETY: both calls take plain numbers; the descriptor is open.
     unsafe {
-        libc::alarm(PATIENCE);
+        libc::alarm(TIMEOUT_SECONDS);
         libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO);
     }
     // A panic must not unwind into what the original process was about to do.
     let _ = panic::catch_unwind(AssertUnwindSafe(work));
-    // SAFETY: _exit may be called at any time; it runs nothing that belongs to the original process.
+    // SAFETY: _exit may be called at any time. It runs no destructors or exit handlers of the original process.
     unsafe { libc::_exit(0) }
 }
 
 fn wait_for(process: libc::pid_t) -> io::Result<libc::c_int> {
     let mut status = 0;
-    // SAFETY: the pointer is valid for the call, and the process is a child that nobody else waits for.
+    // SAFETY: the pointer is valid for the call, and nobody else waits for this child.
     match unsafe { libc::waitpid(process, &mut status, 0) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(status),

@@ -1,8 +1,8 @@
 //! The signals that ask a process to end: the first has the run save and end.
 //!
 //! libtpu installs signal handlers of its own when it is loaded, and a handler set before is lost.
-//! So no handler is set: the signals are blocked in every thread, and one thread waits for them.
-//! The module is the fence around the C library's signal calls.
+//! So the program sets no handler: it blocks the signals in every thread, and one thread waits for them.
+//! This module is the fence around the C library's signal calls.
 
 use std::fmt;
 use std::io;
@@ -24,8 +24,8 @@ const ENDINGS: [(libc::c_int, &str); 6] = [
     (libc::SIGXCPU, "SIGXCPU"),
 ];
 
-/// Those that somebody who cannot wait sends again. The others come more than once by themselves: the
-/// kernel sends SIGXCPU every second, and a terminal and its shell SIGHUP each.
+/// The signals that an impatient user sends again. The others come more than once by themselves: the
+/// kernel sends SIGXCPU every second, and a closing terminal and its shell each send SIGHUP.
 const INSISTENT: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 
 /// The signals caught so far, shared with the thread that waits for them.
@@ -36,11 +36,11 @@ pub struct Signals {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The first signal; 0 before it.
+    /// The first signal; 0 until one comes.
     received: AtomicI32,
-    /// Whether one of [`INSISTENT`] came.
+    /// Whether one of [`INSISTENT`] has come.
     insisted: AtomicBool,
-    /// Whether somebody looks at `received`; else a signal ends the process at once.
+    /// Whether anybody looks at `received`. If not, a signal ends the process at once.
     watched: AtomicBool,
 }
 
@@ -74,9 +74,9 @@ impl fmt::Display for Signal {
 }
 
 impl Signals {
-    /// Blocks the signals that ask to end in this thread and all that it starts, and waits for them on a
-    /// thread of its own. One that the parent process had ignored, as `nohup` does with SIGHUP, stays
-    /// ignored. Call it before any other thread starts.
+    /// Blocks these signals in this thread and all threads that it starts, and waits for them on a thread of
+    /// its own. A signal that the parent process ignored, as `nohup` does with SIGHUP, stays ignored. Call it
+    /// before any other thread starts.
     pub fn catch() -> io::Result<Self> {
         let signals = Self::default();
         let ignored: Vec<_> = numbers().filter(|signal| is_ignored(*signal)).collect();
@@ -86,7 +86,7 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || {
                 loop {
-                    // One that is blocked arrives here even though it is ignored.
+                    // A blocked signal arrives here even if it is ignored.
                     let signal = wait(&set);
                     if !ignored.contains(&signal) && shared.ends_at_once(signal) {
                         end_now(signal);
@@ -111,7 +111,7 @@ impl Signals {
 }
 
 impl Shared {
-    /// Takes note of `signal`; says whether the process is to end without saving.
+    /// Takes note of `signal`. Returns whether the process is to end without saving.
     fn ends_at_once(&self, signal: libc::c_int) -> bool {
         // Only the first is kept.
         let _ = self
@@ -143,13 +143,13 @@ pub fn deliver_to_child(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Until it is dropped, a crash of the process ends it with an exit code and a message of its own.
+/// While it lives, a crash of the process prints a given message and ends with a given exit code.
 pub struct CrashBlame {
-    /// What happened on each of [`CRASHES`] before.
+    /// What each of [`CRASHES`] did before.
     before: [libc::sigaction; CRASHES.len()],
 }
 
-/// Signals of a crash: what a library does that is not what it says it is.
+/// The signals of a crash, as a library causes it that is not what it claims to be.
 const CRASHES: [libc::c_int; 5] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -161,9 +161,9 @@ const CRASHES: [libc::c_int; 5] = [
 /// The line that [`on_crash`] prints, and the exit code that it ends with.
 static CRASH: AtomicPtr<(String, u8)> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Has a crash print `message` and end the process with `exit_code`.
+/// Makes a crash print `message` and end the process with `exit_code`.
 ///
-/// A plugin runs in this process: nothing that it does to it can be caught as an error.
+/// A plugin runs inside this process, so its crash cannot be caught as an error.
 #[must_use]
 pub fn blame_crashes_on(message: &str, exit_code: u8) -> CrashBlame {
     // Leaked: a handler may read it at any later time.
@@ -208,7 +208,7 @@ extern "C" fn on_crash(signal: libc::c_int) {
     }
 }
 
-/// Sets what happens on `signal` and returns what happened before.
+/// Sets the action for `signal` and returns the previous one.
 fn exchange(signal: libc::c_int, action: &libc::sigaction) -> libc::sigaction {
     let mut before = MaybeUninit::uninit();
     // SAFETY: the signal number is valid, so that the call cannot fail and writes `before`; the action is
@@ -219,7 +219,7 @@ fn exchange(signal: libc::c_int, action: &libc::sigaction) -> libc::sigaction {
     }
 }
 
-/// Ends the process without running destructors, which would wait for a step under way.
+/// Ends the process without running destructors, which would wait for the current step.
 fn end_now(signal: i32) -> ! {
     // SAFETY: _exit may be called from any thread at any time.
     unsafe { libc::_exit(128 + signal) }
@@ -232,7 +232,7 @@ fn block() -> io::Result<libc::sigset_t> {
     Ok(set)
 }
 
-/// Whether the process ignores `signal`, as it may have inherited it.
+/// Whether the process ignores `signal`; that may be inherited.
 fn is_ignored(signal: libc::c_int) -> bool {
     let mut now = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: the signal number is valid, so that the call cannot fail; it changes nothing and writes `now`.
@@ -265,7 +265,7 @@ fn wait(set: &libc::sigset_t) -> i32 {
     signal
 }
 
-/// An error number as the C library's newer calls return it.
+/// Turns an error number, as the C library's newer calls return it, into an error.
 fn check(number: libc::c_int) -> io::Result<()> {
     match number {
         0 => Ok(()),

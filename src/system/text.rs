@@ -1,7 +1,7 @@
-//! Text from outside, such as the names of files, made fit to be shown.
+//! Makes text from outside, such as file names, safe to show.
 //!
-//! A name may hold a newline, or an escape sequence that would steer the terminal. What is shown has these characters
-//! written out.
+//! A name may hold a newline, or an escape sequence that would steer the terminal. These characters are
+//! shown as escapes.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -16,12 +16,12 @@ pub fn shown(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
 }
 
-/// `text` with its own newlines and tabs, and no other character that would steer the terminal.
+/// `text` with its newlines and tabs, but without any other character that would steer the terminal.
 pub fn for_terminal(text: &str) -> Cow<'_, str> {
     escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// JSON `text` with the same meaning, and no character that would steer the terminal.
+/// The JSON `text` with the same meaning, without characters that would steer the terminal.
 pub fn json_for_terminal(text: &str) -> String {
     let written = |c: char| match steers(c) && c != '\n' {
         // All of them have 16 bits.
@@ -46,8 +46,8 @@ pub fn toml_error(error: &toml::de::Error, content: &str) -> String {
     format!("line {line}, column {column}: {message}, in `{whole_line}`")
 }
 
-/// Whether `c` does something to a terminal other than show itself: control characters, separators of lines, and what
-/// turns the direction of writing.
+/// Whether `c` would do more on a terminal than show itself: control characters, line separators, and characters that
+/// change the direction of writing.
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -20,8 +20,8 @@ pub enum Pass {
     Update,
 }
 
-/// What an operation does. Backwards, a layer takes the gradient from behind the batch norm that
-/// follows it to behind its own.
+/// What an operation does. A layer's backward pass takes the gradient from the output of the batch norm that
+/// follows it to the output of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The first convolution.
@@ -30,10 +30,10 @@ pub enum Kind {
     Inner,
     /// BN-ReLU-convolution and the sum with the skip.
     Last,
-    /// The convolution of the first activation beside a unit that changes the shape.
+    /// The shortcut's convolution of the first activation, in a unit that changes the shape.
     Shortcut,
-    /// The way back through a unit's first batch norm. `joined`: the gradients of the unit and of its
-    /// shortcut both lie behind it; else the skip's lies in front.
+    /// The backward pass of a unit's first batch norm. If `joined`, the gradients of the unit and of its
+    /// shortcut meet at its output; otherwise the skip's joins at its input.
     Norm { joined: bool },
     /// Last batch norm, pooling, classifier and loss.
     Head,
@@ -154,7 +154,7 @@ impl Op {
     }
 
     /// Floating-point operations for `batch` images, counted as `summary` counts those of the forward
-    /// pass; those of the backward pass are twice those of what it goes back through.
+    /// pass; the backward pass counts twice its forward pass.
     pub fn flops(&self, batch: usize) -> usize {
         let conv = 2 * self.kernel_len() * self.output_side() * self.output_side();
         let forward = match (self.kind, self.pass) {
@@ -172,7 +172,7 @@ impl Op {
         batch * passes * forward
     }
 
-    /// Bytes that must at least be read and written for `batch` images: each activation, gradient and
+    /// The fewest bytes that must be read and written for `batch` images: each activation, gradient and
     /// kernel once.
     pub fn bytes(&self, batch: usize) -> usize {
         // A 1x1 kernel does not see what lies between its strides.

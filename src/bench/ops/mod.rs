@@ -65,11 +65,11 @@ pub struct Operations {
     pub operation: String,
     pub pass: Pass,
     pub shape: String,
-    /// How many a step has.
+    /// How many there are in a step.
     pub count: usize,
     /// Of one: three forward passes' operations, as `summary` counts them, over all rows.
     pub flops: usize,
-    /// What one must at least read and write.
+    /// The fewest bytes that one must read and write.
     pub bytes: usize,
     #[serde(flatten)]
     pub time: Pair<Timing>,

@@ -12,8 +12,8 @@ use crate::cli::args::CompileArgs;
 use crate::cli::config::{Config, Preset};
 use crate::cli::outputs::{self, Named};
 use crate::compile;
+use crate::compile::analysis::Analysis;
 use crate::compile::hlo::{self, Schedule};
-use crate::compile::report::Report;
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
 use crate::system::files;
@@ -45,26 +45,26 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     let compiled = compile::run(&args.target, &settings, args.step, args.plugin.clone())?;
     let program = compiled.executable.optimized_program()?;
     let schedule = Schedule::read(&program)?;
-    let report = Report::of(&args.target, args.step, &compiled, &schedule)?;
+    let analysis = Analysis::of(&args.target, args.step, &compiled, &schedule)?;
     if let Some(folder) = &args.save {
-        save(folder, &program, &report)?;
+        save(folder, &program, &analysis)?;
     }
     if args.json {
-        print_json(&report)
+        print_json(&analysis)
     } else {
-        Ok(write!(stdout(), "{}", report.table())?)
+        Ok(write!(stdout(), "{}", analysis.table())?)
     }
 }
 
-/// Keeps the compiler's program, as it came and as text, and the report beside it.
-fn save(folder: &Path, program: &[u8], report: &Report) -> Result<()> {
+/// Keeps the compiler's program, as it came and as text, and the analysis beside it.
+fn save(folder: &Path, program: &[u8], analysis: &Analysis) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let module = hlo::module_bytes(program)?;
     files::write_bytes(&folder.join(PROGRAM), &module)?;
     let text = HloModuleProto::parse_proto(&module, true)?.to_string()?;
     files::write_text(&folder.join(TEXT), &text)?;
-    files::write_json(&folder.join(REPORT), report)?;
+    files::write_json(&folder.join(REPORT), analysis)?;
     log::info!("saved the optimised program in {}", folder.display());
     Ok(())
 }

@@ -156,7 +156,7 @@ mod tests {
     use std::thread::{JoinHandle, spawn};
 
     use super::*;
-    use crate::data::fetch::checksum::sha256;
+    use crate::system::sha256;
 
     const CONTENT: &[u8] = b"0123456789abcdef";
 
@@ -231,7 +231,7 @@ mod tests {
     fn a_broken_connection_is_resumed_where_it_broke() {
         let (url, server) = serve(&[Answer::Cut(5), Answer::Cut(4), Answer::All]);
         let (_folder, path) = partial(b"");
-        download(&url, &sha256(CONTENT), &path).unwrap();
+        download(&url, &sha256::sum(CONTENT), &path).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
         assert_eq!(server.join().unwrap(), ["", "bytes=5-", "bytes=9-"]);
     }
@@ -240,7 +240,7 @@ mod tests {
     fn a_later_call_goes_on_with_what_an_earlier_one_left() {
         let (url, server) = serve(&[Answer::All]);
         let (_folder, path) = partial(&CONTENT[..7]);
-        download(&url, &sha256(CONTENT), &path).unwrap();
+        download(&url, &sha256::sum(CONTENT), &path).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
         assert_eq!(server.join().unwrap(), ["bytes=7-"]);
     }
@@ -249,7 +249,7 @@ mod tests {
     fn a_server_without_ranges_sends_the_file_again() {
         let (url, server) = serve(&[Answer::IgnoreRange]);
         let (_folder, path) = partial(&CONTENT[..7]);
-        download(&url, &sha256(CONTENT), &path).unwrap();
+        download(&url, &sha256::sum(CONTENT), &path).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
         server.join().unwrap();
     }
@@ -258,7 +258,7 @@ mod tests {
     fn a_complete_partial_file_is_kept() {
         let (url, server) = serve(&[Answer::All]);
         let (_folder, path) = partial(CONTENT);
-        download(&url, &sha256(CONTENT), &path).unwrap();
+        download(&url, &sha256::sum(CONTENT), &path).unwrap();
         assert_eq!(server.join().unwrap(), ["bytes=16-"]);
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn a_partial_file_with_other_content_is_started_again() {
         let (url, server) = serve(&[Answer::All, Answer::All]);
         let (_folder, path) = partial(b"garbage");
-        download(&url, &sha256(CONTENT), &path).unwrap();
+        download(&url, &sha256::sum(CONTENT), &path).unwrap();
         assert_eq!(fs::read(path).unwrap(), CONTENT);
         assert_eq!(server.join().unwrap(), ["bytes=7-", ""]);
     }
@@ -275,13 +275,13 @@ mod tests {
     fn another_file_than_expected_is_refused_and_removed() {
         let (url, server) = serve(&[Answer::All]);
         let (_folder, path) = partial(b"");
-        let error = download(&url, &sha256(b"other"), &path).unwrap_err();
+        let error = download(&url, &sha256::sum(b"other"), &path).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
                 "cannot download {url}: wrong SHA-256 sum: expected {}, got {}",
-                sha256(b"other"),
-                sha256(CONTENT)
+                sha256::sum(b"other"),
+                sha256::sum(CONTENT)
             )
         );
         assert!(!path.exists());
@@ -292,7 +292,7 @@ mod tests {
     fn a_server_that_sends_nothing_is_not_asked_again() {
         let (url, server) = serve(&[Answer::Cut(0)]);
         let (_folder, path) = partial(b"");
-        assert!(download(&url, &sha256(CONTENT), &path).is_err());
+        assert!(download(&url, &sha256::sum(CONTENT), &path).is_err());
         server.join().unwrap();
     }
 }

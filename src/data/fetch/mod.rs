@@ -1,9 +1,9 @@
 //! The six official CIFAR-10 files: found in the data folder, or fetched into it.
 //!
 //! A file may lie in the data folder itself or in its `cifar-10-batches-bin`, the official archive's folder, where
-//! fetched files go. A file that is there is never overwritten. Work in progress lives in a folder `.fetch` in there
-//! and is removed once all files are complete. The lock file lets one process fetch at a time; the system releases it
-//! when a process dies.
+//! fetched files go. A file that is there is never overwritten. Downloads live in a folder `.fetch` in there, which is
+//! removed once all files are complete. The lock file lets one process fetch at a time; the system releases it when a
+//! process dies.
 
 pub(crate) mod archive;
 pub(crate) mod checksum;
@@ -15,14 +15,15 @@ mod proxy;
 mod tarball;
 mod trust;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
 use crate::data::fetch::official::{FILES, FOLDER, OfficialFile, Place};
-use crate::system::lock;
+use crate::system::files;
+use crate::system::lock::Lock;
 
-/// Where downloads and half-written files live, in [`FOLDER`].
+/// Where downloads live, in [`FOLDER`].
 const WORK_FOLDER: &str = ".fetch";
 /// Locked by the process that fetches, in [`FOLDER`].
 const LOCK_FILE: &str = ".lock";
@@ -49,7 +50,9 @@ pub(crate) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, Path
 
 fn fetch_missing(data_dir: &Path, place: &Place) -> Result<(), DataError> {
     fs::create_dir_all(&place.folder).map_err(DataError::io("create", &place.folder))?;
-    let _lock = lock_for_fetching(&place.folder.join(LOCK_FILE))?;
+    let lock = place.folder.join(LOCK_FILE);
+    let _lock = Lock::wait(&lock).map_err(DataError::io("lock", &lock))?;
+    remove_half_written(&place.folder)?;
 
     // Another process may have fetched some, or all, while this one waited for the lock.
     let mut missing = Vec::new();
@@ -81,38 +84,41 @@ fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError>
     })
 }
 
-/// Waits until no other process fetches into the same data folder. The lock ends with the returned file.
-fn lock_for_fetching(path: &Path) -> Result<File, DataError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
-        .map_err(DataError::io("create", path))?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            log::info!(
-                "another process is fetching (it holds {}); waiting",
-                path.display()
-            );
+/// Removes what a fetch that was killed left half-written in `folder`. Nobody else writes there: the lock is ours.
+fn remove_half_written(folder: &Path) -> Result<(), DataError> {
+    for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
+        let entry = entry.map_err(DataError::io("read", folder))?;
+        let name = entry.file_name();
+        let target = name.to_str().and_then(files::temporary_target);
+        if target.is_some_and(|target| FILES.iter().any(|file| file.name == target)) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(DataError::io("remove", &path))?;
         }
-        Err(TryLockError::Error(error)) if lock::is_unsupported(&error) => {
-            log::warn!(
-                "this file system has no locks ({}: {error}): let no two processes fetch at once",
-                path.display()
-            );
-            return Ok(file);
-        }
-        Err(TryLockError::Error(error)) => return Err(DataError::io("lock", path)(error)),
     }
-    file.lock().map_err(DataError::io("lock", path))?;
-    Ok(file)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    #[test]
+    fn what_a_killed_fetch_left_half_written_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            ".test_batch.bin.Ab12Cd.tmp",
+            ".notes.txt.Ab12Cd.tmp",
+            "test_batch.bin",
+        ];
+        for name in names {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_half_written(folder.path()).unwrap();
+        let there = names.map(|name| folder.path().join(name).exists());
+        assert_eq!(there, [false, true, true]);
+    }
 
     /// A data folder in which the named files consist of `length` zeros.
     fn folder_of_zeros(names: &[&str], length: u64) -> tempfile::TempDir {
@@ -130,13 +136,13 @@ mod tests {
         let path = folder.path().join("test_batch.bin");
         let error = FILES[5].read_verified(&path).unwrap_err().to_string();
         // head -c 30730000 /dev/zero | sha256sum
-        for part in [
+        for needed in [
             path.to_str().unwrap(),
             "expected 8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
             "got 3a8a84b64bcf861b26141d5cdcae007b8457d57210923dc132103760842ce568",
             "--data-dir",
         ] {
-            assert!(error.contains(part), "{part} is not in {error}");
+            assert!(error.contains(needed), "{needed} is not in {error}");
         }
     }
 

@@ -3,6 +3,10 @@
 //! The package holds, for each official file, a PNG of 1024 x 10,000 RGB pixels, one image a row (32 x 32 x 3,
 //! interleaved), and the labels of each split as a JSON list. Written as records they are the official files, byte
 //! for byte, which the sums of those files prove.
+//!
+//! npm itself downloads the package, as a child process: only npm reads all of its settings (`.npmrc` of the project, the
+//! user and the system, `npm_config_…`), which name the registry of a company, its password and its certificates. A
+//! download of our own would have to read them all the same way.
 
 use std::fs;
 use std::io::{self, Cursor};

@@ -1,16 +1,16 @@
 //! The six official files: their names, sums and places.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
-use crate::data::fetch::checksum::{expect_sum, sha256};
+use crate::data::fetch::checksum::expect_sum;
 use crate::data::records::RECORD_LEN;
-use crate::system::files;
+use crate::system::{files, sha256};
 
 /// The folder inside the official archive.
 pub(super) const FOLDER: &str = "cifar-10-batches-bin";
+
 /// One file of the binary version of CIFAR-10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OfficialFile {
@@ -65,21 +65,15 @@ impl OfficialFile {
             });
         }
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        expect_sum(path, self.sha256, sha256(&bytes))?;
+        expect_sum(path, self.sha256, sha256::sum(&bytes))?;
         Ok(bytes)
     }
 
     /// Puts fetched content in place, whole or not at all.
     pub(crate) fn install(&self, bytes: &[u8], place: &Place) -> Result<(), DataError> {
         let path = place.folder.join(self.name);
-        expect_sum(&path, self.sha256, sha256(bytes))?;
-        let temporary = place.work.join(self.name);
-        let mut file = File::create(&temporary).map_err(DataError::io("create", &temporary))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(DataError::io("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(DataError::io("create", &path))?;
-        files::sync_folder(&place.folder).map_err(DataError::io("write", &place.folder))?;
+        expect_sum(&path, self.sha256, sha256::sum(bytes))?;
+        files::write_bytes(&path, bytes)?;
         log::info!("{}: verified", path.display());
         Ok(())
     }
@@ -94,7 +88,7 @@ impl OfficialFile {
     }
 }
 
-/// Where a fetch puts things. Both are on one file system, so that a finished file can be moved.
+/// Where a fetch puts things.
 pub(crate) struct Place {
     /// The finished files.
     pub(crate) folder: PathBuf,

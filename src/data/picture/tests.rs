@@ -68,14 +68,14 @@ fn small_png(colour_type: u8, chunks: &[Vec<u8>], rows: [&[u8]; 2]) -> Vec<u8> {
     for row in rows {
         pixels.write_all(&[&[0], row].concat()).unwrap();
     }
-    let parts = [
+    let pieces = [
         SIGNATURE.to_vec(),
         chunk(b"IHDR", &header),
         chunks.concat(),
         chunk(b"IDAT", &pixels.finish().unwrap()),
         chunk(b"IEND", &[]),
     ];
-    parts.concat()
+    pieces.concat()
 }
 
 /// EXIF that tells an orientation and nothing else.

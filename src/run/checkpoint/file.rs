@@ -1,4 +1,4 @@
-//! One checkpoint file: tensors by name, what else a reader must know, and a digest of both.
+//! One checkpoint file: tensors by name, the other facts that a reader needs, and a digest of both.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use crate::model::metrics::Mean;
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::limits::check_depth;
+use crate::system::sha256;
 
 /// The metadata key that holds [`CheckpointInfo`] as JSON.
 const INFO_KEY: &str = "resnet-xla";
@@ -24,11 +25,11 @@ const DIGEST_KEY: &str = "sha256";
 
 /// Longer files are not read. The deepest network's checkpoint fits.
 const MAX_LEN: u64 = 1 << 30;
-/// Nor are those with a longer header, whose table takes many times its bytes of memory.
+/// Nor are files with a longer header: its table takes many times its size in memory.
 const MAX_HEADER_LEN: u64 = 16 << 20;
 
-/// What a checkpoint says of itself besides its tensors. A file that comes from another program
-/// (`scripts/keras_weights.py`) has no version, config and position.
+/// What a checkpoint records besides its tensors. A file from another program
+/// (`scripts/keras_weights.py`) has no version, config or position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointInfo {
     /// The program's version.
@@ -57,7 +58,7 @@ pub struct CheckpointInfo {
 
 #[cfg(any(test, fuzzing))]
 impl CheckpointInfo {
-    /// Of a run that has not begun, for tests.
+    /// The info of a run that has not begun, for tests.
     pub fn example(depth: usize) -> Self {
         Self {
             version: "0".to_owned(),
@@ -81,32 +82,32 @@ fn cifar10() -> DatasetSpec {
     DatasetKind::Cifar10.spec()
 }
 
-/// What a run had before checkpoints said it.
+/// The replicas of a checkpoint from before they were recorded.
 fn one_replica() -> usize {
     1
 }
 
-/// Where a run stands: with the state and the settings, all that the rest of the run depends on.
+/// Where a run stands. With the state and the settings, this is all that the rest of the run depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Training steps taken in all.
     pub step: u64,
-    /// The epoch under way, from 0.
+    /// The current epoch, from 0.
     pub epoch: usize,
-    /// Steps of it taken.
+    /// Steps taken in it.
     pub step_in_epoch: u64,
     /// Loss and accuracy over these steps.
     pub mean: Mean,
-    /// Steps whose loss was not finite, and which changed nothing.
+    /// Steps with a non-finite loss, which changed nothing.
     pub non_finite: u64,
-    /// The last of them, without a finite one since.
+    /// How many of them came since the last finite loss.
     pub non_finite_in_a_row: u32,
 }
 
 impl Position {
-    /// Refuses a position that no run with `steps_per_epoch` comes to.
+    /// Refuses a position that no run with `steps_per_epoch` can reach.
     pub fn check(&self, steps_per_epoch: u64) -> Result<(), CheckpointError> {
-        // An epoch whose steps are all taken is under way until it is evaluated.
+        // An epoch with all its steps taken stays the current one until it is evaluated.
         let before = (self.epoch as u64).checked_mul(steps_per_epoch);
         let fits = self.step_in_epoch <= steps_per_epoch
             && before.and_then(|before| before.checked_add(self.step_in_epoch)) == Some(self.step);
@@ -122,7 +123,7 @@ impl Position {
     }
 }
 
-/// Writes the network's tensors alone ([`Layout::network`]) to `path`: nothing to resume from.
+/// Writes only the network's tensors ([`Layout::network`]) to `path`. A run cannot resume from that.
 pub fn save_network(
     path: &Path,
     layout: &Layout,
@@ -132,7 +133,7 @@ pub fn save_network(
     save(&Disk, path, layout.network(), weights, info)
 }
 
-/// Writes the tensors `specs`, whose values are `state`, to `path`, whole or not at all.
+/// Writes the tensors `specs` with the values in `state` to `path`, atomically.
 pub(super) fn save(
     storage: &impl Storage,
     path: &Path,
@@ -153,14 +154,14 @@ pub(super) fn save(
     }
     let metadata = HashMap::from([
         (INFO_KEY.to_owned(), info),
-        (DIGEST_KEY.to_owned(), hex(digest)),
+        (DIGEST_KEY.to_owned(), sha256::finish(digest)),
     ]);
     let file =
         safetensors::serialize(views, Some(metadata)).map_err(|e| unwritable(e.to_string()))?;
     Ok(files::write_bytes_to(storage, path, &file)?)
 }
 
-/// What the checkpoint at `path` says of itself.
+/// The info of the checkpoint at `path`.
 pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
     parse_info(path, &metadata(path, &read(&Disk, path)?)?)
 }
@@ -179,8 +180,8 @@ pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, Checkpoin
     Ok(info)
 }
 
-/// The tensors `specs`, which must be all that the checkpoint at `path` was written with, and what
-/// it says of itself; every bit checked against its digest.
+/// The tensors `specs`, which must be all that the checkpoint at `path` was written with, and its info.
+/// Every bit is checked against the digest.
 pub(super) fn load(
     storage: &impl Storage,
     path: &Path,
@@ -193,7 +194,7 @@ pub(super) fn load(
     for values in state.values() {
         digest.update(to_bytes(values));
     }
-    let (expected, got) = (entry(path, &metadata, DIGEST_KEY)?, hex(digest));
+    let (expected, got) = (entry(path, &metadata, DIGEST_KEY)?, sha256::finish(digest));
     if *expected != got {
         let reason = format!("its content has the SHA-256 sum {got}, expected {expected}");
         return Err(format_error(path, reason));
@@ -300,14 +301,6 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; size_of_val(values)];
     LittleEndian::write_f32_into(values, &mut bytes);
     bytes
-}
-
-fn hex(digest: Sha256) -> String {
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn format_error(path: &Path, reason: String) -> CheckpointError {

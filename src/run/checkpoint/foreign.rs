@@ -1,11 +1,11 @@
-//! Files that people take for checkpoints: what they are, by their first bytes, and what to do with them.
+//! Files that are mistaken for checkpoints: recognises them by their first bytes and says how to convert them.
 
 use std::path::Path;
 
 const OWN_NAMES: &str = "save its tensors with the safetensors package, under the names and with the dimensions of a file \
                          that `resnet-xla export` writes";
 
-/// First bytes, and what the file is.
+/// The first bytes of a kind of file, and what it is.
 const MAGICS: [(&[u8], Kind); 10] = [
     (
         b"\x89HDF\r\n\x1a\n",
@@ -38,12 +38,12 @@ const MAGICS: [(&[u8], Kind); 10] = [
 enum Kind {
     /// A model that `scripts/keras_weights.py` converts.
     Keras(&'static str),
-    /// Tensors, which have to be saved anew.
+    /// Tensors, which must be saved again in our format.
     Tensors(&'static str),
     Other(&'static str),
 }
 
-/// What the file at `path` is, and how to convert it, if `bytes` do not begin as those of a safetensors file do.
+/// What the file at `path` is and how to convert it, unless `bytes` begin like a safetensors file.
 pub fn description(path: &Path, bytes: &[u8]) -> Option<String> {
     if begins_as_safetensors(bytes) {
         return None;
@@ -69,7 +69,7 @@ pub fn description(path: &Path, bytes: &[u8]) -> Option<String> {
     ))
 }
 
-/// Whether there is a length of less than 4 GiB in eight bytes, little-endian, and then JSON.
+/// Whether the bytes begin with a little-endian length of less than 4 GiB in eight bytes, followed by JSON.
 fn begins_as_safetensors(bytes: &[u8]) -> bool {
     matches!(bytes, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
@@ -118,7 +118,7 @@ fn is_html(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether the beginning reads as text.
+/// Whether the beginning is text.
 fn is_text(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(512)];
     start
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_safetensors_file_is_left_to_its_reader() {
-        // This header's length begins as a pickle does.
+        // The length of this header begins like a pickle.
         assert_eq!(
             description(Path::new("x"), b"\x80\x02\0\0\0\0\0\0{\"a\":1}"),
             None

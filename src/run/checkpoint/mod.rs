@@ -1,8 +1,8 @@
 //! Checkpoints: the training state as one `.safetensors` file per save.
 //!
-//! Tensors carry the layout's names, so any safetensors reader can use them. What a later `eval`,
-//! `predict` or `--resume` must know besides is JSON text under one metadata key. A checkpoint is
-//! committed by a rename: it is there whole, or not at all.
+//! Tensors have the layout's names, so any safetensors reader can use them. Everything else that a later
+//! `eval`, `predict` or `--resume` needs is JSON text under one metadata key. A checkpoint is
+//! committed by a rename, so it is either complete or absent.
 
 mod file;
 mod foreign;
@@ -75,7 +75,7 @@ pub fn file_name(step: u64) -> String {
     format!("{PREFIX}{step:08}{SUFFIX}")
 }
 
-/// The checkpoint file that `path` stands for: itself, or the newest one of a run's folder.
+/// The checkpoint file that `path` means: itself, or the newest one in a run's folder.
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
         return Err(CheckpointError::Missing { path: path.into() });
@@ -89,12 +89,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     newest.ok_or(CheckpointError::None { folder })
 }
 
-/// The newest checkpoint in `folder` that is whole, loaded. A damaged one is named in a warning, and
-/// the one before it is taken.
+/// Loads the newest checkpoint in `folder` that is intact. A warning names each damaged one that is
+/// skipped.
 ///
 /// # Errors
-/// [`CheckpointError::None`] when there is no checkpoint; the newest one's error when all are
-/// damaged. Never does a run start afresh because of it.
+/// [`CheckpointError::None`] if there is no checkpoint, and the newest one's error if all are damaged. A run
+/// never starts afresh because of it.
 pub fn load_newest(
     folder: &Path,
     layout: &Layout,
@@ -102,7 +102,7 @@ pub fn load_newest(
     newest_of(&Disk, folder, layout.state())
 }
 
-/// [`load_newest`] of checkpoints that hold the tensors `specs`.
+/// [`load_newest`] for checkpoints that hold the tensors `specs`.
 fn newest_of(
     storage: &impl Storage,
     folder: &Path,
@@ -126,7 +126,7 @@ fn newest_of(
     }))
 }
 
-/// What the newest whole checkpoint in `folder` says of itself.
+/// The info of the newest intact checkpoint in `folder`.
 ///
 /// # Errors
 /// As [`load_newest`].
@@ -143,13 +143,13 @@ pub fn newest_info(folder: &Path) -> Result<CheckpointInfo, CheckpointError> {
     }))
 }
 
-/// How many checkpoints `folder` holds, whole or not; none where it cannot be read.
+/// How many checkpoints `folder` holds, intact or not; 0 if it cannot be read.
 pub fn count(folder: &Path) -> usize {
     list(&Disk, folder).map_or(0, |all| all.len())
 }
 
-/// Writes a checkpoint into `folder`, and only once it is safe removes the oldest until `keep` are
-/// left. Returns its path.
+/// Writes a checkpoint into `folder` and returns its path. Only once it is on disk are the oldest removed,
+/// until `keep` are left.
 fn commit(
     storage: &impl Storage,
     folder: &Path,
@@ -178,7 +178,7 @@ fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), Check
     Ok(())
 }
 
-/// The checkpoints of `folder`, oldest first; none where there is no such folder.
+/// The checkpoints of `folder`, oldest first; none if there is no such folder.
 fn list(storage: &impl Storage, folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let entries = match storage.entries(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

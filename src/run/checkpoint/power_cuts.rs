@@ -1,4 +1,4 @@
-//! What is left of a checkpoint's commit when the disk fails or loses power in it.
+//! What the disk holds when it fails or loses power while a checkpoint is committed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::system::files::faulty::{Content, Fault, FaultyDisk, Lies};
 
 const FOLDER: &str = "/run/checkpoints";
 const KEEP: usize = 2;
-/// The checkpoint under way when the fault comes; the one before it is safe.
+/// The checkpoint that is being written when the fault comes. The one before it is safe.
 const NEW: u64 = 3;
 
 /// A checkpoint whose values tell its step.
@@ -41,7 +41,7 @@ fn commit_step(disk: &FaultyDisk, specs: &[TensorSpec], step: u64) -> Result<(),
     commit(disk, folder, KEEP, specs, &state(specs, step), &info(step)).map(drop)
 }
 
-/// A disk with two committed checkpoints, which keep the third from being the first.
+/// A disk with two committed checkpoints, so that the third replaces one.
 fn committed(specs: &[TensorSpec]) -> Content {
     let disk = FaultyDisk::default();
     for step in 1..NEW {
@@ -50,7 +50,7 @@ fn committed(specs: &[TensorSpec]) -> Content {
     disk.content()
 }
 
-/// The step that a run resumed from `content` goes on from, once every value is checked.
+/// Checks every value, and returns the step from which a run would resume on `content`.
 fn resumed_step(content: &Content, specs: &[TensorSpec]) -> Result<u64, String> {
     let disk = FaultyDisk::with(content, Lies::default());
     let newest = newest_of(&disk, Path::new(FOLDER), specs);
@@ -94,7 +94,7 @@ fn faults(
             });
         }
     }
-    // The last one comes when everything is done.
+    // The last fault comes when everything is done.
     faults.push(Fault {
         after: operations.len(),
         written: 0,
@@ -103,7 +103,7 @@ fn faults(
     faults
 }
 
-/// What the power cuts left, in different disks and in disks that broke the promise.
+/// What the power cuts left: how many different disks, and those that broke the promise.
 #[derive(Debug)]
 struct Report {
     cuts: usize,
@@ -226,7 +226,7 @@ fn an_operation_that_fails_is_an_error_that_names_the_file_and_loses_nothing() {
         assert!(error.contains(FOLDER), "{error}");
         let found = resumed_step(&disk.content(), &specs).unwrap();
         assert!(found == NEW || found == NEW - 1, "{fault:?}: step {found}");
-        // The disk works again: so does the next checkpoint.
+        // Once the disk works again, so does the next checkpoint.
         commit_step(&disk, &specs, NEW + 1).unwrap();
         assert_eq!(resumed_step(&disk.content(), &specs).unwrap(), NEW + 1);
     }
@@ -240,7 +240,7 @@ fn a_run_goes_on_after_every_power_cut_and_its_next_checkpoint_is_the_newest() {
     for fault in faults(&before, &specs, every, true) {
         let disk = FaultyDisk::with(&before, Lies::default());
         disk.arm(fault);
-        // Whether it fails is the other tests' matter.
+        // The other tests check whether it fails.
         let _ = commit_step(&disk, &specs, NEW);
         for content in disk.after_power_cut() {
             if !seen.insert(content.clone()) {

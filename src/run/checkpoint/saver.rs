@@ -11,14 +11,14 @@ use super::{CheckpointError, CheckpointInfo, commit};
 use crate::model::state::HostState;
 use crate::system::files::Disk;
 
-/// Writes checkpoints into one folder, one after the other, and removes old ones. Dropped, it waits until they are
-/// on disk: what was copied off a device that is lost since is not lost with it.
+/// Writes checkpoints into one folder, one after the other, and removes old ones. Dropping it waits until they are
+/// on disk, so a state that was copied off a device survives the loss of that device.
 pub struct Saver {
-    /// `None` once there is nothing more to come.
+    /// `None` once no more checkpoints will come.
     jobs: Option<Sender<Job>>,
     /// The other end of `jobs`, which the thread takes from.
     waiting: Receiver<Job>,
-    /// `None` once it was waited for.
+    /// `None` once it was joined.
     thread: Option<JoinHandle<Result<(), CheckpointError>>>,
 }
 
@@ -30,7 +30,7 @@ struct Job {
 impl Saver {
     /// Starts the thread that writes into `folder` and keeps the newest `keep` checkpoints.
     pub fn start(folder: PathBuf, keep: usize, layout: Layout) -> Result<Self> {
-        // One job may wait while another is written: more would only fill the memory.
+        // One job may wait while another is written. More would only fill the memory.
         let (jobs, waiting) = bounded(1);
         let queue = waiting.clone();
         let thread = thread::Builder::new()
@@ -44,8 +44,8 @@ impl Saver {
         })
     }
 
-    /// Hands over a checkpoint to be written, and returns at once, however slow the disk is: one that still waits
-    /// for the one before it gives way to the newer one.
+    /// Hands over a checkpoint and returns at once, however slow the disk is. A checkpoint that is still waiting
+    /// its turn is dropped in favour of the newer one.
     ///
     /// # Errors
     /// The failure of an earlier checkpoint, which ended the thread.
@@ -55,7 +55,7 @@ impl Saver {
             anyhow::bail!("the checkpoint thread has ended early")
         };
         let mut job = Job { state, info };
-        // Nobody else sends: once the waiting one is out, there is room.
+        // Nobody else sends, so there is room once the waiting one is out.
         while let Err(full) = jobs.try_send(job) {
             job = full.into_inner();
             if let Ok(older) = self.waiting.try_recv() {
@@ -89,7 +89,7 @@ impl Saver {
 
 impl Drop for Saver {
     fn drop(&mut self) {
-        // Only a run that has failed already comes here with its thread: it ends with that first error.
+        // A thread is left here only if the run has already failed, and the run reports that first error.
         if let Err(error) = self.wait() {
             log::warn!("{error}");
         }

@@ -1,4 +1,4 @@
-//! The folder of a run: which file lies where, and who may write into it.
+//! The folder of a run: where each file is, and who may write.
 
 #[cfg(test)]
 mod tests;
@@ -31,18 +31,18 @@ const LOSS_PLOT: &str = "loss";
 /// Endings of each plot.
 const PLOT_ENDINGS: [&str; 2] = [".png", ".svg"];
 
-/// What to do with a folder that holds a run already.
+/// What to do with a folder that already holds a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunDirMode {
     /// Refuse it.
     Fresh,
     /// Remove the run's files first.
     Overwrite,
-    /// Leave everything as it is, to go on with it.
+    /// Leave everything as it is, and go on with the run.
     Resume,
 }
 
-/// A folder that cannot take the run.
+/// Why a folder cannot be used for the run.
 #[derive(Debug, Error)]
 pub enum RunDirError {
     #[error(
@@ -77,7 +77,7 @@ pub enum RunDirError {
     Unusable { path: PathBuf, reason: io::Error },
 }
 
-/// What to do about a folder that holds a run. No advice leads to the loss of one.
+/// What to do about a folder that holds a run. No advice may lead to the loss of checkpoints.
 fn advice(checkpoints: usize) -> String {
     match checkpoints {
         0 => "it has no checkpoint to go on from. Choose another folder with --out-dir; --overwrite deletes \
@@ -90,16 +90,17 @@ fn advice(checkpoints: usize) -> String {
     }
 }
 
-/// A run's folder: there, writable and this process's own, or only read from. Its methods name the paths of the files in it.
+/// A run's folder: either writable and owned by this process, or only read from. Its methods return the paths of its
+/// files.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    /// `None` where the folder is only read from.
+    /// `None` if the folder is only read from.
     _lock: Option<Lock>,
 }
 
 impl RunDir {
-    /// Refuses a folder `root` that cannot take a run, as far as that can be seen without making anything.
+    /// Refuses a folder `root` that cannot be used for a run, as far as that shows without creating anything.
     pub fn check(root: &Path, mode: RunDirMode) -> Result<(), RunDirError> {
         let run_dir = Self::of(root);
         // Not as `root.join("")`: with a slash at its end a file looks like nothing.
@@ -120,8 +121,8 @@ impl RunDir {
 
     /// Makes the folder `root` ready for a run, with its sub-folders.
     ///
-    /// What a process left half-written when it was killed is removed. A folder counts as holding a run when any file that a run writes is in it. [`RunDirMode::Overwrite`] removes
-    /// those files by name; anything else in the folder stays.
+    /// Removes what a killed process left half-written. A folder holds a run if it has any file that a run
+    /// writes. [`RunDirMode::Overwrite`] removes those files by name; everything else in the folder stays.
     pub fn create(root: &Path, mode: RunDirMode) -> Result<Self, RunDirError> {
         make_folder(root)?;
         let run_dir = Self {
@@ -144,7 +145,7 @@ impl RunDir {
         Ok(run_dir)
     }
 
-    /// The folder of a run that is there already, to read from.
+    /// The folder of an existing run, to read from.
     pub fn of(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
@@ -205,12 +206,12 @@ impl RunDir {
         self.root.join(PLOTS)
     }
 
-    /// Without its ending: there is one of each kind.
+    /// Without an ending, as there is one file for each kind.
     pub fn accuracy_plot(&self) -> PathBuf {
         self.plots().join(ACCURACY_PLOT)
     }
 
-    /// Without its ending: there is one of each kind.
+    /// Without an ending, as there is one file for each kind.
     pub fn loss_plot(&self) -> PathBuf {
         self.plots().join(LOSS_PLOT)
     }
@@ -222,7 +223,7 @@ impl RunDir {
     fn refuse_a_run(&self) -> Result<(), RunDirError> {
         for folder in ["", CHECKPOINTS, PLOTS, EVENTS] {
             for name in names_in(&self.root.join(folder))? {
-                // The log of a start that failed is written on, not replaced.
+                // The log of a failed start is appended to, not replaced.
                 if is_run_file(folder, &name) && name != TRAIN_LOG {
                     return Err(RunDirError::HoldsRun {
                         path: self.root.clone(),
@@ -235,7 +236,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// A link in the place of a sub-folder would have the run write somewhere else.
+    /// A link in place of a sub-folder would make the run write somewhere else.
     fn refuse_links(&self) -> Result<(), RunDirError> {
         for folder in [CHECKPOINTS, PLOTS, EVENTS] {
             let path = self.root.join(folder);
@@ -260,10 +261,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// The run's files that are there, half-written ones included.
+    /// The run's existing files, half-written ones included.
     pub fn files(&self) -> Result<Vec<PathBuf>, RunDirError> {
         let mut files = Vec::new();
-        // The top level comes last: if removing stops half-way, config.toml still says that a run is there.
+        // The top level comes last: if the removal stops half-way, config.toml still shows that there is a run.
         for folder in [CHECKPOINTS, PLOTS, EVENTS, ""] {
             for name in names_in(&self.root.join(folder))? {
                 let target = files::temporary_target(&name).unwrap_or(&name);
@@ -293,7 +294,8 @@ fn is_run_file(folder: &str, name: &str) -> bool {
     }
 }
 
-/// The names of the entries of a folder; none when there is no such folder. No run writes a name that is not UTF-8.
+/// The names of the entries of a folder; none if there is no such folder. Names that are not UTF-8 are left out, as
+/// no run writes them.
 fn names_in(folder: &Path) -> Result<Vec<String>, RunDirError> {
     if folder.symlink_metadata().is_err() {
         return Ok(Vec::new());

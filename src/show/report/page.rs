@@ -103,7 +103,7 @@ struct Mistaken<'a> {
     percent: f64,
 }
 
-/// A part of the run's time.
+/// What one kind of work took of the run's time.
 struct Share {
     name: &'static str,
     class: &'static str,
@@ -353,9 +353,9 @@ fn data_uri(image: &[u8], side: usize) -> Result<String, PictureError> {
     Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
 }
 
-/// The parts of the time in `result.json`.
+/// What the run's time went into, by `result.json`.
 fn timing(timing: &Value) -> Vec<Share> {
-    let parts = [
+    let kinds = [
         ("training steps", "compute", "compute_s"),
         ("between steps", "between", "between_steps_s"),
         ("waiting for input", "input", "input_s"),
@@ -364,11 +364,11 @@ fn timing(timing: &Value) -> Vec<Share> {
         ("plots and report", "report", "report_s"),
     ]
     .map(|(name, class, key)| (name, class, timing[key].as_f64().unwrap_or(0.0)));
-    let total: f64 = parts.iter().map(|(.., seconds)| seconds).sum();
+    let total: f64 = kinds.iter().map(|(.., seconds)| seconds).sum();
     if total <= 0.0 {
         return Vec::new();
     }
-    parts
+    kinds
         .map(|(name, class, seconds)| Share {
             name,
             class,

@@ -14,6 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost::Message;
 use thiserror::Error;
 
+use crate::system::proc;
+
 use histogram::histogram;
 use messages::{
     Content, Event, Image, Metadata, Plugin, START, STRING, SessionLog, Shape, Summary, Tensor,
@@ -163,11 +165,10 @@ fn now() -> std::time::Duration {
         .unwrap_or_default()
 }
 
-/// The machine's name as part of a file name.
+/// The machine's name, with nothing in it that a file name must not have.
 fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = proc::hostname().unwrap_or_default();
     let name: String = name
-        .trim()
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
         .collect();

@@ -1,4 +1,4 @@
-//! Files that are whole or not there: written beside their place, then renamed into it.
+//! Files that are either complete or absent: written under a temporary name, then renamed.
 
 mod storage;
 
@@ -13,9 +13,9 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
-pub use storage::{Disk, Storage, sync_folder};
+pub use storage::{Disk, Storage};
 
-/// A file that could not be written. What stood in its place before is untouched.
+/// A file that could not be written. An earlier file of that name is untouched.
 #[derive(Debug, Error)]
 pub enum WriteError {
     #[error(
@@ -30,7 +30,8 @@ pub enum WriteError {
     },
 }
 
-/// Writes `bytes` to `path` so that a reader, or a crash at any moment, finds the old file or the new one, whole.
+/// Writes `bytes` to `path` so that a reader sees either the old file or the new one, complete, even after a crash at
+/// any moment.
 ///
 /// The bytes go to a temporary file in the same folder, are synced to disk, and the file is renamed over `path`.
 /// A symbolic link at `path` is replaced, not followed.
@@ -61,14 +62,13 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError>
     write_text(path, &text)
 }
 
-/// The text in the file at `path`, which must be an ordinary one of at most `limit` bytes.
+/// The text in the file at `path`, which must be a regular file of at most `limit` bytes.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = Disk.read(path, limit)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// The name of the file that a temporary file of [`write_bytes`] called `name` was to become; a killed process
-/// leaves such files behind.
+/// The final name of a temporary file `name` that [`write_bytes`] made. A killed process leaves such files behind.
 pub fn temporary_target(name: &str) -> Option<&str> {
     let (target, _random) = name
         .strip_prefix('.')?
@@ -77,7 +77,7 @@ pub fn temporary_target(name: &str) -> Option<&str> {
     Some(target)
 }
 
-/// How the name of a temporary file ends.
+/// The ending of a temporary file's name.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 fn replace(storage: &impl Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -1,6 +1,6 @@
-//! The operations on a disk that committing a file is made of.
+//! The disk operations that it takes to commit a file.
 //!
-//! Tests put a disk in the place of [`Disk`] that loses power at any of them (`faulty.rs`).
+//! Tests replace [`Disk`] with one that loses power at any of them (`faulty.rs`).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,23 +13,23 @@ use super::{TEMPORARY_SUFFIX, folder_of};
 
 /// A disk. What is not synced may be lost when power fails.
 pub trait Storage {
-    /// An open file that is not in its place yet.
+    /// An open file that does not have its final name yet.
     type Temporary;
 
-    /// Makes an empty file for what is to become `path`, in the same folder, under a name that
+    /// Creates an empty file that is to become `path`, in the same folder, under a name that
     /// [`super::temporary_target`] knows.
     fn create_beside(&self, path: &Path) -> io::Result<Self::Temporary>;
 
     /// Appends `bytes`, all of them.
     fn write(&self, file: &mut Self::Temporary, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until the content of `file` is safe.
+    /// Waits until the content of `file` is on disk.
     fn sync(&self, file: &Self::Temporary) -> io::Result<()>;
 
-    /// Gives `file` the name `path`, in place of the file that had it.
+    /// Renames `file` to `path`, replacing any file of that name.
     fn rename(&self, file: Self::Temporary, path: &Path) -> io::Result<()>;
 
-    /// Waits until the names in `folder` are safe.
+    /// Waits until the names in `folder` are on disk.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// The paths of what lies in `folder`, in any order.
@@ -37,14 +37,14 @@ pub trait Storage {
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// The content of the file at `path`, which must be an ordinary one of at most `limit` bytes.
+    /// The content of the file at `path`, which must be a regular file of at most `limit` bytes.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 }
 
-/// Waits until the names in `folder` are safe, where the file system can be asked for that.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Waits until the names in `folder` are on disk, if the file system supports that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
     let file = match File::open(folder) {
-        // A folder that may be written to but not read, and systems that open none.
+        // The folder may be written to but not read, or the system cannot open folders.
         Err(error) if is_any_of(&error, &[libc::EACCES, libc::EISDIR]) => return Ok(()),
         opened => opened?,
     };
@@ -54,7 +54,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// How file systems say that they can sync files but no folders: shared folders (CIFS) and some of FUSE.
+/// The errors of file systems that can sync files but not folders: network shares (CIFS) and some of FUSE.
 const CANNOT_SYNC_FOLDERS: [i32; 4] = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EBADF];
 
 fn is_any_of(error: &io::Error, numbers: &[i32]) -> bool {
@@ -67,7 +67,7 @@ fn is_any_of(error: &io::Error, numbers: &[i32]) -> bool {
 pub struct Disk;
 
 impl Storage for Disk {
-    /// Removes itself when it is dropped before it is renamed.
+    /// Deleted if it is dropped before it is renamed.
     type Temporary = NamedTempFile;
 
     fn create_beside(&self, path: &Path) -> io::Result<NamedTempFile> {
@@ -108,7 +108,7 @@ impl Storage for Disk {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        // A pipe could keep the program waiting, and a device feed it without end.
+        // Reading a pipe could block for ever, and a device may never end.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)

@@ -1,4 +1,4 @@
-//! What the compiler says about a computation, as a table and as JSON.
+//! The compiler's estimates for a computation, as a table and as JSON.
 
 use std::fmt::Write;
 
@@ -11,13 +11,13 @@ use crate::compile::{Compiled, Step};
 use crate::system::text;
 use pjrt::Memory;
 
-/// Rows of the table of costliest instructions.
+/// How many of the costliest instructions the table has.
 const COSTLIEST: usize = 10;
 const MB: f64 = 1e6;
 
-/// Everything is for one chip, unless it says otherwise.
+/// Everything is per chip unless stated otherwise.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Analysis {
     pub target: String,
     pub chips: usize,
     pub compiler: String,
@@ -31,28 +31,28 @@ pub struct Report {
     pub sync_batch_norm: bool,
     pub trace_s: f64,
     pub compile_s: f64,
-    pub memory: MemoryReport,
+    pub memory: MemoryUse,
     pub flops: Option<f64>,
     pub bytes_accessed: Option<f64>,
-    /// None where the compiler makes no estimate, as on a CPU.
+    /// `None` if the compiler makes no estimate, as for a CPU.
     pub estimate: Option<Estimate>,
     pub all_reduces: u64,
     pub all_reduce_bytes: u64,
     pub costliest: Vec<Cost>,
 }
 
-/// Bytes.
+/// In bytes.
 #[derive(Debug, Serialize)]
-pub struct MemoryReport {
+pub struct MemoryUse {
     pub arguments: i64,
     pub outputs: i64,
-    /// The part of the outputs that takes the place of arguments.
+    /// Outputs that take the place of arguments.
     pub aliased: i64,
     pub temporaries: i64,
     pub code: i64,
-    /// Arguments, outputs, temporaries and code, what is aliased counted once.
+    /// Arguments, outputs, temporaries and code; aliased memory counts once.
     pub total: i64,
-    /// Memory of a chip; none known for a CPU.
+    /// Memory of a chip; unknown for a CPU.
     pub available: Option<f64>,
     pub fits: Option<bool>,
 }
@@ -61,7 +61,7 @@ pub struct MemoryReport {
 #[derive(Debug, Serialize)]
 pub struct Estimate {
     pub cycles: u64,
-    /// Loops whose length the compiler does not say, counted as one round each.
+    /// Loops whose length the compiler does not state; each counts as one round.
     pub loops_of_unknown_length: usize,
     pub step_ms: f64,
     pub images_per_sec_per_chip: f64,
@@ -70,14 +70,14 @@ pub struct Estimate {
     /// The time that the FLOPs and bytes above take at the chip's peak compute and bandwidth, whichever
     /// is longer.
     pub roofline_ms: Option<f64>,
-    /// That time as a share of the estimate. Above 1 where bytes are counted that stay in the chip's
-    /// own memory, or the compiler's estimate is too low.
+    /// That time as a share of the estimate. It is above 1 if the bytes include some that stay in the chip's
+    /// own memory, or if the compiler's estimate is too low.
     pub roofline_share: Option<f64>,
     /// `compute` or `memory`: which of the two is longer.
     pub roofline_limit: Option<&'static str>,
 }
 
-impl Report {
+impl Analysis {
     /// Asks the executable for its numbers.
     pub fn of(
         target: &Target,
@@ -104,7 +104,7 @@ impl Report {
             sync_batch_norm: model.sync_batch_norm,
             trace_s: compiled.traced.as_secs_f64(),
             compile_s: compiled.compiled.as_secs_f64(),
-            memory: MemoryReport::of(compiled.executable.memory()?, limits),
+            memory: MemoryUse::of(compiled.executable.memory()?, limits),
             flops,
             bytes_accessed,
             estimate: limits.filter(|_| schedule.cycles > 0).map(|limits| {
@@ -116,7 +116,7 @@ impl Report {
         })
     }
 
-    /// The report for people.
+    /// The analysis as text.
     pub fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -196,7 +196,7 @@ impl Report {
     }
 }
 
-impl MemoryReport {
+impl MemoryUse {
     fn of(memory: Memory, limits: Option<Limits>) -> Self {
         let total =
             memory.arguments + memory.outputs - memory.aliased + memory.temporaries + memory.code;
@@ -345,14 +345,14 @@ mod tests {
             code: 1,
         };
         let limits = Generation::V5e.limits();
-        let report = MemoryReport::of(memory, Some(limits));
+        let report = MemoryUse::of(memory, Some(limits));
         assert_eq!((report.total, report.fits), (16, Some(true)));
         let large = Memory {
             temporaries: 1 << 34,
             ..memory
         };
-        let report = MemoryReport::of(large, Some(limits));
+        let report = MemoryUse::of(large, Some(limits));
         assert_eq!(report.fits, Some(false));
-        assert_eq!(MemoryReport::of(large, None).fits, None);
+        assert_eq!(MemoryUse::of(large, None).fits, None);
     }
 }
