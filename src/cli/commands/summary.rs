@@ -14,7 +14,7 @@ use crate::model::summary::{self, Summary};
 pub fn run(args: &SummaryArgs) -> Result<()> {
     // The lowering changes how the network is computed, not what it is.
     let architecture = Architecture::resnet_v2(args.depth).map_err(ConfigError::from)?;
-    let spec = Config::preset(Preset::Keras).dataset.spec();
+    let spec = Config::preset(Preset::Keras)?.dataset.spec();
     let network =
         ResNet::new(&architecture, spec.classes(), Lowering::Native).map_err(ConfigError::from)?;
     if args.json {
