@@ -1,5 +1,4 @@
-//! Lets the program find the XLA runtime when it runs, makes bindings of the PJRT C API, and stamps
-//! into the program what it was built from.
+//! Lets the program find the XLA runtime when it runs, and stamps into it what it was built from.
 
 #[path = "xla_graphs/link_runtime.rs"]
 mod link_runtime;
@@ -16,7 +15,6 @@ fn main() {
         need_quiet(runtime);
     }
     stamp_places(runtime.as_deref());
-    bind_pjrt(&xla_dir);
     stamp(
         "RESNET_XLA_RUNTIME",
         std::fs::read_to_string(xla_dir.join("VERSION")).ok(),
@@ -70,30 +68,6 @@ fn libraries(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Writes `pjrt_c_api.rs`: the types and sizes of the PJRT C API, from the XLA runtime's own header.
-fn bind_pjrt(xla_dir: &Path) {
-    let header = xla_dir.join("include/xla/pjrt/c/pjrt_c_api.h");
-    let out_dir = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
-    let written = bindgen::Builder::default()
-        .header(header.to_string_lossy())
-        .allowlist_item("PJRT_.*")
-        .derive_default(true)
-        .generate()
-        .map_err(|error| error.to_string())
-        .and_then(|bindings| {
-            let file = Path::new(&out_dir).join("pjrt_c_api.rs");
-            bindings
-                .write_to_file(file)
-                .map_err(|error| error.to_string())
-        });
-    if let Err(error) = written {
-        println!(
-            "cargo::error=no bindings of {}: {error}; run ./setup first",
-            header.display()
-        );
-    }
-}
-
 /// Makes `value` readable in the program by `env!(name)`, "unknown" where there is none.
 fn stamp(name: &str, value: Option<String>) {
     println!(
@@ -102,10 +76,24 @@ fn stamp(name: &str, value: Option<String>) {
     );
 }
 
+/// What the program is made of: a change in any of it makes the stamp say `-dirty`.
+const SOURCES: [&str; 10] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "assets",
+    "build.rs",
+    "cpu_kernels",
+    "kernel_contract",
+    "pjrt",
+    "src",
+    "templates",
+    "xla_graphs",
+];
+
 /// The short hash of the commit this is built from, with `-dirty` when tracked files differ from it.
 /// None outside a checkout of this repository.
 fn git_commit() -> Option<String> {
-    watch(["build.rs", "Cargo.toml", "Cargo.lock", "src", "xla_graphs"]);
+    watch(SOURCES);
     let git_files = output_of(
         "git",
         &["rev-parse", "--git-path", "HEAD", "--git-path", "logs/HEAD"],

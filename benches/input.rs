@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use resnet_xla::bench::{noise_records, noise_source};
-use resnet_xla::data::{Augment, Batch, IMAGE_LEN, Normalization, Split, Transform, parse_records};
+use resnet_xla::data::{Augment, Batch, Normalization, Split, Transform, parse_records};
 
 const BATCH: usize = 128;
 const AUGMENTS: [(&str, Augment); 3] = [
@@ -32,7 +32,7 @@ fn decode(criterion: &mut Criterion) {
 
 fn one_image(criterion: &mut Criterion) {
     let split = split();
-    let images: &[[u8; IMAGE_LEN]] = split
+    let images = split
         .images
         .as_slice()
         .expect("standard order")
@@ -45,7 +45,7 @@ fn one_image(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("augment and normalise");
     group.throughput(Throughput::Elements(1));
     for (name, augment) in AUGMENTS {
-        let mut out = [0.0; IMAGE_LEN];
+        let mut out = std::array::from_fn(|_| 0.0);
         let mut sample = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use resnet_xla::data::{CLASSES, DatasetKind, Split, load, write_record};
+use resnet_xla::data::{DatasetKind, Split, load, write_record};
 
 const TRAIN_PER_CLASS: usize = 200;
 const TEST_PER_CLASS: usize = 50;
@@ -30,15 +30,20 @@ fn main() -> anyhow::Result<()> {
         (&dataset.test, TEST_PER_CLASS, "test.bin"),
     ] {
         let path = out_dir.join(name);
-        write_first_of_each_class(split, per_class, &path)
+        write_first_of_each_class(split, dataset.spec.classes(), per_class, &path)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-fn write_first_of_each_class(split: &Split, per_class: usize, path: &Path) -> std::io::Result<()> {
+fn write_first_of_each_class(
+    split: &Split,
+    classes: usize,
+    per_class: usize,
+    path: &Path,
+) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    let mut written = [0; CLASSES];
+    let mut written = vec![0; classes];
     for (image, &label) in split.images.outer_iter().zip(&split.labels) {
         let count = &mut written[usize::from(label)];
         if *count < per_class {

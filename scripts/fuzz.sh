@@ -11,7 +11,7 @@ seconds=${1:-300}
 shift || true
 
 RESNET_XLA_SEEDS=$PWD/fuzz/corpus \
-    cargo test --quiet --release --lib hostile::tests::the_seeds_are_what_the_parsers_expect
+    cargo test --quiet --release --lib fuzzing::tests::the_seeds_are_what_the_parsers_expect
 
 # cargo-fuzz uses switches that are unstable: this has a stable compiler take them.
 export RUSTC_BOOTSTRAP=1

@@ -19,7 +19,7 @@ part cargo test --release --lib checkpoint -- --nocapture
 part cargo test --release --test faults --test resume -- --nocapture
 part RESNET_XLA_KILL_ROUNDS=200 cargo test --release --test kill -- --nocapture
 part RESNET_XLA_SIGNAL_ROUNDS=8 cargo test --release --test resume at_depth_164 -- --nocapture
-part RESNET_XLA_HOSTILE_CASES=2000 cargo test --release --lib hostile -- --nocapture
+part RESNET_XLA_HOSTILE_CASES=2000 cargo test --release --lib fuzzing -- --nocapture
 part RESNET_XLA_SOAK_STEPS=2000 cargo test --release --test soak -- --nocapture
 part RESNET_XLA_SOAK_STEPS=500 RESNET_XLA_SOAK_ARGS="--depth 164 --batch-size 128" \
     cargo test --release --test soak -- --nocapture

@@ -1,63 +1,59 @@
-//! ResNets trained as one XLA program.
+//! Trains residual networks as **one XLA program**.
 //!
-//! The network, its loss, its hand-derived backward pass and the update are traced once
-//! ([`xla_graphs`]), compiled once by PJRT ([`program`]) and driven by a host loop ([`train`]) that
-//! streams normalised, augmented batches ([`data`]) into it. `docs/architecture.md` draws the line
-//! from the files on disk to the report.
+//! The network, its loss, its hand-derived backward pass and the update of its weights are traced once from Rust,
+//! compiled once by PJRT for TPU, GPU or CPU, and fed with normalised, augmented batches by a small host loop. No
+//! Python runs at any point of a training run.
+//!
+//! ```text
+//!  .bin files ─► data ─► device ─► model ─► run ─────────────► show
+//!                batches on time   one step,     the loop:      curves, events,
+//!                by worker threads compiled once checkpoints,   report, progress
+//!                                     ▲          history
+//!                                xla_graphs (what is compiled)
+//! ```
+//!
+//! # Running it
+//!
+//! ```sh
+//! ./setup && cargo run --release -- --preset quick         # eleven layers on a sample, in a minute
+//! cargo run --release                                      # ResNet-164 on CIFAR-10, 100 epochs
+//! cargo run --release -- --resume                          # go on with a run that was stopped
+//! cargo run --release -- predict --checkpoint runs/quick   # ten predictions and a picture of them
+//! ```
+//!
+//! `README.md` goes on from there, and every option is in `--help`. What a run leaves in its folder is in
+//! [`run::run_dir`]; what it says on its way out, in [`cli::exit`].
+//!
+//! # The rooms, lowest first
+//!
+//! A room uses those above it in this table and never one below. A test reads every `use` and holds it to that;
+//! `docs/architecture.md` has every file and the reasons.
+//!
+//! | room | what it has |
+//! | --- | --- |
+//! | [`system`] | files that are complete or absent, locks, signals, the log |
+//! | [`data`] | from images on disk to batches in memory |
+//! | [`device`] | TPU, GPU, CPU and the plugins that drive them |
+//! | [`model`] | the traced network on its device: [`model::program`] compiles once and runs steps |
+//! | [`score`] | what logits are worth |
+//! | [`run`] | the loop ([`run::trainer`]), checkpoints, history; an [`Observer`](run::observer::Observer) is told how it goes |
+//! | [`show`] | progress, plots, TensorBoard, the report: observers |
+//! | [`bench`](mod@bench) | how fast this machine is |
+//! | [`compile`] | compiling for chips that are not there |
+//! | [`cli`] | options, settings, commands |
+//!
+//! The graphs are a crate of their own, [`xla_graphs`]: a [`Model`](xla_graphs::Model) goes in, a computation comes out.
+//! [`cpu_kernels`] has the fused layers that it calls on a CPU, [`pjrt`] the C API of compilers and devices.
 
-pub mod arguments;
 pub mod bench;
-pub mod checkpoint;
 pub mod cli;
-pub mod commands;
 pub mod compile;
-pub mod config;
 pub mod data;
 pub mod device;
-mod entry;
-pub mod env_info;
-pub mod evaluate;
-pub mod exit;
-pub mod files;
-pub mod flags;
-pub mod history;
 #[cfg(any(test, fuzzing))]
-pub mod hostile;
-pub mod initialise;
-pub mod limits;
-pub mod lock;
-pub mod logger;
-pub mod memory;
-pub mod metrics;
+pub mod fuzzing;
 pub mod model;
-pub mod outputs;
-pub mod picture_file;
-pub mod pictures;
-pub mod pjrt_c;
-pub mod plot;
-pub mod plugin_file;
-pub mod plugins;
-pub mod predict;
-pub mod process;
-pub mod program;
-pub mod progress;
-mod raster;
-pub mod rehearsal;
-pub mod replicas;
-pub mod report;
-pub mod reporter;
-pub mod resume;
-pub mod run_dir;
-pub mod runtime;
-pub mod schedule;
-pub mod scores;
-pub mod signals;
-mod spelling;
-pub mod state;
-pub mod summary;
-pub mod tensorboard;
-pub mod text;
-pub mod threads;
-mod tilde;
-pub mod train;
-pub mod variables;
+pub mod run;
+pub mod score;
+pub mod show;
+pub mod system;

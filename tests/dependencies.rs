@@ -20,9 +20,10 @@ fn table(file: &str) -> Table {
 
 #[test]
 fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksum() {
-    const OURS: [&str; 5] = [
+    const OURS: [&str; 6] = [
         "cpu_kernels",
         "kernel_contract",
+        "pjrt",
         "resnet-xla",
         "resnet-xla-fuzz",
         "xla_graphs",
@@ -70,6 +71,27 @@ fn every_dependency_may_be_used_under_a_licence_that_deny_toml_allows() {
         });
         assert!(may, "{name}: {licence}");
     }
+}
+
+#[test]
+fn every_dependency_builds_with_the_oldest_rust_that_cargo_toml_names() {
+    let manifest = table("Cargo.toml");
+    let ours = &manifest["workspace"]["package"]["rust-version"];
+    let ours = numbers(ours.as_str().unwrap());
+    for package in packages() {
+        // A package need not say what it needs.
+        let Some(needed) = package["rust_version"].as_str() else {
+            continue;
+        };
+        let name = &package["name"];
+        assert!(numbers(needed) <= ours, "{name} needs Rust {needed}");
+    }
+}
+
+/// "1.89" as [1, 89, 0].
+fn numbers(version: &str) -> [u32; 3] {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+    [0; 3].map(|zero| numbers.next().unwrap_or(zero))
 }
 
 /// All packages that a build on this machine takes, as cargo describes them.

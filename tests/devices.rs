@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use program::plugins::{cpu_plugin, has_hardware, libtpu};
 use program::{fail, program, program_as_shipped, succeed, text};
-use resnet_xla::plugins::PluginKind;
+use resnet_xla::device::plugins::PluginKind;
 use serde_json::Value;
 
 /// libtpu has one lock file for the whole machine.
@@ -83,7 +83,7 @@ fn a_text_file_is_no_library() {
     let path = folder.path().join("plugin.so");
     fs::write(&path, "not a library\n").unwrap();
     let message = fail(&["--plugin", text(&path)], 4);
-    assert!(message.contains("it is no shared library"), "{message}");
+    assert!(message.contains("it is not a shared library"), "{message}");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn when_no_plugin_works_every_path_that_was_tried_is_listed_with_its_reason() {
     let message = device_error(&mut command);
     for expected in [
         "variable TPU_NAME=a-test",
-        &format!("{} (it is no shared library", in_cache.display()),
+        &format!("{} (it is not a shared library", in_cache.display()),
         &format!("{} (it is not there)", in_python.display()),
         "/usr/lib/libtpu.so (it is not there)",
         "./setup tpu",

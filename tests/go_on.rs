@@ -5,7 +5,7 @@ mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use program::runs::{assert_same_end, checkpoints, finish};
+use program::runs::{assert_same_end, checkpoints, copy_folder, finish};
 use program::{fail, run, succeed, text};
 
 /// A run of 18 steps, and one that stopped after 9 of them, which are an epoch and a half.
@@ -33,18 +33,6 @@ impl Runs {
         let to = self.folder.path().join(name);
         copy_folder(&self.stopped, &to);
         to
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy_folder(&path, &target),
-            false => drop(fs::copy(&path, &target).unwrap()),
-        }
     }
 }
 

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use program::in_process::open_cpu;
-use resnet_xla::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::initialise::initial_state;
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::{PendingMetrics, Program};
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::PrecisionChoice;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::program::{PendingMetrics, Program};
 
 const BATCH: usize = 16;
 const LEARNING_RATE: f64 = 0.01;
@@ -40,6 +41,8 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
     let device = open_cpu(1, "");
     let settings = ModelSettings {
         depth: 11,
+        classes: 10,
+        image_side: 32,
         batch_size: BATCH,
         replicas: 1,
         // Without the CPU's kernels: what they allocate inside the executable would count too.
@@ -49,7 +52,7 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
         l2: 1e-4,
         momentum: 0.9,
     };
-    let program = Program::new(&device, model::build(&settings, device.kind).unwrap());
+    let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut state = Some(
         program
             .upload_state(&initial_state(program.layout(), 0))

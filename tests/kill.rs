@@ -15,7 +15,7 @@ use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints, 
 use program::shims::HeldWrite;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use resnet_xla::checkpoint::{file_name, load_newest};
+use resnet_xla::run::checkpoint::{file_name, load_newest};
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet};
 

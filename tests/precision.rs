@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use program::in_process::open_cpu;
-use resnet_xla::config::{BatchNormMode, PrecisionChoice};
 use resnet_xla::data::{
     Augment, Batch, BatchSource, DatasetKind, Normalization, TrainingOptions, load,
 };
 use resnet_xla::device::Device;
-use resnet_xla::initialise::initial_state;
-use resnet_xla::metrics::BatchMetrics;
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::Program;
-use resnet_xla::state::HostState;
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::PrecisionChoice;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::metrics::BatchMetrics;
+use resnet_xla::model::program::Program;
+use resnet_xla::model::state::HostState;
 use xla_graphs::Layout;
 use xla_graphs::table::Role;
 
@@ -64,6 +65,8 @@ impl<'a> Run<'a> {
     fn new(device: &'a Device, precision: PrecisionChoice) -> Self {
         let settings = ModelSettings {
             depth: 11,
+            classes: 10,
+            image_side: 32,
             batch_size: BATCH,
             replicas: 1,
             precision: Some(precision),
@@ -72,7 +75,7 @@ impl<'a> Run<'a> {
             l2: L2,
             momentum: 0.9,
         };
-        let model = model::build(&settings, device.kind).unwrap();
+        let model = choose::build(&settings, device.kind).unwrap();
         Self {
             program: Program::new(device, model),
         }

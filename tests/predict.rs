@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use program::runs::{checkpoints, quick_run};
 use program::{fail, program, run, succeed, text};
+use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -42,6 +43,19 @@ fn predict(folder: &Path, more: &[&str]) -> Output {
 
 fn printed(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Writes the trained network to `path`, with `change` made to what its checkpoint says of itself.
+fn save_changed(path: &Path, change: impl Fn(&mut Value)) {
+    let bytes = fs::read(checkpoints(&trained()).last().unwrap()).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut info: Value = serde_json::from_str(&metadata["resnet-xla"]).unwrap();
+    change(&mut info);
+    metadata.insert("resnet-xla".to_owned(), info.to_string());
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let file = safetensors::serialize(tensors.tensors(), Some(metadata));
+    fs::write(path, file.unwrap()).unwrap();
 }
 
 /// What is in a folder: names and contents.
@@ -270,5 +284,54 @@ fn data_in_a_folder_that_cannot_be_written_to_are_fetched_without_a_picture() {
         assert!(errors.contains("first_ten.png"), "{errors}");
         let table = printed(&output.stdout);
         assert!(table.contains("train_labels (2000,)") && !table.contains("picture:"));
+    }
+}
+
+#[test]
+fn a_checkpoint_from_before_it_named_its_classes_is_scored_as_one_that_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old.safetensors");
+    save_changed(&old, |info| {
+        assert_eq!(info["spec"]["class_names"][3], "cat");
+        info.as_object_mut().unwrap().remove("spec");
+    });
+    let scored = |checkpoint: &Path| {
+        let eval = "eval --device cpu --steps 1 --json --dataset sample --checkpoint";
+        let words: Vec<&str> = eval.split(' ').chain([text(checkpoint)]).collect();
+        succeed(&words)
+    };
+    assert_eq!(scored(&old), scored(&trained()));
+}
+
+#[test]
+fn a_network_names_its_own_classes_and_is_scored_on_no_data_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let flowers = folder.path().join("flowers.safetensors");
+    save_changed(&flowers, |info| {
+        let names = info["spec"]["class_names"].as_array_mut().unwrap();
+        for (label, name) in names.iter_mut().enumerate() {
+            *name = format!("flower {label}").into();
+        }
+    });
+    let (chart, out) = (fixture("chart.png"), folder.path().join("out.png"));
+    let from = ["--device", "cpu", "--checkpoint"];
+    let predict = |checkpoint: &Path| {
+        let more = ["--out", text(&out), "--json", text(&chart)];
+        let words = [&["predict"], &from[..], &[text(checkpoint)], &more].concat();
+        let printed: Value = serde_json::from_str(&succeed(&words)).unwrap();
+        printed[0]["predictions"].clone()
+    };
+    let official = "airplane automobile bird cat deer dog frog horse ship truck";
+    let official: Vec<&str> = official.split(' ').collect();
+    let mut expected = predict(&trained());
+    for guess in expected.as_array_mut().unwrap() {
+        let label = official.iter().position(|name| guess["class"] == *name);
+        guess["class"] = format!("flower {}", label.unwrap()).into();
+    }
+    assert_eq!(predict(&flowers), expected);
+
+    for command in ["eval", "predict"] {
+        let message = fail(&[&[command], &from[..], &[text(&flowers)]].concat(), 2);
+        assert!(message.contains("trained on, got sample"), "{message}");
     }
 }

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use program::in_process::open_cpu;
-use resnet_xla::config::{BatchNormMode, PrecisionChoice};
-use resnet_xla::data::{Batch, CLASSES};
+use resnet_xla::data::Batch;
 use resnet_xla::device::{Device, DeviceKind};
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::{Program, State};
-use resnet_xla::state::HostState;
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::PrecisionChoice;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::program::{Program, State};
+use resnet_xla::model::state::HostState;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use xla::{ElementType, XlaBuilder};
@@ -152,6 +153,8 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     let device = &*DEVICE;
     let settings = ModelSettings {
         depth: reference.info.depth,
+        classes: 10,
+        image_side: 32,
         batch_size: reference.batch.count,
         replicas: 1,
         precision: Some(PrecisionChoice::F32),
@@ -160,7 +163,7 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         l2: reference.info.l2,
         momentum: reference.info.momentum,
     };
-    let model = model::build(&settings, kind).unwrap();
+    let model = choose::build(&settings, kind).unwrap();
     let program = Program::new(device, model);
     let ours = Replay::run(&reference, &program, device);
 
@@ -314,7 +317,7 @@ fn training_logits(
     let executable = device.client().compile(&logits.build().unwrap()).unwrap();
     let output = &executable.execute_b(&buffers).unwrap()[0][0];
     let logits: Vec<f32> = output.to_literal_sync().unwrap().to_vec().unwrap();
-    assert_eq!(logits.len(), batch.count * CLASSES);
+    assert_eq!(logits.len(), batch.count * 10);
     logits
 }
 

@@ -12,17 +12,17 @@ use ndarray::s;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
-use resnet_xla::config::{BatchNormMode, UnitsChoice};
 use resnet_xla::data::{
-    self, Augment, Batch, BatchSource, CLASSES, Dataset, DatasetKind, IMAGE_LEN, Normalization,
-    Split, TrainingOptions,
+    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, Split, TrainingOptions,
 };
 use resnet_xla::device::Device;
-use resnet_xla::initialise::initial_state;
-use resnet_xla::metrics::BatchMetrics;
-use resnet_xla::model::{self, ModelSettings};
-use resnet_xla::program::Program;
-use resnet_xla::state::HostState;
+use resnet_xla::model::choose::BatchNormMode;
+use resnet_xla::model::choose::UnitsChoice;
+use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::metrics::BatchMetrics;
+use resnet_xla::model::program::Program;
+use resnet_xla::model::state::HostState;
 use serde_json::Value;
 use xla_graphs::Layout;
 
@@ -45,13 +45,15 @@ static SAMPLE: LazyLock<Dataset> =
 
 fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Program<'static> {
     let settings = settings(batch_size, replicas, batch_norm);
-    let model = model::build(&settings, DEVICE.kind).unwrap();
+    let model = choose::build(&settings, DEVICE.kind).unwrap();
     Program::new(&DEVICE, model)
 }
 
 fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> ModelSettings {
     ModelSettings {
         depth: 11,
+        classes: SAMPLE.spec.classes(),
+        image_side: SAMPLE.spec.side,
         batch_size,
         replicas,
         precision: None,
@@ -183,7 +185,7 @@ fn units_in_a_loop_share_their_statistics_too() {
             units: Some(units),
             ..settings(BATCH, replicas, BatchNormMode::Sync)
         };
-        let model = model::build(&settings, DEVICE.kind).unwrap();
+        let model = choose::build(&settings, DEVICE.kind).unwrap();
         Program::new(&DEVICE, model)
     };
     let batch = &batches(1)[0];
@@ -233,8 +235,9 @@ fn with_local_statistics_a_step_is_the_mean_of_the_steps_on_each_share() {
 /// The images of one of the replicas, `images` each.
 fn share(batch: &Batch, replica: usize, images: usize) -> Batch {
     let part = replica * images..(replica + 1) * images;
+    let len = SAMPLE.spec.image_len();
     Batch {
-        images: batch.images[part.start * IMAGE_LEN..part.end * IMAGE_LEN].to_vec(),
+        images: batch.images[part.start * len..part.end * len].to_vec(),
         labels: batch.labels[part.clone()].to_vec(),
         weights: batch.weights[part].to_vec(),
         count: images,
@@ -293,7 +296,7 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
             (batch.count as f64, correct(&logits, &batch))
         );
         assert!(losses_apart(&got, &expected) < ROUNDING);
-        assert_eq!(logits.len(), BATCH * CLASSES);
+        assert_eq!(logits.len(), BATCH * SAMPLE.spec.classes());
         let predicted = eight.predict_step(&eights, &batch.images).unwrap();
         let scale = expected_logits.iter().fold(0f32, |m, z| m.max(z.abs()));
         for got in [logits, predicted] {
@@ -305,7 +308,8 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
 
 /// How many of the images of `batch`, padding apart, have their largest logit at the label.
 fn correct(logits: &[f32], batch: &Batch) -> f64 {
-    let rows = logits.chunks(CLASSES).zip(&batch.labels).take(batch.count);
+    let rows = logits.chunks(SAMPLE.spec.classes());
+    let rows = rows.zip(&batch.labels).take(batch.count);
     let hits = rows.filter(|(row, label)| {
         let largest = row.iter().copied().fold(f32::MIN, f32::max);
         row.iter().position(|&z| z == largest) == Some(**label as usize)

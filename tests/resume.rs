@@ -14,7 +14,7 @@ use program::runs::{
 };
 use program::shims::HeldWrite;
 use program::{fail, program, program_as_shipped, succeed, text};
-use resnet_xla::checkpoint::load_newest;
+use resnet_xla::run::checkpoint::load_newest;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, Layout, ResNet};
 

@@ -13,9 +13,10 @@ use clap::{Arg, Args};
 use program::runs::quick_run;
 use program::{fail, program, succeed, text};
 use proptest::prelude::*;
-use resnet_xla::arguments::{self, is_number, is_path};
-use resnet_xla::cli::TrainArgs;
-use resnet_xla::config::{Config, ConfigError};
+use resnet_xla::cli::args::TrainArgs;
+use resnet_xla::cli::arguments::{self, is_number, is_path};
+use resnet_xla::cli::config::{Config, ConfigError};
+use resnet_xla::cli::settings;
 
 /// A number of the command line: where it stands, the ends of its range, and what lies just outside.
 struct Number {
@@ -238,10 +239,8 @@ fn resolve_file(toml: &str) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.toml");
     fs::write(&path, toml).unwrap();
-    Config::resolve(&TrainArgs {
-        config: Some(path),
-        ..TrainArgs::default()
-    })
+    let option = format!("--config={}", text(&path));
+    Config::resolve(&arguments::parse_training(&[option]).unwrap())
 }
 
 #[test]
@@ -517,7 +516,7 @@ fn not_text(ending: &str) -> OsString {
 fn a_path_that_is_not_utf8_is_refused_where_it_would_be_saved() {
     let folder = tempfile::tempdir().unwrap();
     for option in ["out-dir", "data-dir", "init-weights", "plugin"] {
-        let variable = arguments::variable(option);
+        let variable = settings::variable(option);
         let mut flag = OsString::from(format!("--{option}="));
         flag.push(not_text(""));
         let mut by_flag = program(&[]);

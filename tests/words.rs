@@ -161,7 +161,7 @@ fn errors_are_one_line_that_says_each_cause_once_and_no_temporary_name() {
             no_such,
         ),
         (vec!["--plugin", &at("gone.so")], "not there"),
-        (vec!["--plugin", &at("file")], "no shared library"),
+        (vec!["--plugin", &at("file")], "not a shared library"),
     ] {
         let output = run(&args);
         let said = String::from_utf8(output.stderr).unwrap();

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| resnet_xla::hostile::parse("checkpoint", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| resnet_xla::fuzzing::parse("checkpoint", bytes));

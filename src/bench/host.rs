@@ -1,4 +1,4 @@
-//! Times the host's side of training: what it could feed a device that took no time.
+//! Times the host's side of training: how fast it could feed a device that takes no time.
 
 use std::fmt;
 use std::path::Path;
@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::input::{noise_records, noise_source};
 use super::{Build, Spread};
-use crate::data::{Augment, Batch, Batches, IMAGE_LEN, Split, parse_records};
+use crate::data::{Augment, Batch, Batches, Split, parse_records};
 use crate::device::Device;
-use crate::memory::resident_bytes;
+use crate::system::proc::resident_bytes;
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub struct HostBench {
     pub augment: Augment,
     /// Over all replicas; at least 1.
     pub batch_size: usize,
-    /// Epochs of 50,000 images that are timed, at least 1; one more runs before them.
+    /// Timed epochs of 50,000 images, at least 1, after one that is not timed.
     pub epochs: usize,
 }
 
@@ -44,14 +44,14 @@ pub struct HostReport {
     pub fed_images_per_sec: f64,
     /// Batches made and copied to the device.
     pub uploaded_images_per_sec: f64,
-    /// Memory that the process had resident after the epoch before the timed ones and after the last of
-    /// them, in 10^6 bytes; without it where the system does not say.
+    /// The process's resident memory before the timed epochs and after the last, in 10^6 bytes; absent if the
+    /// system does not report it.
     pub first_rss_mb: Option<f64>,
     pub last_rss_mb: Option<f64>,
 }
 
 impl HostBench {
-    /// Feeds batches of noise to nothing, then to `device`, an epoch each in turn.
+    /// Feeds batches of noise by turns to nothing and to `device`, an epoch each.
     pub fn run(&self, device: &Device) -> Result<HostReport> {
         let split = Arc::new(parse_records(Path::new("noise"), &noise_records())?);
         let (mut fed, mut uploaded) = (Vec::new(), Vec::new());
@@ -98,13 +98,14 @@ impl HostBench {
         Ok((steps as usize * self.batch_size) as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Copies images and labels to the devices of all replicas, a share each.
+    /// Copies to each replica's device its share of the images and labels.
     fn upload(&self, device: &Device, batch: &Batch) -> Result<()> {
         let share = self.batch_size / device.replicas;
-        let images = batch.images.chunks_exact(share * IMAGE_LEN);
+        let values = batch.images.len() / device.replicas;
+        let images = batch.images.chunks_exact(values);
         for (replica, (images, labels)) in images.zip(batch.labels.chunks_exact(share)).enumerate()
         {
-            device.upload(images, &[share, IMAGE_LEN], replica)?;
+            device.upload(images, &[share, values / share], replica)?;
             device.upload(labels, &[share], replica)?;
         }
         Ok(())

@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::{Build, Spread};
 use crate::data::{
-    Augment, Batch, BatchSource, CLASSES, Normalization, RECORD_LEN, Split, TrainingOptions,
+    Augment, Batch, BatchSource, DatasetKind, Normalization, RECORD_LEN, Split, TrainingOptions,
     parse_records,
 };
 
-/// Records of an epoch: as many as CIFAR-10 has training images, so that they lie in memory, not in a cache.
+/// Records in an epoch: as many as CIFAR-10 has training images, too many for a cache.
 const RECORDS: usize = 50_000;
 
 /// How to measure; everything runs on one thread.
@@ -23,7 +23,7 @@ pub struct InputBench {
     pub augment: Augment,
     /// At least 1.
     pub batch_size: usize,
-    /// Epochs that are timed, at least 1; one more runs before them.
+    /// Timed epochs, at least 1, after one that is not timed.
     pub epochs: usize,
 }
 
@@ -94,7 +94,7 @@ impl InputBench {
     }
 }
 
-/// Training batches of `split`, which is made of [`noise_records`]; an epoch has all images at least
+/// Training batches of `split`, which is made of [`noise_records`]. An epoch has every image at least
 /// once.
 pub fn noise_source(
     split: Arc<Split>,
@@ -122,13 +122,14 @@ struct Seconds {
     batch: f64,
 }
 
-/// Records with the labels 0, 1, ... 9 in turn.
+/// Records of CIFAR-10's format with the labels 0, 1, ... 9 in turn.
 pub fn noise_records() -> Vec<u8> {
     let mut records: Vec<u8> = (0..(RECORDS * RECORD_LEN) as u32)
         .map(|position| (position.wrapping_mul(0x9e37_79b9) >> 24) as u8)
         .collect();
+    let classes = DatasetKind::Cifar10.spec().classes();
     for (index, record) in records.chunks_exact_mut(RECORD_LEN).enumerate() {
-        record[0] = (index % CLASSES) as u8;
+        record[0] = (index % classes) as u8;
     }
     records
 }

@@ -1,4 +1,12 @@
-//! Measures what the program does, on synthetic data: the content of `bench`.
+//! Measures on synthetic data how fast the program is, for `bench`.
+//!
+//! ```text
+//!  noise ─┬─► input   records ─► batches, on one thread
+//!         ├─► host    records ─► batches ─► device, as fast as the host can
+//!         ├─► step    model::program: whole training steps
+//!         └─► ops     each operation of a step by itself
+//!                └──► spread: median and quartiles ─► a report with the program's build
+//! ```
 //!
 //! | file | job |
 //! | --- | --- |

@@ -1,6 +1,6 @@
 //! Median and quartiles.
 
-/// Where the middle half of some timings lies.
+/// The median of some timings, and the range of their middle half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -11,7 +11,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of any number of values; NaN of none.
+    /// The spread of `values`; NaN if there are none.
     pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

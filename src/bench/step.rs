@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
+use xla_graphs::Model;
 
 use super::{Build, Spread};
-use crate::data::{Batch, CLASSES, IMAGE_LEN};
+use crate::data::Batch;
 use crate::device::Device;
-use crate::memory::peak_resident_bytes;
-use crate::program::{PendingMetrics, Program, State};
-use crate::runtime;
-use crate::state::HostState;
+use crate::device::runtime;
+use crate::model::program::{PendingMetrics, Program, State};
+use crate::model::state::HostState;
+use crate::system::proc::peak_resident_bytes;
 
-/// Small enough that the loss of one batch, seen again and again, stays finite at every depth.
+/// Small enough that the loss stays finite at every depth when the same batch is repeated.
 pub(super) const LEARNING_RATE: f64 = 0.01;
 
 /// How to measure.
@@ -61,7 +62,7 @@ pub struct StepReport {
     pub host_ms: f64,
     /// Seconds to trace and compile the training step.
     pub compile_s: f64,
-    /// Most memory that the process ever had resident, in 10^6 bytes; without it where the system does not say.
+    /// Peak resident memory of the process, in 10^6 bytes; absent if the system does not report it.
     pub peak_rss_mb: Option<f64>,
     /// Loss of the first and of the last step, L2 penalty included.
     pub first_loss: f64,
@@ -146,7 +147,7 @@ impl Steps {
         self.durations().map(milliseconds).collect()
     }
 
-    /// The part of [`Self::milliseconds`] that was not spent in the executable.
+    /// The time of each step that was spent outside the executable.
     fn host_milliseconds(&self) -> Vec<f64> {
         let pairs = self.durations().zip(&self.executing[1..]);
         pairs
@@ -157,7 +158,7 @@ impl Steps {
 
 /// Runs `count` steps on one batch as training does: metrics are read one step late.
 fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps> {
-    let batch = synthetic_batch(program.model().global_batch());
+    let batch = synthetic_batch(program.model());
     let mut pending: Option<PendingMetrics> = None;
     let mut steps = Steps::with_capacity(count);
     for _ in 0..count {
@@ -180,12 +181,15 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Images of noise, uniform in [-2, 2), with the labels 0, 1, ... 9 in turn. The scripts in
-/// `benches/peers/` make the same one.
-pub fn synthetic_batch(size: usize) -> Batch {
+/// A batch for all replicas of `model`: images of noise, uniform in [-2, 2), with the labels 0, 1, ... in turn. The
+/// scripts in `benches/peers/` make the same one.
+pub fn synthetic_batch(model: &Model) -> Batch {
+    let size = model.global_batch();
+    let values = model.image_dims().iter().product::<usize>() * model.replicas.0;
+    let classes = model.network.dense.outputs;
     Batch {
-        images: (0..(size * IMAGE_LEN) as u32).map(noise).collect(),
-        labels: (0..size).map(|image| (image % CLASSES) as i32).collect(),
+        images: (0..values as u32).map(noise).collect(),
+        labels: (0..size).map(|image| (image % classes) as i32).collect(),
         weights: vec![1.0; size],
         count: size,
     }
@@ -235,11 +239,27 @@ impl fmt::Display for StepReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceKind;
+    use crate::model::choose::{self, BatchNormMode, ModelSettings};
 
     #[test]
     fn the_batch_is_the_one_that_the_scripts_of_the_peers_make() {
         // benches/peers/common.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
-        let batch = synthetic_batch(2);
+        let settings = ModelSettings {
+            depth: 11,
+            classes: 10,
+            image_side: 32,
+            batch_size: 2,
+            replicas: 1,
+            precision: None,
+            units: None,
+            batch_norm: BatchNormMode::Sync,
+            l2: 1e-4,
+            momentum: 0.9,
+        };
+        let batch = synthetic_batch(&choose::build(&settings, DeviceKind::Cpu).unwrap());
+        assert_eq!(batch.images.len(), 6144);
+        assert_eq!(batch.labels, [0, 1]);
         let got = [0, 1, 2, 6143].map(|position| batch.images[position]);
         assert_eq!(got, [-2.0, -0.729_604_7, -1.235_060_9, -1.787_472_5]);
     }

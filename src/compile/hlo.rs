@@ -1,8 +1,8 @@
-//! The compiler's own program, read for what it says about its cost.
+//! Reads the cost estimates in the compiler's own program.
 //!
 //! XLA's TPU compiler writes into each instruction's `backend_config` (JSON) how many cycles it
-//! expects it to take. Added up over the schedule, loop bodies as often as they run, that is the
-//! compiler's estimate of a step. Collectives and waits for copies carry no estimate.
+//! expects it to take. Added up over the schedule, with loop bodies counted as often as they run, they
+//! are the compiler's estimate of a step. Collectives and waits for copies have no estimate.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,7 +72,7 @@ pub mod proto {
 
 use proto::{HloComputationProto, HloInstructionProto, HloModuleProto, ShapeProto};
 
-/// A program that is not what its format says.
+/// Why a program cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HloError {
     #[error("the compiler's program is not an HloModuleProtoWithConfig: {0}")]
@@ -83,12 +83,12 @@ pub enum HloError {
     MissingComputation(i64),
 }
 
-/// What a program's instructions say together.
+/// The sums over a program's instructions.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    /// Sum of the compiler's estimates; 0 when it made none.
+    /// Sum of the compiler's estimates; 0 if it made none.
     pub cycles: u64,
-    /// Loops whose number of rounds the compiler does not say; their bodies count once.
+    /// Loops whose number of rounds the compiler does not state; their bodies count once.
     pub loops_of_unknown_length: usize,
     /// Collectives that run in a step, loops unrolled.
     pub all_reduces: u64,
@@ -116,7 +116,7 @@ impl Schedule {
     /// Reads a serialised `HloModuleProtoWithConfig`.
     ///
     /// # Errors
-    /// [`HloError`] when it is none, or calls what it does not have.
+    /// [`HloError`] if the bytes are something else, or the program calls a computation that it does not have.
     pub fn read(program: &[u8]) -> Result<Self, HloError> {
         let module =
             HloModuleProto::decode(module_bytes(program)?.as_slice()).map_err(HloError::Decode)?;
@@ -201,7 +201,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The rounds of a loop, from its condition: the loops of this program count from 0 for as long as
+    /// The rounds of a loop, read from its condition: the loops of this program count up from 0 while
     /// the number is less than a constant.
     fn rounds(&self, instruction: &HloInstructionProto) -> Result<Option<u64>, HloError> {
         // The body is the first computation that a loop calls, the condition the second.
@@ -226,7 +226,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The operations in an instruction, the ones that only move or rename values left out.
+    /// The operations in an instruction, except those that only move or rename values.
     fn does(&self, instruction: &HloInstructionProto) -> Result<String, HloError> {
         if instruction.opcode != "fusion" {
             return Ok(instruction.opcode.clone());
@@ -234,7 +234,7 @@ impl<'a> Walk<'a> {
         let mut counts = BTreeMap::new();
         self.count_operations(instruction, &mut counts)?;
         let mut operations: Vec<_> = counts.into_iter().collect();
-        // What says most about a fusion first: its convolutions, then reductions, then the rest.
+        // The most telling ones first: convolutions, then reductions, then the rest.
         operations.sort_by_key(|(name, count)| {
             let rank = match name.as_str() {
                 "convolution" | "dot" => 0,
@@ -311,8 +311,8 @@ fn bytes(shape: &ShapeProto) -> u64 {
 /// `f32[3,3,16,16]`, or several in parentheses.
 fn describe(shape: &ShapeProto) -> String {
     if !shape.tuple_shapes.is_empty() {
-        let parts: Vec<_> = shape.tuple_shapes.iter().map(describe).collect();
-        return format!("({})", parts.join(", "));
+        let elements: Vec<_> = shape.tuple_shapes.iter().map(describe).collect();
+        return format!("({})", elements.join(", "));
     }
     let dims: Vec<_> = shape.dimensions.iter().map(i64::to_string).collect();
     format!("{}[{}]", element(shape.element_type).0, dims.join(","))

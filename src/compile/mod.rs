@@ -1,8 +1,14 @@
-//! Compiles the computations of a run for devices that are not there, and says what the compiler
-//! says about them.
+//! Compiles the computations of a run for devices that this machine does not have, and reports what the
+//! compiler estimates.
+//!
+//! ```text
+//!  target ──► pjrt::topology ─┐
+//!  settings ► model::choose ──┴─► executable ─┬─► memory, FLOPs ───────────┬─► analysis ─► table, JSON
+//!                                             └─► program ─► hlo (cycles) ─┘
+//! ```
 
+pub mod analysis;
 pub mod hlo;
-pub mod report;
 pub mod target;
 
 use std::path::PathBuf;
@@ -10,16 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use prost::Message;
 use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
+use crate::device::flags;
+use crate::device::plugins::{self, PluginKind};
+use crate::device::threads;
 use crate::device::{DeviceError, DeviceKind, start_plugin};
-use crate::flags;
-use crate::model::{self, ModelSettings};
-use crate::pjrt_c::{self, Executable, PjrtError, Plugin};
-use crate::plugins::{self, PluginKind};
-use crate::threads;
+use crate::model::choose::{self, ModelSettings};
+use pjrt::{Executable, PjrtError, Plugin};
 use target::Target;
 
 /// The computations of a run.
@@ -45,26 +50,8 @@ pub struct Compiled {
     pub compiled: Duration,
 }
 
-/// The part of XLA's `compile_options.proto` that a replicated program needs.
-#[derive(Clone, PartialEq, prost::Message)]
-struct CompileOptionsProto {
-    #[prost(message, optional, tag = "3")]
-    executable_build_options: Option<ExecutableBuildOptionsProto>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExecutableBuildOptionsProto {
-    /// -1: none in particular.
-    #[prost(int64, tag = "1")]
-    device_ordinal: i64,
-    #[prost(int64, tag = "4")]
-    num_replicas: i64,
-    #[prost(int64, tag = "5")]
-    num_partitions: i64,
-}
-
 /// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
-/// plugin at `plugin` or the one that setup brings.
+/// plugin at `plugin` or the one that `./setup` installs.
 pub fn run(
     target: &Target,
     settings: &ModelSettings,
@@ -79,14 +66,14 @@ pub fn run(
         path: path.clone(),
         reason: error.to_string(),
     };
-    pjrt_c::keep_libtpu_offline();
+    pjrt::keep_libtpu_offline();
     threads::rehearse(1).map_err(DeviceError::from)?;
     flags::check_plugin(&compiler(target), &path)?;
     let plugin = start_plugin(&path, || {
         Plugin::load(&path).map_err(|error| error.to_string())
     })?;
 
-    let model = model::build(settings, kind(target))?;
+    let model = choose::build(settings, kind(target))?;
     let start = Instant::now();
     let computation = match step {
         Step::Train => train_step(&model),
@@ -96,14 +83,14 @@ pub fn run(
     let mut hlo = computation.context("tracing")?.proto().to_bytes()?;
     let traced = start.elapsed();
 
-    let options = options(target.chips());
+    let options = pjrt::compile_options(target.chips());
     let start = Instant::now();
     let executable = match target {
         Target::Tpu { .. } => plugin
             .topology(&target.to_string(), target.options())
             .map_err(unusable)?
             .compile(&mut hlo, &options),
-        // The CPU plugin describes no topology; its device is always there.
+        // The CPU plugin cannot describe a topology, but its device always exists.
         Target::Cpu => plugin
             .client()
             .map_err(unusable)?
@@ -131,17 +118,4 @@ fn kind(target: &Target) -> DeviceKind {
         Target::Tpu { .. } => DeviceKind::Tpu,
         Target::Cpu => DeviceKind::CpuPlugin,
     }
-}
-
-/// The compile options of a program for `replicas` devices: a serialised `CompileOptionsProto`.
-pub fn options(replicas: usize) -> Vec<u8> {
-    let build = ExecutableBuildOptionsProto {
-        device_ordinal: -1,
-        num_replicas: replicas as i64,
-        num_partitions: 1,
-    };
-    CompileOptionsProto {
-        executable_build_options: Some(build),
-    }
-    .encode_to_vec()
 }

@@ -1,9 +1,9 @@
-//! What a program can be compiled for without having it.
+//! The targets that a program can be compiled for without having the hardware.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limits::CHIPS;
+use crate::system::limits::CHIPS;
 
 /// A slice of TPU chips, or the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Target {
     Cpu,
 }
 
-/// The generations of TPU whose limits are known here.
+/// The TPU generations whose limits are known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
     V4,
@@ -25,7 +25,7 @@ pub enum Generation {
     V6e,
 }
 
-/// What one chip can do at most.
+/// The most that one chip can do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Additions and multiplications of bf16 numbers in a second.
@@ -46,8 +46,8 @@ const GENERATIONS: [(&str, Generation); 4] = [
 ];
 
 impl Generation {
-    /// Compute, memory and bandwidth of a chip as the vendor publishes them. The clock is not
-    /// published: it is what makes the matrix units (v4 and v5p eight of 128x128, v5e four, v6e four
+    /// Compute, memory and bandwidth of a chip as published by the vendor. The clock is not
+    /// published; it is the one that makes the matrix units (v4 and v5p eight of 128x128, v5e four, v6e four
     /// of 256x256) add up to the published compute.
     pub fn limits(self) -> Limits {
         let limits = |tflops: f64, gb_per_s: f64, gib: f64, ghz: f64| Limits {
@@ -74,7 +74,7 @@ impl Target {
         }
     }
 
-    /// What a chip can do; unknown for a CPU.
+    /// The limits of a chip; unknown for a CPU.
     pub fn limits(&self) -> Option<Limits> {
         match self {
             Self::Tpu { generation, .. } => Some(generation.limits()),
@@ -82,7 +82,7 @@ impl Target {
         }
     }
 
-    /// What libtpu must be told beside the topology's name to describe it as runs find it: the two
+    /// The options that libtpu needs with the topology's name to describe it as a run sees it: the two
     /// cores of a v4 chip work as one device.
     pub fn options(&self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -95,7 +95,7 @@ impl Target {
     }
 }
 
-/// A target that is none.
+/// A text that does not name a target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected `cpu` or GENERATION:AxB[xC], for example v5e:2x4, with a generation of v4, v5e, v5p, v6e and \
@@ -129,7 +129,7 @@ impl FromStr for Target {
     }
 }
 
-/// As libtpu wants it: `v5e:2x4`.
+/// In libtpu's form: `v5e:2x4`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self::Tpu { generation, axes } = self else {

@@ -1,34 +1,15 @@
-//! CIFAR-10 and its binary format.
-//!
-//! A file is a row of records without header: one label byte, then 3,072 pixel bytes, the red plane first, then green,
-//! then blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
+//! CIFAR-10: 50,000 training and 10,000 test images.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 
-use byteorder::WriteBytesExt;
-use ndarray::{Array1, Array4, ArrayView3, Axis};
-
-use super::error::DataError;
-use super::fetch::{self, OfficialFile};
-use super::sample;
-
-/// Rows and columns of an image.
-pub const SIDE: usize = 32;
-/// Red, green and blue.
-pub const CHANNELS: usize = 3;
-/// Values of one image.
-pub const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
-/// Bytes of one record: a label and an image.
-pub const RECORD_LEN: usize = 1 + IMAGE_LEN;
-/// Number of classes; labels run from 0 to `CLASSES - 1`.
-pub const CLASSES: usize = 10;
-
-/// Where the files of CIFAR-10 are, unless said otherwise.
-pub const DEFAULT_FOLDER: &str = "data";
+use crate::data::dataset::{Dataset, DatasetSpec, Split};
+use crate::data::error::DataError;
+use crate::data::fetch;
+use crate::data::fetch::official::{OfficialFile, TRAIN_FILES};
+use crate::data::records::{CLASSES, Records, SIDE};
 
 /// The class names, by label.
-pub const CLASS_NAMES: [&str; CLASSES] = [
+const CLASS_NAMES: [&str; CLASSES] = [
     "airplane",
     "automobile",
     "bird",
@@ -41,89 +22,21 @@ pub const CLASS_NAMES: [&str; CLASSES] = [
     "truck",
 ];
 
-/// Images with their labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    /// `[N, 32, 32, 3]` (NHWC), in standard (row-major) layout.
-    pub images: Array4<u8>,
-    /// `[N]`, each below [`CLASSES`].
-    pub labels: Array1<u8>,
-}
-
-impl Split {
-    /// The images' pixels, one array each.
-    pub fn pixels(&self) -> &[[u8; IMAGE_LEN]] {
-        // The images are in standard layout, as promised above.
-        let pixels = self.images.as_slice().expect("standard layout");
-        pixels.as_chunks().0
-    }
-
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+/// Of all of CIFAR-10 and of any part of it.
+pub(super) fn spec() -> DatasetSpec {
+    DatasetSpec {
+        side: SIDE,
+        class_names: CLASS_NAMES.map(str::to_owned).into(),
     }
 }
 
-/// A training and a test split.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dataset {
-    pub name: String,
-    pub train: Split,
-    pub test: Split,
-}
-
-/// Which dataset to load.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum DatasetKind {
-    /// CIFAR-10: 50,000 training and 10,000 test images
-    Cifar10,
-    /// the subset inside the program: 2,000 training and 500 test images
-    Sample,
-}
-
-/// Loads a dataset. The official files are looked for in `data_dir`, fetched into it on first use, and verified
-/// on every load.
-///
-/// # Errors
-///
-/// A file that cannot be read, fetched or verified.
-pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
-    match kind {
-        DatasetKind::Cifar10 => load_cifar10(data_dir),
-        DatasetKind::Sample => sample::load(),
-    }
-}
-
-/// [`load`] for a run that worked on the data in `data_dir` before.
-///
-/// # Errors
-///
-/// [`DataError::Gone`] where the folder is no longer there: it is not made anew and filled, which may be on
-/// another disk, unless it is the one that is used without being named.
-pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
-    let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
-    let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
-    if kind == DatasetKind::Cifar10 && is_gone {
-        return Err(DataError::Gone {
-            folder: data_dir.to_owned(),
-        });
-    }
-    load(kind, data_dir)
-}
-
-fn load_cifar10(data_dir: &Path) -> Result<Dataset, DataError> {
+/// Loads the official files from `data_dir`, where they are fetched on first use, and verifies them.
+pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
     let files = fetch::locate_or_fetch(data_dir)?;
-    let (train, test) = files.split_at(fetch::TRAIN_FILES);
+    let (train, test) = files.split_at(TRAIN_FILES);
     Ok(Dataset {
         name: "cifar10".to_string(),
+        spec: spec(),
         train: read_official(train)?,
         test: read_official(test)?,
     })
@@ -136,181 +49,4 @@ fn read_official(files: &[(OfficialFile, PathBuf)]) -> Result<Split, DataError> 
         records.append(path, &file.read_verified(path)?)?;
     }
     Ok(records.into_split())
-}
-
-/// Parses the content of one file of any number of records. `file` is for error messages.
-///
-/// # Errors
-///
-/// No record, half a record, or a label that is none.
-pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
-    let mut records = Records::with_capacity(bytes.len() / RECORD_LEN);
-    records.append(file, bytes)?;
-    Ok(records.into_split())
-}
-
-/// What has been read so far.
-struct Records {
-    images: Vec<[u8; IMAGE_LEN]>,
-    labels: Vec<u8>,
-}
-
-impl Records {
-    fn with_capacity(count: usize) -> Records {
-        Records {
-            images: Vec::with_capacity(count),
-            labels: Vec::with_capacity(count),
-        }
-    }
-
-    /// Reads one or more whole records.
-    fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
-        let (records, rest) = bytes.as_chunks::<RECORD_LEN>();
-        if records.is_empty() || !rest.is_empty() {
-            return Err(DataError::Records {
-                file: file.to_path_buf(),
-                record_len: RECORD_LEN,
-                got: bytes.len(),
-            });
-        }
-        for (record, [label, planes @ ..]) in records.iter().enumerate() {
-            if usize::from(*label) >= CLASSES {
-                return Err(DataError::Label {
-                    file: file.to_path_buf(),
-                    record,
-                    got: *label,
-                });
-            }
-            self.labels.push(*label);
-            self.images.push(interleave(planes));
-        }
-        Ok(())
-    }
-
-    fn into_split(self) -> Split {
-        let dims = (self.images.len(), SIDE, SIDE, CHANNELS);
-        let images = Array4::from_shape_vec(dims, self.images.into_flattened());
-        Split {
-            // Each image has SIDE x SIDE x CHANNELS = IMAGE_LEN values.
-            images: images.expect("as many values as the dimensions say"),
-            labels: self.labels.into(),
-        }
-    }
-}
-
-/// Puts the red, green and blue values of each pixel side by side.
-fn interleave(planes: &[u8; IMAGE_LEN]) -> [u8; IMAGE_LEN] {
-    let mut image = [0; IMAGE_LEN];
-    let (red, others) = planes.split_at(SIDE * SIDE);
-    let (green, blue) = others.split_at(SIDE * SIDE);
-    let pixels: &mut [[u8; CHANNELS]] = image.as_chunks_mut().0;
-    for (index, pixel) in pixels.iter_mut().enumerate() {
-        *pixel = [red[index], green[index], blue[index]];
-    }
-    image
-}
-
-/// Writes one record; `image` is `[32, 32, 3]`.
-pub fn write_record(out: &mut impl Write, label: u8, image: ArrayView3<u8>) -> io::Result<()> {
-    out.write_u8(label)?;
-    for channel in image.axis_iter(Axis(2)) {
-        let plane: Vec<u8> = channel.iter().copied().collect();
-        out.write_all(&plane)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const FILE: &str = "some.bin";
-
-    /// Image `n` has the label `n` and the values `n, n + 1, …` modulo 251 in file order.
-    fn records(count: usize) -> Vec<u8> {
-        (0..count)
-            .flat_map(|n| {
-                let values = (0..IMAGE_LEN).map(move |k| ((n + k) % 251) as u8);
-                std::iter::once(n as u8).chain(values)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn planes_become_channels() {
-        let split = parse_records(Path::new(FILE), &records(3)).unwrap();
-        assert_eq!(split.images.shape(), [3, 32, 32, 3]);
-        assert_eq!(split.labels.to_vec(), [0, 1, 2]);
-        // Image 2, row 4, column 7, blue: byte 2 * 1024 + 4 * 32 + 7 of the pixels, 2183 + 2 = 8 * 251 + 177.
-        assert_eq!(split.images[[2, 4, 7, 2]], 177);
-    }
-
-    #[test]
-    fn a_file_that_ends_inside_a_record_is_refused_with_its_size() {
-        let bytes = records(2);
-        let error = parse_records(Path::new(FILE), &bytes[..6145]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "some.bin: expected one or more records of 3073 bytes, got 6145 bytes"
-        );
-    }
-
-    #[test]
-    fn an_empty_file_is_refused() {
-        assert!(matches!(
-            parse_records(Path::new(FILE), &[]),
-            Err(DataError::Records { got: 0, .. })
-        ));
-    }
-
-    #[test]
-    fn a_label_of_ten_is_refused_with_its_record() {
-        let mut bytes = records(2);
-        bytes[RECORD_LEN] = 10;
-        assert_eq!(
-            parse_records(Path::new(FILE), &bytes)
-                .unwrap_err()
-                .to_string(),
-            "some.bin: record 1: expected a label from 0 to 9, got 10"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn bytes_of_any_length_are_parsed_or_refused(
-            length in 0..4 * RECORD_LEN,
-            labels in prop::collection::vec(0..13u8, 4),
-        ) {
-            let mut bytes = vec![200; length];
-            for (record, label) in bytes.chunks_mut(RECORD_LEN).zip(&labels) {
-                record[0] = *label;
-            }
-            let count = length / RECORD_LEN;
-            let valid = count > 0
-                && length % RECORD_LEN == 0
-                && labels[..count].iter().all(|label| *label < 10);
-            match parse_records(Path::new(FILE), &bytes) {
-                Ok(split) => {
-                    prop_assert!(valid);
-                    prop_assert_eq!(split.labels.to_vec(), &labels[..count]);
-                }
-                Err(_) => prop_assert!(!valid),
-            }
-        }
-
-        #[test]
-        fn what_is_parsed_is_written_back_byte_for_byte(
-            label in 0..10u8,
-            pixels in prop::collection::vec(any::<u8>(), IMAGE_LEN),
-        ) {
-            let bytes: Vec<u8> = std::iter::once(label).chain(pixels).collect();
-            let split = parse_records(Path::new(FILE), &bytes).unwrap();
-            let mut written = Vec::new();
-            let image = split.images.index_axis(Axis(0), 0);
-            write_record(&mut written, split.labels[0], image).unwrap();
-            prop_assert_eq!(written, bytes);
-        }
-    }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::system::files::WriteError;
+
 /// An error of the data module. The program ends with exit code 3 on it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -12,6 +14,9 @@ pub enum DataError {
         path: PathBuf,
         reason: io::Error,
     },
+
+    #[error(transparent)]
+    Write(#[from] WriteError),
 
     #[error(
         "{}: wrong SHA-256 sum: expected {expected}, got {got}. \

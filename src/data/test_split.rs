@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array4};
 
-use super::batches::Batch;
-use super::cifar::{CHANNELS, IMAGE_LEN, SIDE, Split};
-use super::normalization::Normalization;
+use crate::data::dataset::{CHANNELS, Split};
+use crate::data::pipeline::augment::{IMAGE_LEN, SIDE};
+use crate::data::pipeline::batches::Batch;
+use crate::data::pipeline::normalization::Normalization;
 
 /// Leaves pixel values as they are, but for rounding.
 pub(super) const PLAIN: Normalization = Normalization {

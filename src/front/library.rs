@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
 
-/// The library's only function for others; see `src/entry.rs`.
+/// The library's only function for others; see `src/cli/entry.rs`.
 const MAIN: &[u8] = b"resnet_xla_main\0";
 
 /// Runs the program in the library at `path`, which ends the process; returns only with the reason why it cannot be

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use resnet_xla::config::DeviceChoice;
 use resnet_xla::device::Device;
-use resnet_xla::replicas::ReplicaChoice;
-use resnet_xla::runtime;
+use resnet_xla::device::DeviceChoice;
+use resnet_xla::device::replicas::ReplicaChoice;
+use resnet_xla::device::runtime;
 
 use super::xla_flags;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use resnet_xla::plugins::{PluginKind, hardware};
+use resnet_xla::device::plugins::{PluginKind, hardware};
 
 /// The plugin of `./setup cpu-plugin`; `None`, with the reason printed, where it is not.
 pub fn cpu_plugin() -> Option<PathBuf> {

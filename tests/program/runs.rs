@@ -52,6 +52,19 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// Copies the folder `from` to the new folder `to`.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_folder(&path, &target),
+            false => drop(fs::copy(&path, &target).unwrap()),
+        }
+    }
+}
+
 /// How long a test waits for what must come, so that a hang does not last for ever. No machine is so slow or so busy.
 pub const PATIENCE: Duration = Duration::from_secs(30 * 60);
 

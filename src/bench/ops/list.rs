@@ -7,8 +7,6 @@ use xla_graphs::network::Unit;
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::{Layout, ResNet};
 
-use crate::data::SIDE;
-
 /// Bytes of an f32.
 const BYTES: usize = 4;
 /// Floating-point operations of a normalisation and its ReLU, per value.
@@ -22,8 +20,8 @@ pub enum Pass {
     Update,
 }
 
-/// What an operation does. Backwards, a layer takes the gradient from behind the batch norm that
-/// follows it to behind its own.
+/// What an operation does. A layer's backward pass takes the gradient from the output of the batch norm that
+/// follows it to the output of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The first convolution.
@@ -32,10 +30,10 @@ pub enum Kind {
     Inner,
     /// BN-ReLU-convolution and the sum with the skip.
     Last,
-    /// The convolution of the first activation beside a unit that changes the shape.
+    /// The shortcut's convolution of the first activation, in a unit that changes the shape.
     Shortcut,
-    /// The way back through a unit's first batch norm. `joined`: the gradients of the unit and of its
-    /// shortcut both lie behind it; else the skip's lies in front.
+    /// The backward pass of a unit's first batch norm. If `joined`, the gradients of the unit and of its
+    /// shortcut meet at its output; otherwise the skip's joins at its input.
     Norm { joined: bool },
     /// Last batch norm, pooling, classifier and loss.
     Head,
@@ -59,9 +57,8 @@ pub struct Op {
     pub stride: usize,
 }
 
-/// The distinct operations of a training step of `network`, with their counts.
-pub fn operations(network: &ResNet) -> Vec<(Op, usize)> {
-    let mut side = SIDE;
+/// The distinct operations of a training step of `network` on images of `side` rows and columns, with their counts.
+pub fn operations(network: &ResNet, mut side: usize) -> Vec<(Op, usize)> {
     let mut forward = vec![Op::conv(Kind::Stem, side, &network.stem)];
     let mut norms = Vec::new();
     for unit in &network.units {
@@ -157,7 +154,7 @@ impl Op {
     }
 
     /// Floating-point operations for `batch` images, counted as `summary` counts those of the forward
-    /// pass; those of the backward pass are twice those of what it goes back through.
+    /// pass; the backward pass counts twice its forward pass.
     pub fn flops(&self, batch: usize) -> usize {
         let conv = 2 * self.kernel_len() * self.output_side() * self.output_side();
         let forward = match (self.kind, self.pass) {
@@ -175,7 +172,7 @@ impl Op {
         batch * passes * forward
     }
 
-    /// Bytes that must at least be read and written for `batch` images: each activation, gradient and
+    /// The fewest bytes that must be read and written for `batch` images: each activation, gradient and
     /// kernel once.
     pub fn bytes(&self, batch: usize) -> usize {
         // A 1x1 kernel does not see what lies between its strides.
@@ -250,25 +247,24 @@ impl fmt::Display for Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::CLASSES;
-    use crate::summary::Summary;
+    use crate::model::summary::Summary;
     use xla_graphs::Architecture;
     use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
         let architecture = Architecture::resnet_v2(depth).unwrap();
-        ResNet::new(&architecture, CLASSES, Lowering::Native).unwrap()
+        ResNet::new(&architecture, 10, Lowering::Native).unwrap()
     }
 
     #[test]
     fn the_operations_add_up_to_three_times_the_forward_pass() {
         for depth in [11, 20, 164] {
             let network = network(depth);
-            let ops = operations(&network);
+            let ops = operations(&network, 32);
             let flops: usize = ops.iter().map(|(op, count)| count * op.flops(128)).sum();
             assert_eq!(
                 flops,
-                3 * 128 * Summary::of(&network).flops,
+                3 * 128 * Summary::of(&network, 32).flops,
                 "depth {depth}"
             );
         }
@@ -280,7 +276,7 @@ mod tests {
             // Depth counts those of the units but for the shortcuts, the first, and the dense layer.
             let convolutions = depth - 1 + 3;
             for pass in [Pass::Forward, Pass::Backward] {
-                let of_pass = operations(&network(depth));
+                let of_pass = operations(&network(depth), 32);
                 let of_pass = of_pass.iter().filter(|(op, _)| {
                     op.pass == pass
                         && matches!(
@@ -299,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_strided_1x1_reads_a_quarter_of_its_input() {
-        let ops = operations(&network(11));
+        let ops = operations(&network(11), 32);
         let strided = |pass| {
             let found = ops
                 .iter()

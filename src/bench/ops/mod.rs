@@ -25,9 +25,9 @@ use super::step::LEARNING_RATE;
 use super::{Build, Spread, synthetic_batch};
 use crate::data::Batch;
 use crate::device::Device;
-use crate::program::{Program, State};
-use crate::runtime;
-use crate::state::HostState;
+use crate::device::runtime;
+use crate::model::program::{Program, State};
+use crate::model::state::HostState;
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +65,11 @@ pub struct Operations {
     pub operation: String,
     pub pass: Pass,
     pub shape: String,
-    /// How many a step has.
+    /// How many there are in a step.
     pub count: usize,
     /// Of one: three forward passes' operations, as `summary` counts them, over all rows.
     pub flops: usize,
-    /// What one must at least read and write.
+    /// The fewest bytes that one must read and write.
     pub bytes: usize,
     #[serde(flatten)]
     pub time: Pair<Timing>,
@@ -100,10 +100,10 @@ impl OpsBench {
         state: &HostState,
     ) -> Result<OpsReport> {
         let step = self.time_steps(programs, state)?;
-        let network = &programs.kernels.model().network;
-        let batch = programs.kernels.model().batch;
+        let model = programs.kernels.model();
+        let (network, batch) = (&model.network, model.batch);
         let mut rows = Vec::new();
-        for (op, count) in operations(network) {
+        for (op, count) in operations(network, model.image_side) {
             let time = |program: &Program, lowering| {
                 let traced = trace::trace(&op, lowering, batch, program.layout())?;
                 let operation = Operation::new(device, &traced)?;
@@ -141,7 +141,7 @@ impl OpsBench {
 
     /// Whole steps of the two formulations take turns.
     fn time_steps(&self, programs: &Pair<Program>, state: &HostState) -> Result<Pair<Timing>> {
-        let batch = synthetic_batch(programs.kernels.model().batch);
+        let batch = synthetic_batch(programs.kernels.model());
         let mut kernels = Steps::new(&programs.kernels, state, &batch)?;
         let mut dots = Steps::new(&programs.dots, state, &batch)?;
         let mut others = Vec::new();

@@ -8,8 +8,8 @@ use xla::{ElementType, PjRtBuffer, PjRtLoadedExecutable};
 use super::trace::{Input, Traced};
 use crate::device::Device;
 
-/// Bytes of inputs that runs go through in turn: several times a last level cache, so that the inputs
-/// of a run come from memory.
+/// Total bytes of the copies of inputs that runs use in turn: several times a last-level cache, so that the
+/// inputs of each run come from memory.
 const ROTATION: usize = 128 << 20;
 /// Copies of an operation's inputs.
 const MOST_COPIES: usize = 64;
@@ -36,7 +36,7 @@ impl Operation {
         })
     }
 
-    /// Seconds of the run number `run`.
+    /// Seconds that run number `run` takes.
     pub fn run(&self, run: usize) -> Result<f64> {
         let inputs = &self.inputs[run % self.inputs.len()];
         let start = Instant::now();

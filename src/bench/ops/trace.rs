@@ -19,7 +19,7 @@ use xla_graphs::{Layout, Result, TensorSpec};
 use super::list::{Kind, Op, Pass};
 
 const ONE: Replicas = Replicas(1);
-/// Changes nothing in how long an update takes.
+/// Has no effect on how long an update takes.
 const L2: f32 = 1e-4;
 /// As [`L2`].
 const MOMENTUM: f32 = 0.9;
@@ -362,9 +362,9 @@ impl Graph {
     /// An input for each tensor of `array`, one behind the other.
     fn gathered(&mut self, layout: &Layout, array: Array) -> Result<XlaOp> {
         let tensors = layout.tensors_of(array);
-        let parts = tensors.iter().map(|spec| self.input(&[spec.len()]));
-        let parts = parts.collect::<Result<Vec<_>>>()?;
-        Ok(parts[0].concat_in_dim(&parts[1..], 0)?)
+        let inputs = tensors.iter().map(|spec| self.input(&[spec.len()]));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        Ok(inputs[0].concat_in_dim(&inputs[1..], 0)?)
     }
 }
 

@@ -1,0 +1,155 @@
+//! Calls through a plugin's table of functions, and what comes back as pointers.
+
+use std::ffi::c_char;
+use std::ptr;
+use std::slice;
+
+use crate::bindings::*;
+use crate::error::{PjrtError, Result};
+
+/// The struct of one function's arguments and results, paired with the function by `build.rs`.
+///
+/// # Safety
+/// [`Self::function`] is the function that the interface pairs with the struct, and [`Self::set_size`]
+/// writes the struct's size as the interface counts it.
+pub(crate) unsafe trait Arguments: Sized {
+    /// The function's name.
+    const NAME: &'static str;
+
+    fn function(table: &PJRT_Api) -> Option<unsafe extern "C" fn(*mut Self) -> *mut PJRT_Error>;
+
+    fn set_size(&mut self);
+}
+
+macro_rules! pair {
+    ($function:ident, $arguments:ident, $size:ident) => {
+        // SAFETY: the three names are of one function of the header.
+        unsafe impl Arguments for $arguments {
+            const NAME: &'static str = stringify!($function);
+
+            fn function(
+                table: &PJRT_Api,
+            ) -> Option<unsafe extern "C" fn(*mut Self) -> *mut PJRT_Error> {
+                table.$function
+            }
+
+            fn set_size(&mut self) {
+                self.struct_size = $size as usize;
+            }
+        }
+    };
+}
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+/// The functions of a loaded plugin.
+pub(crate) struct Api {
+    /// A copy, zero (no function) where the plugin's own table ends earlier than ours.
+    pub(crate) table: PJRT_Api,
+}
+
+// SAFETY: the interface says that its functions may be called from any thread, and the table is never
+// written to after it was made.
+unsafe impl Send for Api {}
+// SAFETY: as above.
+unsafe impl Sync for Api {}
+
+impl Api {
+    /// Calls the function that `args` belongs to. It reads and writes `args`, whose size is set here.
+    pub(crate) fn call<A: Arguments>(&self, args: &mut A) -> Result<()> {
+        let function = A::function(&self.table).ok_or(PjrtError::MissingFunction(A::NAME))?;
+        args.set_size();
+        // SAFETY: `args` is the struct that the interface pairs with this function, its size is set, and
+        // every pointer in it is valid for the call.
+        let error = unsafe { function(args) };
+        if error.is_null() {
+            return Ok(());
+        }
+        let (code, message) = (self.code(error), self.message(error));
+        self.free(error);
+        let function = A::NAME;
+        Err(match code {
+            Some(code) if code == PJRT_Error_Code_PJRT_Error_Code_UNIMPLEMENTED => {
+                PjrtError::Unimplemented { function, message }
+            }
+            _ => PjrtError::Call { function, message },
+        })
+    }
+
+    fn code(&self, error: *mut PJRT_Error) -> Option<PJRT_Error_Code> {
+        let mut args = PJRT_Error_GetCode_Args {
+            struct_size: PJRT_Error_GetCode_Args_STRUCT_SIZE as usize,
+            error,
+            ..Default::default()
+        };
+        // SAFETY: the error is live, and the call writes only the code.
+        unsafe { self.table.PJRT_Error_GetCode?(&mut args) };
+        Some(args.code)
+    }
+
+    /// An error's text.
+    fn message(&self, error: *mut PJRT_Error) -> String {
+        let mut args = PJRT_Error_Message_Args {
+            struct_size: PJRT_Error_Message_Args_STRUCT_SIZE as usize,
+            error,
+            ..Default::default()
+        };
+        let Some(function) = self.table.PJRT_Error_Message else {
+            return "the plugin gives no text for its errors".to_owned();
+        };
+        // SAFETY: the error is live; the text that the call returns lives as long as the error.
+        unsafe {
+            function(&mut args);
+            text(args.message, args.message_size)
+        }
+    }
+
+    fn free(&self, error: *mut PJRT_Error) {
+        let mut args = PJRT_Error_Destroy_Args {
+            struct_size: PJRT_Error_Destroy_Args_STRUCT_SIZE as usize,
+            error,
+            ..Default::default()
+        };
+        if let Some(function) = self.table.PJRT_Error_Destroy {
+            // SAFETY: the error is live, and nobody names it afterwards.
+            unsafe { function(&mut args) };
+        }
+    }
+}
+
+/// The plugin's table in our version's form.
+pub(crate) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
+    let mut ours = PJRT_Api::default();
+    let size = theirs.struct_size.min(size_of::<PJRT_Api>());
+    // SAFETY: the plugin's table has `struct_size` bytes, ours at least `size`. The table is plain
+    // numbers and pointers to functions, of which zero means none.
+    unsafe {
+        ptr::copy_nonoverlapping(
+            ptr::from_ref(theirs).cast::<u8>(),
+            ptr::from_mut(&mut ours).cast(),
+            size,
+        );
+    }
+    ours
+}
+
+/// The array of `len` elements at `data`; empty where there is none.
+///
+/// # Safety
+/// `data` points to `len` elements that outlive the result, or `len` is 0.
+pub(crate) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
+    if data.is_null() || len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(data, len) }
+}
+
+/// A copy of the text of `len` bytes at `data`.
+///
+/// # Safety
+/// `data` points to `len` bytes, or `len` is 0.
+pub(crate) unsafe fn text(data: *const c_char, len: usize) -> String {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { slice_of(data.cast::<u8>(), len) };
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,122 @@
+//! Loading a plugin.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use libloading::Library;
+
+use crate::api::{Api, copy_table};
+use crate::bindings::*;
+use crate::client::Client;
+use crate::error::{PjrtError, Result};
+use crate::topology::Topology;
+
+/// The symbol that every plugin exports.
+const ENTRY: &[u8] = b"GetPjrtApi\0";
+
+/// A plugin, loaded and initialised. It stays loaded as long as the process lives: plugins start
+/// threads and cannot be unloaded.
+#[derive(Clone)]
+pub struct Plugin {
+    api: Arc<Api>,
+}
+
+/// Checks that `path` can be loaded and offers the interface; starts nothing of it.
+///
+/// # Errors
+/// Every reason for which a file is no plugin; one that crashes takes the process with it.
+pub fn check(path: &Path) -> Result<()> {
+    open(path).map(drop)
+}
+
+/// Loads the library and takes its function table.
+fn open(path: &Path) -> Result<PJRT_Api> {
+    // SAFETY: loading runs the library's initialisers, which is what the user asked for by naming it;
+    // the library is leaked below, so that nothing of it is ever used after an unload.
+    let library = unsafe { Library::new(path) }.map_err(load_error)?;
+    let library: &'static Library = Box::leak(Box::new(library));
+    // SAFETY: the interface defines the symbol's type.
+    let entry = unsafe { library.get::<unsafe extern "C" fn() -> *const PJRT_Api>(ENTRY) };
+    let entry = entry.map_err(|_| PjrtError::NoPlugin)?;
+    // SAFETY: the function takes nothing and returns a table that lives as long as the library, or
+    // null.
+    let table = unsafe { entry().as_ref() }.ok_or(PjrtError::NoTable)?;
+    let version = table.pjrt_api_version;
+    if version.major_version as u32 != PJRT_API_MAJOR {
+        return Err(PjrtError::Version {
+            major: version.major_version,
+            minor: version.minor_version,
+            expected: PJRT_API_MAJOR,
+        });
+    }
+    Ok(copy_table(table))
+}
+
+impl Plugin {
+    /// Loads and initialises the plugin at `path`.
+    ///
+    /// # Errors
+    /// As [`check`], and what the plugin says when it cannot start.
+    pub fn load(path: &Path) -> Result<Self> {
+        let plugin = Self {
+            api: Arc::new(Api { table: open(path)? }),
+        };
+        plugin.initialize()?;
+        Ok(plugin)
+    }
+
+    fn initialize(&self) -> Result<()> {
+        let mut args = PJRT_Plugin_Initialize_Args::default();
+        self.api.call(&mut args)
+    }
+
+    /// The version of the interface that the plugin speaks: (major, minor).
+    pub fn api_version(&self) -> (i32, i32) {
+        let version = self.api.table.pjrt_api_version;
+        (version.major_version, version.minor_version)
+    }
+
+    /// The topology that the plugin knows as `name`, for example `v5e:2x4`, with `options` of the
+    /// plugin's own.
+    pub fn topology(&self, name: &str, options: &[(&str, &str)]) -> Result<Topology> {
+        let options: Vec<_> = options.iter().map(named_text).collect();
+        let mut args = PJRT_TopologyDescription_Create_Args {
+            topology_name: name.as_ptr().cast(),
+            topology_name_size: name.len(),
+            create_options: options.as_ptr(),
+            num_options: options.len(),
+            ..Default::default()
+        };
+        self.api.call(&mut args)?;
+        Ok(Topology::new(&self.api, args.topology))
+    }
+
+    /// Opens the plugin's devices.
+    pub fn client(&self) -> Result<Client> {
+        let mut args = PJRT_Client_Create_Args::default();
+        self.api.call(&mut args)?;
+        Ok(Client::new(&self.api, args.client))
+    }
+}
+
+/// A pair of texts as the interface takes it; good as long as both texts are.
+fn named_text((name, value): &(&str, &str)) -> PJRT_NamedValue {
+    let mut named = PJRT_NamedValue {
+        struct_size: PJRT_NamedValue_STRUCT_SIZE as usize,
+        name: name.as_ptr().cast(),
+        name_size: name.len(),
+        type_: PJRT_NamedValue_Type_PJRT_NamedValue_kString,
+        value_size: value.len(),
+        ..Default::default()
+    };
+    named.__bindgen_anon_1.string_value = value.as_ptr().cast();
+    named
+}
+
+fn load_error(error: libloading::Error) -> PjrtError {
+    let message = match std::error::Error::source(&error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    };
+    PjrtError::Load(message)
+}

@@ -1,0 +1,379 @@
+//! The command line: clap types only. What the options mean together is decided in `config`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
+use crate::compile::Step;
+use crate::compile::target::Target;
+use crate::data::Augment;
+use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
+use crate::system::limits::{self, whole};
+
+const EXAMPLES: &str = "\
+Examples:
+  resnet-xla --preset quick              train a small network on the embedded sample
+  resnet-xla                             train ResNet-164 on CIFAR-10 as the Keras tutorial does
+  resnet-xla --depth 20 --epochs 2       the same on a smaller network
+  resnet-xla --device tpu                the same on a TPU; never falls back
+  resnet-xla eval                        score the last checkpoint of runs/keras
+
+Exit codes: 0 done, 1 runtime error, 2 usage, 3 data or checksum, 4 device unavailable,
+5 non-finite loss. A signal that ends the run after saving: 128 and its number, so 130 for SIGINT
+(Ctrl-C), 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1, 140 for SIGUSR2, 152 for SIGXCPU.";
+
+/// Trains residual networks as one XLA program on TPU, GPU or CPU.
+#[derive(Parser, Debug)]
+#[command(name = "resnet-xla", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true, args_override_self = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub train: TrainArgs,
+
+    /// Say more: -v for debug messages, -vv for XLA's own log as well
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Train a network (what happens without a subcommand)
+    #[command(
+        args_override_self = true,
+        after_help = "\
+Examples:
+  resnet-xla train --preset quick
+  resnet-xla train --depth 20 --epochs 2 --out-dir runs/depth20"
+    )]
+    Train(Box<TrainArgs>),
+
+    /// Download and verify CIFAR-10, then show what is in it
+    #[command(after_help = "\
+Examples:
+  resnet-xla fetch
+  resnet-xla fetch --data-dir /datasets/cifar10")]
+    Fetch(FetchArgs),
+
+    /// Print the layers of a network with shapes, parameters, FLOPs and memory
+    #[command(after_help = "\
+Examples:
+  resnet-xla summary
+  resnet-xla summary --depth 20 --json")]
+    Summary(SummaryArgs),
+
+    /// Score a checkpoint on the test images: loss, accuracy, top-5, classes, confusion matrix
+    #[command(after_help = "\
+Examples:
+  resnet-xla eval --checkpoint runs/keras
+  resnet-xla eval --checkpoint runs/keras --steps 10 --json")]
+    Eval(EvalArgs),
+
+    /// Classify the first ten test images, or your own, with a checkpoint
+    #[command(after_help = "\
+Examples:
+  resnet-xla predict --checkpoint runs/keras
+  resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
+  resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
+    Predict(PredictArgs),
+
+    /// Draw accuracy and loss of one or more runs over each other, as PNG and SVG
+    #[command(after_help = "\
+Examples:
+  resnet-xla plot runs/keras
+  resnet-xla plot runs/depth20 runs/depth29 --out-dir plots/depths")]
+    Plot(PlotArgs),
+
+    /// Make the report.html of a run anew, from its newest checkpoint
+    #[command(after_help = "\
+Examples:
+  resnet-xla report --checkpoint runs/keras
+  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
+    Report(ReportArgs),
+
+    /// Write the weights and moving statistics of a checkpoint, to use elsewhere
+    #[command(after_help = "\
+Examples:
+  resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
+  resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
+    Export(ExportArgs),
+
+    /// Time the training step of one configuration, or the host's side of it, on synthetic images
+    #[command(after_help = "\
+Examples:
+  resnet-xla bench --depth 20
+  resnet-xla bench --precision bf16 --steps 10 --json
+  resnet-xla bench --ops --steps 10
+  resnet-xla bench --input --augment crop
+  resnet-xla bench --host --batch-size 1024")]
+    Bench(BenchArgs),
+
+    /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
+    #[command(after_help = "\
+Examples:
+  resnet-xla compile --target v5e:2x4
+  resnet-xla compile --target v6e:2x4 --batch-per-chip 256 --json
+  resnet-xla compile --target v5e:2x4 --step eval --save hlo/
+  resnet-xla compile --target cpu --depth 20
+
+Needs libtpu (`./setup tpu`) and no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
+    Compile(CompileArgs),
+
+    /// Say which runtime, plugins and devices are found, and what is wrong
+    #[command(after_help = "\
+Examples:
+  resnet-xla doctor
+  TPU_LIBRARY_PATH=/opt/libtpu.so resnet-xla doctor")]
+    Doctor(DoctorArgs),
+
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  resnet-xla completions bash > ~/.local/share/bash-completion/completions/resnet-xla
+  resnet-xla completions fish > ~/.config/fish/completions/resnet-xla.fish")]
+    Completions(CompletionsArgs),
+
+    /// Print the manual page of the program, or of one command
+    #[command(after_help = "\
+Examples:
+  resnet-xla man > ~/.local/share/man/man1/resnet-xla.1
+  resnet-xla man eval | man -l -")]
+    Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct SummaryArgs {
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
+    pub depth: usize,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which trained weights, and on what to try them.
+#[derive(Args, Debug)]
+pub struct CheckpointArgs {
+    /// A .safetensors file, or a run's folder (its newest checkpoint)
+    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    pub checkpoint: PathBuf,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Images in a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
+    pub batch_size: u32,
+
+    /// Score only the first N batches [default: all test images]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
+    pub steps: Option<u64>,
+
+    /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file
+    #[arg(long, value_name = "FILE.npy")]
+    pub dump_logits: Option<PathBuf>,
+
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Pictures to classify (PNG or JPEG): turned as their EXIF says, transparency laid over white, and
+    /// of that the largest square in the middle, resized to 32x32 [default: the first ten test images]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+
+    /// Test images to classify, by index from 0
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        value_parser = whole::<usize>(limits::TEST_INDEX),
+        conflicts_with = "images"
+    )]
+    pub index: Vec<usize>,
+
+    /// Where to write the picture of the predictions, of the first 100 where there are more
+    #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
+    pub out: PathBuf,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PlotArgs {
+    /// Folders of runs, or history.csv files
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+
+    /// Folder to write accuracy and loss to
+    #[arg(long, default_value = "plots", value_name = "DIR")]
+    pub out_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub from: CheckpointArgs,
+
+    /// Where to write the page [default: report.html in the run's folder]
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// Shell to print them for
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// Command to describe [default: the program]
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// A .safetensors file, or a run's folder (its newest checkpoint)
+    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    pub checkpoint: PathBuf,
+
+    /// The file to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Time the input pipeline instead: decode, augment and normalise, on one thread
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    pub input: bool,
+
+    /// Time the host's side of training instead: batches made by the usual threads, taken by a device
+    /// that needs no time, then copied to the device that is there
+    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    pub host: bool,
+
+    /// Time each operation of the step alone: as the CPU's kernels and composed of XLA's operations
+    #[arg(long, conflicts_with_all = ["pipeline", "lowering", "precision", "replicas", "plugin"])]
+    pub ops: bool,
+
+    /// How to write the step for the compiler [default: what suits the device]
+    #[arg(long, conflicts_with = "pipeline")]
+    pub lowering: Option<LoweringChoice>,
+
+    /// Augmentation of the images
+    #[arg(long, default_value = "keras", requires = "pipeline")]
+    pub augment: Augment,
+
+    /// Epochs of 50,000 images to time
+    #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
+    pub epochs: u32,
+
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
+    pub depth: usize,
+
+    /// Images in a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
+    pub batch_size: u32,
+
+    /// Steps, or with --ops runs of each operation, to time
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
+    pub steps: u32,
+
+    /// Warm-up steps, not timed; the first reaches memory that is new to the process
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
+    pub warmup: u32,
+
+    /// Start from these weights (.safetensors) instead of random ones
+    #[arg(long, value_name = "FILE")]
+    pub init_weights: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CompileArgs {
+    /// Chips to compile for: v4, v5e, v5p or v6e and their arrangement, such as v5e:2x4; or cpu
+    #[arg(long, value_name = "TARGET")]
+    pub target: Target,
+
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
+    pub depth: usize,
+
+    /// Images that a chip sees in a step
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
+    pub batch_per_chip: u32,
+
+    /// Number format of activations and kernels [default: bf16 on TPU, f32 on CPU]
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
+    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    #[arg(long)]
+    pub units: Option<UnitsChoice>,
+
+    /// Statistics of batch normalisation: over all chips, or each chip's own [default: sync]
+    #[arg(long)]
+    pub bn: Option<BatchNormMode>,
+
+    /// Computation to compile
+    #[arg(long, default_value = "train")]
+    pub step: Step,
+
+    /// The compiler: a PJRT plugin [default: libtpu, or the CPU plugin, where ./setup puts it]
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
+
+    /// Keep the optimised program (HLO) and the report in this folder
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+}

@@ -1,0 +1,154 @@
+//! `bench`: how fast the program is on this machine.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+use xla_graphs::ops::Lowering;
+
+use super::output::{print_json, stdout};
+use crate::bench::{
+    HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport,
+};
+use crate::cli::args::BenchArgs;
+use crate::cli::config::{Config, ConfigError, Preset, check_split};
+use crate::device::Device;
+use crate::device::DeviceChoice;
+use crate::model::choose::LoweringChoice;
+use crate::model::choose::{self, ModelSettings};
+use crate::model::initialise::initial_state;
+use crate::model::program::Program;
+use crate::model::state::HostState;
+use crate::run::checkpoint;
+
+pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.input {
+        let bench = InputBench {
+            augment: args.augment,
+            batch_size: args.batch_size as usize,
+            epochs: args.epochs as usize,
+        };
+        print(&bench.run()?, args.json)
+    } else if args.host {
+        print(&host(args)?, args.json)
+    } else if args.ops {
+        print(&ops(args)?, args.json)
+    } else {
+        print(&step(args)?, args.json)
+    }
+}
+
+fn host(args: &BenchArgs) -> Result<HostReport> {
+    let device = open(args)?;
+    let batch_size = args.batch_size as usize;
+    check_split(batch_size, device.replicas)?;
+    let bench = HostBench {
+        augment: args.augment,
+        batch_size,
+        epochs: args.epochs as usize,
+    };
+    bench.run(&device)
+}
+
+fn step(args: &BenchArgs) -> Result<StepReport> {
+    let device = open(args)?;
+    let settings = settings(args, &device)?;
+    let lowering = lowering(args, &settings, &device)?;
+    let program = program(&settings, &device, lowering)?;
+    let bench = StepBench {
+        warmup: args.warmup as usize,
+        steps: args.steps as usize,
+    };
+    bench.run(&program, &device, &first_state(args, &program)?)
+}
+
+fn ops(args: &BenchArgs) -> Result<OpsReport> {
+    let device = open(args)?;
+    let settings = settings(args, &device)?;
+    let kernels = choose::lowering(&settings, device.kind);
+    if kernels != Lowering::Kernels {
+        return Err(no_kernels("ops", &device).into());
+    }
+    let programs = Pair {
+        kernels: program(&settings, &device, kernels)?,
+        dots: program(&settings, &device, Lowering::Dots)?,
+    };
+    let bench = OpsBench {
+        warmup: args.warmup as usize,
+        runs: args.steps as usize,
+    };
+    let state = first_state(args, &programs.kernels)?;
+    bench.run(&device, &programs, &state)
+}
+
+fn open(args: &BenchArgs) -> Result<Device> {
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let plugin = args.device.plugin.as_deref();
+    Ok(Device::open(choice, plugin, args.device.replicas)?)
+}
+
+fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
+    let keras = Config::preset(Preset::Keras)?;
+    let spec = keras.dataset.spec();
+    let batch_size = args.batch_size as usize;
+    check_split(batch_size, device.replicas)?;
+    Ok(ModelSettings {
+        depth: args.depth,
+        classes: spec.classes(),
+        image_side: spec.side,
+        batch_size,
+        replicas: device.replicas,
+        precision: args.device.precision,
+        units: args.device.units,
+        batch_norm: keras.bn,
+        l2: keras.l2,
+        momentum: keras.momentum,
+    })
+}
+
+/// What `args` ask for, else what suits the device.
+fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Result<Lowering> {
+    let suited = choose::lowering(settings, device.kind);
+    match args.lowering {
+        None => Ok(suited),
+        Some(LoweringChoice::Native) => Ok(Lowering::Native),
+        Some(LoweringChoice::Dots) => Ok(Lowering::Dots),
+        Some(LoweringChoice::Kernels) if suited == Lowering::Kernels => Ok(suited),
+        Some(LoweringChoice::Kernels) => Err(no_kernels("lowering kernels", device).into()),
+    }
+}
+
+fn no_kernels(option: &'static str, device: &Device) -> ConfigError {
+    ConfigError::Value {
+        option,
+        expected: "the runtime's own CPU, with AVX2, in f32: the kernels are made for it",
+        got: device.description(),
+    }
+}
+
+fn program<'a>(
+    settings: &ModelSettings,
+    device: &'a Device,
+    lowering: Lowering,
+) -> Result<Program<'a>> {
+    let model = choose::build_as(settings, device.kind, lowering).map_err(ConfigError::from)?;
+    Ok(Program::new(device, model))
+}
+
+fn first_state(args: &BenchArgs, program: &Program) -> Result<HostState> {
+    let keras = Config::preset(Preset::Keras)?;
+    let state = initial_state(program.layout(), keras.seed);
+    Ok(match &args.init_weights {
+        Some(path) => checkpoint::load_into(path, program.layout(), state)?,
+        None => state,
+    })
+}
+
+fn print(report: &(impl Display + Serialize), json: bool) -> Result<()> {
+    if json {
+        print_json(report)
+    } else {
+        Ok(writeln!(stdout(), "{report}")?)
+    }
+}

@@ -1,0 +1,108 @@
+//! `doctor`: what the program finds on this machine, and what is wrong with it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cpu_kernels::isa::{self, Isa};
+
+use super::output::stdout;
+use crate::cli::args::DoctorArgs;
+use crate::device::Device;
+use crate::device::DeviceChoice;
+use crate::device::flags;
+use crate::device::plugins::{self, PluginKind};
+use crate::device::replicas::Counted;
+use crate::device::runtime;
+use crate::system::text::{self, shown};
+
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    let mut out = stdout();
+    writeln!(out, "resnet-xla  {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "runtime     {}", runtime::VERSION)?;
+    match runtime::library() {
+        Some(path) => writeln!(out, "            {}", shown(&path)),
+        None => writeln!(
+            out,
+            "            its library is not mapped into the process: run `./setup`"
+        ),
+    }?;
+    match plugins::cache_dir() {
+        Some(path) => writeln!(out, "cache       {}", shown(&path)),
+        None => writeln!(
+            out,
+            "cache       none: neither HOME nor RESNET_XLA_CACHE is set"
+        ),
+    }?;
+    for variable in [
+        plugins::TPU_VARIABLE,
+        plugins::PLUGIN_VARIABLE,
+        flags::XLA_FLAGS,
+        isa::VARIABLE,
+    ] {
+        if let Ok(value) = std::env::var(variable) {
+            writeln!(out, "variable    {variable}={}", text::one_line(&value))?;
+        }
+    }
+    writeln!(out, "kernels     {}", kernels())?;
+    accelerator(&mut out, &PluginKind::Tpu)?;
+    accelerator(&mut out, &PluginKind::Gpu)?;
+    let data_dir = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
+    data_folder(&mut out, &data_dir)?;
+
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let plugin = args.device.plugin.as_deref();
+    let device = Device::open(choice, plugin, args.device.replicas)?;
+    let replicas = Counted(device.replicas);
+    writeln!(
+        out,
+        "device      {}: works, {replicas}",
+        device.description()
+    )?;
+    for each in device.client().devices() {
+        writeln!(out, "            {}", each.to_string())?;
+    }
+    Ok(())
+}
+
+/// What the CPU's kernels are for, or why they are not used.
+fn kernels() -> String {
+    match Isa::chosen() {
+        Ok(Isa::Generic) if std::env::var_os(isa::VARIABLE).is_none() => {
+            "not used: this processor has no AVX2 with FMA".to_owned()
+        }
+        Ok(Isa::Generic) => format!("not used: see {}", isa::VARIABLE),
+        Ok(isa) => format!("for {isa}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Hardware and plugins of one kind; loads nothing.
+fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
+    let root = Path::new("/");
+    let name = kind.device();
+    let hardware = plugins::hardware(kind, root);
+    if hardware.is_empty() {
+        writeln!(
+            out,
+            "{name}         none: looked for {}",
+            plugins::looked_for(kind)
+        )?;
+    } else {
+        writeln!(out, "{name}         {}", hardware.join(", "))?;
+    }
+    for path in plugins::candidates(kind, root) {
+        let state = if path.is_file() { "found" } else { "not there" };
+        writeln!(out, "  plugin    {}: {state}", shown(&path))?;
+    }
+    Ok(())
+}
+
+fn data_folder(out: &mut impl Write, folder: &Path) -> io::Result<()> {
+    let state = if folder.is_dir() {
+        "there; `resnet-xla fetch` verifies it"
+    } else {
+        "not there yet; `resnet-xla fetch` makes it"
+    };
+    writeln!(out, "data        {}: {state}", shown(folder))
+}

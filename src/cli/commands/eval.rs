@@ -1,0 +1,116 @@
+//! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::inputs;
+use super::output::{print_json, stdout};
+use super::trained::{self, Trained};
+use crate::cli::args::EvalArgs;
+use crate::cli::config::check_split;
+use crate::cli::outputs::Output;
+use crate::data::{BatchSource, Dataset, DatasetSpec};
+use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::score::scores::Scores;
+use crate::system::files;
+
+pub fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(path) = &args.dump_logits {
+        let output = Output {
+            by: "--dump-logits",
+            path,
+            ending: "npy",
+            note: "",
+        };
+        output.check(&inputs::of(&args.from))?;
+    }
+    let batch_size = args.batch_size as usize;
+    let device = trained::open_device(&args.from)?;
+    check_split(batch_size, device.replicas)?;
+    let checkpoint = trained::find(&args.from)?;
+    let Dataset { spec, test, .. } = trained::load_data(&args.from, &checkpoint.info)?;
+    let test = Arc::new(test);
+    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let source = Arc::new(BatchSource::evaluation(
+        Arc::clone(&test),
+        checkpoint.info.normalization,
+        batch_size,
+    ));
+    let steps = evaluation_steps(&source, args.steps);
+    let evaluation = evaluate(&source, steps, |batch| {
+        program.eval_step(&weights, batch).map(Some)
+    })?
+    .context("the evaluation ended early")?;
+    if let Some(path) = &args.dump_logits {
+        write_npy(path, &evaluation.logits, spec.classes())?;
+    }
+    let labels = test.labels.to_vec();
+    let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
+    if args.json {
+        print_json(&as_json(&evaluation, &spec, &scores))
+    } else {
+        Ok(print_scores(&evaluation, &spec, &scores)?)
+    }
+}
+
+fn print_scores(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> io::Result<()> {
+    let names = &spec.class_names;
+    let mut out = stdout();
+    writeln!(out, "images: {}", evaluation.mean.count())?;
+    writeln!(out, "loss: {:.3}", evaluation.mean.loss())?;
+    writeln!(out, "acc: {:.3}", evaluation.mean.accuracy())?;
+    writeln!(out, "top5: {:.3}", scores.top5())?;
+    writeln!(out, "\n{:<10}  images    acc  precision", "class")?;
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    for (name, class) in names.iter().zip(scores.classes()) {
+        let (acc, precision) = (share(class.acc), share(class.precision));
+        writeln!(
+            out,
+            "{name:<10}  {:>6}  {acc:>5}  {precision:>9}",
+            class.images
+        )?;
+    }
+    writeln!(out, "\nrows: true class, columns: what it was taken for")?;
+    let heads: Vec<String> = names.iter().map(|name| format!("{name:>5.5}")).collect();
+    writeln!(out, "{:<10} {}", "", heads.join(" "))?;
+    for (name, row) in names.iter().zip(&scores.confusion) {
+        let counts: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
+        writeln!(out, "{name:<10} {}", counts.join(" "))?;
+    }
+    Ok(())
+}
+
+fn as_json(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> Value {
+    let names = &spec.class_names;
+    let classes: serde_json::Map<String, Value> = names
+        .iter()
+        .zip(scores.classes())
+        .map(|(name, class)| (name.clone(), json!(class)))
+        .collect();
+    json!({
+        "images": evaluation.mean.count(),
+        "loss": evaluation.mean.loss(),
+        "acc": evaluation.mean.accuracy(),
+        "top5": scores.top5(),
+        "classes": classes,
+        "class_names": names,
+        "confusion": scores.confusion,
+    })
+}
+
+/// Writes logits `[N, classes]` as a NumPy file.
+fn write_npy(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
+    let rows = (logits.len() / classes) as i64;
+    let literal = xla::Literal::vec1(logits).reshape(&[rows, classes as i64])?;
+    // The literal writes to a path, through links and in place; the file is to be whole or not there.
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let written = folder.path().join("logits.npy");
+    literal.write_npy(&written)?;
+    let bytes = fs::read(&written).context("reading what was just written")?;
+    Ok(files::write_bytes(path, &bytes)?)
+}

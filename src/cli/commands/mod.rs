@@ -1,0 +1,42 @@
+//! What each subcommand does, one file each.
+
+mod bench;
+mod compile;
+mod doctor;
+mod eval;
+mod export;
+mod fetch;
+mod inputs;
+mod output;
+mod plot;
+mod predict;
+mod report;
+mod shell;
+mod summary;
+mod train;
+mod trained;
+
+use anyhow::Result;
+
+use crate::cli::args::{Cli, Command};
+use crate::system::process::Process;
+
+/// Runs the command that the command line asks for; without one, trains.
+pub fn run(cli: &Cli, process: &Process) -> Result<()> {
+    match &cli.command {
+        None => train::run(&cli.train, process),
+        Some(Command::Train(args)) => train::run(args, process),
+        Some(Command::Fetch(args)) => fetch::run(args),
+        Some(Command::Summary(args)) => summary::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
+        Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Plot(args)) => plot::run(args),
+        Some(Command::Report(args)) => report::run(args),
+        Some(Command::Export(args)) => export::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Compile(args)) => compile::run(args),
+        Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Completions(args)) => shell::completions(args),
+        Some(Command::Man(args)) => shell::man(args),
+    }
+}

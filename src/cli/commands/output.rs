@@ -1,0 +1,81 @@
+//! Standard output: where commands print what they found.
+
+use std::borrow::Cow;
+use std::io::{self, ErrorKind, Stdout, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::system::text;
+
+/// Standard output. Once its reader is gone (`resnet-xla man | head`), what is written goes nowhere, and the command
+/// does its work to the end. Escape sequences in names do not reach the terminal.
+pub struct Output(Stdout);
+
+pub fn stdout() -> Output {
+    Output(io::stdout())
+}
+
+/// Prints `value` as indented JSON.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let json = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
+    writeln!(stdout(), "{json}")?;
+    Ok(())
+}
+
+/// A JSON array on standard output, printed an element at a time.
+#[derive(Default)]
+pub struct JsonArray {
+    begun: bool,
+}
+
+impl JsonArray {
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        // A newline in a string is escaped: each of these begins a line.
+        let element = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
+        let element = element.replace('\n', "\n  ");
+        let before = if self.begun { "," } else { "[" };
+        self.begun = true;
+        let mut out = stdout();
+        write!(out, "{before}\n  {element}")?;
+        Ok(out.flush()?)
+    }
+
+    pub fn end(self) -> Result<()> {
+        writeln!(stdout(), "{}", if self.begun { "\n]" } else { "[]" })?;
+        Ok(())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (text, length) = beginning(bytes);
+        forgive(self.0.write_all(text::for_terminal(&text).as_bytes()), ())?;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        forgive(self.0.flush(), ())
+    }
+}
+
+/// The text that `bytes` begin with, and its length in bytes. What is no text is shown as such.
+fn beginning(bytes: &[u8]) -> (Cow<'_, str>, usize) {
+    let valid = match std::str::from_utf8(bytes) {
+        Err(error) if error.valid_up_to() > 0 => &bytes[..error.valid_up_to()],
+        _ => bytes,
+    };
+    (String::from_utf8_lossy(valid), valid.len())
+}
+
+/// `result`, or `done` where it failed because nobody reads.
+fn forgive<T>(result: io::Result<T>, done: T) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(done),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(io::Error::new(error.kind(), message))
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,69 @@
+//! The picture of the predictions.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::subjects::Subject;
+use crate::data::DatasetSpec;
+use crate::model::summary::grouped;
+use crate::score::ranking::Ranking;
+use crate::show::pictures::{self, Caption, Tile};
+use crate::system::text;
+
+/// Images in the picture at most: more make it larger than viewers, and memory, like.
+const MOST: usize = 100;
+
+/// The first images that were classified, to be drawn.
+pub struct Gallery<'a> {
+    spec: &'a DatasetSpec,
+    tiles: Vec<(Vec<u8>, Vec<Caption>)>,
+    seen: usize,
+}
+
+impl<'a> Gallery<'a> {
+    /// Without an image, of those that are as `spec` says.
+    pub fn new(spec: &'a DatasetSpec) -> Self {
+        Self {
+            spec,
+            tiles: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    pub fn add(&mut self, subject: &Subject, ranking: &Ranking) {
+        self.seen += 1;
+        if self.tiles.len() < MOST {
+            let captions = pictures::prediction_captions(self.spec, ranking[0], subject.truth);
+            self.tiles.push((subject.image.clone(), captions));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tiles.is_empty()
+    }
+
+    /// Images that were added, drawn or not.
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// Draws them to `path` and says what is there.
+    pub fn save(&self, path: &Path) -> Result<String> {
+        let tiles: Vec<Tile> = self
+            .tiles
+            .iter()
+            .map(|(image, caption)| Tile {
+                image,
+                side: self.spec.side,
+                caption: caption.clone(),
+            })
+            .collect();
+        pictures::save_grid(path, &tiles, pictures::PREDICTION_COLUMNS)?;
+        let path = text::shown(path);
+        Ok(match self.seen - tiles.len() {
+            0 => path,
+            _ => format!("{path}, of the first {MOST} of {}", grouped(self.seen)),
+        })
+    }
+}

@@ -1,0 +1,425 @@
+//! `train`: a run from its settings to its result.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use xla_graphs::Layout;
+
+use crate::cli::args::TrainArgs;
+use crate::cli::config::{Config, ConfigError, check_split};
+use crate::cli::exit;
+use crate::cli::outputs::{self, Named};
+use crate::cli::resume;
+use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
+use crate::device::Device;
+use crate::device::replicas::Counted;
+use crate::model::choose::BatchNormMode;
+use crate::model::choose::{self, ModelSettings};
+use crate::model::initialise::initial_state;
+use crate::model::program::Program;
+use crate::model::state::HostState;
+use crate::model::summary::grouped;
+use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
+use crate::run::history::History;
+use crate::run::run_dir::{RunDir, RunDirMode};
+use crate::run::schedule::{Schedule, StepDecay};
+use crate::run::stopwatch::Stopwatch;
+use crate::run::trainer::{Outcome, Trainer, TrainerSettings};
+use crate::show::live::{Curves, Events, Page};
+use crate::show::progress::Progress;
+use crate::show::report;
+use crate::system::env_info::EnvInfo;
+use crate::system::files;
+use crate::system::logger::TRAIN_LOG;
+use crate::system::process::Process;
+
+/// The content of `result.json`.
+#[derive(Serialize)]
+struct RunResult {
+    #[serde(flatten)]
+    outcome: Outcome,
+    device: String,
+    replicas: usize,
+    /// Seconds to trace and compile the training step.
+    compile_s: f64,
+}
+
+pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
+    train(args, process).inspect_err(|error| {
+        // The terminal may be gone.
+        log::error!(target: TRAIN_LOG, "{}", exit::message(error));
+    })
+}
+
+fn train(args: &TrainArgs, process: &Process) -> Result<()> {
+    let config = Config::resolve(args)?;
+    if args.overwrite {
+        spare_inputs(args, &config)?;
+    }
+    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
+    check_split(config.batch_size, device.replicas)?;
+    RunDir::check(&config.out_dir, run_dir_mode(args))?;
+    let settings = settings(&config, device.replicas);
+    let program = Program::new(&device, choose::build(&settings, device.kind)?);
+    // Nothing is made or removed before the settings, the first weights and the data are known to be good.
+    let first = match args.resume {
+        true => None,
+        false => Some(first_state(&config, program.layout())?),
+    };
+    let dataset = dataset(args, &config)?;
+    let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
+    process.logger.also_to(&run_dir.train_log())?;
+    let (state, position) = match first {
+        Some(state) => (state, Position::default()),
+        None => resumed(&run_dir, program.layout(), &settings)?,
+    };
+    let normalization = Normalization::of(&dataset.train);
+    let mut progress = Progress::new(config.progress, process.logger.terminal());
+    progress.start(&start_block(&config, &device, &program, &dataset));
+    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    position.check(training.steps_per_epoch())?;
+    let before = match args.resume {
+        true => Some(resume::history(&run_dir, position.epoch)?),
+        false => None,
+    };
+    if is_done(&config, &run_dir, &position, before.as_ref(), &training) {
+        let step = position.step;
+        log::info!("{}", where_it_ended(&config, &run_dir, &training, step));
+        return Ok(());
+    }
+    // Compiling takes minutes and may be cut short: only after it does the folder hold a run.
+    let compiled = progress.working("compiling the training step", || program.compile_train())?;
+    let history = history(before, &run_dir, &position)?;
+    describe_run(&config, &device, &run_dir)?;
+
+    let test = Arc::new(dataset.test);
+    let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
+    let mut events = Events::start(
+        &run_dir,
+        &config.to_toml()?,
+        config.batch_size,
+        &dataset.spec,
+        Arc::clone(&test),
+        &position,
+    )?;
+    events.first_batch(position.step, &training, &normalization)?;
+    let steps = Arc::clone(&training);
+    let trainer = Trainer {
+        settings: trainer_settings(&config, &training),
+        program: &program,
+        training,
+        validation: Arc::new(validation),
+        history,
+        info: checkpoint_info(&config, &device, normalization, position)?,
+        saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
+        signals: process.signals.clone(),
+        observers: vec![
+            Box::new(progress),
+            Box::new(Curves { run_dir: &run_dir }),
+            Box::new(events),
+            Box::new(Page {
+                run_dir: &run_dir,
+                spec: &dataset.spec,
+                test: Arc::clone(&test),
+            }),
+        ],
+        watch: Stopwatch::start(),
+    };
+    let result = RunResult {
+        outcome: trainer.run(program.upload_state(&state)?)?,
+        device: device.description(),
+        replicas: device.replicas,
+        compile_s: compiled.as_secs_f64(),
+    };
+    files::write_json(&run_dir.result(), &result)?;
+    let evaluation = &result.outcome.evaluation;
+    report::write(
+        &run_dir.report(),
+        &run_dir,
+        evaluation,
+        &dataset.spec,
+        &test,
+    )?;
+    let step = result.outcome.steps;
+    if step < all_steps(&config, &steps) {
+        log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
+    }
+    log::info!("the run is in {}", run_dir.root().display());
+    Ok(())
+}
+
+/// The images to train and validate on. A resumed run takes those from where they were.
+fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
+    match args.resume && !args.names_data_dir() {
+        true => data::load_again(config.dataset, &config.data_dir),
+        false => data::load(config.dataset, &config.data_dir),
+    }
+}
+
+/// Refuses to remove, with the run of before, a file that this one reads.
+fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
+    let named = [
+        ("--config", &args.config),
+        ("--init-weights", &config.init_weights),
+        ("--plugin", &config.plugin),
+    ];
+    let inputs = named.map(|(by, path)| path.as_ref().map(|path| Named::new(by, path)));
+    let inputs: Vec<Named> = inputs.into_iter().flatten().collect();
+    let files = RunDir::of(&config.out_dir).files()?;
+    Ok(outputs::spare_inputs(&files, &inputs)?)
+}
+
+fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
+    match (args.resume, args.overwrite) {
+        (true, _) => RunDirMode::Resume,
+        (false, true) => RunDirMode::Overwrite,
+        (false, false) => RunDirMode::Fresh,
+    }
+}
+
+/// The first weights, random or from `--init-weights`.
+fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
+    let random = initial_state(layout, config.seed);
+    Ok(match &config.init_weights {
+        Some(path) => checkpoint::load_into(path, layout, random)?,
+        None => random,
+    })
+}
+
+/// The newest whole checkpoint of the run.
+fn resumed(
+    run_dir: &RunDir,
+    layout: &Layout,
+    settings: &ModelSettings,
+) -> Result<(HostState, Position)> {
+    resume::mend_config(run_dir)?;
+    let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
+    let (state, info) = match newest {
+        Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
+            folder: run_dir.root().to_owned(),
+        })?,
+        other => other?,
+    };
+    check_replicas(info.replicas, settings)?;
+    Ok((state, info.position))
+}
+
+/// What was before `position`: the epoch under way gets its row anew.
+fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
+    let Some(mut history) = before else {
+        return Ok(History::create(&run_dir.history())?);
+    };
+    history.truncate_from(position.epoch)?;
+    Ok(history)
+}
+
+/// Refuses a number of replicas other than `before` where the weights depend on it.
+fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigError> {
+    let now = settings.replicas;
+    if before == now {
+        return Ok(());
+    }
+    if settings.batch_norm == BatchNormMode::Local {
+        return Err(ConfigError::Differs {
+            field: "replicas".to_owned(),
+            saved: before.to_string(),
+            now: now.to_string(),
+        });
+    }
+    log::info!(
+        "going on with {}; it was {before}. The batch and its statistics stay the same, and so do \
+         the results, but for rounding",
+        Counted(now)
+    );
+    Ok(())
+}
+
+/// Whether there is nothing left to do: all steps are taken, and the result is written or can no longer be told.
+fn is_done(
+    config: &Config,
+    run_dir: &RunDir,
+    position: &Position,
+    before: Option<&History>,
+    training: &BatchSource,
+) -> bool {
+    let total = trainer_settings(config, training).total_steps(training.steps_per_epoch());
+    match position.step.cmp(&total) {
+        Ordering::Less => false,
+        Ordering::Equal => {
+            has_result(run_dir) || before.is_none_or(|history| history.records().is_empty())
+        }
+        Ordering::Greater => true,
+    }
+}
+
+/// Whether the result is there, and whole.
+fn has_result(run_dir: &RunDir) -> bool {
+    let text = std::fs::read_to_string(run_dir.result());
+    text.is_ok_and(|text| serde_json::from_str::<serde_json::Value>(&text).is_ok())
+}
+
+/// Steps to the end of the last epoch.
+fn all_steps(config: &Config, training: &BatchSource) -> u64 {
+    let steps = training.steps_per_epoch();
+    steps.saturating_mul(config.epochs as u64)
+}
+
+/// What became of a run that has come to `step` and takes no more: finished, or stopped at `--max-steps`.
+fn where_it_ended(config: &Config, run_dir: &RunDir, training: &BatchSource, step: u64) -> String {
+    let (root, epochs) = (run_dir.root().display(), config.epochs);
+    let all = all_steps(config, training);
+    match config.max_steps {
+        Some(limit) if step < all => format!(
+            "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
+             goes on to the end, --resume --max-steps N to step N"
+        ),
+        _ => format!(
+            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N goes on to the end of \
+             epoch N"
+        ),
+    }
+}
+
+/// Writes what the run is and where it runs: `config.toml` and `env.json`. A result from before a
+/// resumption is no longer the run's.
+fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()> {
+    files::write_text(&run_dir.config(), &config.to_toml()?)?;
+    let env = EnvInfo::collect(&device.description(), device.replicas);
+    files::write_json(&run_dir.env(), &env)?;
+    match std::fs::remove_file(run_dir.result()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("removing the result of before")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the run's checkpoints say of themselves; the position moves on with the run.
+fn checkpoint_info(
+    config: &Config,
+    device: &Device,
+    normalization: Normalization,
+    position: Position,
+) -> Result<CheckpointInfo> {
+    Ok(CheckpointInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        depth: config.depth,
+        l2: config.l2,
+        dataset: config.dataset,
+        spec: config.dataset.spec(),
+        normalization,
+        config: config.to_toml()?,
+        replicas: device.replicas,
+        position,
+    })
+}
+
+fn settings(config: &Config, replicas: usize) -> ModelSettings {
+    let spec = config.dataset.spec();
+    ModelSettings {
+        depth: config.depth,
+        classes: spec.classes(),
+        image_side: spec.side,
+        batch_size: config.batch_size,
+        replicas,
+        precision: config.precision,
+        units: config.units,
+        batch_norm: config.bn,
+        l2: config.l2,
+        momentum: config.momentum,
+    }
+}
+
+fn trainer_settings(config: &Config, training: &BatchSource) -> TrainerSettings {
+    TrainerSettings {
+        epochs: config.epochs,
+        max_steps: config.max_steps,
+        eval_steps: config.eval_steps,
+        checkpoint_every: config.checkpoint_every,
+        schedule: Schedule::StepDecay(StepDecay {
+            first: config.lr,
+            drops: config.lr_drops.clone(),
+            steps_per_epoch: training.steps_per_epoch(),
+        }),
+    }
+}
+
+fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {
+    let options = TrainingOptions {
+        augment: config.augment,
+        seed: config.seed,
+        batch_size: config.batch_size,
+        shuffle: !config.no_shuffle,
+        steps_per_epoch: config.steps_per_epoch,
+    };
+    BatchSource::training(Arc::new(split), normalization, options)
+}
+
+/// What is about to run, a line each.
+fn start_block(
+    config: &Config,
+    device: &Device,
+    program: &Program,
+    dataset: &Dataset,
+) -> Vec<String> {
+    let layout = program.layout();
+    vec![
+        format!(
+            "device      {}, {}, {}",
+            device.description(),
+            program.model().precision,
+            Counted(device.replicas)
+        ),
+        format!(
+            "network     ResNet-{} v2, {} parameters ({} trainable)",
+            config.depth,
+            grouped(layout.total_parameters()),
+            grouped(layout.trainable_parameters())
+        ),
+        format!(
+            "data        {}: {} training and {} test images",
+            dataset.name,
+            grouped(dataset.train.len()),
+            grouped(dataset.test.len())
+        ),
+        format!(
+            "training    {} epochs, {}{}",
+            config.epochs,
+            batch(config, device.replicas),
+            limit(config)
+        ),
+        format!("rate        {}", rates(config)),
+    ]
+}
+
+/// That the run ends before its epochs may.
+fn limit(config: &Config) -> String {
+    config.max_steps.map_or(String::new(), |steps| {
+        format!(", at most {} steps (--max-steps)", grouped(steps as usize))
+    })
+}
+
+/// The batch, and how replicas share it.
+fn batch(config: &Config, replicas: usize) -> String {
+    let whole = format!("batch {}", config.batch_size);
+    if replicas == 1 {
+        return whole;
+    }
+    let statistics = match config.bn {
+        BatchNormMode::Sync => "of all",
+        BatchNormMode::Local => "of its own",
+    };
+    let share = config.batch_size / replicas;
+    format!("{whole}: {share} images a replica, batch statistics {statistics}")
+}
+
+/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
+fn rates(config: &Config) -> String {
+    let drops = config.lr_drops.iter();
+    let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);
+    reached.fold(config.lr.to_string(), |text, (epoch, rate)| {
+        format!("{text}, {rate} from epoch {}", epoch + 1)
+    })
+}

@@ -1,0 +1,106 @@
+//! What `eval` and `predict` share: a checkpoint, made ready to run on a device.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::cli::args::CheckpointArgs;
+use crate::cli::config_error::ConfigError;
+use crate::cli::config_file::saved_data_dir;
+use crate::data::{self, DataError, Dataset, DatasetKind};
+use crate::device::Device;
+use crate::device::DeviceChoice;
+use crate::model::choose::BatchNormMode;
+use crate::model::choose::{self, ModelSettings};
+use crate::model::program::{Program, Weights};
+use crate::run::checkpoint::{self, CheckpointInfo};
+
+/// A checkpoint file and what it says of itself.
+pub struct Checkpoint {
+    path: PathBuf,
+    pub info: CheckpointInfo,
+}
+
+/// Trained weights on a device, with the program that reads them.
+pub struct Trained<'a> {
+    pub program: Program<'a>,
+    pub weights: Weights,
+}
+
+/// Opens the device that `args` ask for.
+pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
+    let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
+    let plugin = args.device.plugin.as_deref();
+    Ok(Device::open(choice, plugin, args.device.replicas)?)
+}
+
+/// Finds the checkpoint that `args` name.
+pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
+    let path = checkpoint::resolve(&args.checkpoint)?;
+    let info = checkpoint::load_info(&path)?;
+    log::info!(
+        "{}: ResNet-{}, step {}",
+        path.display(),
+        info.depth,
+        info.position.step
+    );
+    Ok(Checkpoint { path, info })
+}
+
+/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, a multiple of the
+/// replicas.
+pub fn load<'a>(
+    checkpoint: &Checkpoint,
+    args: &CheckpointArgs,
+    batch_size: usize,
+    device: &'a Device,
+) -> Result<Trained<'a>> {
+    let settings = ModelSettings {
+        depth: checkpoint.info.depth,
+        classes: checkpoint.info.spec.classes(),
+        image_side: checkpoint.info.spec.side,
+        batch_size,
+        replicas: device.replicas,
+        precision: args.device.precision,
+        units: args.device.units,
+        batch_norm: BatchNormMode::Sync,
+        l2: checkpoint.info.l2,
+        momentum: 0.0,
+    };
+    let program = Program::new(device, choose::build(&settings, device.kind)?);
+    let network = checkpoint::load_network(&checkpoint.path, program.layout())?;
+    let weights = program.upload_weights(&network)?;
+    Ok(Trained { program, weights })
+}
+
+/// The data that `args` name; without a name, what the network was trained on, from where it was then.
+///
+/// # Errors
+/// Data that cannot be loaded, or that the network was not made for.
+pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
+    let kind = args.data.dataset.unwrap_or(info.dataset);
+    let dataset = load_kind(kind, args, info)?;
+    if dataset.spec != info.spec {
+        return Err(ConfigError::Value {
+            option: "dataset",
+            expected: "images of the size and of the classes that the network was trained on",
+            got: dataset.name,
+        }
+        .into());
+    }
+    Ok(dataset)
+}
+
+fn load_kind(
+    kind: DatasetKind,
+    args: &CheckpointArgs,
+    info: &CheckpointInfo,
+) -> Result<Dataset, DataError> {
+    if let Some(folder) = &args.data.data_dir {
+        return data::load(kind, folder);
+    }
+    match saved_data_dir(&info.config) {
+        Some(folder) if kind == info.dataset => data::load_again(kind, &folder),
+        _ => data::load(kind, Path::new(data::DEFAULT_FOLDER)),
+    }
+}

@@ -1,0 +1,80 @@
+//! What is wrong with a setting.
+
+use std::path::PathBuf;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the config file {path}: {reason}")]
+    Read {
+        path: PathBuf,
+        reason: std::io::Error,
+    },
+    #[error("config file {path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("config file {path}: unknown key `{key}`{hint}; keys are the long option names")]
+    UnknownKey {
+        path: PathBuf,
+        key: String,
+        hint: String,
+    },
+    #[error("--{option}: expected {expected}, got {got}")]
+    Value {
+        option: &'static str,
+        expected: &'static str,
+        got: String,
+    },
+    #[error(
+        "--{option} (or {variable} in the environment): {} is not UTF-8, and config.toml, which keeps it, is; take a path that is",
+        .path.display()
+    )]
+    NotText {
+        option: &'static str,
+        variable: String,
+        path: PathBuf,
+    },
+    #[error("the settings cannot be saved in config.toml: {reason}")]
+    Unsavable { reason: String },
+    #[error(
+        "--batch-size {batch_size} cannot be split evenly over {replicas} replicas; take \
+         --batch-size {}, or another --replicas", .batch_size.next_multiple_of(*.replicas)
+    )]
+    Split { batch_size: usize, replicas: usize },
+    #[error("--index: expected 0 to {last}, got {got}")]
+    Index { got: usize, last: usize },
+    #[error("there is no command `{got}`; --help lists them")]
+    Command { got: String },
+    #[error(
+        "--resume: `{field}` was {saved} and is now {now}; a run goes on only with the settings that \
+         its weights depend on. Leave it out, or start a new run with another --out-dir"
+    )]
+    Differs {
+        field: String,
+        saved: String,
+        now: String,
+    },
+    #[error(
+        "--resume: {folder} holds no checkpoint to go on from; start the run without --resume, and in \
+         another --out-dir if this one holds anything (--overwrite deletes what a run left in it)"
+    )]
+    NothingToResume { folder: PathBuf },
+    #[error(
+        "--resume: nothing whole is left in {folder} to go on from: {config}; {checkpoint}. Bring one of \
+         them back"
+    )]
+    NothingWhole {
+        folder: PathBuf,
+        config: String,
+        checkpoint: String,
+    },
+    #[error(transparent)]
+    Depth(#[from] xla_graphs::GraphError),
+}
+
+impl ConfigError {
+    pub fn unsavable(reason: impl ToString) -> Self {
+        Self::Unsavable {
+            reason: reason.to_string(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! How an error ends the program: its words and its exit code.
+
+use crate::cli::config::ConfigError;
+use crate::cli::outputs::OutputError;
+use crate::data::DataError;
+use crate::data::picture::UnreadPictures;
+use crate::device::{self, DeviceError};
+use crate::run::checkpoint::CheckpointError;
+use crate::run::run_dir::RunDirError;
+use crate::run::trainer::NonFiniteLoss;
+use crate::system::signals::Interrupted;
+use crate::system::text;
+
+pub const DONE: u8 = 0;
+pub const RUNTIME: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const DATA: u8 = 3;
+pub const DEVICE: u8 = crate::device::CRASH_EXIT_CODE;
+pub const NON_FINITE: u8 = 5;
+/// What Rust ends a program with whose main thread panicked.
+pub const PANIC: u8 = 101;
+
+/// `error` and its causes on one line. What a cause says that was said already is left out: some libraries show their
+/// cause and return it too.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let text = match cause.downcast_ref() {
+            Some(xla) => device::first_line(xla),
+            None => cause.to_string(),
+        };
+        if message.is_empty() {
+            message = text;
+        } else if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+    }
+    text::one_line(&message).into_owned()
+}
+
+/// The exit code of `error`, by the first cause in its chain that has one.
+pub fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(RUNTIME)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
+        Some(DATA)
+    } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
+        Some(USAGE)
+    } else if cause.is::<DataError>() || cause.is::<UnreadPictures>() || is_bad_checkpoint(cause) {
+        Some(DATA)
+    } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        match error {
+            // The device may be there; the process may not use it.
+            DeviceError::Threads(_) => Some(RUNTIME),
+            _ => Some(DEVICE),
+        }
+    } else if cause.is::<NonFiniteLoss>() {
+        Some(NON_FINITE)
+    } else {
+        let interrupted = cause.downcast_ref::<Interrupted>()?;
+        Some(interrupted.signal.exit_code())
+    }
+}
+
+/// Whether a checkpoint cannot be found or used; one that cannot be written is the machine's fault.
+fn is_bad_checkpoint(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let written = |error: &CheckpointError| {
+        matches!(
+            error,
+            CheckpointError::Write(_) | CheckpointError::Prune { .. }
+        )
+    };
+    let error = cause.downcast_ref::<CheckpointError>();
+    error.is_some_and(|error| !written(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_cause_below_other_contexts_decides() {
+        let cause = DeviceError::Plugin {
+            path: PathBuf::from("x.so"),
+            reason: "a test".to_owned(),
+        };
+        let error = anyhow::Error::new(cause).context("opening").context("run");
+        assert_eq!(code(&error), DEVICE);
+    }
+
+    #[test]
+    fn an_error_of_no_kind_is_a_runtime_error() {
+        assert_eq!(code(&anyhow::anyhow!("boom")), RUNTIME);
+    }
+
+    /// An error that shows its cause and returns it, as some libraries do.
+    #[derive(Debug, thiserror::Error)]
+    #[error("row 3: {0}")]
+    struct Talkative(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let cause = "x".parse::<u8>().unwrap_err();
+        let error = anyhow::Error::new(Talkative(cause)).context("cannot read\nx.csv");
+        assert_eq!(
+            message(&error),
+            "cannot read\\nx.csv: row 3: invalid digit found in string"
+        );
+    }
+
+    #[test]
+    fn xla_says_its_first_line_and_no_backtrace() {
+        let error = xla::Error::XlaError {
+            msg: "no such operation\nin full".to_owned(),
+            backtrace: "0: main".to_owned(),
+        };
+        assert_eq!(message(&error.into()), "no such operation");
+    }
+}

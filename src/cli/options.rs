@@ -1,0 +1,183 @@
+//! The options that are settings of a run, as clap takes them into a command.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
+
+use crate::cli::config_error::ConfigError;
+use crate::cli::settings;
+use crate::data::DatasetKind;
+use crate::device::DeviceChoice;
+use crate::device::replicas::ReplicaChoice;
+use crate::model::choose::{PrecisionChoice, UnitsChoice};
+
+/// Options of a training run. Each setting is also a key of the `-c` file; what is not given comes from the
+/// environment (`RESNET_XLA_*`; an empty variable counts as not set), then the file, then the preset.
+#[derive(Clone, Debug)]
+pub struct TrainArgs {
+    pub config: Option<PathBuf>,
+    pub overwrite: bool,
+    pub resume: bool,
+    matches: ArgMatches,
+}
+
+impl TrainArgs {
+    /// The settings that the options and the environment name.
+    pub fn settings(&self) -> Result<toml::Table, ConfigError> {
+        let mut table = toml::Table::new();
+        for setting in settings::all() {
+            if let Some(value) = setting.value(&self.matches)? {
+                table.insert(setting.name.to_owned(), value);
+            }
+        }
+        Ok(table)
+    }
+
+    /// Whether an option or the environment names the folder of the data.
+    pub fn names_data_dir(&self) -> bool {
+        self.matches.contains_id("data-dir")
+    }
+}
+
+impl FromArgMatches for TrainArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self {
+            config: matches.get_one("config").cloned(),
+            overwrite: matches.get_flag("overwrite"),
+            resume: matches.get_flag("resume"),
+            matches: matches.clone(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for TrainArgs {
+    fn augment_args(command: Command) -> Command {
+        settings::all().iter().fold(command, |command, setting| {
+            let command = command.arg(setting.arg());
+            match setting.name {
+                "preset" => command.arg(config()),
+                "out-dir" => command.arg(overwrite()).arg(resume()),
+                _ => command,
+            }
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn config() -> Arg {
+    Arg::new("config")
+        .short('c')
+        .long("config")
+        .env("RESNET_XLA_CONFIG")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("TOML file with the same names as these options")
+}
+
+fn overwrite() -> Arg {
+    Arg::new("overwrite")
+        .long("overwrite")
+        .action(ArgAction::SetTrue)
+        .help("Replace the run that the folder holds")
+}
+
+fn resume() -> Arg {
+    Arg::new("resume")
+        .long("resume")
+        .action(ArgAction::SetTrue)
+        .conflicts_with_all(["overwrite", "init-weights"])
+        .help(
+            "Go on with the run that the folder holds, at the step it left. Its settings are kept; --epochs or \
+             --max-steps gives it another end",
+        )
+}
+
+/// Where and how precisely to compute.
+#[derive(Clone, Debug)]
+pub struct DeviceArgs {
+    pub device: Option<DeviceChoice>,
+    pub plugin: Option<PathBuf>,
+    pub replicas: Option<ReplicaChoice>,
+    pub precision: Option<PrecisionChoice>,
+    pub units: Option<UnitsChoice>,
+}
+
+impl FromArgMatches for DeviceArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self {
+            device: matches.get_one("device").copied(),
+            plugin: matches.get_one("plugin").cloned(),
+            replicas: matches.get_one("replicas").copied(),
+            precision: matches.get_one("precision").copied(),
+            units: matches.get_one("units").copied(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for DeviceArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(args(&[
+            "device",
+            "plugin",
+            "replicas",
+            "precision",
+            "units",
+        ]))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Which images.
+#[derive(Clone, Debug)]
+pub struct DataArgs {
+    pub dataset: Option<DatasetKind>,
+    pub data_dir: Option<PathBuf>,
+}
+
+impl FromArgMatches for DataArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self {
+            dataset: matches.get_one("dataset").copied(),
+            data_dir: matches.get_one("data-dir").cloned(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for DataArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(args(&["dataset", "data-dir"]))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// The options of the settings `names`.
+fn args(names: &[&str]) -> impl Iterator<Item = Arg> {
+    names
+        .iter()
+        .filter_map(|name| settings::find(name))
+        .map(|setting| setting.arg())
+}

@@ -1,0 +1,78 @@
+//! Images with their labels, and what they are of.
+
+use ndarray::{Array1, Array4, Axis};
+use serde::{Deserialize, Serialize};
+
+/// Red, green and blue.
+pub const CHANNELS: usize = 3;
+
+/// What the images of a data set are like, and what they are of: what a network for them must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetSpec {
+    /// Rows and columns of an image.
+    pub side: usize,
+    /// By label: labels run from 0.
+    pub class_names: Vec<String>,
+}
+
+impl DatasetSpec {
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Values of one image.
+    pub fn image_len(&self) -> usize {
+        self.side * self.side * CHANNELS
+    }
+}
+
+/// Images with their labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// `[N, side, side, 3]` (NHWC), in standard (row-major) layout.
+    pub images: Array4<u8>,
+    /// `[N]`, each below the number of classes.
+    pub labels: Array1<u8>,
+}
+
+impl Split {
+    /// Rows and columns of an image.
+    pub fn side(&self) -> usize {
+        self.images.dim().1
+    }
+
+    /// The pixels of each image.
+    pub fn pixels(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.images.dim().0).map(|index| self.image(index))
+    }
+
+    /// The pixels of one image.
+    ///
+    /// # Panics
+    /// When there is no such image.
+    pub fn image(&self, index: usize) -> &[u8] {
+        let image = self.images.index_axis(Axis(0), index);
+        // The images are in standard layout, as promised above.
+        image.to_slice().expect("standard layout")
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// A training and a test split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    pub name: String,
+    pub spec: DatasetSpec,
+    pub train: Split,
+    pub test: Split,
+}

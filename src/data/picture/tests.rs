@@ -1,0 +1,291 @@
+use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use image::{ImageBuffer, Luma, LumaA, Rgb, RgbImage, Rgba};
+
+use super::*;
+
+const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+fn read_bytes(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture");
+    fs::write(&path, bytes).unwrap();
+    let pixels = read(&path, 32).map_err(|error| error.reason)?;
+    Ok(pixels.as_chunks().0.to_vec())
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+    fs::read(folder.join(name)).unwrap()
+}
+
+fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// The file of a picture of one colour.
+fn plain<P>(pixel: P) -> Vec<u8>
+where
+    P: image::Pixel,
+    DynamicImage: From<ImageBuffer<P, Vec<P::Subpixel>>>,
+{
+    encoded(ImageBuffer::from_pixel(4, 4, pixel), ImageFormat::Png)
+}
+
+fn largest_difference(a: &[[u8; 3]], b: &[[u8; 3]]) -> u8 {
+    let pairs = a.as_flattened().iter().zip(b.as_flattened());
+    pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+fn mean_difference(a: &[[u8; 3]], b: &[[u8; 3]]) -> f64 {
+    let (a, b) = (a.as_flattened(), b.as_flattened());
+    let sum: u64 = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum();
+    sum as f64 / a.len() as f64
+}
+
+/// A chunk of a PNG.
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let named = [name, content].concat();
+    let mut sum = flate2::Crc::new();
+    sum.update(&named);
+    let length = (content.len() as u32).to_be_bytes();
+    [&length, &named[..], &sum.sum().to_be_bytes()].concat()
+}
+
+/// A PNG of 2 x 2 pixels of a colour type, 8 bits deep, with `chunks` before its pixels.
+fn small_png(colour_type: u8, chunks: &[Vec<u8>], rows: [&[u8]; 2]) -> Vec<u8> {
+    let header = [0, 0, 0, 2, 0, 0, 0, 2, 8, colour_type, 0, 0, 0];
+    let mut pixels = ZlibEncoder::new(Vec::new(), Compression::fast());
+    for row in rows {
+        pixels.write_all(&[&[0], row].concat()).unwrap();
+    }
+    let pieces = [
+        SIGNATURE.to_vec(),
+        chunk(b"IHDR", &header),
+        chunks.concat(),
+        chunk(b"IDAT", &pixels.finish().unwrap()),
+        chunk(b"IEND", &[]),
+    ];
+    pieces.concat()
+}
+
+/// EXIF that tells an orientation and nothing else.
+fn exif(orientation: u8) -> Vec<u8> {
+    // Big-endian; one entry at byte 8: tag 0x112, a short, one of it.
+    let head = *b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0";
+    [&head[..], &[orientation, 0, 0, 0, 0, 0, 0]].concat()
+}
+
+fn jpeg_with_exif(jpeg: &[u8], exif: &[u8]) -> Vec<u8> {
+    let content = [b"Exif\0\0", exif].concat();
+    let length = (content.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xff, 0xe1], &length, &content, &jpeg[2..]].concat()
+}
+
+/// `png` with a chunk of EXIF after its header, or before its end.
+fn png_with_exif(png: &[u8], exif: &[u8], late: bool) -> Vec<u8> {
+    let at = if late { png.len() - 12 } else { 33 };
+    [&png[..at], &chunk(b"eXIf", exif), &png[at..]].concat()
+}
+
+/// The place in the upright picture of row `r`, column `c` of one of `n` x `n` that was stored with an
+/// orientation: the EXIF standard says on which sides of the scene its first row and column are.
+fn upright(orientation: u8, r: u32, c: u32, n: u32) -> (u32, u32) {
+    let (last_r, last_c) = (n - 1 - r, n - 1 - c);
+    match orientation {
+        1 => (r, c),           // top, left
+        2 => (r, last_c),      // top, right
+        3 => (last_r, last_c), // bottom, right
+        4 => (last_r, c),      // bottom, left
+        5 => (c, r),           // left, top
+        6 => (c, last_r),      // right, top
+        7 => (last_c, last_r), // right, bottom
+        8 => (last_c, r),      // left, bottom
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn all_eight_orientations_are_turned_upright_in_both_formats() {
+    const SIZE: u32 = 64;
+    // Four colours: no two of the eight look alike.
+    let colours = [[20, 20, 220], [20, 200, 20], [220, 20, 20], [240, 240, 240]];
+    let scene = |row: u32, column: u32| Rgb(colours[(row / 32 * 2 + column / 32) as usize]);
+    let expected = RgbImage::from_fn(SIZE, SIZE, |x, y| scene(y, x));
+    let expected = read_bytes(&encoded(expected, ImageFormat::Png)).unwrap();
+    for orientation in 1..=8 {
+        let stored = RgbImage::from_fn(SIZE, SIZE, |x, y| {
+            let (row, column) = upright(orientation, y, x, SIZE);
+            scene(row, column)
+        });
+        let exif = exif(orientation);
+        let png = encoded(stored.clone(), ImageFormat::Png);
+        for late in [false, true] {
+            let turned = read_bytes(&png_with_exif(&png, &exif, late)).unwrap();
+            assert_eq!(turned, expected, "{orientation} in a PNG, late: {late}");
+        }
+        let jpeg = jpeg_with_exif(&encoded(stored, ImageFormat::Jpeg), &exif);
+        let difference = largest_difference(&read_bytes(&jpeg).unwrap(), &expected);
+        assert!(difference < 40, "{orientation} in a JPEG: {difference}");
+    }
+}
+
+#[test]
+fn pictures_of_a_turned_camera_are_those_of_an_upright_one() {
+    let chart = read_bytes(&fixture("chart.png")).unwrap();
+    for name in ["exif_orientation_3.jpg", "exif_orientation_6.jpg"] {
+        let turned = read_bytes(&fixture(name)).unwrap();
+        let difference = mean_difference(&turned, &chart);
+        // Half a turn wrong is more than 50.
+        assert!(difference < 6.0, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn what_transparency_hides_does_not_reach_the_network() {
+    let pixels = read_bytes(&fixture("alpha_hidden_magenta.png")).unwrap();
+    // Green (20, 200, 20) and white, and what is between them; the hidden magenta has no green.
+    assert!(pixels.contains(&[20, 200, 20]) && pixels.contains(&[255; 3]));
+    assert!(pixels.iter().all(|[_, green, _]| *green >= 200));
+}
+
+#[test]
+fn every_kind_of_alpha_is_laid_over_white() {
+    // A fifth of 100 and four fifths of 255.
+    let (colour, alpha, mixed) = (100u8, 51u8, 224);
+    let deep = |value: u8| u16::from(value) * 257;
+    for (alpha, mixed) in [(alpha, mixed), (0, 255), (255, colour)] {
+        let files = [
+            plain(LumaA([colour, alpha])),
+            plain(LumaA([deep(colour), deep(alpha)])),
+            plain(Rgba([colour, colour, colour, alpha])),
+            plain(Rgba([colour, colour, colour, alpha].map(deep))),
+        ];
+        for (kind, file) in files.iter().enumerate() {
+            let pixels = read_bytes(file).unwrap();
+            assert_eq!(pixels[0], [mixed; 3], "kind {kind}, alpha {alpha}");
+        }
+    }
+}
+
+#[test]
+fn a_transparent_colour_of_a_palette_of_rgb_or_of_grey_is_white() {
+    // Left transparent magenta (or grey 9), right opaque green (or grey 200).
+    let palette = chunk(b"PLTE", &[255, 0, 255, 20, 200, 20]);
+    let indexed = small_png(3, &[palette, chunk(b"tRNS", &[0])], [&[0, 1]; 2]);
+    let key = chunk(b"tRNS", &[0, 255, 0, 0, 0, 255]);
+    let rgb = small_png(2, &[key], [&[255, 0, 255, 20, 200, 20]; 2]);
+    let grey = small_png(0, &[chunk(b"tRNS", &[0, 9])], [&[9, 200]; 2]);
+    for (file, right) in [
+        (indexed, [20, 200, 20]),
+        (rgb, [20, 200, 20]),
+        (grey, [200; 3]),
+    ] {
+        let pixels = read_bytes(&file).unwrap();
+        assert_eq!((pixels[0], pixels[31]), ([255; 3], right));
+    }
+}
+
+#[test]
+fn sixteen_bits_are_rounded_to_eight() {
+    // By 257: 0.99, 254.01, 127.5.
+    for (deep, rounded) in [(255u16, 1), (65_280, 254), (32_768, 128)] {
+        assert_eq!(read_bytes(&plain(Luma([deep]))).unwrap()[0], [rounded; 3]);
+        assert_eq!(read_bytes(&plain(Rgb([deep; 3]))).unwrap()[0], [rounded; 3]);
+    }
+}
+
+#[test]
+fn inks_become_the_colours_that_they_print() {
+    let pixels = read_bytes(&fixture("cmyk.jpg")).unwrap();
+    let near = |pixel: [u8; 3], colour| largest_difference(&[pixel], &[colour]) < 8;
+    assert!(near(pixels[3], [0, 255, 255]), "{:?}", pixels[3]);
+    assert!(near(pixels[28], [127; 3]), "{:?}", pixels[28]);
+}
+
+fn whole_jpegs() -> [Vec<u8>; 3] {
+    let slope = RgbImage::from_fn(40, 33, |x, y| Rgb([x as u8 * 6, y as u8 * 7, 7]));
+    [
+        encoded(slope, ImageFormat::Jpeg),
+        fixture("restarts.jpg"),
+        fixture("progressive.jpg"),
+    ]
+}
+
+#[test]
+fn a_jpeg_that_is_cut_anywhere_is_refused() {
+    for whole in whole_jpegs() {
+        read_bytes(&whole).unwrap();
+        for length in 3..whole.len() {
+            let reason = read_bytes(&whole[..length]).unwrap_err();
+            assert_eq!(reason, "the file is cut short", "at {length}");
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_whose_pixels_are_cut_is_refused_though_its_end_is_there() {
+    // Fewer scans of a progressive one are a whole, coarser picture.
+    for whole in &whole_jpegs()[..2] {
+        let scan = whole.windows(2).position(|pair| pair == [0xff, 0xda]);
+        for length in scan.unwrap() + 14..whole.len() - 2 {
+            let ended = [&whole[..length], &[0xff, 0xd9]].concat();
+            read_bytes(&ended).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn what_follows_the_end_of_a_jpeg_is_no_concern() {
+    for whole in whole_jpegs() {
+        let expected = read_bytes(&whole).unwrap();
+        let film = [&whole[..], b"\0\0\0\x18ftypmp42 and a film"].concat();
+        let half = [&whole[..], &whole[..whole.len() / 2]].concat();
+        for longer in [film, half] {
+            assert_eq!(read_bytes(&longer).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_thumbnail_is_not_the_end_of_the_picture() {
+    let [whole, ..] = whole_jpegs();
+    let with_thumbnail = jpeg_with_exif(&whole, &[&exif(1)[..], &whole].concat());
+    read_bytes(&with_thumbnail).unwrap();
+    let cut = &with_thumbnail[..with_thumbnail.len() - 40];
+    assert_eq!(read_bytes(cut).unwrap_err(), "the file is cut short");
+}
+
+#[test]
+fn a_wide_picture_is_cropped_to_its_middle() {
+    // Red left and right of a green square.
+    let picture = RgbImage::from_fn(192, 64, |x, _| {
+        Rgb(match (64..128).contains(&x) {
+            true => [0, 255, 0],
+            false => [255, 0, 0],
+        })
+    });
+    let pixels = read_bytes(&encoded(picture, ImageFormat::Png)).unwrap();
+    assert!(pixels.iter().all(|pixel| *pixel == [0, 255, 0]));
+}
+
+#[test]
+fn a_file_that_is_no_picture_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.png");
+    for content in ["", "not a picture"] {
+        fs::write(&path, content).unwrap();
+        let message = read(&path, 32).unwrap_err().to_string();
+        assert!(message.contains("notes.png"), "{message}");
+        assert!(message.ends_with("PNG and JPEG files are understood"));
+    }
+}

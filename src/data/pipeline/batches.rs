@@ -1,0 +1,280 @@
+//! Which images make up a batch.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::data::dataset::Split;
+use crate::data::pipeline::augment::{Augment, IMAGE_LEN, SIDE, Transform};
+use crate::data::pipeline::normalization::Normalization;
+use crate::data::pipeline::order::epoch_order;
+
+/// Images ready for the device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// `[B, side, side, 3]` (NHWC), normalised.
+    pub images: Vec<f32>,
+    /// `[B]`
+    pub labels: Vec<i32>,
+    /// `[B]`: 1 for an image, 0 for padding.
+    pub weights: Vec<f32>,
+    /// The number of images that are not padding; they come first.
+    pub count: usize,
+}
+
+impl Batch {
+    /// Gives it room for `batch_size` images; what it held stays in its place.
+    fn resize(&mut self, batch_size: usize) {
+        self.images.resize(batch_size * IMAGE_LEN, 0.0);
+        self.labels.resize(batch_size, 0);
+        self.weights.resize(batch_size, 0.0);
+    }
+
+    /// Makes all but the first `count` images padding: zeros.
+    fn pad_from(&mut self, count: usize) {
+        self.images[count * IMAGE_LEN..].fill(0.0);
+        self.labels[count..].fill(0);
+        self.weights[count..].fill(0.0);
+        self.count = count;
+    }
+}
+
+/// How training goes through a split.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingOptions {
+    pub augment: Augment,
+    pub seed: u64,
+    /// Images a step, at least 1.
+    pub batch_size: usize,
+    /// A new random order each epoch, or file order.
+    pub shuffle: bool,
+    /// Steps an epoch, at least 1. Without it, as many as the split has whole batches.
+    pub steps_per_epoch: Option<u64>,
+}
+
+/// Says which images make up the batch of each step, and makes it.
+#[derive(Debug)]
+pub struct BatchSource {
+    split: Arc<Split>,
+    normalization: Normalization,
+    augment: Augment,
+    seed: u64,
+    batch_size: usize,
+    shuffle: bool,
+    steps_per_epoch: u64,
+    /// At the end of the split, start over (or leave the batch padded).
+    repeat: bool,
+    /// The order of the epoch used last, with its number.
+    order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
+}
+
+impl BatchSource {
+    /// Full batches only. The images of an epoch beyond its last step are left out; a split with too few starts over.
+    ///
+    /// # Panics
+    /// On images that [`check_spec`](crate::data::check_spec) refuses.
+    pub fn training(
+        split: Arc<Split>,
+        normalization: Normalization,
+        options: TrainingOptions,
+    ) -> BatchSource {
+        assert_eq!(split.side(), SIDE, "the side of the images");
+        let whole_batches = (split.len() / options.batch_size) as u64;
+        BatchSource {
+            normalization,
+            augment: options.augment,
+            seed: options.seed,
+            batch_size: options.batch_size,
+            shuffle: options.shuffle,
+            steps_per_epoch: options.steps_per_epoch.unwrap_or(whole_batches).max(1),
+            repeat: true,
+            order: Mutex::new(None),
+            split,
+        }
+    }
+
+    /// Every image once, in file order and not augmented. The last batch is filled up with padding.
+    ///
+    /// # Panics
+    /// As [`Self::training`].
+    pub fn evaluation(
+        split: Arc<Split>,
+        normalization: Normalization,
+        batch_size: usize,
+    ) -> BatchSource {
+        assert_eq!(split.side(), SIDE, "the side of the images");
+        let batches = split.len().div_ceil(batch_size) as u64;
+        BatchSource {
+            normalization,
+            augment: Augment::None,
+            seed: 0,
+            batch_size,
+            shuffle: false,
+            steps_per_epoch: batches.max(1),
+            repeat: false,
+            order: Mutex::new(None),
+            split,
+        }
+    }
+
+    /// Batches that make up one epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
+    /// Makes the batch of a global step (counted from 0 over all epochs): a function of the step alone, whatever the
+    /// batch held before.
+    pub fn fill(&self, step: u64, batch: &mut Batch) {
+        let epoch = step / self.steps_per_epoch;
+        let first = (step % self.steps_per_epoch) as usize * self.batch_size;
+        let order = self.order_of(epoch);
+        let images = pixels(&self.split);
+
+        let mut count = 0;
+        batch.resize(self.batch_size);
+        for (slot, out) in batch.images.as_chunks_mut().0.iter_mut().enumerate() {
+            let mut place = first + slot;
+            if self.repeat {
+                place %= order.len();
+            }
+            let Some(&sample) = order.get(place) else {
+                break;
+            };
+            let transform = Transform::draw(self.augment, self.seed, epoch, sample);
+            transform.apply(&images[sample as usize], &self.normalization, out);
+            batch.labels[slot] = i32::from(self.split.labels[sample as usize]);
+            batch.weights[slot] = 1.0;
+            count += 1;
+        }
+        batch.pad_from(count);
+    }
+
+    fn order_of(&self, epoch: u64) -> Arc<Vec<u32>> {
+        let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, order)) = &*last
+            && *of == epoch
+        {
+            return Arc::clone(order);
+        }
+        let n = self.split.len() as u32;
+        let order = Arc::new(epoch_order(self.seed, epoch, n, self.shuffle));
+        *last = Some((epoch, Arc::clone(&order)));
+        order
+    }
+}
+
+/// The images' pixels, one array each.
+fn pixels(split: &Split) -> &[[u8; IMAGE_LEN]] {
+    // A split promises standard layout, and the side was checked when it came.
+    let pixels = split.images.as_slice().expect("standard layout");
+    pixels.as_chunks().0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::test_split::{PLAIN, numbered, numbers};
+
+    fn options(batch_size: usize) -> TrainingOptions {
+        TrainingOptions {
+            augment: Augment::None,
+            seed: 1,
+            batch_size,
+            shuffle: true,
+            steps_per_epoch: None,
+        }
+    }
+
+    /// The images of each step, by number.
+    fn steps(source: &BatchSource, steps: std::ops::Range<u64>) -> Vec<Vec<usize>> {
+        let mut batch = Batch::default();
+        steps
+            .map(|step| {
+                source.fill(step, &mut batch);
+                numbers(&batch)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_image_appears_exactly_once_an_epoch() {
+        let source = BatchSource::training(numbered(60), PLAIN, options(10));
+        assert_eq!(source.steps_per_epoch(), 6);
+        let first = steps(&source, 0..6).concat();
+        let second = steps(&source, 6..12).concat();
+        assert_ne!(first, second);
+        for mut epoch in [first, second] {
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..60).collect::<Vec<usize>>());
+        }
+    }
+
+    #[test]
+    fn training_leaves_out_what_does_not_fill_a_batch() {
+        let source = BatchSource::training(numbered(25), PLAIN, options(10));
+        assert_eq!(source.steps_per_epoch(), 2);
+        let mut epoch = steps(&source, 0..2).concat();
+        epoch.sort_unstable();
+        epoch.dedup();
+        assert_eq!(epoch.len(), 20);
+    }
+
+    #[test]
+    fn more_steps_than_the_split_has_start_over_in_the_same_order() {
+        let options = TrainingOptions {
+            shuffle: false,
+            steps_per_epoch: Some(3),
+            ..options(4)
+        };
+        let source = BatchSource::training(numbered(6), PLAIN, options);
+        let expected = [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5], [0, 1, 2, 3]];
+        assert_eq!(steps(&source, 0..4), expected);
+    }
+
+    #[test]
+    fn a_split_smaller_than_a_training_batch_is_repeated() {
+        let options = TrainingOptions {
+            shuffle: false,
+            ..options(8)
+        };
+        let source = BatchSource::training(numbered(3), PLAIN, options);
+        assert_eq!(source.steps_per_epoch(), 1);
+        assert_eq!(steps(&source, 0..1), [[0, 1, 2, 0, 1, 2, 0, 1]]);
+    }
+
+    #[test]
+    fn evaluation_pads_the_last_batch_with_weight_zero() {
+        let source = BatchSource::evaluation(numbered(5), PLAIN, 4);
+        assert_eq!(source.steps_per_epoch(), 2);
+        assert_eq!(steps(&source, 0..2), [vec![0, 1, 2, 3], vec![4]]);
+
+        let mut batch = Batch::default();
+        source.fill(0, &mut batch);
+        source.fill(1, &mut batch);
+        assert_eq!(batch.count, 1);
+        assert_eq!(batch.weights, [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(batch.labels, [4, 0, 0, 0]);
+        assert_eq!(batch.images.len(), 4 * IMAGE_LEN);
+        assert!(batch.images[IMAGE_LEN..].iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn an_image_is_augmented_by_its_place_in_the_split_and_not_in_the_batch() {
+        let options = TrainingOptions {
+            augment: Augment::Crop,
+            ..options(4)
+        };
+        let source = BatchSource::training(numbered(8), PLAIN, options);
+        let mut batch = Batch::default();
+        source.fill(3, &mut batch);
+        let sample = epoch_order(1, 1, 8, true)[4 + 2];
+
+        let split = numbered(8);
+        let pixels = &split.images.as_slice().unwrap()[sample as usize * IMAGE_LEN..][..IMAGE_LEN];
+        let mut expected = [0.0; IMAGE_LEN];
+        Transform::draw(Augment::Crop, 1, 1, sample).apply(
+            pixels.try_into().unwrap(),
+            &PLAIN,
+            &mut expected,
+        );
+        assert_eq!(batch.images[2 * IMAGE_LEN..][..IMAGE_LEN], expected);
+    }
+}

@@ -1,0 +1,40 @@
+//! From images in memory to batches on time.
+//!
+//! ```text
+//!  order (which image comes when) ─► batches ─► augment + normalise ─► prefetch ─► the loop
+//!  random: numbers of (seed, epoch, index) alone, so any thread makes the same batch
+//! ```
+
+pub mod augment;
+pub mod batches;
+pub mod normalization;
+pub mod order;
+pub mod prefetch;
+pub mod random;
+
+use crate::data::dataset::DatasetSpec;
+
+/// Labels are bytes.
+const MOST_CLASSES: usize = 1 << u8::BITS;
+
+/// Refuses images that no batch can be made of, and classes that cannot be told or shown; says what is wrong with
+/// them.
+pub fn check_spec(spec: &DatasetSpec) -> Result<(), String> {
+    let (side, classes) = (spec.side, spec.classes());
+    if side != augment::SIDE {
+        return Err(format!(
+            "images of {side} x {side} pixels, expected {0} x {0}",
+            augment::SIDE
+        ));
+    }
+    if !(1..=MOST_CLASSES).contains(&classes) {
+        return Err(format!("{classes} classes, expected 1 to {MOST_CLASSES}"));
+    }
+    let steers = |name: &&String| name.chars().any(char::is_control);
+    match spec.class_names.iter().find(steers) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "the class {name:?}, expected a name without control characters"
+        )),
+    }
+}

@@ -1,0 +1,200 @@
+//! The binary format of CIFAR-10.
+//!
+//! A file is a row of records without header: one label byte, then 3,072 pixel bytes, the red plane first, then green,
+//! then blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use byteorder::WriteBytesExt;
+use ndarray::{Array4, ArrayView3, Axis};
+
+use crate::data::dataset::{CHANNELS, Split};
+use crate::data::error::DataError;
+
+/// Rows and columns of an image.
+pub(super) const SIDE: usize = 32;
+/// Values of one image.
+const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
+/// Number of classes; labels run from 0 to `CLASSES - 1`.
+pub(super) const CLASSES: usize = 10;
+
+/// Bytes of one record: a label and an image.
+pub const RECORD_LEN: usize = 1 + IMAGE_LEN;
+
+/// Parses the content of one file of any number of records. `file` is for error messages.
+///
+/// # Errors
+///
+/// No record, half a record, or an invalid label.
+pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
+    let mut records = Records::with_capacity(bytes.len() / RECORD_LEN);
+    records.append(file, bytes)?;
+    Ok(records.into_split())
+}
+
+/// What has been read so far.
+pub(super) struct Records {
+    images: Vec<[u8; IMAGE_LEN]>,
+    labels: Vec<u8>,
+}
+
+impl Records {
+    pub(super) fn with_capacity(count: usize) -> Records {
+        Records {
+            images: Vec::with_capacity(count),
+            labels: Vec::with_capacity(count),
+        }
+    }
+
+    /// Reads one or more whole records.
+    pub(super) fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
+        let (records, rest) = bytes.as_chunks::<RECORD_LEN>();
+        if records.is_empty() || !rest.is_empty() {
+            return Err(DataError::Records {
+                file: file.to_path_buf(),
+                record_len: RECORD_LEN,
+                got: bytes.len(),
+            });
+        }
+        for (record, [label, planes @ ..]) in records.iter().enumerate() {
+            if usize::from(*label) >= CLASSES {
+                return Err(DataError::Label {
+                    file: file.to_path_buf(),
+                    record,
+                    got: *label,
+                });
+            }
+            self.labels.push(*label);
+            self.images.push(interleave(planes));
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_split(self) -> Split {
+        let dims = (self.images.len(), SIDE, SIDE, CHANNELS);
+        let images = Array4::from_shape_vec(dims, self.images.into_flattened());
+        Split {
+            // Each image has SIDE x SIDE x CHANNELS = IMAGE_LEN values.
+            images: images.expect("as many values as the dimensions say"),
+            labels: self.labels.into(),
+        }
+    }
+}
+
+/// Puts the red, green and blue values of each pixel side by side.
+fn interleave(planes: &[u8; IMAGE_LEN]) -> [u8; IMAGE_LEN] {
+    let mut image = [0; IMAGE_LEN];
+    let (red, others) = planes.split_at(SIDE * SIDE);
+    let (green, blue) = others.split_at(SIDE * SIDE);
+    let pixels: &mut [[u8; CHANNELS]] = image.as_chunks_mut().0;
+    for (index, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = [red[index], green[index], blue[index]];
+    }
+    image
+}
+
+/// Writes one record; `image` is `[32, 32, 3]`.
+pub fn write_record(out: &mut impl Write, label: u8, image: ArrayView3<u8>) -> io::Result<()> {
+    out.write_u8(label)?;
+    for channel in image.axis_iter(Axis(2)) {
+        let plane: Vec<u8> = channel.iter().copied().collect();
+        out.write_all(&plane)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FILE: &str = "some.bin";
+
+    /// Image `n` has the label `n` and the values `n, n + 1, …` modulo 251 in file order.
+    fn records(count: usize) -> Vec<u8> {
+        (0..count)
+            .flat_map(|n| {
+                let values = (0..IMAGE_LEN).map(move |k| ((n + k) % 251) as u8);
+                std::iter::once(n as u8).chain(values)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn planes_become_channels() {
+        let split = parse_records(Path::new(FILE), &records(3)).unwrap();
+        assert_eq!(split.images.shape(), [3, 32, 32, 3]);
+        assert_eq!(split.labels.to_vec(), [0, 1, 2]);
+        // Image 2, row 4, column 7, blue: byte 2 * 1024 + 4 * 32 + 7 of the pixels, 2183 + 2 = 8 * 251 + 177.
+        assert_eq!(split.images[[2, 4, 7, 2]], 177);
+    }
+
+    #[test]
+    fn a_file_that_ends_inside_a_record_is_refused_with_its_size() {
+        let bytes = records(2);
+        let error = parse_records(Path::new(FILE), &bytes[..6145]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "some.bin: expected one or more records of 3073 bytes, got 6145 bytes"
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_refused() {
+        assert!(matches!(
+            parse_records(Path::new(FILE), &[]),
+            Err(DataError::Records { got: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn a_label_of_ten_is_refused_with_its_record() {
+        let mut bytes = records(2);
+        bytes[RECORD_LEN] = 10;
+        assert_eq!(
+            parse_records(Path::new(FILE), &bytes)
+                .unwrap_err()
+                .to_string(),
+            "some.bin: record 1: expected a label from 0 to 9, got 10"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_of_any_length_are_parsed_or_refused(
+            length in 0..4 * RECORD_LEN,
+            labels in prop::collection::vec(0..13u8, 4),
+        ) {
+            let mut bytes = vec![200; length];
+            for (record, label) in bytes.chunks_mut(RECORD_LEN).zip(&labels) {
+                record[0] = *label;
+            }
+            let count = length / RECORD_LEN;
+            let valid = count > 0
+                && length % RECORD_LEN == 0
+                && labels[..count].iter().all(|label| *label < 10);
+            match parse_records(Path::new(FILE), &bytes) {
+                Ok(split) => {
+                    prop_assert!(valid);
+                    prop_assert_eq!(split.labels.to_vec(), &labels[..count]);
+                }
+                Err(_) => prop_assert!(!valid),
+            }
+        }
+
+        #[test]
+        fn what_is_parsed_is_written_back_byte_for_byte(
+            label in 0..10u8,
+            pixels in prop::collection::vec(any::<u8>(), IMAGE_LEN),
+        ) {
+            let bytes: Vec<u8> = std::iter::once(label).chain(pixels).collect();
+            let split = parse_records(Path::new(FILE), &bytes).unwrap();
+            let mut written = Vec::new();
+            let image = split.images.index_axis(Axis(0), 0);
+            write_record(&mut written, split.labels[0], image).unwrap();
+            prop_assert_eq!(written, bytes);
+        }
+    }
+}

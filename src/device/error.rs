@@ -1,0 +1,81 @@
+//! Why a device cannot be used.
+
+use std::path::PathBuf;
+
+use crate::device::plugin_file::PluginFileError;
+use crate::device::threads::TooFewThreads;
+
+/// A device that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error(
+        "no {device} on this machine: looked for {looked_for}. \
+         Run on a machine that has one, or with --device auto"
+    )]
+    NoHardware {
+        device: &'static str,
+        looked_for: &'static str,
+    },
+    #[error(
+        "the machine has a {device} ({found}), but no PJRT plugin for it works; tried: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
+    )]
+    NoPlugin {
+        device: &'static str,
+        found: String,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
+        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
+         Run `./setup {setup}` or name the plugin with --plugin"
+    )]
+    NoCompiler {
+        device: &'static str,
+        tried: String,
+        setup: &'static str,
+    },
+    #[error(
+        "the PJRT plugin {path} cannot be loaded: {reason}; check --plugin, TPU_LIBRARY_PATH and \
+         XLA_PJRT_PLUGIN"
+    )]
+    PluginFile {
+        path: PathBuf,
+        reason: PluginFileError,
+    },
+    #[error("the PJRT plugin {path} cannot be used: {reason}")]
+    Plugin { path: PathBuf, reason: String },
+    #[error(
+        "the TPU is held by another process: {holders}. Wait for it or end it; a TPU serves one process \
+         at a time"
+    )]
+    Held { holders: String },
+    #[error(
+        "XLA_PJRT_PLUGIN is `{value}`; expected <type>:<path>, for example cuda:/opt/plugin.so"
+    )]
+    PluginVariable { value: String },
+    #[error(
+        "XLA_FLAGS is `{flags}`, and {by} does not take it: {complaint}. Correct or unset it; flags for \
+         libtpu alone go into LIBTPU_INIT_ARGS"
+    )]
+    Flags {
+        flags: String,
+        by: String,
+        complaint: String,
+    },
+    #[error(transparent)]
+    Threads(#[from] TooFewThreads),
+    #[error(transparent)]
+    Isa(#[from] cpu_kernels::IsaError),
+    #[error("the XLA runtime cannot open the CPU: {reason}")]
+    Cpu { reason: String },
+    #[error(
+        "--replicas {asked}: expected at most {there}, the number of devices of {device}. On a CPU, \
+         --xla_force_host_platform_device_count in XLA_FLAGS sets the number"
+    )]
+    TooFew {
+        asked: usize,
+        there: usize,
+        device: String,
+    },
+}

@@ -1,0 +1,284 @@
+//! Opens the devices that a run computes on.
+//!
+//! ```text
+//!  flags, threads (tried before XLA, which would end the process)
+//!        │
+//!  plugins ─► plugin_file ─► Device: a PJRT client and its replicas ─► model
+//!  (found)    (checked)         ▲
+//!  runtime (the CPU's settings) ┘
+//! ```
+//!
+//! A device that was asked for and is not there is an error; nothing falls back silently.
+
+mod error;
+pub mod flags;
+pub mod plugin_file;
+pub mod plugins;
+pub mod replicas;
+pub mod runtime;
+pub mod threads;
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use cpu_kernels::Isa;
+use serde::{Deserialize, Serialize};
+use xla::{ArrayElement, PjRtBuffer, PjRtClient};
+
+use crate::device::plugins::PluginKind;
+use crate::device::replicas::ReplicaChoice;
+use crate::system::signals;
+use crate::system::text;
+
+/// Which device to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The best that is there
+    Auto,
+    Tpu,
+    Gpu,
+    Cpu,
+}
+
+pub use error::DeviceError;
+
+/// One device or several of a kind, with their PJRT client.
+pub struct Device {
+    client: PjRtClient,
+    /// Which kind it turned out to be.
+    pub kind: DeviceKind,
+    /// Devices that share each batch: the first ones of the client.
+    pub replicas: usize,
+}
+
+/// The kinds of device that the program treats differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    Tpu,
+    Gpu,
+    /// The CPU of the XLA runtime itself.
+    Cpu,
+    /// A CPU behind a plugin, which does not know the program's own kernels.
+    CpuPlugin,
+    /// A plugin of another platform.
+    Other,
+}
+
+impl Device {
+    /// Opens `choice`, or the plugin at `plugin` whatever the choice, with as many devices as
+    /// `replicas` says: by default all TPUs or GPUs, and one CPU.
+    pub fn open(
+        choice: DeviceChoice,
+        plugin: Option<&Path>,
+        replicas: Option<ReplicaChoice>,
+    ) -> Result<Self, DeviceError> {
+        let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
+        threads::rehearse(cpus)?;
+        let device = match (plugin, choice) {
+            (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
+            (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
+            (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
+            (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
+            (None, DeviceChoice::Auto) => Self::open_auto(cpus),
+        }?;
+        let replicas = device.replicas_of(replicas)?;
+        Ok(Self { replicas, ..device })
+    }
+
+    fn replicas_of(&self, choice: Option<ReplicaChoice>) -> Result<usize, DeviceError> {
+        let there = self.client.addressable_device_count();
+        let accelerator = matches!(self.kind, DeviceKind::Tpu | DeviceKind::Gpu);
+        match choice.map(ReplicaChoice::count) {
+            None if accelerator => Ok(there),
+            None => Ok(1),
+            Some(None) => Ok(there),
+            Some(Some(asked)) if asked <= there => Ok(asked),
+            Some(Some(asked)) => Err(DeviceError::TooFew {
+                asked,
+                there,
+                device: self.description(),
+            }),
+        }
+    }
+
+    /// The plugin that the environment names, or else the first of TPU, GPU and CPU that opens.
+    fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
+        if let Some((kind, path)) = plugins::in_variable()? {
+            let device = Self::load_named(&kind, &path, cpus)?;
+            log::info!(
+                "taking {}: {} names it",
+                path.display(),
+                plugins::PLUGIN_VARIABLE
+            );
+            return Ok(device);
+        }
+        let mut missing = Vec::new();
+        for kind in [PluginKind::Tpu, PluginKind::Gpu] {
+            let why_not = match Self::open_accelerator(&kind) {
+                Ok(device) => {
+                    missing.insert(0, format!("taking the {}", kind.device()));
+                    log::info!("{}", missing.join("; "));
+                    return Ok(device);
+                }
+                Err(DeviceError::NoHardware { device, .. }) => format!("no {device} here"),
+                // The hardware is there: say what keeps it from being used.
+                Err(reason) => reason.to_string(),
+            };
+            missing.push(why_not);
+        }
+        log::info!("taking the CPU; {}", missing.join("; "));
+        Self::open_cpu(cpus)
+    }
+
+    /// The accelerator of `kind`, through the plugin that the environment names, or else the first
+    /// file found that is a plugin.
+    fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
+        let root = Path::new("/");
+        plugins::check_hardware(kind, root)?;
+        if let Some(path) = plugins::named(kind)? {
+            return Self::load(kind, &path, 1);
+        }
+        let mut tried = Vec::new();
+        for path in plugins::candidates(kind, root) {
+            match plugin_file::check(&path) {
+                Ok(()) => return Self::load(kind, &path, 1),
+                Err(reason) => tried.push(format!("{} ({reason})", path.display())),
+            }
+        }
+        Err(DeviceError::NoPlugin {
+            device: kind.device(),
+            found: plugins::hardware(kind, root).join(", "),
+            tried: tried.join(", "),
+            setup: kind.setup().0,
+        })
+    }
+
+    /// Opens the CPU as `cpus` devices.
+    fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+        Isa::chosen()?;
+        flags::check_cpu()?;
+        runtime::divide_cpu(cpus);
+        cpu_kernels::register();
+        let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
+            reason: first_line(&error),
+        })?;
+        Ok(Self {
+            client,
+            kind: DeviceKind::Cpu,
+            replicas: 1,
+        })
+    }
+
+    /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
+    /// CPU, and is asked for `cpus` devices.
+    fn load_named(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+        if let PluginKind::Cpu | PluginKind::Named(_) = kind {
+            runtime::divide_cpu(cpus);
+        }
+        Self::load(kind, path, cpus)
+    }
+
+    fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+        plugins::check_libtpu_may_load(kind)?;
+        flags::check_plugin(kind, path)?;
+        let options = kind.options(cpus);
+        let client = start_plugin(path, || {
+            PjRtClient::plugin_with_options(kind.registry_name(), path, &options)
+                .map_err(|error| first_line(&error))
+        })?;
+        let kind = match client.platform_name().to_lowercase().as_str() {
+            "tpu" => DeviceKind::Tpu,
+            "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
+            "cpu" | "host" => DeviceKind::CpuPlugin,
+            _ => DeviceKind::Other,
+        };
+        Ok(Self {
+            client,
+            kind,
+            replicas: 1,
+        })
+    }
+
+    /// The PJRT client.
+    pub fn client(&self) -> &PjRtClient {
+        &self.client
+    }
+
+    /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
+    pub fn description(&self) -> String {
+        let kind = self.client.devices().first().map(|d| d.kind());
+        match (self.kind, kind) {
+            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
+                let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+                format!("cpu ({cores} cores)")
+            }
+            (_, Some(kind)) => kind,
+            (_, None) => self.client.platform_name(),
+        }
+    }
+
+    /// Copies `data` to the device of `replica`. Returns once the host may reuse `data`.
+    pub fn upload<T: ArrayElement>(
+        &self,
+        data: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> xla::Result<PjRtBuffer> {
+        let devices = self.client.addressable_devices();
+        self.client
+            .buffer_from_host_buffer(data, dims, devices.get(replica))
+    }
+}
+
+/// The exit code when a plugin crashes the process: the one for a device that cannot be used.
+pub const CRASH_EXIT_CODE: u8 = 4;
+
+/// Checks the plugin file at `path`, then has `start` start it. Whatever goes wrong meanwhile, a crash
+/// included, is blamed on the plugin.
+pub fn start_plugin<T>(
+    path: &Path,
+    start: impl FnOnce() -> Result<T, String>,
+) -> Result<T, DeviceError> {
+    let _crash = signals::blame_crashes_on(
+        &format!(
+            "error: the PJRT plugin {} crashed while it started; try another version of it, or run with \
+         --device cpu",
+            text::shown(path)
+        ),
+        CRASH_EXIT_CODE,
+    );
+    plugin_file::check(path).map_err(|reason| DeviceError::PluginFile {
+        path: path.into(),
+        reason,
+    })?;
+    start().map_err(|reason| plugin_error(path, reason))
+}
+
+/// The error for a plugin that did not start, with the reason that it gave.
+fn plugin_error(path: &Path, reason: String) -> DeviceError {
+    // libtpu names its lock file or, failing that, the device that it cannot open.
+    const BUSY: [&str; 3] = [
+        "libtpu_lockfile",
+        "already in use",
+        "Device or resource busy",
+    ];
+    let holders = plugins::tpu_holders(Path::new("/"));
+    if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
+        return DeviceError::Held {
+            holders: holders.join(", "),
+        };
+    }
+    DeviceError::Plugin {
+        path: path.into(),
+        reason,
+    }
+}
+
+/// XLA's message without the C++ backtrace that the binding appends.
+pub fn first_line(error: &xla::Error) -> String {
+    match error {
+        xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,98 @@
+//! The XLA runtime that the program is linked with: facts about it, and its settings from outside.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::device::flags::XLA_FLAGS;
+
+/// The XLA runtime's version, as `./setup` recorded it.
+pub const VERSION: &str = env!("RESNET_XLA_RUNTIME");
+
+const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
+/// By default XLA ends the process when the devices take more than 40 s to meet, as they may on a busy or
+/// suspended machine.
+const COLLECTIVE_TIMEOUT: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
+
+/// Silences XLA's own log, unless the user asked for it with `-vv`. Errors are returned anyway. The only other
+/// thing that XLA logs as an error is that the CPU's kernels use the older of two interfaces.
+///
+/// Call it before the first XLA object is made.
+pub fn quiet(verbose: u8) {
+    if verbose < 2 {
+        xla::set_tf_min_log_level(xla::TfLogLevel::Error);
+        xla::set_min_log_level(xla::TfLogLevel::Fatal);
+    }
+}
+
+/// Makes XLA see the CPU as `devices` devices, unless the user's `XLA_FLAGS` already set a number.
+///
+/// The rules of [`add_xla_flags`] apply.
+pub fn divide_cpu(devices: usize) {
+    let said = std::env::var(XLA_FLAGS).is_ok_and(|flags| flags.contains(DEVICE_COUNT));
+    if devices > 1 && !said {
+        add_xla_flags(&format!("{DEVICE_COUNT}={devices} {COLLECTIVE_TIMEOUT}"));
+    }
+}
+
+/// Appends `flags` to `XLA_FLAGS`.
+///
+/// Call it before the first client is made, and before starting any thread that may read the
+/// environment from C.
+pub fn add_xla_flags(flags: &str) {
+    let before = std::env::var(XLA_FLAGS).unwrap_or_default();
+    let all = format!("{before} {flags}");
+    // SAFETY: by this function's contract no other thread reads the environment from C meanwhile:
+    // the one of `signals` only waits. Rust's own readers take a lock.
+    unsafe { std::env::set_var(XLA_FLAGS, all.trim_start()) };
+}
+
+/// The file of the XLA library in this process, according to the kernel; `None` if that cannot be
+/// read.
+pub fn library() -> Option<PathBuf> {
+    library_in(&std::fs::read("/proc/self/maps").ok()?)
+}
+
+/// The XLA library's path in `maps`, the text of a process's `maps` file.
+fn library_in(maps: &[u8]) -> Option<PathBuf> {
+    // 7f1200000000-7f1200021000 r-xp 00000000 fe:01 1051 /lib/libc.so.6
+    let paths = maps.split(|byte| *byte == b'\n').filter_map(|line| {
+        let start = line.iter().position(|byte| *byte == b'/')?;
+        Some(Path::new(OsStr::from_bytes(&line[start..])))
+    });
+    let is_xla = |path: &&Path| {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        name.starts_with(b"libtensorflow_cc") || name.starts_with(b"libxla_extension")
+    };
+    paths.into_iter().find(is_xla).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_found_whatever_its_folder_is_called() {
+        for folder in [
+            "/opt/xla",
+            "/a dir, with 'quotes' #1 é/100% $x",
+            "/libtensorflow_cc/lib",
+        ] {
+            let path = format!("{folder}/libtensorflow_cc.so.2");
+            let maps = format!(
+                "7f1200000000-7f1200021000 rw-p 00000000 00:00 0 \n\
+                 7f1200030000-7f1200040000 r-xp 00000000 fe:01 1051                       {folder}/libc.so.6\n\
+                 7f1200050000-7f1200060000 r-xp 00000000 fe:01 1052                       {path}\n\
+                 7ffe00000000-7ffe00021000 rw-p 00000000 00:00 0                          [stack]\n"
+            );
+            assert_eq!(library_in(maps.as_bytes()), Some(PathBuf::from(path)));
+        }
+    }
+
+    #[test]
+    fn a_folder_called_like_the_library_is_not_taken_for_it() {
+        let maps =
+            "7f1200030000-7f1200040000 r-xp 00000000 fe:01 1051 /libxla_extension/libc.so.6\n";
+        assert_eq!(library_in(maps.as_bytes()), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Chooses the traced model that suits a device.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use xla_graphs::collective::Replicas;
+use xla_graphs::network::Units;
+use xla_graphs::ops::Lowering;
+use xla_graphs::{Architecture, GraphError, Model, Precision, ResNet, optimiser};
+
+use crate::device::DeviceKind;
+
+/// What batch statistics cover when several replicas share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// The images of all replicas
+    Sync,
+    /// Each replica's own images
+    Local,
+}
+
+/// Number format of activations and kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    F32,
+    Bf16,
+}
+
+/// How the equal units of a stage, all but its first, are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitsChoice {
+    /// One by one
+    Unrolled,
+    /// As a loop over one of them: compiles as fast at any depth
+    Loop,
+}
+
+/// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoweringChoice {
+    /// XLA's own convolutions and sums
+    Native,
+    /// 1x1 convolutions and sums as matrix products
+    Dots,
+    /// The CPU's fused kernels
+    Kernels,
+}
+
+/// The settings that shape the computations.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSettings {
+    pub depth: usize,
+    pub classes: usize,
+    /// Rows and columns of an image.
+    pub image_side: usize,
+    /// Images in a step, over all replicas.
+    pub batch_size: usize,
+    /// A divisor of `batch_size`.
+    pub replicas: usize,
+    /// `None`: what suits the device.
+    pub precision: Option<PrecisionChoice>,
+    /// `None`: what suits the device.
+    pub units: Option<UnitsChoice>,
+    pub batch_norm: BatchNormMode,
+    pub l2: f64,
+    /// Momentum of SGD; evaluation and prediction do not read it.
+    pub momentum: f64,
+}
+
+/// The model of `settings` in the formulation that suits a device of kind `device`.
+pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
+    build_as(settings, device, lowering(settings, device))
+}
+
+/// [`build`] in the formulation `lowering`.
+pub fn build_as(
+    settings: &ModelSettings,
+    device: DeviceKind,
+    lowering: Lowering,
+) -> Result<Model, GraphError> {
+    let precision = precision(settings.precision, device);
+    let architecture = Architecture::resnet_v2(settings.depth)?;
+    let network = ResNet::new(&architecture, settings.classes, lowering)?;
+    Ok(Model {
+        network: network.with_units(units(settings.units)),
+        batch: settings.batch_size / settings.replicas,
+        image_side: settings.image_side,
+        precision,
+        replicas: Replicas(settings.replicas),
+        sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
+        l2: settings.l2 as f32,
+        optimiser: optimiser::sgd(settings.momentum as f32),
+    })
+}
+
+/// The formulation that suits a device of kind `device`.
+pub fn lowering(settings: &ModelSettings, device: DeviceKind) -> Lowering {
+    let precision = precision(settings.precision, device);
+    match device {
+        DeviceKind::Cpu if precision == Precision::F32 && cpu_kernels::supported() => {
+            Lowering::Kernels
+        }
+        DeviceKind::Cpu | DeviceKind::CpuPlugin => Lowering::Dots,
+        DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
+    }
+}
+
+fn units(choice: Option<UnitsChoice>) -> Units {
+    match choice {
+        Some(UnitsChoice::Loop) => Units::Loop,
+        Some(UnitsChoice::Unrolled) | None => Units::Unrolled,
+    }
+}
+
+/// bf16 on a TPU, whose matrix unit works in it; f32 elsewhere.
+fn precision(choice: Option<PrecisionChoice>, device: DeviceKind) -> Precision {
+    match (choice, device) {
+        (Some(PrecisionChoice::F32), _) => Precision::F32,
+        (Some(PrecisionChoice::Bf16), _) | (None, DeviceKind::Tpu) => Precision::Bf16,
+        (None, _) => Precision::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(device: DeviceKind, choice: Option<PrecisionChoice>) -> Model {
+        let settings = ModelSettings {
+            depth: 11,
+            classes: 10,
+            image_side: 32,
+            batch_size: 128,
+            replicas: 8,
+            precision: choice,
+            units: None,
+            batch_norm: BatchNormMode::Sync,
+            l2: 1e-4,
+            momentum: 0.9,
+        };
+        build(&settings, device).unwrap()
+    }
+
+    #[test]
+    fn a_tpu_computes_in_bf16_and_every_other_device_in_f32() {
+        assert_eq!(model(DeviceKind::Tpu, None).precision, Precision::Bf16);
+        for device in [
+            DeviceKind::Cpu,
+            DeviceKind::CpuPlugin,
+            DeviceKind::Gpu,
+            DeviceKind::Other,
+        ] {
+            assert_eq!(model(device, None).precision, Precision::F32, "{device:?}");
+        }
+    }
+
+    #[test]
+    fn a_precision_that_was_asked_for_holds_on_every_device() {
+        for device in [DeviceKind::Tpu, DeviceKind::Cpu] {
+            let f32 = model(device, Some(PrecisionChoice::F32));
+            assert_eq!(f32.precision, Precision::F32);
+            let bf16 = model(device, Some(PrecisionChoice::Bf16));
+            assert_eq!(bf16.precision, Precision::Bf16);
+        }
+    }
+
+    #[test]
+    fn accelerators_get_real_convolutions_and_each_replica_its_share_of_the_batch() {
+        for device in [DeviceKind::Tpu, DeviceKind::Gpu, DeviceKind::Other] {
+            let model = model(device, None);
+            assert_eq!(model.network.stem.lowering, Lowering::Native);
+            assert_eq!(model.batch, 16);
+        }
+        assert_eq!(
+            model(DeviceKind::CpuPlugin, None).network.stem.lowering,
+            Lowering::Dots
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! The traced network on its device: which formulation, its state, its steps.
+//!
+//! ```text
+//!  settings ─► choose ─► xla_graphs::Model ─► program (compiled once) ─► train, eval, predict steps
+//!  seed ─────► initialise ─► state (on the host) ─► program ─► metrics
+//! ```
+
+pub mod choose;
+pub mod initialise;
+pub mod metrics;
+pub mod program;
+pub mod state;
+pub mod summary;

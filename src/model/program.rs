@@ -1,0 +1,380 @@
+//! The compiled computations of a run, and the state they pass on.
+
+use std::panic;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use xla::{ArrayElement, PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
+use xla_graphs::step::metrics as slot;
+use xla_graphs::table::{Array, NETWORK_ARRAYS};
+use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
+
+use crate::data::Batch;
+use crate::device::Device;
+use crate::model::metrics::BatchMetrics;
+use crate::model::state::HostState;
+
+/// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
+pub struct Program<'a> {
+    device: &'a Device,
+    model: Model,
+    layout: Layout,
+    train: OnceLock<PjRtLoadedExecutable>,
+    eval: OnceLock<PjRtLoadedExecutable>,
+    predict: OnceLock<PjRtLoadedExecutable>,
+}
+
+/// The training state, the same on the device of each replica. A step consumes it and returns the
+/// next: its buffers are donated, and a donated buffer must not be named again.
+pub struct State {
+    replicas: Vec<Vec<PjRtBuffer>>,
+}
+
+/// Weights and moving statistics on each device: what evaluation and prediction read.
+pub struct Weights {
+    replicas: Vec<Vec<PjRtBuffer>>,
+}
+
+/// A batch and its learning rate on the device of each replica, a share each.
+pub struct StepInputs {
+    replicas: Vec<Vec<PjRtBuffer>>,
+}
+
+/// The metrics of a step that may still be running.
+pub struct PendingMetrics {
+    buffer: PjRtBuffer,
+}
+
+impl PendingMetrics {
+    /// Of all replicas' metrics, which are the same, the first one's.
+    fn of(replicas: Vec<PjRtBuffer>) -> Result<Self> {
+        let buffer = replicas.into_iter().next();
+        Ok(Self {
+            buffer: buffer.context("a step returned no metrics")?,
+        })
+    }
+
+    /// Waits for the step and reads its metrics.
+    pub fn read(&self) -> Result<BatchMetrics> {
+        let values: Vec<f32> = self
+            .buffer
+            .to_literal_sync()
+            .and_then(|literal| literal.to_vec())
+            .context("reading the metrics of a step")?;
+        let vector: [f32; slot::LEN] = values.try_into().map_err(|got: Vec<f32>| {
+            anyhow::anyhow!("metrics: expected {} values, got {}", slot::LEN, got.len())
+        })?;
+        Ok(BatchMetrics::from_vector(&vector))
+    }
+}
+
+impl<'a> Program<'a> {
+    /// `model` on `device`; compiles nothing yet.
+    pub fn new(device: &'a Device, model: Model) -> Self {
+        Self {
+            device,
+            layout: model.layout(),
+            model,
+            train: OnceLock::new(),
+            eval: OnceLock::new(),
+            predict: OnceLock::new(),
+        }
+    }
+
+    /// The model that the program runs.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The table of state tensors.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Compiles the training step; returns how long tracing and compiling took.
+    pub fn compile_train(&self) -> Result<Duration> {
+        let start = Instant::now();
+        self.train_executable()?;
+        Ok(start.elapsed())
+    }
+
+    fn train_executable(&self) -> Result<&PjRtLoadedExecutable> {
+        self.compiled(&self.train, "train_step", train_step)
+    }
+
+    fn eval_executable(&self) -> Result<&PjRtLoadedExecutable> {
+        self.compiled(&self.eval, "eval_step", eval_step)
+    }
+
+    fn predict_executable(&self) -> Result<&PjRtLoadedExecutable> {
+        self.compiled(&self.predict, "predict_step", predict_step)
+    }
+
+    fn compiled<'c>(
+        &self,
+        cell: &'c OnceLock<PjRtLoadedExecutable>,
+        name: &str,
+        trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
+    ) -> Result<&'c PjRtLoadedExecutable> {
+        if let Some(executable) = cell.get() {
+            return Ok(executable);
+        }
+        let start = Instant::now();
+        let computation = trace(&self.model).with_context(|| format!("tracing {name}"))?;
+        let traced = start.elapsed();
+        let executable = self
+            .device
+            .client()
+            .compile_replicated(&computation, self.model.replicas.0)
+            .with_context(|| format!("compiling {name}"))?;
+        log::info!(
+            "compiled {name}: traced in {:.1} s, compiled in {:.1} s",
+            traced.as_secs_f64(),
+            (start.elapsed() - traced).as_secs_f64()
+        );
+        Ok(cell.get_or_init(|| executable))
+    }
+
+    /// Puts a state from the host on each device.
+    pub fn upload_state(&self, state: &HostState) -> Result<State> {
+        let replicas = self.upload_arrays(state, self.layout.state().len())?;
+        Ok(State { replicas })
+    }
+
+    /// Puts the network's tensors ([`Layout::network`]) on each device.
+    pub fn upload_weights(&self, weights: &HostState) -> Result<Weights> {
+        let replicas = self.upload_arrays(weights, self.layout.network().len())?;
+        Ok(Weights { replicas })
+    }
+
+    fn upload_arrays(&self, state: &HostState, tensors: usize) -> Result<Vec<Vec<PjRtBuffer>>> {
+        let got = state.values().len();
+        ensure!(
+            got == tensors,
+            "state: expected {tensors} tensors, got {got}"
+        );
+        let arrays = self.layout.join(state.values());
+        let names = self.layout.arrays();
+        self.on_each_replica(|replica| {
+            let pairs = names.iter().zip(&arrays);
+            pairs
+                .map(|(array, values)| self.upload(array.name(), values, &[values.len()], replica))
+                .collect()
+        })
+    }
+
+    /// Copies the state off the first device.
+    pub fn download_state(&self, state: &State) -> Result<HostState> {
+        self.download_replica(state, 0)
+    }
+
+    /// Copies the state off the device of `replica`.
+    ///
+    /// # Panics
+    /// When there is no such replica.
+    pub fn download_replica(&self, state: &State, replica: usize) -> Result<HostState> {
+        let arrays = download_arrays(&self.layout.arrays(), &state.replicas[replica])?;
+        Ok(HostState::new(self.layout.split(&arrays)))
+    }
+
+    /// Copies the network's tensors whose names `wanted` picks off the device, with their names.
+    pub fn download_tensors(
+        &self,
+        state: &State,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Vec<f32>)>> {
+        let arrays = download_arrays(&self.layout.arrays(), &state.replicas[0][..NETWORK_ARRAYS])?;
+        let tensors = self.layout.network().iter().enumerate();
+        Ok(tensors
+            .filter(|(_, spec)| wanted(&spec.name))
+            .map(|(index, spec)| {
+                (
+                    spec.name.clone(),
+                    self.layout.values(index, &arrays).to_vec(),
+                )
+            })
+            .collect())
+    }
+
+    /// Puts what a training step reads besides the state on each device.
+    pub fn upload_batch(&self, batch: &Batch, learning_rate: f64) -> Result<StepInputs> {
+        let replicas = self.on_each_replica(|replica| {
+            Ok(vec![
+                self.upload_images(&batch.images, replica)?,
+                self.upload_per_image("labels", &batch.labels, replica)?,
+                self.upload("learning rate", &[learning_rate as f32], &[], replica)?,
+            ])
+        })?;
+        Ok(StepInputs { replicas })
+    }
+
+    /// One training step: forward, backward and update in one execution.
+    pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
+        let outputs = self.layout.arrays().len() + 1;
+        let state = state.replicas.iter().map(Vec::as_slice);
+        let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
+        let metrics = PendingMetrics::of(take_last(&mut replicas))?;
+        Ok((State { replicas }, metrics))
+    }
+
+    /// [`Self::eval_step`] with the weights of a training state.
+    pub fn eval_step_of_state(
+        &self,
+        state: &State,
+        batch: &Batch,
+    ) -> Result<(BatchMetrics, Vec<f32>)> {
+        let networks = state.replicas.iter().map(|state| &state[..NETWORK_ARRAYS]);
+        self.run_eval(networks, batch)
+    }
+
+    /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
+    pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
+        self.run_eval(weights.replicas.iter().map(Vec::as_slice), batch)
+    }
+
+    fn run_eval<'b>(
+        &self,
+        networks: impl Iterator<Item = &'b [PjRtBuffer]>,
+        batch: &Batch,
+    ) -> Result<(BatchMetrics, Vec<f32>)> {
+        let shards = self.on_each_replica(|replica| {
+            Ok(vec![
+                self.upload_images(&batch.images, replica)?,
+                self.upload_per_image("labels", &batch.labels, replica)?,
+                self.upload_per_image("weights", &batch.weights, replica)?,
+            ])
+        })?;
+        let mut replicas = execute(self.eval_executable()?, networks, &shards, 2)?;
+        let logits = take_last(&mut replicas);
+        let metrics = PendingMetrics::of(take_last(&mut replicas))?;
+        Ok((metrics.read()?, download_rows(&logits)?))
+    }
+
+    /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
+    pub fn predict_step(&self, weights: &Weights, images: &[f32]) -> Result<Vec<f32>> {
+        let shards =
+            self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
+        let networks = weights.replicas.iter().map(Vec::as_slice);
+        let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
+        download_rows(&take_last(&mut replicas))
+    }
+
+    /// Runs `work` for each replica, on a thread of its own where there are several.
+    fn on_each_replica<T: Send>(&self, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let replicas = self.model.replicas.0;
+        if replicas == 1 {
+            return Ok(vec![work(0)?]);
+        }
+        let work = &work;
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..replicas)
+                .map(|replica| scope.spawn(move || work(replica)))
+                .collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended
+                .map(|result| result.unwrap_or_else(|panic| panic::resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    /// Uploads the images of `replica` out of those of a whole batch.
+    fn upload_images(&self, images: &[f32], replica: usize) -> Result<PjRtBuffer> {
+        self.upload_shard("images", images, &self.model.image_dims(), replica)
+    }
+
+    /// Uploads the values of the images of `replica` out of one for each image of a whole batch.
+    fn upload_per_image<T: ArrayElement>(
+        &self,
+        name: &str,
+        values: &[T],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
+        self.upload_shard(name, values, &[self.model.batch], replica)
+    }
+
+    /// Uploads the share of `replica`, of dimensions `dims`, of the values of a whole batch.
+    fn upload_shard<T: ArrayElement>(
+        &self,
+        name: &str,
+        whole: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
+        let len: usize = dims.iter().product();
+        let expected = len * self.model.replicas.0;
+        let got = whole.len();
+        ensure!(
+            got == expected,
+            "the {name} of a batch: expected {expected} values, got {got}"
+        );
+        self.upload(name, &whole[len * replica..][..len], dims, replica)
+    }
+
+    fn upload<T: ArrayElement>(
+        &self,
+        name: &str,
+        values: &[T],
+        dims: &[usize],
+        replica: usize,
+    ) -> Result<PjRtBuffer> {
+        self.device
+            .upload(values, dims, replica)
+            .with_context(|| format!("uploading the {name} to the device of replica {replica}"))
+    }
+}
+
+/// Copies an array off the device.
+fn download(name: &str, buffer: &PjRtBuffer) -> Result<Vec<f32>> {
+    buffer
+        .to_literal_sync()
+        .and_then(|literal| literal.to_vec())
+        .with_context(|| format!("downloading `{name}`"))
+}
+
+/// Copies the first of `arrays`, as many as there are buffers, off a device.
+fn download_arrays(arrays: &[Array], buffers: &[PjRtBuffer]) -> Result<Vec<Vec<f32>>> {
+    let pairs = arrays.iter().zip(buffers);
+    pairs
+        .map(|(array, buffer)| download(array.name(), buffer))
+        .collect()
+}
+
+/// The logits of a whole batch, one replica's images behind the other's.
+fn download_rows(replicas: &[PjRtBuffer]) -> Result<Vec<f32>> {
+    let mut logits = Vec::new();
+    for rows in replicas {
+        logits.extend(download("logits", rows)?);
+    }
+    Ok(logits)
+}
+
+/// Runs `executable` on all replicas, each with its own of the `states` and the `shards`. Returns the
+/// arrays of each, and checks that there are `outputs`.
+fn execute<'b>(
+    executable: &PjRtLoadedExecutable,
+    states: impl Iterator<Item = &'b [PjRtBuffer]>,
+    shards: &[Vec<PjRtBuffer>],
+    outputs: usize,
+) -> Result<Vec<Vec<PjRtBuffer>>> {
+    let pairs = states.zip(shards);
+    let inputs: Vec<Vec<&PjRtBuffer>> = pairs
+        .map(|(state, shard)| state.iter().chain(shard).collect())
+        .collect();
+    let replicas = executable
+        .execute_replicated_b(&inputs)
+        .context("running a step")?;
+    let lengths: Vec<usize> = replicas.iter().map(Vec::len).collect();
+    ensure!(
+        lengths == vec![outputs; inputs.len()],
+        "a step returned {lengths:?} arrays; expected {outputs} from each of {} replicas",
+        inputs.len()
+    );
+    Ok(replicas)
+}
+
+/// Takes the last array off those of each replica.
+fn take_last(replicas: &mut [Vec<PjRtBuffer>]) -> Vec<PjRtBuffer> {
+    replicas.iter_mut().filter_map(Vec::pop).collect()
+}

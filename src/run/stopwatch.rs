@@ -1,0 +1,107 @@
+//! Where the time goes: a stopwatch that always runs in exactly one lap.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// What the loop can be doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lap {
+    /// Waiting for the next batch.
+    Input,
+    /// In the training step's executable, or waiting for its results.
+    Compute,
+    /// Between training steps: uploading batches, progress, signals.
+    BetweenSteps,
+    Evaluation,
+    /// Copying checkpoints off the device, and waiting for the previous one to be written.
+    Checkpoint,
+    /// Plots, events, report.
+    Report,
+}
+
+const LAPS: usize = 6;
+
+/// Adds up the time spent in each [`Lap`].
+#[derive(Clone, Debug)]
+pub struct Stopwatch {
+    spent: [Duration; LAPS],
+    lap: Lap,
+    since: Instant,
+}
+
+impl Stopwatch {
+    /// Starts in [`Lap::BetweenSteps`].
+    pub fn start() -> Self {
+        Self {
+            spent: [Duration::ZERO; LAPS],
+            lap: Lap::BetweenSteps,
+            since: Instant::now(),
+        }
+    }
+
+    /// Ends the current lap and begins `lap`. Returns the one that ended, so that the caller can go back to it.
+    pub fn switch(&mut self, lap: Lap) -> Lap {
+        let now = Instant::now();
+        self.spent[self.lap as usize] += now - self.since;
+        self.since = now;
+        std::mem::replace(&mut self.lap, lap)
+    }
+
+    /// The time spent in `lap`, not counting the current lap.
+    pub fn spent(&self, lap: Lap) -> Duration {
+        self.spent[lap as usize]
+    }
+}
+
+/// Where the time of this process went, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TimingSplit {
+    /// Waiting for the next batch.
+    pub input_s: f64,
+    /// In the training step's executable, or waiting for its results.
+    pub compute_s: f64,
+    /// Between training steps: uploading batches, progress, signals. A device that works on its own
+    /// runs the previous step meanwhile.
+    pub between_steps_s: f64,
+    pub evaluation_s: f64,
+    /// Copying checkpoints off the device, and waiting for the previous one to be written.
+    pub checkpoint_s: f64,
+    /// Plots, events and report.
+    pub report_s: f64,
+}
+
+impl From<&Stopwatch> for TimingSplit {
+    fn from(watch: &Stopwatch) -> Self {
+        let seconds = |lap| watch.spent(lap).as_secs_f64();
+        Self {
+            input_s: seconds(Lap::Input),
+            compute_s: seconds(Lap::Compute),
+            between_steps_s: seconds(Lap::BetweenSteps),
+            evaluation_s: seconds(Lap::Evaluation),
+            checkpoint_s: seconds(Lap::Checkpoint),
+            report_s: seconds(Lap::Report),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_moment_belongs_to_one_lap() {
+        let begin = Instant::now();
+        let mut watch = Stopwatch::start();
+        let started = watch.since;
+        assert_eq!(watch.switch(Lap::Input), Lap::BetweenSteps);
+        assert_eq!(watch.switch(Lap::Compute), Lap::Input);
+        let before = watch.switch(Lap::Checkpoint);
+        assert_eq!(watch.switch(before), Lap::Checkpoint);
+        watch.switch(Lap::Report);
+        // The laps follow each other without a gap, so they add up to the whole.
+        let sum: Duration = watch.spent.iter().sum();
+        assert_eq!(sum, watch.since - started);
+        assert!(sum <= begin.elapsed());
+    }
+}

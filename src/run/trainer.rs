@@ -1,0 +1,394 @@
+//! The host loop: batches in, steps on the device, records out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::data::{BatchSource, Batches};
+use crate::model::metrics::{BatchMetrics, Mean};
+use crate::model::program::{PendingMetrics, Program, State};
+use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
+use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
+use crate::run::history::{EpochRecord, History};
+use crate::run::observer::{EpochEnd, Observer, StepFigures};
+use crate::run::schedule::Schedule;
+use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
+use crate::system::signals::{Interrupted, Signal, Signals};
+
+/// How many steps in a row may have a non-finite loss before the run ends.
+const NON_FINITE_LIMIT: u32 = 3;
+
+/// The loss was not finite several times in a row.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the loss was not finite in {count} steps in a row, the last being step {step} of the run, in \
+     epoch {epoch} (learning rate {learning_rate}); the weights are those before the first of them. \
+     Try a lower --lr"
+)]
+pub struct NonFiniteLoss {
+    pub count: u32,
+    /// From 1.
+    pub step: u64,
+    /// From 1.
+    pub epoch: usize,
+    pub learning_rate: f64,
+}
+
+/// The settings that the loop reads.
+#[derive(Clone, Debug)]
+pub struct TrainerSettings {
+    pub epochs: usize,
+    /// `None`: to the end of the last epoch.
+    pub max_steps: Option<u64>,
+    /// `None`: all validation images.
+    pub eval_steps: Option<u64>,
+    /// `None`: once an epoch.
+    pub checkpoint_every: Option<u64>,
+    pub schedule: Schedule,
+}
+
+impl TrainerSettings {
+    /// Steps of the whole run, with `per_epoch` steps an epoch.
+    pub fn total_steps(&self, per_epoch: u64) -> u64 {
+        let all = per_epoch.saturating_mul(self.epochs as u64);
+        self.max_steps.map_or(all, |steps| steps.min(all))
+    }
+}
+
+/// Everything a run needs besides its state.
+pub struct Trainer<'a> {
+    pub settings: TrainerSettings,
+    pub program: &'a Program<'a>,
+    pub training: Arc<BatchSource>,
+    pub validation: Arc<BatchSource>,
+    pub history: History,
+    /// What checkpoints record about the run. Its position is where the run begins.
+    pub info: CheckpointInfo,
+    pub saver: Saver,
+    pub signals: Signals,
+    /// Whatever shows the run, in the order in which it is told.
+    pub observers: Vec<Box<dyn Observer + 'a>>,
+    pub watch: Stopwatch,
+}
+
+/// The result of a finished run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    pub loss: f64,
+    pub acc: f64,
+    pub val_loss: f64,
+    pub val_acc: f64,
+    /// Epochs begun.
+    pub epochs: usize,
+    pub steps: u64,
+    /// Training images per second in this process, evaluation left out.
+    pub images_per_sec: f64,
+    /// Share of the training time spent waiting for a batch.
+    pub input_wait_frac: f64,
+    /// Steps whose loss was not finite, and which changed nothing.
+    pub non_finite_steps: u64,
+    pub timing: TimingSplit,
+    /// The evaluation after the last epoch.
+    #[serde(skip)]
+    pub evaluation: Evaluation,
+}
+
+/// Where the time went, over an epoch or the whole process.
+#[derive(Clone, Copy, Default)]
+struct Timing {
+    images: u64,
+    training: Duration,
+    waited: Duration,
+}
+
+impl Timing {
+    fn images_per_sec(&self) -> f64 {
+        self.images as f64 / self.seconds()
+    }
+
+    fn input_wait_frac(&self) -> f64 {
+        self.waited.as_secs_f64() / self.seconds()
+    }
+
+    /// Greater than 0 even for an epoch that was resumed after its last step.
+    fn seconds(&self) -> f64 {
+        self.training.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl Trainer<'_> {
+    /// Trains from `state` to the end of the last epoch, or to `max_steps`.
+    pub fn run(mut self, mut state: State) -> Result<Outcome> {
+        let per_epoch = self.training.steps_per_epoch();
+        let total = self.settings.total_steps(per_epoch);
+        let epochs = total.div_ceil(per_epoch) as usize;
+        let steps = self.position().step..total;
+        let mut batches = Batches::start(
+            Arc::clone(&self.training),
+            steps,
+            Batches::default_workers(),
+        )?;
+        let mut whole = Timing::default();
+        let mut last_evaluation = Evaluation::default();
+        self.signals.watch();
+        // An epoch that was cut short, by max_steps or just before its evaluation, goes on.
+        while self.position().step < total || self.position().step_in_epoch > 0 {
+            let start = Instant::now();
+            let epoch = self.position().epoch;
+            let left_in_epoch = per_epoch - self.position().step_in_epoch;
+            let steps = left_in_epoch.min(total - self.position().step);
+            let shown = self.position().step_in_epoch + steps;
+            self.tell(|observer| observer.epoch_begin(epoch, epochs, shown as usize));
+            let timing;
+            (state, timing) = self.epoch(state, steps, &mut batches)?;
+            whole.images += timing.images;
+            whole.training += timing.training;
+            whole.waited += timing.waited;
+            let evaluation = self.validate(&state)?;
+            if let Some(signal) = self.signals.received() {
+                self.save(&state)?;
+                return Err(self.interrupt(signal));
+            }
+            last_evaluation = evaluation.context("the evaluation ended early")?;
+            self.finish_epoch(&timing, &last_evaluation.mean, start.elapsed())?;
+            self.save(&state)?;
+            self.report(&state, epochs, &last_evaluation)?;
+            if self.position().step_in_epoch > 0 {
+                break;
+            }
+        }
+        // All steps were taken earlier; only the result is missing.
+        if last_evaluation.logits.is_empty() {
+            let evaluation = self.validate(&state)?;
+            last_evaluation = evaluation.context("the evaluation ended early")?;
+        }
+        self.tell(|observer| observer.finish());
+        self.saver.finish()?;
+        self.watch.switch(Lap::BetweenSteps);
+        self.outcome(&whole, last_evaluation)
+    }
+
+    fn position(&mut self) -> &mut Position {
+        &mut self.info.position
+    }
+
+    /// Calls `what` with every observer.
+    fn tell(&mut self, mut what: impl FnMut(&mut dyn Observer)) {
+        for observer in &mut self.observers {
+            what(observer.as_mut());
+        }
+    }
+
+    /// Runs `steps` training steps. Metrics are read one step late, so that the device always has
+    /// its next step before the host waits for the last, and before a checkpoint is taken.
+    fn epoch(
+        &mut self,
+        mut state: State,
+        steps: u64,
+        batches: &mut Batches,
+    ) -> Result<(State, Timing)> {
+        self.watch.switch(Lap::BetweenSteps);
+        let (start, waited_before) = (Instant::now(), self.watch.spent(Lap::Input));
+        let images_before = self.position().mean.count();
+        let timing = |trainer: &Self| Timing {
+            images: trainer.info.position.mean.count() - images_before,
+            training: start.elapsed(),
+            waited: trainer.watch.spent(Lap::Input) - waited_before,
+        };
+        let mut pending: Option<PendingMetrics> = None;
+        for _ in 0..steps {
+            self.watch.switch(Lap::Input);
+            let batch = batches
+                .next_batch()?
+                .context("the input ended before the run did")?;
+            self.watch.switch(Lap::BetweenSteps);
+            let rate = self.learning_rate(self.info.position.step);
+            let inputs = self.program.upload_batch(batch, rate)?;
+            self.watch.switch(Lap::Compute);
+            let metrics;
+            (state, metrics) = self.program.train_step(state, &inputs)?;
+            self.position().step += 1;
+            self.position().step_in_epoch += 1;
+            self.account(pending.replace(metrics))?;
+            self.watch.switch(Lap::BetweenSteps);
+            self.show(&timing(self));
+            let signal = self.signals.received();
+            if signal.is_some() || self.checkpoint_due() {
+                self.account(pending.take())?;
+                self.save(&state)?;
+            }
+            if let Some(signal) = signal {
+                return Err(self.interrupt(signal));
+            }
+        }
+        self.account(pending)?;
+        Ok((state, timing(self)))
+    }
+
+    /// Adds a step's metrics, if there are any. Ends the run if the loss stays non-finite.
+    fn account(&mut self, pending: Option<PendingMetrics>) -> Result<()> {
+        let Some(pending) = pending else {
+            return Ok(());
+        };
+        let lap = self.watch.switch(Lap::Compute);
+        let metrics: BatchMetrics = pending.read()?;
+        self.watch.switch(lap);
+        let learning_rate = self.last_learning_rate();
+        let position = self.position();
+        if metrics.is_finite() {
+            position.non_finite_in_a_row = 0;
+            position.mean.add(&metrics);
+            return Ok(());
+        }
+        position.non_finite += 1;
+        position.non_finite_in_a_row += 1;
+        let epoch = position.epoch + 1;
+        log::warn!("the loss of a step in epoch {epoch} is not finite; its update was left out");
+        if position.non_finite_in_a_row < NON_FINITE_LIMIT {
+            return Ok(());
+        }
+        Err(NonFiniteLoss {
+            count: NON_FINITE_LIMIT,
+            step: position.step,
+            epoch,
+            learning_rate,
+        }
+        .into())
+    }
+
+    fn show(&mut self, timing: &Timing) {
+        if timing.images == 0 {
+            return;
+        }
+        let position = &self.info.position;
+        let figures = StepFigures {
+            loss: position.mean.loss(),
+            acc: position.mean.accuracy(),
+            images_per_sec: timing.images_per_sec(),
+            input_wait_frac: timing.input_wait_frac(),
+        };
+        let done = position.step_in_epoch as usize;
+        self.tell(|observer| observer.step(done, &figures));
+    }
+
+    /// Loss, accuracy and logits of the validation images; `None` when a signal came.
+    fn validate(&mut self, state: &State) -> Result<Option<Evaluation>> {
+        self.watch.switch(Lap::Evaluation);
+        let steps = evaluation_steps(&self.validation, self.settings.eval_steps);
+        let source = Arc::clone(&self.validation);
+        let mut done = 0;
+        self.tell(|observer| observer.evaluation(done, steps as usize));
+        let evaluation = evaluate(&source, steps, |batch| {
+            let result = self.program.eval_step_of_state(state, batch)?;
+            done += 1;
+            self.tell(|observer| observer.evaluation(done, steps as usize));
+            Ok(self.signals.received().is_none().then_some(result))
+        });
+        self.watch.switch(Lap::BetweenSteps);
+        evaluation
+    }
+
+    /// Records the epoch, and moves the position past it if all its steps are done.
+    fn finish_epoch(&mut self, timing: &Timing, validation: &Mean, took: Duration) -> Result<()> {
+        let lr = self.last_learning_rate();
+        let position = &self.info.position;
+        let record = EpochRecord {
+            epoch: position.epoch,
+            loss: position.mean.loss(),
+            acc: position.mean.accuracy(),
+            val_loss: Some(validation.loss()),
+            val_acc: Some(validation.accuracy()),
+            lr,
+            seconds: took.as_secs_f64(),
+            images_per_sec: timing.images_per_sec(),
+            input_wait_frac: timing.input_wait_frac(),
+        };
+        self.history.push(record)?;
+        let per_epoch = self.training.steps_per_epoch();
+        let position = self.position();
+        if position.step_in_epoch == per_epoch {
+            position.epoch += 1;
+            position.step_in_epoch = 0;
+            position.mean = Mean::default();
+        }
+        Ok(())
+    }
+
+    /// Tells the observers of the epoch that has ended.
+    fn report(&mut self, state: &State, epochs: usize, evaluation: &Evaluation) -> Result<()> {
+        self.watch.switch(Lap::Report);
+        let wanted = |name: &str| self.observers.iter().any(|observer| observer.wants(name));
+        let tensors = self.program.download_tensors(state, wanted)?;
+        let records = self.history.records();
+        let end = EpochEnd {
+            step: self.info.position.step,
+            epochs,
+            record: records.last().context("the epoch has no record")?,
+            records,
+            best: self.history.best(),
+            evaluation,
+            tensors: &tensors,
+        };
+        for observer in &mut self.observers {
+            observer.epoch_end(&end)?;
+        }
+        self.watch.switch(Lap::BetweenSteps);
+        Ok(())
+    }
+
+    /// The learning rate of the step that follows `step` steps.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let total = self.settings.total_steps(self.training.steps_per_epoch());
+        self.settings.schedule.rate(step, total)
+    }
+
+    /// The learning rate of the last step taken.
+    fn last_learning_rate(&self) -> f64 {
+        self.learning_rate(self.info.position.step.saturating_sub(1))
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let step = self.info.position.step;
+        let every = self.settings.checkpoint_every;
+        every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    /// Copies the state off the device and has it written.
+    fn save(&mut self, state: &State) -> Result<()> {
+        let lap = self.watch.switch(Lap::Checkpoint);
+        let state = self.program.download_state(state)?;
+        self.saver.save(state, self.info.clone())?;
+        self.watch.switch(lap);
+        Ok(())
+    }
+
+    /// Waits for the checkpoint just taken, and returns the error that ends the run.
+    fn interrupt(&mut self, signal: Signal) -> anyhow::Error {
+        self.tell(|observer| observer.finish());
+        if let Err(error) = self.saver.finish() {
+            return error;
+        }
+        let step = self.info.position.step;
+        Interrupted { signal, step }.into()
+    }
+
+    fn outcome(&self, whole: &Timing, evaluation: Evaluation) -> Result<Outcome> {
+        let records = self.history.records();
+        let last = records.last().context("the run has no epoch")?;
+        Ok(Outcome {
+            loss: last.loss,
+            acc: last.acc,
+            val_loss: last.val_loss.unwrap_or(f64::NAN),
+            val_acc: last.val_acc.unwrap_or(f64::NAN),
+            epochs: self.history.epochs(),
+            steps: self.info.position.step,
+            images_per_sec: whole.images_per_sec(),
+            input_wait_frac: whole.input_wait_frac(),
+            non_finite_steps: self.info.position.non_finite,
+            timing: (&self.watch).into(),
+            evaluation,
+        })
+    }
+}

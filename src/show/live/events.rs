@@ -1,0 +1,139 @@
+//! TensorBoard's events of a run.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::data::{Batch, BatchSource, CHANNELS, DatasetSpec, Normalization, Split};
+use crate::run::checkpoint::Position;
+use crate::run::observer::{EpochEnd, Observer};
+use crate::run::run_dir::RunDir;
+use crate::score::ranking::predictions;
+use crate::show::pictures::{self, Tile};
+use crate::show::report;
+use crate::show::tensorboard::EventWriter;
+
+/// Images of the first batch that TensorBoard shows, and in one row of its picture.
+const BATCH_IMAGES: usize = 64;
+const BATCH_COLUMNS: usize = 8;
+
+/// Writes one event file: the settings, the first batch, then the figures of each epoch.
+pub struct Events<'a> {
+    writer: EventWriter,
+    batch_size: usize,
+    spec: &'a DatasetSpec,
+    test: Arc<Split>,
+    /// The step that what this process begins with is shown at.
+    first_step: u64,
+}
+
+impl<'a> Events<'a> {
+    /// Starts an event file of the run in `run_dir`, which begins or goes on at `position`, with its
+    /// settings, `config` in TOML.
+    pub fn start(
+        run_dir: &RunDir,
+        config: &str,
+        batch_size: usize,
+        spec: &'a DatasetSpec,
+        test: Arc<Split>,
+        position: &Position,
+    ) -> Result<Self> {
+        let first_step = first_step(position);
+        let mut writer = EventWriter::create(&run_dir.events(), first_step)?;
+        writer.text(first_step, "config", &format!("```toml\n{config}```\n"))?;
+        Ok(Self {
+            writer,
+            batch_size,
+            spec,
+            test,
+            first_step,
+        })
+    }
+
+    /// Shows the batch of `step`, the first of this process.
+    pub fn first_batch(
+        &mut self,
+        step: u64,
+        training: &BatchSource,
+        normalization: &Normalization,
+    ) -> Result<()> {
+        let mut batch = Batch::default();
+        training.fill(step, &mut batch);
+        let picture = first_images(&batch, self.spec, normalization)?;
+        Ok(self.writer.image(
+            self.first_step,
+            "train/first_batch",
+            picture.size,
+            picture.bytes,
+        )?)
+    }
+}
+
+impl Observer for Events<'_> {
+    /// The kernels whose values are shown: the first, the last, and one of each stage.
+    fn wants(&self, name: &str) -> bool {
+        has_histogram(name)
+    }
+
+    fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
+        let record = end.record;
+        let step_ms = 1000.0 * self.batch_size as f64 / record.images_per_sec;
+        let mut scalars = vec![
+            ("train/loss", record.loss),
+            ("train/acc", record.acc),
+            ("train/lr", record.lr),
+            ("perf/images_per_sec", record.images_per_sec),
+            ("perf/step_ms", step_ms),
+            ("perf/input_wait_frac", record.input_wait_frac),
+        ];
+        scalars.extend(record.val_loss.map(|loss| ("val/loss", loss)));
+        scalars.extend(record.val_acc.map(|acc| ("val/acc", acc)));
+        self.writer.scalars(end.step, &scalars)?;
+        for (name, values) in end.tensors.iter().filter(|(name, _)| has_histogram(name)) {
+            self.writer.histogram(end.step, name, values)?;
+        }
+        let count = report::TUTORIAL_IMAGES.min(end.evaluation.mean.count() as usize);
+        let predictions = predictions(&end.evaluation.logits, self.spec.classes(), count)?;
+        let tiles = pictures::prediction_tiles(&self.test, self.spec, &predictions);
+        let picture = pictures::grid(&tiles, pictures::PREDICTION_COLUMNS)?;
+        self.writer
+            .image(end.step, "val/predictions", picture.size, picture.bytes)?;
+        Ok(())
+    }
+}
+
+fn has_histogram(name: &str) -> bool {
+    ["conv_in/kernel", "dense/kernel"].contains(&name)
+        || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
+}
+
+/// The first step whose events a process writes that begins at `position`. Those of an epoch that is over carry its last
+/// step: they stay.
+fn first_step(position: &Position) -> u64 {
+    let epoch_is_over = position.epoch > 0 && position.step_in_epoch == 0;
+    position.step + u64::from(epoch_is_over)
+}
+
+/// The first images of a batch as they were before normalisation.
+fn first_images(
+    batch: &Batch,
+    spec: &DatasetSpec,
+    normalization: &Normalization,
+) -> Result<pictures::Png> {
+    let pixels: Vec<u8> = batch
+        .images
+        .iter()
+        .enumerate()
+        .map(|(index, value)| normalization.pixel(*value, index % CHANNELS))
+        .collect();
+    let tiles: Vec<_> = pixels
+        .chunks_exact(spec.image_len())
+        .take(batch.count.min(BATCH_IMAGES))
+        .map(|image| Tile {
+            image,
+            side: spec.side,
+            caption: Vec::new(),
+        })
+        .collect();
+    Ok(pictures::grid(&tiles, BATCH_COLUMNS)?)
+}

@@ -1,0 +1,30 @@
+//! The report of a run that goes on.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::data::{DatasetSpec, Split};
+use crate::run::observer::{EpochEnd, Observer};
+use crate::run::run_dir::RunDir;
+use crate::show::report;
+
+/// Writes the page anew after each epoch.
+pub struct Page<'a> {
+    pub run_dir: &'a RunDir,
+    pub spec: &'a DatasetSpec,
+    pub test: Arc<Split>,
+}
+
+impl Observer for Page<'_> {
+    fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
+        let path = self.run_dir.report();
+        Ok(report::write(
+            &path,
+            self.run_dir,
+            end.evaluation,
+            self.spec,
+            &self.test,
+        )?)
+    }
+}

@@ -1,0 +1,168 @@
+//! What a plot shows: curves, legend and learning rates.
+
+use plotters::style::RGBColor;
+
+use super::{Quantity, Run};
+use crate::run::history::EpochRecord;
+
+// Blue and vermillion of the Okabe-Ito palette: told apart with every kind of colour blindness, and in grey.
+pub const TRAIN: RGBColor = RGBColor(0, 114, 178);
+pub const VALIDATION: RGBColor = RGBColor(213, 94, 0);
+/// For several runs: Okabe and Ito's colours in an order that keeps neighbours far apart.
+pub const RUN_COLOURS: [RGBColor; 7] = [
+    TRAIN,
+    VALIDATION,
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
+];
+
+/// Width of a curve, and of the training curves where several runs share a plot.
+pub const THICK: u32 = 2;
+const THIN: u32 = 1;
+
+/// More learning rates than this are a continuous schedule, not drops to be marked.
+const MOST_RATES: usize = 12;
+/// A value this large is a run that blew up: leaving it out keeps the rest readable.
+const LARGEST_VALUE: f64 = 1e9;
+
+/// What is drawn; epochs are counted from 1 here, as on the terminal.
+pub struct Chart {
+    pub title: &'static str,
+    pub curves: Vec<Curve>,
+    pub legend: Legend,
+    pub rates: Vec<Rate>,
+}
+
+pub enum Legend {
+    /// Beside the title: each curve's name and last value.
+    Inline,
+    /// Under the title, a line for each run: colour, name and last values.
+    Lines(Vec<(RGBColor, String)>),
+}
+
+pub struct Curve {
+    pub label: &'static str,
+    pub colour: RGBColor,
+    pub width: u32,
+    /// (epoch, value), finite and in order.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Chart {
+    pub fn of_run(quantity: Quantity, records: &[EpochRecord]) -> Self {
+        let training = |record: &EpochRecord| quantity.training(record);
+        let validation = |record: &EpochRecord| quantity.validation(record);
+        Self {
+            title: quantity.title(),
+            curves: vec![
+                curve("train", TRAIN, THICK, records, training),
+                curve("validation", VALIDATION, THICK, records, validation),
+            ],
+            legend: Legend::Inline,
+            rates: rates(records),
+        }
+    }
+
+    pub fn of_runs(quantity: Quantity, runs: &[Run]) -> Self {
+        let (mut curves, mut lines) = (Vec::new(), Vec::new());
+        for (run, colour) in runs.iter().zip(RUN_COLOURS.into_iter().cycle()) {
+            let records = run.records;
+            let training = curve("train", colour, THIN, records, |r| quantity.training(r));
+            let validation = curve("validation", colour, THICK, records, |r| {
+                quantity.validation(r)
+            });
+            let values: Vec<_> = [&training, &validation]
+                .into_iter()
+                .filter_map(|c| Some(format!("{} {:.4}", c.label, c.points.last()?.1)))
+                .collect();
+            lines.push((colour, format!("{}  {}", run.name, values.join("  "))));
+            curves.extend([training, validation]);
+        }
+        Self {
+            title: quantity.title(),
+            curves,
+            legend: Legend::Lines(lines),
+            rates: Vec::new(),
+        }
+    }
+}
+
+/// A learning rate and the epoch after which it came into force.
+#[derive(Debug, PartialEq)]
+pub struct Rate {
+    pub after: f64,
+    pub learning_rate: f64,
+}
+
+pub fn curve(
+    label: &'static str,
+    colour: RGBColor,
+    width: u32,
+    records: &[EpochRecord],
+    value: impl Fn(&EpochRecord) -> Option<f64>,
+) -> Curve {
+    let points = records
+        .iter()
+        .filter_map(|record| Some(((record.epoch + 1) as f64, value(record)?)))
+        .filter(|(_, value)| value.abs() < LARGEST_VALUE)
+        .collect();
+    Curve {
+        label,
+        colour,
+        width,
+        points,
+    }
+}
+
+/// The learning rates in order; none when it is the same all along or changes all the time.
+pub fn rates(records: &[EpochRecord]) -> Vec<Rate> {
+    let mut rates: Vec<Rate> = Vec::new();
+    for record in records {
+        if rates
+            .last()
+            .is_none_or(|last| last.learning_rate != record.lr)
+        {
+            rates.push(Rate {
+                after: record.epoch as f64,
+                learning_rate: record.lr,
+            });
+        }
+    }
+    if rates.len() < 2 || rates.len() > MOST_RATES {
+        rates.clear();
+    }
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::plot::tests::record;
+
+    #[test]
+    fn a_steady_or_an_ever_changing_rate_is_not_marked() {
+        let with_rate = |lr: fn(usize) -> f64| -> Vec<EpochRecord> {
+            (0..100)
+                .map(|epoch| record(epoch, 0.1, None, lr(epoch)))
+                .collect()
+        };
+        assert!(rates(&with_rate(|_| 0.1)).is_empty());
+        assert!(rates(&with_rate(|epoch| 0.1 / (epoch + 1) as f64)).is_empty());
+    }
+
+    #[test]
+    fn values_that_are_not_numbers_or_ran_away_are_left_out() {
+        let losses = [1.0, f64::NAN, f64::INFINITY, 1e30, 2.0];
+        let records: Vec<_> = (0..5)
+            .map(|epoch| EpochRecord {
+                loss: losses[epoch],
+                ..record(epoch, 0.1, None, 0.1)
+            })
+            .collect();
+        let curve = curve("train", TRAIN, THICK, &records, |record| Some(record.loss));
+        assert_eq!(curve.points, [(1.0, 1.0), (5.0, 2.0)]);
+    }
+}

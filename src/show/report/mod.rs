@@ -1,0 +1,118 @@
+//! `report.html`: a run on one page that needs no network and no other file.
+
+mod page;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use askama::Template;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::data::{DatasetSpec, Split};
+use crate::run::evaluate::Evaluation;
+use crate::run::history::{History, HistoryError};
+use crate::run::run_dir::RunDir;
+use crate::show::raster::PictureError;
+use crate::system::files::{self, WriteError};
+use crate::system::text;
+use page::Page;
+
+/// Test images whose predictions are shown, as in the tutorial.
+pub const TUTORIAL_IMAGES: usize = 10;
+
+/// A report that cannot be made.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    #[error("cannot read {}: {reason}; is its folder the folder of a run?", path.display())]
+    Read { path: PathBuf, reason: io::Error },
+    #[error("cannot understand {}: {reason}", path.display())]
+    Format { path: PathBuf, reason: String },
+    #[error("cannot fill the page's template: {0}")]
+    Template(askama::Error),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Writes the report on a run to `path`, from the files of its folder and from an evaluation on the first images
+/// of `test`, which are as `spec` says.
+///
+/// A run that is not finished has no `result.json` yet; the page then leaves out what only that file tells.
+pub fn write(
+    path: &Path,
+    run_dir: &RunDir,
+    evaluation: &Evaluation,
+    spec: &DatasetSpec,
+    test: &Split,
+) -> Result<(), ReportError> {
+    let page = Page::new(&Run::read(run_dir)?, evaluation, spec, test)?;
+    let page = page.render().map_err(ReportError::Template)?;
+    Ok(files::write_text(path, &page)?)
+}
+
+/// What the files of a run's folder say.
+struct Run {
+    name: String,
+    config_text: String,
+    config: toml::Table,
+    /// Null where it was lost.
+    env: Value,
+    /// Null while the run goes on.
+    result: Value,
+    history: History,
+}
+
+impl Run {
+    fn read(run_dir: &RunDir) -> Result<Self, ReportError> {
+        let config_text = read(&run_dir.config())?;
+        let config = config_text
+            .parse()
+            .map_err(|error: toml::de::Error| ReportError::Format {
+                path: run_dir.config(),
+                reason: text::toml_error(&error, &config_text),
+            })?;
+        Ok(Self {
+            name: run_dir.root().display().to_string(),
+            config_text,
+            config,
+            env: read_if_there(&run_dir.env())?,
+            result: read_if_there(&run_dir.result())?,
+            history: History::read(&run_dir.history())?,
+        })
+    }
+
+    /// A setting as text; "" for one that is not set.
+    fn setting(&self, key: &str) -> String {
+        match self.config.get(key) {
+            None => String::new(),
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, ReportError> {
+    fs::read_to_string(path).map_err(|reason| ReportError::Read {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// [`read_json`]; null where there is no such file.
+fn read_if_there(path: &Path) -> Result<Value, ReportError> {
+    match path.exists() {
+        true => read_json(path),
+        false => Ok(Value::Null),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value, ReportError> {
+    serde_json::from_str(&read(path)?).map_err(|error| ReportError::Format {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,468 @@
+//! The content of the page, in the form that its template takes.
+
+use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use xla_graphs::ops::Lowering;
+use xla_graphs::{Architecture, Layout, ResNet};
+
+use super::{ReportError, Run, TUTORIAL_IMAGES};
+use crate::data::{DatasetSpec, Split};
+use crate::model::summary::grouped;
+use crate::run::evaluate::Evaluation;
+use crate::run::history::EpochRecord;
+use crate::score::ranking::{Prediction, ranked};
+use crate::score::scores::{Scores, confident_mistakes};
+use crate::show::pictures;
+use crate::show::raster::PictureError;
+use crate::system::text;
+
+/// Guesses shown for each of the tutorial's images.
+const GUESSES: usize = 3;
+/// Mistakes shown: rows of seven on a desk, of three on a phone.
+const MISTAKES: usize = 21;
+
+/// The page's content, in the order of `templates/report.html`.
+#[derive(Template)]
+#[template(path = "report.html")]
+pub struct Page<'a> {
+    title: String,
+    subtitle: String,
+    figures: Vec<Figure>,
+    /// JSON of the curves, for the page's script.
+    curves: String,
+    epochs: Vec<EpochRow>,
+    class_names: &'a [String],
+    classes: Vec<ClassRow<'a>>,
+    matrix: Vec<MatrixRow<'a>>,
+    scored: String,
+    predictions: Vec<Guessed<'a>>,
+    mistakes: Vec<Mistaken<'a>>,
+    /// Empty while the run goes on.
+    timing: Vec<Share>,
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    command: String,
+    again: String,
+    config: String,
+}
+
+/// A number at the top of the page.
+struct Figure {
+    name: &'static str,
+    value: String,
+    note: String,
+}
+
+struct EpochRow {
+    cells: Vec<String>,
+}
+
+struct ClassRow<'a> {
+    name: &'a str,
+    images: usize,
+    /// In percent.
+    acc: f64,
+    precision: String,
+}
+
+struct MatrixRow<'a> {
+    name: &'a str,
+    cells: Vec<MatrixCell>,
+}
+
+struct MatrixCell {
+    count: usize,
+    /// Share of the row's images, 0 to 1.
+    share: f64,
+    correct: bool,
+    hint: String,
+}
+
+/// A test image with the likeliest classes.
+struct Guessed<'a> {
+    image: String,
+    truth: &'a str,
+    correct: bool,
+    guesses: Vec<Guess<'a>>,
+}
+
+struct Guess<'a> {
+    name: &'a str,
+    /// In percent.
+    percent: f64,
+    correct: bool,
+}
+
+struct Mistaken<'a> {
+    image: String,
+    index: usize,
+    truth: &'a str,
+    predicted: &'a str,
+    percent: f64,
+}
+
+/// What one kind of work took of the run's time.
+struct Share {
+    name: &'static str,
+    class: &'static str,
+    seconds: String,
+    percent: f64,
+}
+
+impl<'a> Page<'a> {
+    /// From what a run left, and an evaluation on the first images of `test`.
+    pub fn new(
+        run: &Run,
+        evaluation: &Evaluation,
+        spec: &'a DatasetSpec,
+        test: &Split,
+    ) -> Result<Self, ReportError> {
+        let labels = test.labels.to_vec();
+        let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
+        let depth = run.setting("depth");
+        Ok(Self {
+            title: format!("ResNet-{depth} v2 on {}", run.setting("dataset")),
+            subtitle: subtitle(run),
+            figures: figures(run, spec, &scores),
+            curves: curves(run.history.records()),
+            epochs: run.history.records().iter().map(epoch_row).collect(),
+            class_names: &spec.class_names,
+            classes: class_rows(spec, &scores),
+            matrix: matrix(&spec.class_names, &scores),
+            scored: grouped(scores.images),
+            predictions: tutorial_predictions(evaluation, spec, test)?,
+            mistakes: mistakes(evaluation, spec, &labels, test)?,
+            timing: timing(&run.result["timing"]),
+            settings: settings(&run.config),
+            environment: environment(&run.env),
+            command: command_line(&run.env),
+            again: format!(
+                "resnet-xla -c {} --out-dir runs/again",
+                quoted(&format!("{}/config.toml", run.name))
+            ),
+            config: run.config_text.clone(),
+        })
+    }
+}
+
+fn subtitle(run: &Run) -> String {
+    let started = run.env["started"].as_str().unwrap_or("at an unknown time");
+    let device = run.env["device"].as_str().unwrap_or("an unknown device");
+    let state = match run.result.is_null() {
+        true => format!(
+            "{} of {} epochs so far",
+            run.history.epochs(),
+            run.setting("epochs")
+        ),
+        false => format!("{} epochs", run.history.epochs()),
+    };
+    format!(
+        "{} · {state} · {device} · started {started}",
+        text::one_line(&run.name)
+    )
+}
+
+fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores) -> Vec<Figure> {
+    let mut figures = vec![Figure {
+        name: "test accuracy",
+        value: percent(scores.accuracy()),
+        note: format!("of {} images", grouped(scores.images)),
+    }];
+    figures.push(Figure {
+        name: "top-5 accuracy",
+        value: percent(scores.top5()),
+        note: "of five guesses".to_owned(),
+    });
+    if let Some(last) = run.history.records().last() {
+        figures.push(Figure {
+            name: "validation loss",
+            value: last
+                .val_loss
+                .map_or("–".to_owned(), |loss| format!("{loss:.4}")),
+            note: format!("training {:.4}", last.loss),
+        });
+    }
+    if let Some(best) = run.history.best() {
+        figures.push(Figure {
+            name: "best epoch",
+            value: (best.epoch + 1).to_string(),
+            note: format!("accuracy {}", percent(best.val_acc)),
+        });
+    }
+    figures.extend(parameters(run, spec));
+    let seconds: f64 = run
+        .history
+        .records()
+        .iter()
+        .map(|record| record.seconds)
+        .sum();
+    figures.push(Figure {
+        name: "time",
+        value: duration(seconds),
+        note: match run.history.records().last() {
+            Some(last) => format!("{} images/s", grouped(last.images_per_sec.round() as usize)),
+            None => String::new(),
+        },
+    });
+    figures
+}
+
+fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
+    let depth: usize = run.setting("depth").parse().ok()?;
+    let architecture = Architecture::resnet_v2(depth).ok()?;
+    let network = ResNet::new(&architecture, spec.classes(), Lowering::Native).ok()?;
+    let layout = Layout::new(network.tensors(), &[]);
+    Some(Figure {
+        name: "parameters",
+        value: grouped(layout.total_parameters()),
+        note: format!("{} trainable", grouped(layout.trainable_parameters())),
+    })
+}
+
+/// The history as columns; numbers that are not finite become null.
+fn curves(records: &[EpochRecord]) -> String {
+    let column = |value: fn(&EpochRecord) -> Option<f64>| -> Vec<Option<f64>> {
+        let finite = |number: &f64| number.is_finite();
+        records
+            .iter()
+            .map(|record| value(record).filter(finite))
+            .collect()
+    };
+    let columns = json!({
+        "epoch": records.iter().map(|record| record.epoch + 1).collect::<Vec<_>>(),
+        "acc": column(|record| Some(record.acc)),
+        "val_acc": column(|record| record.val_acc),
+        "loss": column(|record| Some(record.loss)),
+        "val_loss": column(|record| record.val_loss),
+        "lr": column(|record| Some(record.lr)),
+    });
+    // Numbers and plain keys: nothing in it can end a script element.
+    columns.to_string()
+}
+
+fn epoch_row(record: &EpochRecord) -> EpochRow {
+    let optional =
+        |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+    EpochRow {
+        cells: vec![
+            (record.epoch + 1).to_string(),
+            format!("{:.4}", record.loss),
+            format!("{:.4}", record.acc),
+            optional(record.val_loss),
+            optional(record.val_acc),
+            record.lr.to_string(),
+            duration(record.seconds),
+            format!("{:.0}", record.images_per_sec),
+            format!("{:.1} %", 100.0 * record.input_wait_frac),
+        ],
+    }
+}
+
+fn class_rows<'a>(spec: &'a DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a>> {
+    let rows = scores.classes().into_iter().zip(&spec.class_names);
+    rows.map(|(score, name)| ClassRow {
+        name,
+        images: score.images,
+        acc: 100.0 * score.acc.unwrap_or(0.0),
+        precision: score.precision.map_or("–".to_owned(), percent),
+    })
+    .collect()
+}
+
+fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
+    let rows = scores.confusion.iter().enumerate();
+    rows.map(|(truth, counts)| {
+        let images: usize = counts.iter().sum();
+        let cells = counts
+            .iter()
+            .enumerate()
+            .map(|(predicted, &count)| MatrixCell {
+                count,
+                share: count as f64 / images.max(1) as f64,
+                correct: truth == predicted,
+                hint: format!(
+                    "{count} of {images} images of class {} were taken for {}",
+                    names[truth], names[predicted]
+                ),
+            });
+        MatrixRow {
+            name: &names[truth],
+            cells: cells.collect(),
+        }
+    })
+    .collect()
+}
+
+fn tutorial_predictions<'a>(
+    evaluation: &Evaluation,
+    spec: &'a DatasetSpec,
+    test: &Split,
+) -> Result<Vec<Guessed<'a>>, ReportError> {
+    let names = &spec.class_names;
+    let rows = evaluation.logits.chunks_exact(spec.classes());
+    let shown = rows
+        .zip(test.pixels())
+        .zip(&test.labels)
+        .take(TUTORIAL_IMAGES);
+    shown
+        .map(|((row, image), label)| {
+            let truth = usize::from(*label);
+            let ranking = ranked(row);
+            let guess = |prediction: &Prediction| Guess {
+                name: &names[prediction.class],
+                percent: 100.0 * prediction.probability,
+                correct: prediction.class == truth,
+            };
+            Ok(Guessed {
+                image: data_uri(image, spec.side)?,
+                truth: &names[truth],
+                correct: ranking[0].class == truth,
+                guesses: ranking.iter().take(GUESSES).map(guess).collect(),
+            })
+        })
+        .collect()
+}
+
+fn mistakes<'a>(
+    evaluation: &Evaluation,
+    spec: &'a DatasetSpec,
+    labels: &[u8],
+    test: &Split,
+) -> Result<Vec<Mistaken<'a>>, ReportError> {
+    let names = &spec.class_names;
+    let found = confident_mistakes(&evaluation.logits, spec.classes(), labels, MISTAKES);
+    found
+        .into_iter()
+        .map(|mistake| {
+            Ok(Mistaken {
+                image: data_uri(test.image(mistake.index), spec.side)?,
+                index: mistake.index,
+                truth: &names[mistake.truth],
+                predicted: &names[mistake.predicted.class],
+                percent: 100.0 * mistake.predicted.probability,
+            })
+        })
+        .collect()
+}
+
+/// An image as a PNG in a `data:` address.
+fn data_uri(image: &[u8], side: usize) -> Result<String, PictureError> {
+    let png = pictures::image_png(image, side)?;
+    Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
+}
+
+/// What the run's time went into, by `result.json`.
+fn timing(timing: &Value) -> Vec<Share> {
+    let kinds = [
+        ("training steps", "compute", "compute_s"),
+        ("between steps", "between", "between_steps_s"),
+        ("waiting for input", "input", "input_s"),
+        ("evaluation", "evaluation", "evaluation_s"),
+        ("checkpoints", "checkpoint", "checkpoint_s"),
+        ("plots and report", "report", "report_s"),
+    ]
+    .map(|(name, class, key)| (name, class, timing[key].as_f64().unwrap_or(0.0)));
+    let total: f64 = kinds.iter().map(|(.., seconds)| seconds).sum();
+    if total <= 0.0 {
+        return Vec::new();
+    }
+    kinds
+        .map(|(name, class, seconds)| Share {
+            name,
+            class,
+            seconds: duration(seconds),
+            percent: 100.0 * seconds / total,
+        })
+        .into()
+}
+
+fn settings(config: &toml::Table) -> Vec<(String, String)> {
+    config
+        .iter()
+        .map(|(key, value)| (key.clone(), value.to_string().trim_matches('"').to_owned()))
+        .collect()
+}
+
+fn environment(env: &Value) -> Vec<(String, String)> {
+    [
+        ("device", "device"),
+        ("processor", "cpu"),
+        ("cores", "cores"),
+        ("memory_bytes", "memory_bytes"),
+        ("machine", "hostname"),
+        ("system", "os"),
+        ("kernel", "kernel"),
+        ("resnet-xla", "version"),
+        ("commit", "git_commit"),
+        ("XLA runtime", "runtime"),
+        ("compiler", "rustc"),
+    ]
+    .into_iter()
+    .filter_map(|(name, key)| match (&env[key], key) {
+        (Value::Null, _) => None,
+        (value, "memory_bytes") => {
+            let gib = value.as_f64()? / f64::from(1 << 30);
+            Some(("memory".to_owned(), format!("{gib:.1} GiB")))
+        }
+        (Value::String(text), _) => Some((name.to_owned(), text.clone())),
+        (value, _) => Some((name.to_owned(), value.to_string())),
+    })
+    .collect()
+}
+
+fn command_line(env: &Value) -> String {
+    let words = env["command_line"].as_array().into_iter().flatten();
+    let words: Vec<String> = words.filter_map(Value::as_str).map(quoted).collect();
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// Seconds in the two largest units that fit.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_quoted_where_a_shell_would_take_it_apart() {
+        let env =
+            json!({"command_line": ["./resnet-xla", "--lr-drops=8:0.01", "my run", "it's", ""]});
+        assert_eq!(
+            command_line(&env),
+            r"./resnet-xla --lr-drops=8:0.01 'my run' 'it'\''s' ''"
+        );
+    }
+
+    #[test]
+    fn times_are_in_the_two_largest_units() {
+        let shown = [0.04, 9.96, 75.4, 3599.0, 7260.0].map(duration);
+        assert_eq!(
+            shown,
+            ["0.0 s", "10 s", "1 min 15 s", "59 min 59 s", "2 h 1 min"]
+        );
+    }
+}

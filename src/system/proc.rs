@@ -1,0 +1,131 @@
+//! What Linux says of the machine and of this process, in files of text. What it does not say is `None`.
+
+use std::fs;
+
+/// The machine's name.
+pub fn hostname() -> Option<String> {
+    line_of("/proc/sys/kernel/hostname")
+}
+
+/// The kernel's release.
+pub fn kernel() -> Option<String> {
+    line_of("/proc/sys/kernel/osrelease")
+}
+
+/// The distribution with its version.
+pub fn os() -> Option<String> {
+    value_in("/etc/os-release", "PRETTY_NAME", '=')
+}
+
+/// The model of the first processor.
+pub fn cpu() -> Option<String> {
+    value_in("/proc/cpuinfo", "model name", ':')
+}
+
+/// The machine's memory in bytes.
+pub fn memory_bytes() -> Option<u64> {
+    kib_to_bytes(&value_in("/proc/meminfo", "MemTotal", ':')?)
+}
+
+/// The memory that this process has resident, in bytes.
+pub fn resident_bytes() -> Option<u64> {
+    kib_to_bytes(&status("VmRSS")?)
+}
+
+/// The most memory that this process ever had resident, in bytes.
+pub fn peak_resident_bytes() -> Option<u64> {
+    kib_to_bytes(&status("VmHWM")?)
+}
+
+/// The processors that this process may run on, as a mask in hexadecimal digits with commas.
+pub fn allowed_processors() -> Option<String> {
+    status("Cpus_allowed")
+}
+
+/// The threads of this process.
+pub fn threads() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// A field of this process's `status` file.
+fn status(field: &str) -> Option<String> {
+    value_in("/proc/self/status", field, ':')
+}
+
+fn line_of(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn value_in(path: &str, key: &str, separator: char) -> Option<String> {
+    value_of(&fs::read_to_string(path).ok()?, key, separator)
+}
+
+/// The value of the first `key`, separator, value line of `text`, without quotes.
+fn value_of(text: &str, key: &str, separator: char) -> Option<String> {
+    text.lines()
+        .filter_map(|line| line.split_once(separator))
+        .find(|(name, _)| name.trim() == key)
+        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+}
+
+/// "16 kB", as these files write it, in bytes; their kB are 1024 bytes.
+fn kib_to_bytes(text: &str) -> Option<u64> {
+    let kib: u64 = text.strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a program prints, or nothing when this machine does not have it.
+    fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    }
+
+    #[test]
+    fn the_machine_is_described_as_the_systems_own_tools_describe_it() {
+        for (program, arguments, ours) in
+            [("uname", ["-r"], kernel()), ("uname", ["-n"], hostname())]
+        {
+            match output_of(program, &arguments) {
+                Some(theirs) => assert_eq!(ours, Some(theirs), "{program} {arguments:?}"),
+                None => println!("skipped: no {program} here to compare with"),
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_the_systems_files() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: Fast CPU @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: Other\n";
+        let cpu = value_of(cpuinfo, "model name", ':');
+        assert_eq!(cpu.as_deref(), Some("Fast CPU @ 2.00GHz"));
+        let release = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        let os = value_of(release, "PRETTY_NAME", '=');
+        assert_eq!(os.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
+        let status = "Cpus_allowed:\t3\nCpus_allowed_list:\t0-1\n";
+        assert_eq!(value_of(status, "Cpus_allowed", ':').as_deref(), Some("3"));
+        assert_eq!(value_of("no such thing", "model name", ':'), None);
+    }
+
+    #[test]
+    fn a_kb_of_these_files_is_1024_bytes() {
+        assert_eq!(kib_to_bytes("24579360 kB"), Some(25_169_264_640));
+        assert_eq!(kib_to_bytes("much"), None);
+        assert_eq!(kib_to_bytes("18446744073709551615 kB"), None);
+    }
+
+    #[test]
+    fn the_peak_of_memory_is_at_least_what_is_resident() {
+        let Some(resident) = resident_bytes() else {
+            println!("skipped: this system does not say");
+            return;
+        };
+        // Asked for later, so that it counts what was resident before.
+        assert!(peak_resident_bytes().unwrap() >= resident);
+    }
+}

@@ -1,0 +1,110 @@
+//! Makes text from outside, such as file names, safe to show.
+//!
+//! A name may hold a newline, or an escape sequence that would steer the terminal. These characters are
+//! shown as escapes.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+/// `text` on one line.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, steers)
+}
+
+/// `path` on one line.
+pub fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
+}
+
+/// `text` with its newlines and tabs, but without any other character that would steer the terminal.
+pub fn for_terminal(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// The JSON `text` with the same meaning, without characters that would steer the terminal.
+pub fn json_for_terminal(text: &str) -> String {
+    let written = |c: char| match steers(c) && c != '\n' {
+        // All of them have 16 bits.
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    text.chars().map(written).collect()
+}
+
+/// What `error` says of the TOML text `content`, on one line: where, and what was expected.
+pub fn toml_error(error: &toml::de::Error, content: &str) -> String {
+    let joined = |text: &str| text.trim_end().replace('\n', ", ");
+    let Some(span) = error.span() else {
+        return joined(&error.to_string());
+    };
+    let before = content.get(..span.start).unwrap_or(content);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    let whole_line = content.lines().nth(line - 1).unwrap_or_default().trim();
+    let whole_line: String = whole_line.chars().take(80).collect();
+    let message = joined(error.message());
+    format!("line {line}, column {column}: {message}, in `{whole_line}`")
+}
+
+/// Whether `c` would do more on a terminal than show itself: control characters, line separators, and characters that
+/// change the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, unwanted: fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(unwanted) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match unwanted(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[31mb\nc\u{9b}2J\u{202e}gnp.\t\u{7f}é日";
+
+    #[test]
+    fn what_steers_a_terminal_is_written_out_and_everything_else_stays() {
+        assert_eq!(
+            one_line(HOSTILE),
+            "a\\u{1b}[31mb\\nc\\u{9b}2J\\u{202e}gnp.\\t\\u{7f}é日"
+        );
+        assert_eq!(
+            for_terminal(HOSTILE),
+            "a\\u{1b}[31mb\nc\\u{9b}2J\\u{202e}gnp.\t\\u{7f}é日"
+        );
+        assert!(matches!(one_line("plain é 日"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({ "image": HOSTILE, "n": 1 });
+        let text = json_for_terminal(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(
+            !text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{7f}']),
+            "{text}"
+        );
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, value);
+    }
+
+    #[test]
+    fn a_fault_in_a_toml_file_is_one_line_that_says_where_it_is() {
+        let content = "depth = 11\nlr = = 1\n";
+        let error = content.parse::<toml::Table>().unwrap_err();
+        let said = toml_error(&error, content);
+        assert!(said.starts_with("line 2, column 6: "), "{said}");
+        assert!(said.ends_with(", in `lr = = 1`"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
