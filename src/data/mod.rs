@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. Its side is
-//! that of the images that the [pipeline](pipeline::augment) is written for.
+//! that of the images that the pipeline (`pipeline/augment.rs`) is written for.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
