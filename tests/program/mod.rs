@@ -7,6 +7,7 @@ pub mod plugins;
 pub mod runs;
 pub mod shims;
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -35,6 +36,7 @@ pub fn program(args: &[&str]) -> Command {
 pub fn program_as_shipped(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_resnet-xla"));
     command.args(args);
+    heed_signals(&mut command);
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.as_encoded_bytes().starts_with(b"RESNET_XLA_")) {
         if name != cpu_kernels::isa::VARIABLE {
@@ -53,6 +55,20 @@ pub fn program_as_shipped(args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Has signals end `command`, even where this process was started with some of them ignored: `nohup` does that, and a
+/// script that starts the tests in the background.
+fn heed_signals(command: &mut Command) {
+    let heed = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: the default action needs no handler.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe { command.pre_exec(heed) };
 }
 
 /// Runs the program and returns what it printed and how it ended.
