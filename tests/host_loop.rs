@@ -14,6 +14,8 @@ use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
+use resnet_xla::model::network::Network;
+use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::{PendingMetrics, Program};
 
 const BATCH: usize = 16;
@@ -40,7 +42,7 @@ fn source() -> Arc<BatchSource> {
 fn a_step_takes_less_memory_on_the_host_than_one_image() {
     let device = open_cpu(1, "");
     let settings = ModelSettings {
-        depth: 11,
+        network: Network::resnet_v2(11),
         classes: 10,
         image_side: 32,
         batch_size: BATCH,
@@ -50,7 +52,8 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: 1e-4,
-        momentum: 0.9,
+        label_smoothing: 0.0,
+        optimiser: OptimiserSettings::sgd(0.9),
     };
     let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut state = Some(

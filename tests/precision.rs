@@ -15,6 +15,8 @@ use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
+use resnet_xla::model::network::Network;
+use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use xla_graphs::Layout;
@@ -64,7 +66,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(device: &'a Device, precision: PrecisionChoice) -> Self {
         let settings = ModelSettings {
-            depth: 11,
+            network: Network::resnet_v2(11),
             classes: 10,
             image_side: 32,
             batch_size: BATCH,
@@ -73,7 +75,8 @@ impl<'a> Run<'a> {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: L2,
-            momentum: 0.9,
+            label_smoothing: 0.0,
+            optimiser: OptimiserSettings::sgd(0.9),
         };
         let model = choose::build(&settings, device.kind).unwrap();
         Self {

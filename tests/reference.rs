@@ -16,6 +16,8 @@ use resnet_xla::device::{Device, DeviceKind};
 use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
+use resnet_xla::model::network::Network;
+use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::{Program, State};
 use resnet_xla::model::state::HostState;
 use safetensors::{Dtype, SafeTensors};
@@ -152,7 +154,7 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     let reference = Reference::read(path);
     let device = &*DEVICE;
     let settings = ModelSettings {
-        depth: reference.info.depth,
+        network: Network::resnet_v2(reference.info.depth),
         classes: 10,
         image_side: 32,
         batch_size: reference.batch.count,
@@ -161,7 +163,8 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: reference.info.l2,
-        momentum: reference.info.momentum,
+        label_smoothing: 0.0,
+        optimiser: OptimiserSettings::sgd(reference.info.momentum),
     };
     let model = choose::build(&settings, kind).unwrap();
     let program = Program::new(device, model);

@@ -21,6 +21,8 @@ use resnet_xla::model::choose::UnitsChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
+use resnet_xla::model::network::Network;
+use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use serde_json::Value;
@@ -51,7 +53,7 @@ fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Pro
 
 fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> ModelSettings {
     ModelSettings {
-        depth: 11,
+        network: Network::resnet_v2(11),
         classes: SAMPLE.spec.classes(),
         image_side: SAMPLE.spec.side,
         batch_size,
@@ -60,7 +62,8 @@ fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Mo
         units: None,
         batch_norm,
         l2: L2,
-        momentum: 0.9,
+        label_smoothing: 0.0,
+        optimiser: OptimiserSettings::sgd(0.9),
     }
 }
 
@@ -181,7 +184,7 @@ fn with_shared_statistics_the_number_of_replicas_changes_nothing_but_rounding() 
 fn units_in_a_loop_share_their_statistics_too() {
     let program = |replicas, units| {
         let settings = ModelSettings {
-            depth: 29,
+            network: Network::resnet_v2(29),
             units: Some(units),
             ..settings(BATCH, replicas, BatchNormMode::Sync)
         };

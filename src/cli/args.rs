@@ -9,6 +9,7 @@ use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::Augment;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
+use crate::model::network::NetworkKind;
 use crate::system::limits::{self, whole};
 
 const EXAMPLES: &str = "\
@@ -152,6 +153,10 @@ pub struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub struct SummaryArgs {
+    /// Kind of network
+    #[arg(long, default_value = "resnet-v2")]
+    pub network: NetworkKind,
+
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
@@ -297,6 +302,10 @@ pub struct BenchArgs {
     /// Epochs of 50,000 images to time
     #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub epochs: u32,
+
+    /// Kind of network
+    #[arg(long, default_value = "resnet-v2")]
+    pub network: NetworkKind,
 
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]

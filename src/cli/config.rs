@@ -21,6 +21,8 @@ use crate::data::{Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
+use crate::model::network::{Network, NetworkKind};
+use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::LearningRateDrops;
 use crate::show::progress::ProgressMode;
@@ -42,13 +44,17 @@ pub struct Config {
     /// `None`: what suits the device.
     pub units: Option<UnitsChoice>,
     pub bn: BatchNormMode,
+    pub network: NetworkKind,
     pub depth: usize,
     pub epochs: usize,
     pub batch_size: usize,
     pub lr: f64,
     pub lr_drops: LearningRateDrops,
+    pub optimizer: OptimiserKind,
     pub momentum: f64,
+    pub rest_lr: f64,
     pub l2: f64,
+    pub label_smoothing: f64,
     pub seed: u64,
     pub augment: Augment,
     /// `None`: as many whole batches as the training images fill.
@@ -108,6 +114,22 @@ impl Config {
     /// The defaults of `preset`.
     pub fn preset(preset: Preset) -> Result<Self, ConfigError> {
         Self::from_table(arguments::defaults(preset)?)
+    }
+
+    /// The network, but for what the images say of it.
+    pub fn network(&self) -> Network {
+        Network {
+            kind: self.network,
+            depth: self.depth,
+        }
+    }
+
+    pub fn optimiser(&self) -> OptimiserSettings {
+        OptimiserSettings {
+            kind: self.optimizer,
+            momentum: self.momentum,
+            rest_lr: self.rest_lr,
+        }
     }
 
     fn from_table(table: Table) -> Result<Self, ConfigError> {

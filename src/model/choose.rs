@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, GraphError, Model, Precision, ResNet, optimiser};
+use xla_graphs::{GraphError, Model, Precision, ResNet};
 
 use crate::device::DeviceKind;
+use crate::model::network::Network;
+use crate::model::optimisers::OptimiserSettings;
 
 /// What batch statistics cover when several replicas share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ pub enum LoweringChoice {
 /// The settings that shape the computations.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSettings {
-    pub depth: usize,
+    pub network: Network,
     pub classes: usize,
     /// Rows and columns of an image.
     pub image_side: usize,
@@ -65,8 +67,10 @@ pub struct ModelSettings {
     pub units: Option<UnitsChoice>,
     pub batch_norm: BatchNormMode,
     pub l2: f64,
-    /// Momentum of SGD; evaluation and prediction do not read it.
-    pub momentum: f64,
+    /// Share of a label's weight that is spread over all classes. Evaluation and prediction do not read it,
+    /// nor the optimiser.
+    pub label_smoothing: f64,
+    pub optimiser: OptimiserSettings,
 }
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
@@ -81,7 +85,7 @@ pub fn build_as(
     lowering: Lowering,
 ) -> Result<Model, GraphError> {
     let precision = precision(settings.precision, device);
-    let architecture = Architecture::resnet_v2(settings.depth)?;
+    let architecture = settings.network.architecture()?;
     let network = ResNet::new(&architecture, settings.classes, lowering)?;
     Ok(Model {
         network: network.with_units(units(settings.units)),
@@ -91,7 +95,8 @@ pub fn build_as(
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
-        optimiser: optimiser::sgd(settings.momentum as f32),
+        label_smoothing: settings.label_smoothing as f32,
+        optimiser: settings.optimiser.rule(),
     })
 }
 
@@ -129,7 +134,7 @@ mod tests {
 
     fn model(device: DeviceKind, choice: Option<PrecisionChoice>) -> Model {
         let settings = ModelSettings {
-            depth: 11,
+            network: Network::resnet_v2(11),
             classes: 10,
             image_side: 32,
             batch_size: 128,
@@ -138,7 +143,8 @@ mod tests {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
-            momentum: 0.9,
+            label_smoothing: 0.0,
+            optimiser: OptimiserSettings::sgd(0.9),
         };
         build(&settings, device).unwrap()
     }

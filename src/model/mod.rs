@@ -8,6 +8,8 @@
 pub mod choose;
 pub mod initialise;
 pub mod metrics;
+pub mod network;
+pub mod optimisers;
 pub mod program;
 pub mod state;
 pub mod summary;

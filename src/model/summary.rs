@@ -90,7 +90,11 @@ fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
         layers.push(batch_norm(&layer.bn, *side));
         layers.push(conv(&layer.conv, side));
     }
-    layers.extend(unit.shortcut.as_ref().map(|c| conv(c, &mut shortcut_side)));
+    layers.extend(
+        unit.shortcut
+            .projection()
+            .map(|c| conv(c, &mut shortcut_side)),
+    );
     let output = vec![*side, *side, unit.outputs()];
     let additions = output.iter().product();
     layers.push(layer(
@@ -145,10 +149,10 @@ fn elements(tensors: &[TensorSpec]) -> usize {
     tensors.iter().map(TensorSpec::len).sum()
 }
 
-/// The table as text, at most 80 columns wide, ending with the parameter counts as Keras states them.
-pub fn table(network: &ResNet, side: usize) -> String {
+/// The table of the network called `name` as text, at most 80 columns wide, ending with the parameter counts as Keras states them.
+pub fn table(name: &str, network: &ResNet, side: usize) -> String {
     let summary = Summary::of(network, side);
-    let mut text = format!("ResNet-{} v2, one image\n\n", network.depth);
+    let mut text = format!("{name}, one image\n\n");
     // Writing to a String cannot fail.
     let mut line = |[name, kind, output, parameters, mflops, kib]: [&str; 6]| {
         let _ = writeln!(

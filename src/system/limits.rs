@@ -32,6 +32,10 @@ pub const CHIPS: RangeInclusive<u64> = 1..=10_000;
 pub const LEARNING_RATE: RangeInclusive<f64> = 1e-30..=1e30;
 pub const MOMENTUM: RangeInclusive<f64> = 0.0..=0.999_999;
 pub const L2: RangeInclusive<f64> = 0.0..=1e30;
+/// Of a learning rate.
+pub const MULTIPLE: RangeInclusive<f64> = 0.0..=1e6;
+/// With 1 the labels would say nothing.
+pub const SMOOTHING: RangeInclusive<f64> = 0.0..=0.999;
 
 /// A parser of whole numbers in `range`.
 pub fn whole<T: TryFrom<u64>>(

@@ -62,6 +62,8 @@ pub struct Model {
     /// Whether batch statistics cover all replicas, or each replica its own images.
     pub sync_batch_norm: bool,
     pub l2: f32,
+    /// Share of a label's weight that is spread over all classes, 0 for none.
+    pub label_smoothing: f32,
     pub optimiser: Optimiser,
 }
 
@@ -127,7 +129,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let (logits, saved) = model
         .network
         .forward(&state.tensors, &images, statistics, &mut batch)?;
-    let loss = loss::forward(&logits, &labels)?;
+    let loss = loss::forward(&logits, &labels, model.label_smoothing)?;
     let dlogits = loss::backward(&loss, model.global_batch())?;
     let mut gradients = Tensors::new();
     model
@@ -168,7 +170,7 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
 
     let images = cast(&images, model.precision.primitive())?;
     let logits = model.network.infer(&network.tensors, &images)?;
-    let loss = loss::forward(&logits, &labels)?;
+    let loss = loss::forward(&logits, &labels, 0.0)?;
     let sums = model.replicas.sum(&image_sums(&loss, &weights)?)?;
     let metrics = metrics_vector(model, &network, &sums)?;
     inputs.build(&[metrics, logits])
@@ -227,10 +229,12 @@ fn next_state(
     learning_rate: &XlaOp,
     step_count: Option<&XlaOp>,
 ) -> Result<Vec<XlaOp>> {
-    let decaying = model.layout().decaying_len();
+    let layout = model.layout();
+    let decaying = layout.decaying_len();
     let weights = state.array(Array::Weights);
     let gradient = loss::l2_gradient(weights, &whole.gradient, decaying, model.l2)?;
     let updated = model.optimiser.update(&Update {
+        tensors: &layout.tensors_of(Array::Weights),
         weights,
         slots: &state.arrays[NETWORK_ARRAYS..],
         gradient: &gradient,

@@ -306,12 +306,12 @@ fn softmax_cross_entropy() {
         logits.values.iter_mut().for_each(|v| *v *= 3.0);
         let mean = |t: &Tensors| {
             let z = t.get("z")?;
-            let loss = loss::forward(z, &labels(z)?)?;
+            let loss = loss::forward(z, &labels(z)?, 0.0)?;
             Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
         };
         check_gradients(&[logits], &["z"], mean, |t, dy| {
             let z = t.get("z")?;
-            let dz = loss::backward(&loss::forward(z, &labels(z)?)?, batch)?;
+            let dz = loss::backward(&loss::forward(z, &labels(z)?, 0.0)?, batch)?;
             let spread = dy.broadcast(&[batch as i64, classes as i64])?;
             only("z", (dz * spread)?)
         });
@@ -327,7 +327,7 @@ fn cross_entropy_of_huge_logits_is_finite_and_right() {
     };
     let graph = Graph::new(std::slice::from_ref(&logits), |t| {
         let z = t.get("z")?;
-        let loss = loss::forward(z, &labels(z)?)?;
+        let loss = loss::forward(z, &labels(z)?, 0.0)?;
         Ok(vec![loss.cross_entropy, loss.correct])
     });
     let outputs = graph.run(std::slice::from_ref(&logits));

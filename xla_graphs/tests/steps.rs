@@ -32,6 +32,7 @@ fn model(lowering: Lowering) -> Model {
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: L2,
+        label_smoothing: 0.0,
         optimiser: optimiser::sgd(MOMENTUM),
     }
 }

@@ -34,6 +34,7 @@ fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: 1e-2,
+        label_smoothing: 0.0,
         optimiser: optimiser::sgd(0.9),
     }
 }

@@ -89,7 +89,7 @@ fn push_unit(unit: &Unit, side: usize, forward: &mut Vec<Op>, norms: &mut Vec<Op
         forward.push(Op::conv(kind, output, &layer.conv));
         output = layer.conv.output_side(output);
     }
-    let shortcut = unit.shortcut.as_ref();
+    let shortcut = unit.shortcut.projection();
     forward.extend(shortcut.map(|conv| Op::conv(Kind::Shortcut, side, conv)));
     let joined = shortcut.is_some();
     let channels = unit.inputs();

@@ -18,6 +18,7 @@ use crate::device::DeviceChoice;
 use crate::model::choose::LoweringChoice;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::initial_state;
+use crate::model::network::Network;
 use crate::model::program::Program;
 use crate::model::state::HostState;
 use crate::run::checkpoint;
@@ -94,7 +95,10 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
     Ok(ModelSettings {
-        depth: args.depth,
+        network: Network {
+            kind: args.network,
+            depth: args.depth,
+        },
         classes: spec.classes(),
         image_side: spec.side,
         batch_size,
@@ -103,7 +107,8 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
         units: args.device.units,
         batch_norm: keras.bn,
         l2: keras.l2,
-        momentum: keras.momentum,
+        label_smoothing: keras.label_smoothing,
+        optimiser: keras.optimiser(),
     })
 }
 

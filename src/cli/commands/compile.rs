@@ -16,6 +16,7 @@ use crate::compile::analysis::Analysis;
 use crate::compile::hlo::{self, Schedule};
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
+use crate::model::network::Network;
 use crate::system::files;
 
 const PROGRAM: &str = "optimized.hlo.pb";
@@ -27,7 +28,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     let defaults = Config::preset(Preset::Keras)?;
     let spec = defaults.dataset.spec();
     let settings = ModelSettings {
-        depth: args.depth,
+        network: Network::resnet_v2(args.depth),
         classes: spec.classes(),
         image_side: spec.side,
         batch_size: args.batch_per_chip as usize * args.target.chips(),
@@ -36,7 +37,8 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
         l2: defaults.l2,
-        momentum: defaults.momentum,
+        label_smoothing: defaults.label_smoothing,
+        optimiser: defaults.optimiser(),
     };
     log::info!(
         "compiling for {}; depth 164 takes some minutes",

@@ -3,8 +3,6 @@
 use std::io::Write;
 
 use anyhow::Result;
-use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::inputs;
 use super::output::stdout;
@@ -25,18 +23,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     output.check(&inputs::of_checkpoint(&args.checkpoint))?;
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
-    // The lowering changes how the network is computed, not what it is.
-    let architecture = Architecture::resnet_v2(info.depth).map_err(ConfigError::from)?;
-    let network = ResNet::new(&architecture, info.spec.classes(), Lowering::Native)
-        .map_err(ConfigError::from)?;
-    let layout = Layout::new(network.tensors(), &[]);
+    let layout = info.network().layout(info.spec.classes(), &[]);
+    let layout = layout.map_err(ConfigError::from)?;
     let weights = checkpoint::load_network(&path, &layout)?;
     checkpoint::save_network(&args.out, &layout, &weights, &info)?;
     writeln!(
         stdout(),
-        "{}: depth {}, step {}, {} tensors, {} parameters",
+        "{}: {}, step {}, {} tensors, {} parameters",
         shown(&args.out),
-        info.depth,
+        info.network(),
         info.position.step,
         layout.network().len(),
         grouped(layout.total_parameters())

@@ -3,23 +3,32 @@
 use std::io::Write;
 
 use anyhow::Result;
+use xla_graphs::ResNet;
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, ResNet};
 
 use super::output::{print_json, stdout};
 use crate::cli::args::SummaryArgs;
 use crate::cli::config::{Config, ConfigError, Preset};
+use crate::model::network::Network;
 use crate::model::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
-    // The lowering changes how the network is computed, not what it is.
-    let architecture = Architecture::resnet_v2(args.depth).map_err(ConfigError::from)?;
+    let kind = Network {
+        kind: args.network,
+        depth: args.depth,
+    };
+    let architecture = kind.architecture().map_err(ConfigError::from)?;
     let spec = Config::preset(Preset::Keras)?.dataset.spec();
+    // The lowering changes how the network is computed, not what it is.
     let network =
         ResNet::new(&architecture, spec.classes(), Lowering::Native).map_err(ConfigError::from)?;
     if args.json {
         print_json(&Summary::of(&network, spec.side))
     } else {
-        Ok(write!(stdout(), "{}", summary::table(&network, spec.side))?)
+        Ok(write!(
+            stdout(),
+            "{}",
+            summary::table(&kind.to_string(), &network, spec.side)
+        )?)
     }
 }

@@ -305,7 +305,9 @@ fn checkpoint_info(
 ) -> Result<CheckpointInfo> {
     Ok(CheckpointInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        network: config.network,
         depth: config.depth,
+        optimizer: config.optimizer,
         l2: config.l2,
         dataset: config.dataset,
         spec: config.dataset.spec(),
@@ -319,7 +321,7 @@ fn checkpoint_info(
 fn settings(config: &Config, replicas: usize) -> ModelSettings {
     let spec = config.dataset.spec();
     ModelSettings {
-        depth: config.depth,
+        network: config.network(),
         classes: spec.classes(),
         image_side: spec.side,
         batch_size: config.batch_size,
@@ -328,7 +330,8 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
         units: config.units,
         batch_norm: config.bn,
         l2: config.l2,
-        momentum: config.momentum,
+        label_smoothing: config.label_smoothing,
+        optimiser: config.optimiser(),
     }
 }
 
@@ -373,8 +376,8 @@ fn start_block(
             Counted(device.replicas)
         ),
         format!(
-            "network     ResNet-{} v2, {} parameters ({} trainable)",
-            config.depth,
+            "network     {}, {} parameters ({} trainable)",
+            config.network(),
             grouped(layout.total_parameters()),
             grouped(layout.trainable_parameters())
         ),

@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::{self, ModelSettings};
+use crate::model::optimisers::OptimiserSettings;
 use crate::model::program::{Program, Weights};
 use crate::run::checkpoint::{self, CheckpointInfo};
 
@@ -39,9 +40,9 @@ pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
     log::info!(
-        "{}: ResNet-{}, step {}",
+        "{}: {}, step {}",
         path.display(),
-        info.depth,
+        info.network(),
         info.position.step
     );
     Ok(Checkpoint { path, info })
@@ -56,7 +57,7 @@ pub fn load<'a>(
     device: &'a Device,
 ) -> Result<Trained<'a>> {
     let settings = ModelSettings {
-        depth: checkpoint.info.depth,
+        network: checkpoint.info.network(),
         classes: checkpoint.info.spec.classes(),
         image_side: checkpoint.info.spec.side,
         batch_size,
@@ -65,7 +66,8 @@ pub fn load<'a>(
         units: args.device.units,
         batch_norm: BatchNormMode::Sync,
         l2: checkpoint.info.l2,
-        momentum: 0.0,
+        label_smoothing: 0.0,
+        optimiser: OptimiserSettings::sgd(0.0),
     };
     let program = Program::new(device, choose::build(&settings, device.kind)?);
     let network = checkpoint::load_network(&checkpoint.path, program.layout())?;

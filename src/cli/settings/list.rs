@@ -1,11 +1,13 @@
 //! The list of all settings.
 
-use super::Preset::Quick;
+use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
 use crate::data::{self, Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
+use crate::model::network::NetworkKind;
+use crate::model::optimisers::OptimiserKind;
 use crate::run::schedule::LearningRateDrops;
 use crate::show::progress::ProgressMode;
 use crate::system::limits;
@@ -15,6 +17,7 @@ pub fn list() -> Vec<Setting> {
     let preset = Setting::choice::<Preset>("preset", "Named set of defaults")
         .default("keras")
         .in_preset(Quick, "quick")
+        .in_preset(Fast, "fast")
         .stated("keras")
         .free();
     let mut all = vec![preset];
@@ -55,31 +58,40 @@ fn device() -> [Setting; 5] {
     ]
 }
 
-fn network() -> [Setting; 2] {
+fn network() -> [Setting; 3] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
             "Statistics of batch normalisation: over all replicas, or each replica's own",
         )
         .default("sync"),
-        Setting::new("depth", "Layers of the network, 9n+2", limits::depth)
-            .value_name("N")
-            .default("164")
-            .in_preset(Quick, "11"),
+        Setting::choice::<NetworkKind>("network", "Kind of network")
+            .default("resnet-v2")
+            .in_preset(Fast, "fast"),
+        Setting::new(
+            "depth",
+            "Layers of the network, 9n+2; of resnet-v2",
+            limits::depth,
+        )
+        .value_name("N")
+        .default("164")
+        .in_preset(Quick, "11"),
     ]
 }
 
-fn optimiser() -> [Setting; 6] {
+fn optimiser() -> [Setting; 9] {
     [
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
             .in_preset(Quick, "3")
+            .in_preset(Fast, "12")
             .free(),
         // The moving statistics forget their start only after some hundred steps; the sample gives that many in 3
         // epochs with small batches alone.
         Setting::whole::<usize>("batch-size", "Images in a step", limits::BATCH_SIZE)
             .default("128")
-            .in_preset(Quick, "16"),
+            .in_preset(Quick, "16")
+            .in_preset(Fast, "512"),
         Setting::real(
             "lr",
             "Learning rate of the first epoch",
@@ -87,7 +99,8 @@ fn optimiser() -> [Setting; 6] {
         )
         .value_name("RATE")
         .default("0.1")
-        .in_preset(Quick, "0.05"),
+        .in_preset(Quick, "0.05")
+        .in_preset(Fast, "0.12"),
         Setting::new(
             "lr-drops",
             "Learning rates from later epochs on, or none",
@@ -96,10 +109,31 @@ fn optimiser() -> [Setting; 6] {
         .value_name("EPOCH:RATE,...")
         .shape(|arg| arg.allow_hyphen_values(true))
         .default("80:0.01,120:0.001"),
-        Setting::real("momentum", "Momentum of SGD", limits::MOMENTUM)
+        Setting::choice::<OptimiserKind>("optimizer", "How the weights move")
+            .default("sgd")
+            .in_preset(Fast, "muon"),
+        Setting::real("momentum", "Momentum of the optimizer", limits::MOMENTUM)
             .value_name("M")
             .default("0.9"),
-        Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2).default("1e-4"),
+        Setting::real(
+            "rest-lr",
+            "Learning rate of what Muon leaves to Nesterov momentum (first convolution, classifier, biases, \
+             batch norms), as a multiple of --lr",
+            limits::MULTIPLE,
+        )
+        .value_name("MULTIPLE")
+        .default("1"),
+        Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2)
+            .default("1e-4")
+            .in_preset(Fast, "0"),
+        Setting::real(
+            "label-smoothing",
+            "Share of a label's weight that is spread over all classes",
+            limits::SMOOTHING,
+        )
+        .value_name("SHARE")
+        .default("0")
+        .in_preset(Fast, "0.2"),
     ]
 }
 
@@ -152,6 +186,7 @@ fn run() -> [Setting; 5] {
             .value_name("DIR")
             .default("runs/keras")
             .in_preset(Quick, "runs/quick")
+            .in_preset(Fast, "runs/fast")
             .stated("runs/PRESET")
             .free(),
         Setting::path(

@@ -9,6 +9,8 @@ pub enum Preset {
     Keras,
     /// Depth 11 on the embedded sample, 3 epochs: under a minute on 2 cores
     Quick,
+    /// A shallow network on CIFAR-10 that learns in few epochs
+    Fast,
 }
 
 impl Preset {
@@ -16,6 +18,7 @@ impl Preset {
         match self {
             Self::Keras => "keras",
             Self::Quick => "quick",
+            Self::Fast => "fast",
         }
     }
 }

@@ -7,12 +7,13 @@ use byteorder::{ByteOrder, LittleEndian};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, Layout, ResNet, TensorSpec, optimiser};
+use xla_graphs::{Layout, TensorSpec};
 
 use super::{CheckpointError, foreign};
 use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::model::metrics::Mean;
+use crate::model::network::{Network, NetworkKind};
+use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::limits::check_depth;
@@ -35,8 +36,14 @@ pub struct CheckpointInfo {
     /// The program's version.
     #[serde(default)]
     pub version: String,
+    /// The kind of the network; older checkpoints have but one.
+    #[serde(default)]
+    pub network: NetworkKind,
     /// Layers of the network.
     pub depth: usize,
+    /// The optimiser whose slots the checkpoint has; older ones have but one.
+    #[serde(default)]
+    pub optimizer: OptimiserKind,
     /// Strength of the L2 penalty, part of the loss that evaluation prints.
     pub l2: f64,
     /// The images that the network was trained on.
@@ -56,13 +63,25 @@ pub struct CheckpointInfo {
     pub position: Position,
 }
 
+impl CheckpointInfo {
+    /// The network, but for what the images say of it.
+    pub fn network(&self) -> Network {
+        Network {
+            kind: self.network,
+            depth: self.depth,
+        }
+    }
+}
+
 #[cfg(any(test, fuzzing))]
 impl CheckpointInfo {
     /// The info of a run that has not begun, for tests.
     pub fn example(depth: usize) -> Self {
         Self {
             version: "0".to_owned(),
+            network: NetworkKind::ResnetV2,
             depth,
+            optimizer: OptimiserKind::Sgd,
             l2: 1e-4,
             dataset: DatasetKind::Sample,
             spec: DatasetKind::Sample.spec(),
@@ -169,13 +188,15 @@ pub fn load_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
 /// [`load_info`], once every bit of the checkpoint is checked against its digest.
 pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
     let info = load_info(path)?;
-    // The lowering changes how the network is computed, not what it is.
-    let network = Architecture::resnet_v2(info.depth)
-        .and_then(|architecture| ResNet::new(&architecture, info.spec.classes(), Lowering::Native))
+    // The optimiser's settings change how its slots move, not which there are.
+    let optimiser = OptimiserSettings {
+        kind: info.optimizer,
+        ..OptimiserSettings::sgd(0.0)
+    };
+    let layout = info
+        .network()
+        .layout(info.spec.classes(), optimiser.rule().slots())
         .map_err(|error| format_error(path, error.to_string()))?;
-    // So does the factor that momentum is multiplied with.
-    let optimiser = optimiser::sgd(0.0);
-    let layout = Layout::new(network.tensors(), optimiser.slots());
     let (_, info) = load(&Disk, path, layout.state())?;
     Ok(info)
 }

@@ -3,12 +3,12 @@
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::ValueEnum;
 use serde_json::{Value, json};
-use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, Layout, ResNet};
 
 use super::{ReportError, Run, TUTORIAL_IMAGES};
 use crate::data::{DatasetSpec, Split};
+use crate::model::network::{Network, NetworkKind};
 use crate::model::summary::grouped;
 use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
@@ -121,9 +121,9 @@ impl<'a> Page<'a> {
     ) -> Result<Self, ReportError> {
         let labels = test.labels.to_vec();
         let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
-        let depth = run.setting("depth");
+        let network = network(run).map_or("a network".to_owned(), |network| network.to_string());
         Ok(Self {
-            title: format!("ResNet-{depth} v2 on {}", run.setting("dataset")),
+            title: format!("{network} on {}", run.setting("dataset")),
             subtitle: subtitle(run),
             figures: figures(run, spec, &scores),
             curves: curves(run.history.records()),
@@ -210,14 +210,20 @@ fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores) -> Vec<Figure> {
 }
 
 fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
-    let depth: usize = run.setting("depth").parse().ok()?;
-    let architecture = Architecture::resnet_v2(depth).ok()?;
-    let network = ResNet::new(&architecture, spec.classes(), Lowering::Native).ok()?;
-    let layout = Layout::new(network.tensors(), &[]);
+    let layout = network(run)?.layout(spec.classes(), &[]).ok()?;
     Some(Figure {
         name: "parameters",
         value: grouped(layout.total_parameters()),
         note: format!("{} trainable", grouped(layout.trainable_parameters())),
+    })
+}
+
+/// The network of `run`; a run from before there were several does not name its kind.
+fn network(run: &Run) -> Option<Network> {
+    let kind = NetworkKind::from_str(&run.setting("network"), false);
+    Some(Network {
+        kind: kind.unwrap_or_default(),
+        depth: run.setting("depth").parse().ok()?,
     })
 }
 

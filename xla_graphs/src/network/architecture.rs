@@ -12,6 +12,16 @@ pub struct Architecture {
     pub stem: Stem,
     pub block: Block,
     pub stages: Vec<Stage>,
+    pub downsampling: Downsampling,
+}
+
+/// How the images get smaller, and their channels more, at the beginning of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downsampling {
+    /// The first unit of the stage does it, with its stride and a projection for a shortcut.
+    Unit,
+    /// A 3x3 convolution and max pooling over 2x2 pixels, without a shortcut, come before the stage's units.
+    Pool,
 }
 
 /// The convolution of the images.
@@ -29,7 +39,7 @@ pub struct Stage {
     pub units: usize,
     /// Output channels of each unit.
     pub width: usize,
-    /// Of the first unit.
+    /// Of the first unit. Pooling has its own.
     pub stride: usize,
 }
 
@@ -58,7 +68,28 @@ impl Architecture {
             },
             block: Block::Bottleneck,
             stages: vec![stage(64, 1), stage(128, 2), stage(256, 2)],
+            downsampling: Downsampling::Unit,
         })
+    }
+
+    /// A wide and shallow network for short runs on 32x32 images: three stages that each begin with a
+    /// convolution and max pooling, and go on with `units` residual units of one convolution.
+    pub fn fast(widths: [usize; 3], units: usize) -> Self {
+        let stage = |width| Stage {
+            units,
+            width,
+            stride: 1,
+        };
+        Self {
+            stem: Stem {
+                side: 3,
+                stride: 1,
+                filters: 32,
+            },
+            block: Block::Single,
+            stages: widths.map(stage).to_vec(),
+            downsampling: Downsampling::Pool,
+        }
     }
 
     /// Layers with weights, as the literature counts them: without the shortcuts.
@@ -66,6 +97,10 @@ impl Architecture {
         // A unit's sizes do not matter here.
         let in_a_unit = self.block.convolutions(1, 1, 1).len();
         let units: usize = self.stages.iter().map(|stage| stage.units).sum();
-        1 + units * in_a_unit + 1
+        let pooled = match self.downsampling {
+            Downsampling::Unit => 0,
+            Downsampling::Pool => self.stages.len(),
+        };
+        1 + pooled + units * in_a_unit + 1
     }
 }

@@ -5,6 +5,10 @@
 pub enum Block {
     /// 1x1 with the stride, 3x3, 1x1; the first two have a quarter of the unit's output channels.
     Bottleneck,
+    /// 3x3 with the stride, 3x3.
+    Basic,
+    /// One 3x3 with the stride.
+    Single,
 }
 
 /// A convolution of a unit. A batch norm and a ReLU come before it.
@@ -24,21 +28,29 @@ impl Block {
     pub fn convolutions(self, inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
         match self {
             Self::Bottleneck => bottleneck(inputs, outputs, stride),
+            Self::Basic => vec![
+                convolution(3, stride, inputs, outputs),
+                convolution(3, 1, outputs, outputs),
+            ],
+            Self::Single => vec![convolution(3, stride, inputs, outputs)],
         }
     }
 }
 
 fn bottleneck(inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
     let inner = outputs / 4;
-    let convolution = |side, stride, inputs, outputs| Convolution {
-        side,
-        stride,
-        inputs,
-        outputs,
-    };
     vec![
         convolution(1, stride, inputs, inner),
         convolution(3, 1, inner, inner),
         convolution(1, 1, inner, outputs),
     ]
+}
+
+fn convolution(side: usize, stride: usize, inputs: usize, outputs: usize) -> Convolution {
+    Convolution {
+        side,
+        stride,
+        inputs,
+        outputs,
+    }
 }

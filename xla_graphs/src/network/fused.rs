@@ -6,14 +6,19 @@ use crate::collective::Replicas;
 use crate::error::Result;
 use crate::loops::{Values, next, repeat, write};
 use crate::network::parts::{Part, Traced};
-use crate::network::unit::{Layer, Unit};
+use crate::network::unit::{Layer, Shortcut, Unit, before_pool};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
 use crate::ops::conv::Conv;
 use crate::ops::kernels::{self, Features, Gradient};
+use crate::ops::max_pool;
 use crate::tensors::{Place, Tensors};
 
-/// What a unit's backward pass needs from its forward pass: the input of each layer.
-pub(crate) type UnitSaved = Vec<Features>;
+/// What a unit's backward pass needs from its forward pass.
+pub(crate) struct UnitSaved {
+    /// The input of each layer.
+    inputs: Vec<Features>,
+    pool: Option<max_pool::Saved>,
+}
 
 /// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
 /// batch norm.
@@ -115,7 +120,7 @@ impl EqualUnits<'_> {
                 let mut batch = Tensors::new();
                 let (y, saved) = unit.fused_forward(&params, &x, replicas, &mut batch)?;
                 let mut list = vec![write(&before.list[0], &next(i)?, &y.images()?)?];
-                for (stack, saved) in before.list.iter().zip(&saved).skip(1) {
+                for (stack, saved) in before.list.iter().zip(&saved.inputs).skip(1) {
                     list.push(write(stack, i, &saved.images()?)?);
                 }
                 let statistics = write(&statistics, i, &self.row(STATISTICS, &batch)?)?;
@@ -155,9 +160,12 @@ impl EqualUnits<'_> {
             |round, params, kept, dy, gradients| {
                 let batch = self.statistics(&kept.statistics, round)?;
                 let stacks = kept.inputs.iter().zip(&unit.layers);
-                let saved = stacks
-                    .map(|(stack, layer)| Features::in_row(stack, round, &batch, &layer.bn))
-                    .collect::<Result<Vec<_>>>()?;
+                let inputs =
+                    stacks.map(|(stack, layer)| Features::in_row(stack, round, &batch, &layer.bn));
+                let saved = UnitSaved {
+                    inputs: inputs.collect::<Result<_>>()?,
+                    pool: None,
+                };
                 unit.fused_backward(params, &saved, dy, replicas, gradients)
             },
         )
@@ -205,31 +213,63 @@ impl Unit {
             kernels::forward(params, bn, conv, x, skip, replicas)
         };
         let (last, inner) = self.split();
-        let mut saved = Vec::new();
+        let mut inputs = Vec::new();
         let mut h = x.clone();
         for layer in inner {
             h.record(&layer.bn, batch)?;
             let y = run(layer, &h, None)?;
-            saved.push(h);
+            inputs.push(h);
             h = y;
         }
         h.record(&last.bn, batch)?;
         let skip = match &self.shortcut {
-            Some(shortcut) => {
-                kernels::forward(params, &self.layers[0].bn, shortcut, x, None, replicas)?
-            }
-            None => x.clone(),
+            Shortcut::Projection(shortcut) => Some(kernels::forward(
+                params,
+                &self.layers[0].bn,
+                shortcut,
+                x,
+                None,
+                replicas,
+            )?),
+            Shortcut::Identity => Some(x.clone()),
+            Shortcut::None => None,
         };
-        let y = run(last, &h, Some(&skip))?;
-        saved.push(h);
-        Ok((y, saved))
+        let (y, pool) = match self.ends_in_kernel() {
+            true => (run(last, &h, skip.as_ref())?, None),
+            false => {
+                let (y, pool) = self.end(&run(last, &h, None)?, skip.as_ref())?;
+                (Features::of(&y, replicas)?, pool)
+            }
+        };
+        inputs.push(h);
+        Ok((y, UnitSaved { inputs, pool }))
+    }
+
+    /// Whether the kernel of the last layer gives the unit's result: it adds a skip to a 1x1 convolution
+    /// alone, and does not pool.
+    fn ends_in_kernel(&self) -> bool {
+        let adds = !matches!(self.shortcut, Shortcut::None);
+        !self.pools && (!adds || self.split().0.conv.side == 1)
+    }
+
+    /// The unit's result by XLA's operations, from that of its layers, `y`, and its shortcut's.
+    fn end(
+        &self,
+        y: &Features,
+        skip: Option<&Features>,
+    ) -> Result<(XlaOp, Option<max_pool::Saved>)> {
+        let y = y.images()?;
+        self.pool(match skip {
+            Some(skip) => (y + skip.images()?)?,
+            None => y,
+        })
     }
 
     /// [`Unit::backward`] on the kernels.
     fn fused_backward(
         &self,
         params: &Tensors,
-        saved: &[Features],
+        saved: &UnitSaved,
         dy: &XlaOp,
         replicas: Replicas,
         gradients: &mut Tensors,
@@ -238,10 +278,12 @@ impl Unit {
         let mut back = |bn, conv, x, dy: &Gradient| {
             kernels::backward(params, bn, conv, x, dy, replicas, gradients)
         };
+        let inputs = &saved.inputs;
+        let dy = &before_pool(&saved.pool, dy)?;
         let plain = Gradient::Plain(dy.clone());
         let (last, inner) = self.split();
-        let mut dz = back(&last.bn, &last.conv, &saved[inner.len()], &plain)?;
-        for (layer, x) in inner.iter().zip(saved).rev() {
+        let mut dz = back(&last.bn, &last.conv, &inputs[inner.len()], &plain)?;
+        for (layer, x) in inner.iter().zip(inputs).rev() {
             dz = back(
                 &layer.bn,
                 &layer.conv,
@@ -250,11 +292,12 @@ impl Unit {
             )?;
         }
         match &self.shortcut {
-            Some(shortcut) => {
-                let other = back(first, shortcut, &saved[0], &plain)?;
+            Shortcut::Projection(shortcut) => {
+                let other = back(first, shortcut, &inputs[0], &plain)?;
                 dz.join(params, &other, replicas, gradients)
             }
-            None => dz.through_norm(params, dy),
+            Shortcut::Identity => dz.through_norm(params, dy),
+            Shortcut::None => dz.through_norm(params, &inputs[0].zeros()?),
         }
     }
 
@@ -269,12 +312,16 @@ impl Unit {
         for layer in inner {
             h = run(&layer.bn, &layer.conv, &h, None)?;
         }
-        match &self.shortcut {
-            Some(shortcut) => {
-                let skip = run(&self.layers[0].bn, shortcut, x, None)?;
-                run(&last.bn, &last.conv, &h, Some(&skip))
-            }
-            None => run(&last.bn, &last.conv, &h, Some(x)),
+        let skip = match &self.shortcut {
+            Shortcut::Projection(shortcut) => Some(run(&self.layers[0].bn, shortcut, x, None)?),
+            Shortcut::Identity => Some(x.clone()),
+            Shortcut::None => None,
+        };
+        if self.ends_in_kernel() {
+            return run(&last.bn, &last.conv, &h, skip.as_ref());
         }
+        let y = run(&last.bn, &last.conv, &h, None)?;
+        let (y, _) = self.end(&y, skip.as_ref())?;
+        Features::inferring(params, &y, &last.bn)
     }
 }

@@ -5,7 +5,7 @@ use xla::XlaOp;
 
 use crate::collective::Replicas;
 use crate::error::Result;
-use crate::network::unit::{LayerSaved, Unit};
+use crate::network::unit::{Unit, UnitSaved};
 use crate::network::unit_loop::{EqualUnits, Kept};
 use crate::tensors::Tensors;
 
@@ -38,7 +38,7 @@ pub(crate) fn forward<'a>(
     mut x: XlaOp,
     replicas: Replicas,
     batch: &mut Tensors,
-) -> Result<(XlaOp, Vec<Traced<'a, Vec<LayerSaved>>>)> {
+) -> Result<(XlaOp, Vec<Traced<'a, UnitSaved>>)> {
     let mut traced = Vec::new();
     for part in parts {
         match part {
@@ -59,7 +59,7 @@ pub(crate) fn forward<'a>(
 
 /// The backward pass through [`forward`], from the gradient of its result to dx.
 pub(crate) fn backward(
-    traced: &[Traced<Vec<LayerSaved>>],
+    traced: &[Traced<UnitSaved>],
     params: &Tensors,
     mut dx: XlaOp,
     replicas: Replicas,

@@ -7,11 +7,11 @@ use xla::{PrimitiveType, XlaOp};
 use crate::arrays::cast;
 use crate::collective::Replicas;
 use crate::error::{GraphError, Result};
-use crate::network::architecture::{Architecture, IMAGE_CHANNELS};
+use crate::network::architecture::{Architecture, Downsampling, IMAGE_CHANNELS};
 use crate::network::block::Convolution;
 use crate::network::fused;
 use crate::network::parts::{self, Part, Traced};
-use crate::network::unit::{LayerSaved, Unit, conv};
+use crate::network::unit::{Unit, UnitSaved, conv};
 use crate::network::unit_loop::EqualUnits;
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
@@ -26,7 +26,7 @@ pub struct ResNet {
     pub depth: usize,
     pub stem: Conv,
     pub units: Vec<Unit>,
-    /// Units of each stage.
+    /// Units of each stage, with the one that pools.
     stages: Vec<usize>,
     pub bn_out: BatchNorm,
     pub dense: Dense,
@@ -65,7 +65,7 @@ pub struct Saved<'a> {
 }
 
 enum UnitsSaved<'a> {
-    Composed(Vec<Traced<'a, Vec<LayerSaved>>>),
+    Composed(Vec<Traced<'a, UnitSaved>>),
     Fused(Vec<Traced<'a, fused::UnitSaved>>),
 }
 
@@ -93,7 +93,12 @@ impl ResNet {
             depth: architecture.depth(),
             stem: conv("conv_in", stem_shape, lowering),
             units,
-            stages: stages.map(|stage| stage.units).collect(),
+            stages: stages
+                .map(|stage| match architecture.downsampling {
+                    Downsampling::Unit => stage.units,
+                    Downsampling::Pool => stage.units + 1,
+                })
+                .collect(),
             bn_out: BatchNorm {
                 name: "bn_out".to_owned(),
                 channels: outputs,
@@ -237,6 +242,11 @@ fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
                 what: format!("stage {} of the network", stage + 1),
                 of: "unit",
             });
+        }
+        if architecture.downsampling == Downsampling::Pool {
+            let name = format!("stage{}/pool", stage + 1);
+            units.push(Unit::pooling(&name, (inputs, shape.width), lowering));
+            inputs = shape.width;
         }
         for unit in 0..shape.units {
             let name = format!("stage{}/unit{:02}", stage + 1, unit + 1);

@@ -7,20 +7,40 @@ use crate::error::Result;
 use crate::network::block::{Block, Convolution};
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
-use crate::ops::{Lowering, relu};
+use crate::ops::{Lowering, max_pool, relu};
 use crate::table::TensorSpec;
 use crate::tensors::Tensors;
 
-/// Layers one after another, beside a shortcut.
-///
-/// Where the shape changes, in the first unit of a stage, the shortcut is a 1x1 convolution of the
-/// first layer's activation, which both branches share; elsewhere it is the input itself.
+/// Layers one after another, and most often a shortcut beside them.
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub name: String,
     /// At least one.
     pub layers: Vec<Layer>,
-    pub shortcut: Option<Conv>,
+    pub shortcut: Shortcut,
+    /// Whether max pooling over 2x2 pixels comes last.
+    pub pools: bool,
+}
+
+/// What is added to the result of a unit's layers.
+#[derive(Clone, Debug)]
+pub enum Shortcut {
+    /// The unit's input.
+    Identity,
+    /// A 1x1 convolution of the first layer's activation, which both branches share: where the shape
+    /// changes.
+    Projection(Conv),
+    /// Nothing.
+    None,
+}
+
+impl Shortcut {
+    pub fn projection(&self) -> Option<&Conv> {
+        match self {
+            Self::Projection(conv) => Some(conv),
+            Self::Identity | Self::None => None,
+        }
+    }
 }
 
 /// BN-ReLU-convolution.
@@ -28,6 +48,12 @@ pub struct Unit {
 pub struct Layer {
     pub bn: BatchNorm,
     pub conv: Conv,
+}
+
+/// What a unit's backward pass needs from its forward pass.
+pub(crate) struct UnitSaved {
+    pub layers: Vec<LayerSaved>,
+    pub pool: Option<max_pool::Saved>,
 }
 
 /// What a layer's backward pass needs from its forward pass.
@@ -105,8 +131,26 @@ impl Unit {
             layers: layers
                 .map(|(index, shape)| Layer::new(name, index + 1, shape, lowering))
                 .collect(),
-            shortcut: (inputs != outputs || stride != 1)
-                .then(|| conv(&format!("{name}/shortcut"), projection, lowering)),
+            shortcut: match inputs != outputs || stride != 1 {
+                true => {
+                    Shortcut::Projection(conv(&format!("{name}/shortcut"), projection, lowering))
+                }
+                false => Shortcut::Identity,
+            },
+            pools: false,
+        }
+    }
+
+    /// A 3x3 convolution from `inputs` to `outputs` channels and max pooling, named `name`.
+    pub(crate) fn pooling(
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        lowering: Lowering,
+    ) -> Self {
+        Self {
+            shortcut: Shortcut::None,
+            pools: true,
+            ..Self::new(name, Block::Single, (inputs, outputs), 1, lowering)
         }
     }
 
@@ -126,7 +170,12 @@ impl Unit {
             tensors.extend(layer.bn.tensors());
             tensors.extend(layer.conv.tensors());
         }
-        tensors.extend(self.shortcut.iter().flat_map(Conv::tensors));
+        tensors.extend(
+            self.shortcut
+                .projection()
+                .into_iter()
+                .flat_map(Conv::tensors),
+        );
         tensors
     }
 
@@ -148,44 +197,63 @@ impl Unit {
         dims
     }
 
-    /// y = conv(a) + shortcut, where a is the last layer's activation: `[N, H, W, in]` to
-    /// `[N, H/s, W/s, out]`.
+    /// y = conv(a) + shortcut, where a is the last layer's activation, and its maxima if the unit
+    /// [`pools`](Self::pools): `[N, H, W, in]` to `[N, H/s, W/s, out]`.
     pub(crate) fn forward(
         &self,
         params: &Tensors,
         x: &XlaOp,
         replicas: Replicas,
         batch: &mut Tensors,
-    ) -> Result<(XlaOp, Vec<LayerSaved>)> {
+    ) -> Result<(XlaOp, UnitSaved)> {
         let (last, inner) = self.split();
-        let mut saved = Vec::new();
+        let mut layers = Vec::new();
         let mut h = x.clone();
         for layer in inner {
             let kept = layer.activate(params, &h, replicas, batch)?;
             h = layer.conv.forward(params, &kept.activation)?;
-            saved.push(kept);
+            layers.push(kept);
         }
-        saved.push(last.activate(params, &h, replicas, batch)?);
-        let shortcut = match &self.shortcut {
-            Some(projection) => projection.forward(params, &saved[0].activation)?,
-            None => x.clone(),
-        };
-        let y = (last.conv.forward(params, &saved[inner.len()].activation)? + shortcut)?;
-        Ok((y, saved))
+        layers.push(last.activate(params, &h, replicas, batch)?);
+        let y = last.conv.forward(params, &layers[inner.len()].activation)?;
+        let y = self.add_shortcut(params, x, &layers[0].activation, y)?;
+        let (y, pool) = self.pool(y)?;
+        Ok((y, UnitSaved { layers, pool }))
     }
 
-    /// What [`Self::forward`] saved, from the `inputs` of the layers and the batch's statistics.
+    /// `y` and the shortcut of the unit's input `x`, whose first activation is `a`.
+    fn add_shortcut(&self, params: &Tensors, x: &XlaOp, a: &XlaOp, y: XlaOp) -> Result<XlaOp> {
+        Ok(match &self.shortcut {
+            Shortcut::Projection(projection) => (y + projection.forward(params, a)?)?,
+            Shortcut::Identity => (y + x)?,
+            Shortcut::None => y,
+        })
+    }
+
+    /// The maxima of `y` if the unit pools, else `y`.
+    pub(crate) fn pool(&self, y: XlaOp) -> Result<(XlaOp, Option<max_pool::Saved>)> {
+        if !self.pools {
+            return Ok((y, None));
+        }
+        let (pooled, saved) = max_pool::forward(&y)?;
+        Ok((pooled, Some(saved)))
+    }
+
+    /// What [`Self::forward`] saved, from the `inputs` of the layers and the batch's statistics: of a unit
+    /// that does not pool.
     pub(crate) fn saved(
         &self,
         params: &Tensors,
         inputs: &[XlaOp],
         replicas: Replicas,
         batch: &Tensors,
-    ) -> Result<Vec<LayerSaved>> {
+    ) -> Result<UnitSaved> {
         let pairs = self.layers.iter().zip(inputs);
-        pairs
-            .map(|(layer, x)| layer.activate_again(params, x, replicas, batch))
-            .collect()
+        let layers = pairs.map(|(layer, x)| layer.activate_again(params, x, replicas, batch));
+        Ok(UnitSaved {
+            layers: layers.collect::<Result<_>>()?,
+            pool: None,
+        })
     }
 
     /// The chain rule through [`Self::forward`], from `dy` to dx; both branches' gradients add up
@@ -193,16 +261,17 @@ impl Unit {
     pub(crate) fn backward(
         &self,
         params: &Tensors,
-        saved: &[LayerSaved],
+        saved: &UnitSaved,
         dy: &XlaOp,
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
+        let dy = &before_pool(&saved.pool, dy)?;
         let mut dx = dy.clone();
-        for (index, (layer, saved)) in self.layers.iter().zip(saved).enumerate().rev() {
+        for (index, (layer, saved)) in self.layers.iter().zip(&saved.layers).enumerate().rev() {
             let a = &saved.activation;
             let mut da = layer.conv.backward(params, a, &dx, gradients)?;
-            if let (0, Some(projection)) = (index, &self.shortcut) {
+            if let (0, Shortcut::Projection(projection)) = (index, &self.shortcut) {
                 da = (da + projection.backward(params, a, dy, gradients)?)?;
             }
             let dz = relu::backward(a, &da)?;
@@ -211,8 +280,8 @@ impl Unit {
                 .backward(params, &saved.bn, &dz, replicas, gradients)?;
         }
         match self.shortcut {
-            Some(_) => Ok(dx),
-            None => Ok((dx + dy)?),
+            Shortcut::Identity => Ok((dx + dy)?),
+            Shortcut::Projection(_) | Shortcut::None => Ok(dx),
         }
     }
 
@@ -225,11 +294,18 @@ impl Unit {
         for (layer, next) in inner.iter().zip(&self.layers[1..]) {
             a = activate(&next.bn, &layer.conv.forward(params, &a)?)?;
         }
-        let shortcut = match &self.shortcut {
-            Some(projection) => projection.forward(params, &first_activation)?,
-            None => x.clone(),
-        };
-        Ok((last.conv.forward(params, &a)? + shortcut)?)
+        let y = last.conv.forward(params, &a)?;
+        let y = self.add_shortcut(params, x, &first_activation, y)?;
+        Ok(self.pool(y)?.0)
+    }
+}
+
+/// The gradient of what went into the pooling that saved `pool`, from `dy`, the gradient of its result;
+/// without pooling, `dy` itself.
+pub(crate) fn before_pool(pool: &Option<max_pool::Saved>, dy: &XlaOp) -> Result<XlaOp> {
+    match pool {
+        Some(saved) => max_pool::backward(saved, dy),
+        None => Ok(dy.clone()),
     }
 }
 

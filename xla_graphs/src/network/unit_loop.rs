@@ -163,7 +163,7 @@ impl EqualUnits<'_> {
                 let params = self.params(&rows.each, i)?;
                 let mut batch = Tensors::new();
                 let (y, saved) = unit.forward(&params, &x, replicas, &mut batch)?;
-                let stacks = before.list.iter().zip(&saved);
+                let stacks = before.list.iter().zip(&saved.layers);
                 let stacks = stacks.map(|(stack, saved)| write(stack, i, saved.input()));
                 Ok(Values {
                     list: stacks.collect::<Result<_>>()?,

@@ -13,8 +13,8 @@ pub struct Loss {
     pub correct: XlaOp,
     /// Softmax of the logits, `[N, K]`.
     pub probabilities: XlaOp,
-    /// The labels as one-hot rows, `[N, K]`.
-    pub one_hot: XlaOp,
+    /// What the probabilities should be: the labels as one-hot rows, smoothed, `[N, K]`.
+    pub targets: XlaOp,
 }
 
 /// Integer labels `[N]` to one-hot rows `[N, classes]` in f32.
@@ -30,29 +30,41 @@ fn per_row(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
     Ok(values.broadcast_in_dim(&to_i64(dims), &[0])?)
 }
 
-/// cross_entropy = `log Σₖ exp(zₖ) − z[label]`, with the largest logit taken out first so that no
-/// exponential overflows. `logits` `[N, K]` f32, `labels` `[N]` s32.
+/// One-hot rows with the share `smoothing` spread evenly over all classes:
+/// (1 − smoothing) · one_hot + smoothing / K (Szegedy et al. 2016; Keras's `label_smoothing`).
+fn targets(labels: &XlaOp, classes: usize, smoothing: f32) -> Result<XlaOp> {
+    let one_hot = one_hot(labels, classes)?;
+    if smoothing == 0.0 {
+        return Ok(one_hot);
+    }
+    let kept = (&one_hot * scalar_like(&one_hot, 1.0 - smoothing)?)?;
+    Ok((kept + scalar_like(&one_hot, smoothing / classes as f32)?)?)
+}
+
+/// cross_entropy = `log Σₖ exp(zₖ) − Σₖ qₖ·zₖ` with the targets q, whose sum is 1: without `smoothing`,
+/// qₖ·zₖ sums to `z[label]`. The largest logit is taken out first so that no exponential overflows.
+/// `logits` `[N, K]` f32, `labels` `[N]` s32.
 ///
 /// Of equal logits the one of lowest index counts as the prediction, as in `tf.argmax`.
-pub fn forward(logits: &XlaOp, labels: &XlaOp) -> Result<Loss> {
+pub fn forward(logits: &XlaOp, labels: &XlaOp, smoothing: f32) -> Result<Loss> {
     let dims = logits.dims()?;
-    let one_hot = one_hot(labels, dims[1])?;
+    let targets = targets(labels, dims[1], smoothing)?;
     let shifted = (logits - per_row(&logits.reduce_max(&[1], false)?, &dims)?)?;
     let exp = shifted.exp()?;
     let sum = exp.reduce_sum(&[1], false)?;
-    let at_label = (&shifted * &one_hot)?.reduce_sum(&[1], false)?;
+    let at_targets = (&shifted * &targets)?.reduce_sum(&[1], false)?;
     let predicted = logits.argmax(ElementType::S32, 1)?;
     Ok(Loss {
-        cross_entropy: (sum.log()? - at_label)?,
+        cross_entropy: (sum.log()? - at_targets)?,
         correct: cast(&predicted.eq(labels)?, PrimitiveType::F32)?,
         probabilities: (exp / per_row(&sum, &dims)?)?,
-        one_hot,
+        targets,
     })
 }
 
-/// dlogits = (softmax(z) − one_hot) / N for the mean of the cross-entropies over `count` images.
+/// dlogits = (softmax(z) − targets) / N for the mean of the cross-entropies over `count` images.
 pub fn backward(loss: &Loss, count: usize) -> Result<XlaOp> {
-    let difference = (&loss.probabilities - &loss.one_hot)?;
+    let difference = (&loss.probabilities - &loss.targets)?;
     let count = scalar_like(&difference, count as f32)?;
     Ok((difference / count)?)
 }

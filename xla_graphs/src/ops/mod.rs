@@ -16,6 +16,7 @@ pub mod dense;
 pub mod kernels;
 pub mod loss;
 mod lowering;
+pub mod max_pool;
 pub mod pool;
 pub mod relu;
 

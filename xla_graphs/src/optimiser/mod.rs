@@ -11,8 +11,10 @@
 //! A slot is an array beside the weights, as long as they are, that the optimiser keeps from step to
 //! step. Another optimiser is another file here with a function like [`sgd()`], and a line below.
 
+mod muon;
 mod rule;
 mod sgd;
 
+pub use muon::{Rest, muon};
 pub use rule::{Optimiser, Update, Updated};
-pub use sgd::sgd;
+pub use sgd::{nesterov, sgd};

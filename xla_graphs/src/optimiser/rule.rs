@@ -6,9 +6,12 @@ use std::sync::Arc;
 use xla::XlaOp;
 
 use crate::error::Result;
+use crate::table::TensorSpec;
 
 /// What an optimiser is given in a step. All arrays are flat and have a value for each weight.
 pub struct Update<'a> {
+    /// The tensors that lie one after another in each of the arrays.
+    pub tensors: &'a [&'a TensorSpec],
     pub weights: &'a XlaOp,
     /// In the order of [`Optimiser::slots`].
     pub slots: &'a [XlaOp],

@@ -3,11 +3,13 @@
 use kernel_contract::plan;
 use xla::XlaOp;
 
-use crate::arrays::{dims_of, len_of, to_i64};
+use crate::arrays::{dims_of, len_of, scalar_like, to_i64};
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
+use crate::ops::channels::{per_channel, sum_to_channel};
 use crate::ops::kernels::call::{Operands, part};
+use crate::ops::lowering::Lowering;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
 
@@ -34,6 +36,27 @@ impl Features {
             dims: dims_of(x, "[N, H, W, C]")?,
             statistics: Statistics::joined(mean, variance)?,
         })
+    }
+
+    /// Images `x` `[N, H, W, C]` that no kernel made, with their statistics over all `replicas`.
+    pub fn of(x: &XlaOp, replicas: Replicas) -> Result<Self> {
+        let dims: [usize; 4] = dims_of(x, "[N, H, W, C]")?;
+        let count = scalar_like(x, (dims[0] * dims[1] * dims[2]) as f32)?;
+        let mean_of =
+            |x: &XlaOp| -> Result<XlaOp> { Ok((sum_to_channel(x, Lowering::Kernels)? / &count)?) };
+        let mean = mean_of(x)?;
+        let apart = (x - per_channel(&mean, &dims)?)?;
+        let own = Self::new(x, &mean, &mean_of(&(&apart * &apart)?)?)?;
+        Ok(Self {
+            statistics: own.statistics.over(replicas, dims[3])?,
+            ..own
+        })
+    }
+
+    /// Zeros in the images' place.
+    pub fn zeros(&self) -> Result<XlaOp> {
+        let zero = scalar_like(&self.values.array, 0.0)?;
+        Ok(zero.broadcast(&to_i64(&self.dims))?)
     }
 
     /// Images `x` `[N, H, W, C]`, to be normalised by the moving statistics of `bn`: inference.
