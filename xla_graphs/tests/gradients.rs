@@ -9,7 +9,7 @@ use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::{BatchNorm, moved};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
-use xla_graphs::ops::{Lowering, loss, pool, relu};
+use xla_graphs::ops::{Lowering, loss, max_pool, pool, relu};
 use xla_graphs::tensors::Tensors;
 
 /// `x_dims`: `[N, H, W, in]`.
@@ -291,12 +291,76 @@ fn global_average_pooling() {
     }
 }
 
+#[test]
+fn max_pooling_takes_the_first_of_the_largest_and_sends_its_gradient_there_alone() {
+    for dims in [[2, 4, 6, 3], [1, 5, 7, 2], [3, 2, 2, 1]] {
+        let mut x = input("x", &dims);
+        // Many values in a square are equal.
+        x.values.iter_mut().for_each(|v| *v = (*v * 3.0).round());
+        let [n, h, w, c] = dims;
+        let dy = input("dy", &[n, h / 2, w / 2, c]);
+        let inputs = [x.clone(), dy.clone()];
+        let graph = Graph::new(&inputs, |t| {
+            let (y, saved) = max_pool::forward(t.get("x")?)?;
+            Ok(vec![y, max_pool::backward(&saved, t.get("dy")?)?])
+        });
+        let mut expected = [Vec::new(), vec![0.0; x.values.len()]];
+        for (number, gradient) in dy.values.iter().enumerate() {
+            let (column, channel) = (number / c % (w / 2), number % c);
+            let (row, image) = (
+                number / c / (w / 2) % (h / 2),
+                number / c / (w / 2) / (h / 2),
+            );
+            let at =
+                |a: usize, b: usize| ((image * h + 2 * row + a) * w + 2 * column + b) * c + channel;
+            let mut best = at(0, 0);
+            for other in [at(0, 1), at(1, 0), at(1, 1)] {
+                if x.values[other] > x.values[best] {
+                    best = other;
+                }
+            }
+            expected[0].push(x.values[best]);
+            expected[1][best] = *gradient;
+        }
+        assert_eq!(graph.run(&inputs), expected, "{dims:?}");
+    }
+}
+
 /// Labels 0, 1, 2, … modulo the number of classes, as a graph value.
 fn labels(logits: &XlaOp) -> Result<XlaOp> {
     let dims = logits.dims()?;
     let builder = logits.builder();
     let index = builder.iota1(ElementType::S32, dims[0])?;
     Ok(index.rem_(&builder.c0(dims[1] as i32)?.broadcast(&[dims[0] as i64])?)?)
+}
+
+#[test]
+fn smoothed_cross_entropy() {
+    const SMOOTHING: f32 = 0.2;
+    let (batch, classes) = (6, 4);
+    let logits = input("z", &[batch, classes]);
+    let loss = |z: &XlaOp| loss::forward(z, &labels(z)?, SMOOTHING);
+    let graph = Graph::new(std::slice::from_ref(&logits), |t| {
+        Ok(vec![loss(t.get("z")?)?.cross_entropy])
+    });
+    let got = graph.run(std::slice::from_ref(&logits)).remove(0);
+    for (image, (row, got)) in logits.values.chunks(classes).zip(got).enumerate() {
+        let row: Vec<f64> = row.iter().map(|z| f64::from(*z)).collect();
+        let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
+        let mean = row.iter().sum::<f64>() / classes as f64;
+        // As PyTorch documents `label_smoothing`: the label's loss and the mean over all classes, mixed.
+        let expected = 0.8 * (log_sum - row[image % classes]) + 0.2 * (log_sum - mean);
+        assert!((f64::from(got) - expected).abs() < 1e-6, "{got} {expected}");
+    }
+    check_gradients(
+        &[logits],
+        &["z"],
+        |t| Ok(loss(t.get("z")?)?.cross_entropy.reduce_mean(&[0], false)?),
+        |t, dy| {
+            let dz = loss::backward(&loss(t.get("z")?)?, batch)?;
+            only("z", (&dz * dy.broadcast_in_dim(&[6, 4], &[])?)?)
+        },
+    );
 }
 
 #[test]

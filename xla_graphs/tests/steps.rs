@@ -4,12 +4,12 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{array, arrays, execute_computation, initial, input, lowerings, without_kinks};
+use common::{
+    ROUNDING, array, arrays, execute_computation, initial, input, lowerings, without_kinks,
+};
 use xla_graphs::collective::Replicas;
-use xla_graphs::network::{Layer, Stage, Unit, Units};
+use xla_graphs::network::{Block, Stage, Units};
 use xla_graphs::ops::Lowering;
-use xla_graphs::ops::batch_norm::BatchNorm;
-use xla_graphs::ops::conv::Conv;
 use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
@@ -119,6 +119,17 @@ fn every_kind_of_weight_moves_against_its_central_difference() {
 /// Checks the largest element of the gradient of the weight `name` in a first step from `state` to
 /// `next` against its central difference.
 fn check_gradient(trainer: &Trainer, state: &[Vec<f32>], next: &[Vec<f32>], name: &str) {
+    check_gradient_of(trainer, state, next, &images(), name);
+}
+
+/// [`check_gradient`] on other images.
+fn check_gradient_of(
+    trainer: &Trainer,
+    state: &[Vec<f32>],
+    next: &[Vec<f32>],
+    images: &[f32],
+    name: &str,
+) {
     let weight = trainer.index(name);
     let slot = trainer.index(&slot_name("momentum", name));
     // The first step's velocity is -learning_rate * gradient.
@@ -133,7 +144,7 @@ fn check_gradient(trainer: &Trainer, state: &[Vec<f32>], next: &[Vec<f32>], name
     let at = |shift: f32| {
         let mut shifted = state.to_vec();
         shifted[weight][element] += shift;
-        loss(&trainer.step(&shifted, &images()).1)
+        loss(&trainer.step(&shifted, images).1)
     };
     // The loss is off by a rounding of some 1e-6, and that over the distance; nothing here is so curved as to need
     // a shorter one.
@@ -142,30 +153,6 @@ fn check_gradient(trainer: &Trainer, state: &[Vec<f32>], next: &[Vec<f32>], name
     let error = (numeric - gradient[element]).abs() / scale;
     println!("{name}: {error:.1e} of {scale:.1e}");
     assert!(error < 0.02, "{name}: {} but {numeric}", gradient[element]);
-}
-
-/// The unit with two 3x3 convolutions in place of its layers.
-fn basic(unit: &Unit) -> Unit {
-    let layer = |number: usize, inputs, stride| Layer {
-        bn: BatchNorm {
-            name: format!("{}/bn{number}", unit.name),
-            channels: inputs,
-            lowering: Lowering::Dots,
-        },
-        conv: Conv {
-            name: format!("{}/conv{number}", unit.name),
-            side: 3,
-            stride,
-            inputs,
-            outputs: unit.outputs(),
-            lowering: Lowering::Dots,
-        },
-    };
-    let stride = unit.layers[0].conv.stride;
-    Unit {
-        layers: vec![layer(1, unit.inputs(), stride), layer(2, unit.outputs(), 1)],
-        ..unit.clone()
-    }
 }
 
 #[test]
@@ -178,8 +165,8 @@ fn units_of_another_kind_train_one_by_one_and_in_a_loop() {
     };
     // Three equal units without a shortcut, the last two of them a loop, and one with a projection.
     architecture.stages = vec![stage(3, 16, 1), stage(1, 32, 2)];
-    let mut network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
-    network.units = network.units.iter().map(basic).collect();
+    architecture.block = Block::Basic;
+    let network = ResNet::new(&architecture, CLASSES, Lowering::Dots).unwrap();
     let trainer = Trainer::new(Model {
         network: network.with_units(Units::Loop),
         ..model(Lowering::Dots)
@@ -195,6 +182,71 @@ fn units_of_another_kind_train_one_by_one_and_in_a_loop() {
         "stage2/unit01/shortcut/kernel",
     ] {
         check_gradient(&trainer, &state, &next, name);
+    }
+}
+
+/// A network that pools, on images of 16 pixels' side: its last ones have 2.
+fn fast(lowering: Lowering) -> Model {
+    let architecture = Architecture::fast([16, 32, 32], 2);
+    Model {
+        network: ResNet::new(&architecture, CLASSES, lowering).unwrap(),
+        image_side: 2 * SIDE,
+        label_smoothing: 0.2,
+        ..model(lowering)
+    }
+}
+
+#[test]
+fn a_network_that_pools_takes_the_same_step_in_every_formulation() {
+    let images = input("images", &[BATCH * 4 * SIDE * SIDE * 3]).values;
+    let step = |model: Model| {
+        let trainer = Trainer::new(model);
+        let state = without_kinks(&trainer.layout, initial(&trainer.layout));
+        let (next, _) = trainer.step(&state, &images);
+        (trainer, state, next)
+    };
+    let (native, state, expected) = step(fast(Lowering::Native));
+    assert_eq!(native.model.network.depth, 1 + 3 * (1 + 2) + 1);
+    // What lies behind the last pooling has no kinks.
+    for name in ["stage3/unit02/conv1/kernel", "bn_out/beta", "dense/kernel"] {
+        check_gradient_of(&native, &state, &expected, &images, name);
+    }
+    for lowering in lowerings() {
+        let (trainer, _, got) = step(fast(lowering));
+        for (spec, (got, expected)) in trainer.layout.state().iter().zip(got.iter().zip(&expected))
+        {
+            let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (got, expected) in got.iter().zip(expected) {
+                let error = (got - expected).abs() / largest.max(1e-3);
+                assert!(
+                    error < ROUNDING,
+                    "{lowering:?} {}: {got} {expected}",
+                    spec.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_that_pools_evaluates_alike_in_every_formulation() {
+    let images = input("images", &[BATCH * 4 * SIDE * SIDE * 3]).values;
+    let logits = |model: Model| {
+        let layout = model.layout();
+        let state = initial(&layout);
+        let mut inputs = arrays(&layout, &state);
+        inputs.truncate(2);
+        inputs.push(array("images", &model.image_dims(), &images));
+        let executable = common::compile(&eval_step(&model).unwrap());
+        let weights = array("weights", &[BATCH], &[1.0; BATCH]);
+        execute_computation(&executable, &inputs, &LABELS, &[weights]).remove(1)
+    };
+    let expected = logits(fast(Lowering::Native));
+    let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+    for lowering in lowerings() {
+        for (got, expected) in logits(fast(lowering)).iter().zip(&expected) {
+            assert!((got - expected).abs() < ROUNDING * largest, "{lowering:?}");
+        }
     }
 }
 
