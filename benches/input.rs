@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use resnet_xla::bench::{noise_records, noise_source};
-use resnet_xla::data::{Augment, Batch, Normalization, Split, Transform, parse_records};
+use resnet_xla::data::{Augment, Batch, Normalization, Resampler, Split, Transform, parse_records};
 
 const BATCH: usize = 128;
 const AUGMENTS: [(&str, Augment); 3] = [
@@ -32,12 +32,7 @@ fn decode(criterion: &mut Criterion) {
 
 fn one_image(criterion: &mut Criterion) {
     let split = split();
-    let images = split
-        .images
-        .as_slice()
-        .expect("standard order")
-        .as_chunks()
-        .0;
+    let side = split.side();
     let normalization = Normalization {
         mean: [127.5; 3],
         std: [73.9; 3],
@@ -45,13 +40,14 @@ fn one_image(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("augment and normalise");
     group.throughput(Throughput::Elements(1));
     for (name, augment) in AUGMENTS {
-        let mut out = std::array::from_fn(|_| 0.0);
+        let mut resampler = Resampler::new(side, &normalization);
+        let mut out = vec![0.0; split.image(0).len()];
         let mut sample = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let transform = Transform::draw(augment, 0, 0, sample);
-                transform.apply(&images[sample as usize], &normalization, &mut out);
-                sample = (sample + 1) % images.len() as u32;
+                let transform = Transform::draw(augment, side, 0, 0, sample);
+                resampler.apply(&transform, split.image(sample as usize), &mut out);
+                sample = (sample + 1) % split.len() as u32;
             });
         });
     }

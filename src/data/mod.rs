@@ -6,8 +6,8 @@
 //!    └─ records: the binary format              picture: a file of the user's ──► one image
 //! ```
 //!
-//! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. Its side is
-//! that of the images that the pipeline (`pipeline/augment.rs`) is written for.
+//! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. [`check_spec`]
+//! says which sides and classes it may have.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
@@ -33,6 +33,7 @@ pub use pipeline::check_spec;
 pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;
+pub use pipeline::resample::Resampler;
 pub use records::{RECORD_LEN, parse_records, write_record};
 
 /// Where the files of CIFAR-10 are, unless said otherwise.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use ndarray::{Array1, Array4};
 
 use crate::data::dataset::{CHANNELS, Split};
-use crate::data::pipeline::augment::{IMAGE_LEN, SIDE};
 use crate::data::pipeline::batches::Batch;
 use crate::data::pipeline::normalization::Normalization;
+
+/// Not that of CIFAR-10: any side will do.
+pub(super) const SIDE: usize = 20;
+pub(super) const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
 
 /// Leaves pixel values as they are, but for rounding.
 pub(super) const PLAIN: Normalization = Normalization {

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::data::dataset::Split;
-use crate::data::pipeline::augment::{Augment, IMAGE_LEN, SIDE, Transform};
+use crate::data::dataset::{CHANNELS, Split};
+use crate::data::pipeline::augment::{Augment, Transform};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;
+use crate::data::pipeline::resample::Resampler;
 
 /// Images ready for the device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,16 +22,17 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Gives it room for `batch_size` images; what it held stays in its place.
-    fn resize(&mut self, batch_size: usize) {
-        self.images.resize(batch_size * IMAGE_LEN, 0.0);
+    /// Gives it room for `batch_size` images of `image_len` values; what it held stays in its place.
+    fn resize(&mut self, batch_size: usize, image_len: usize) {
+        self.images.resize(batch_size * image_len, 0.0);
         self.labels.resize(batch_size, 0);
         self.weights.resize(batch_size, 0.0);
     }
 
     /// Makes all but the first `count` images padding: zeros.
     fn pad_from(&mut self, count: usize) {
-        self.images[count * IMAGE_LEN..].fill(0.0);
+        let image_len = self.images.len() / self.labels.len();
+        self.images[count * image_len..].fill(0.0);
         self.labels[count..].fill(0);
         self.weights[count..].fill(0.0);
         self.count = count;
@@ -68,15 +70,11 @@ pub struct BatchSource {
 
 impl BatchSource {
     /// Full batches only. The images of an epoch beyond its last step are left out; a split with too few starts over.
-    ///
-    /// # Panics
-    /// On images that [`check_spec`](crate::data::check_spec) refuses.
     pub fn training(
         split: Arc<Split>,
         normalization: Normalization,
         options: TrainingOptions,
     ) -> BatchSource {
-        assert_eq!(split.side(), SIDE, "the side of the images");
         let whole_batches = (split.len() / options.batch_size) as u64;
         BatchSource {
             normalization,
@@ -92,15 +90,11 @@ impl BatchSource {
     }
 
     /// Every image once, in file order and not augmented. The last batch is filled up with padding.
-    ///
-    /// # Panics
-    /// As [`Self::training`].
     pub fn evaluation(
         split: Arc<Split>,
         normalization: Normalization,
         batch_size: usize,
     ) -> BatchSource {
-        assert_eq!(split.side(), SIDE, "the side of the images");
         let batches = split.len().div_ceil(batch_size) as u64;
         BatchSource {
             normalization,
@@ -126,11 +120,13 @@ impl BatchSource {
         let epoch = step / self.steps_per_epoch;
         let first = (step % self.steps_per_epoch) as usize * self.batch_size;
         let order = self.order_of(epoch);
-        let images = pixels(&self.split);
+        let side = self.split.side();
+        let image_len = side * side * CHANNELS;
+        let mut resampler = Resampler::new(side, &self.normalization);
 
         let mut count = 0;
-        batch.resize(self.batch_size);
-        for (slot, out) in batch.images.as_chunks_mut().0.iter_mut().enumerate() {
+        batch.resize(self.batch_size, image_len);
+        for (slot, out) in batch.images.chunks_exact_mut(image_len).enumerate() {
             let mut place = first + slot;
             if self.repeat {
                 place %= order.len();
@@ -138,9 +134,10 @@ impl BatchSource {
             let Some(&sample) = order.get(place) else {
                 break;
             };
-            let transform = Transform::draw(self.augment, self.seed, epoch, sample);
-            transform.apply(&images[sample as usize], &self.normalization, out);
-            batch.labels[slot] = i32::from(self.split.labels[sample as usize]);
+            let transform = Transform::draw(self.augment, side, self.seed, epoch, sample);
+            let sample = sample as usize;
+            resampler.apply(&transform, self.split.image(sample), out);
+            batch.labels[slot] = i32::from(self.split.labels[sample]);
             batch.weights[slot] = 1.0;
             count += 1;
         }
@@ -161,17 +158,10 @@ impl BatchSource {
     }
 }
 
-/// The images' pixels, one array each.
-fn pixels(split: &Split) -> &[[u8; IMAGE_LEN]] {
-    // A split promises standard layout, and the side was checked when it came.
-    let pixels = split.images.as_slice().expect("standard layout");
-    pixels.as_chunks().0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::test_split::{PLAIN, numbered, numbers};
+    use crate::data::test_split::{IMAGE_LEN, PLAIN, SIDE, numbered, numbers};
 
     fn options(batch_size: usize) -> TrainingOptions {
         TrainingOptions {
@@ -267,14 +257,10 @@ mod tests {
         source.fill(3, &mut batch);
         let sample = epoch_order(1, 1, 8, true)[4 + 2];
 
-        let split = numbered(8);
-        let pixels = &split.images.as_slice().unwrap()[sample as usize * IMAGE_LEN..][..IMAGE_LEN];
+        let transform = Transform::draw(Augment::Crop, SIDE, 1, 1, sample);
         let mut expected = [0.0; IMAGE_LEN];
-        Transform::draw(Augment::Crop, 1, 1, sample).apply(
-            pixels.try_into().unwrap(),
-            &PLAIN,
-            &mut expected,
-        );
+        let split = numbered(8);
+        Resampler::new(SIDE, &PLAIN).apply(&transform, split.image(sample as usize), &mut expected);
         assert_eq!(batch.images[2 * IMAGE_LEN..][..IMAGE_LEN], expected);
     }
 }

@@ -1,7 +1,7 @@
 //! From images in memory to batches on time.
 //!
 //! ```text
-//!  order (which image comes when) ─► batches ─► augment + normalise ─► prefetch ─► the loop
+//!  order (which image comes when) ─► batches ─► augment ─► resample (and normalise) ─► prefetch ─► the loop
 //!  random: numbers of (seed, epoch, index) alone, so any thread makes the same batch
 //! ```
 
@@ -11,8 +11,14 @@ pub mod normalization;
 pub mod order;
 pub mod prefetch;
 pub mod random;
+pub mod resample;
+
+use std::ops::RangeInclusive;
 
 use crate::data::dataset::DatasetSpec;
+
+/// Rows and columns of an image. Larger ones belong to other networks, and their batches would not fit in memory.
+const SIDES: RangeInclusive<usize> = 4..=512;
 
 /// Labels are bytes.
 const MOST_CLASSES: usize = 1 << u8::BITS;
@@ -21,10 +27,10 @@ const MOST_CLASSES: usize = 1 << u8::BITS;
 /// them.
 pub fn check_spec(spec: &DatasetSpec) -> Result<(), String> {
     let (side, classes) = (spec.side, spec.classes());
-    if side != augment::SIDE {
+    if !SIDES.contains(&side) {
+        let (least, most) = (SIDES.start(), SIDES.end());
         return Err(format!(
-            "images of {side} x {side} pixels, expected {0} x {0}",
-            augment::SIDE
+            "images of {side} x {side} pixels, expected {least} x {least} to {most} x {most}"
         ));
     }
     if !(1..=MOST_CLASSES).contains(&classes) {

@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(
             batches.next_batch().unwrap_err().to_string(),
             "the batch worker that makes step 1 panicked: \
-             index out of bounds: the len is 2 but the index is 2"
+             assertion failed: index < dim"
         );
     }
 

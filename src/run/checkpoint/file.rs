@@ -345,8 +345,8 @@ mod tests {
         let many = vec!["x"; 257];
         for (spec, expected) in [
             (
-                json!({"side": 64, "class_names": ["a"]}),
-                "images of 64 x 64 pixels, expected 32 x 32",
+                json!({"side": 1024, "class_names": ["a"]}),
+                "images of 1024 x 1024 pixels, expected 4 x 4 to 512 x 512",
             ),
             (
                 json!({"side": 32, "class_names": []}),
