@@ -80,6 +80,9 @@ fn a_planted_upward_arrow_is_found() {
     assert!(plant("cli", "use crate::data::load;").is_empty());
     assert!(plant("data", "//! [`crate::cli`] is above").is_empty());
     assert!(plant("data", "#[cfg(test)]\nmod tests {\n    use crate::cli;\n}").is_empty());
+    // Tests in a file of their own are declared above the code.
+    let below = plant("data", "#[cfg(test)]\nmod tests;\n\nuse crate::cli::exit;");
+    assert_eq!(below, expected);
 }
 
 /// A line for each file and each module that it uses although it is on a higher floor.
@@ -102,7 +105,10 @@ fn upward_arrows(sources: &[Source], floors: &[&str]) -> Vec<String> {
 /// The first part of every path behind `crate::`, in code outside of test modules.
 fn modules_used(text: &str) -> BTreeSet<String> {
     // By this project's custom the test module is the last thing in a file.
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let code = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
     let lines = code.lines().filter(|line| !line.trim().starts_with("//"));
     let code = lines.collect::<Vec<_>>().join("\n");
     let mut used = BTreeSet::new();

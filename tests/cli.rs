@@ -8,7 +8,7 @@ use std::process::Stdio;
 use program::plugins::has_hardware;
 use program::runs::quick_run;
 use program::{fail, program, succeed, text};
-use resnet_xla::device::plugins::PluginKind;
+use resnet_xla::device::plugin_kind::PluginKind;
 use serde_json::Value;
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use program::plugins::{cpu_plugin, has_hardware, libtpu};
 use program::{fail, program, program_as_shipped, succeed, text};
-use resnet_xla::device::plugins::PluginKind;
+use resnet_xla::device::plugin_kind::PluginKind;
 use serde_json::Value;
 
 /// libtpu has one lock file for the whole machine.

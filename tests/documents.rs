@@ -82,7 +82,7 @@ fn every_test_that_reliability_md_names_is_there() {
         let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
         let mut before = String::new();
         for name in cell.split('`').skip(1).step_by(2) {
-            if !name.contains("::") && !is_test_file(name) {
+            if !name.contains("::") && !is_test_program(name) {
                 continue;
             }
             // `…::x` is of the module that the name before it is of.
@@ -101,29 +101,30 @@ fn every_test_that_reliability_md_names_is_there() {
     assert!(checked > 80, "{checked}");
 }
 
-/// The files of tests that are called `name`.
-fn test_files(name: &str) -> Vec<PathBuf> {
-    ["tests", "xla_graphs/tests"]
-        .map(|folder| root().join(folder).join(format!("{name}.rs")))
-        .into_iter()
+/// The test programs that are called `name`: a file, or a folder with `main.rs`.
+fn test_programs(name: &str) -> Vec<PathBuf> {
+    let folders = ["tests", "xla_graphs/tests"].map(|folder| root().join(folder));
+    let files = [format!("{name}.rs"), format!("{name}/main.rs")];
+    folders
+        .iter()
+        .flat_map(|folder| files.iter().map(|file| folder.join(file)))
         .filter(|path| path.is_file())
         .collect()
 }
 
-fn is_test_file(name: &str) -> bool {
-    !test_files(name).is_empty()
+fn is_test_program(name: &str) -> bool {
+    !test_programs(name).is_empty()
 }
 
 /// Whether there is a test of this path. One that ends in … is the beginning of a name.
 fn is_there(name: &str) -> bool {
     let names: Vec<&str> = name.split("::").collect();
-    let in_tests = names.len() <= 2;
-    let in_tests = in_tests
-        && test_files(names[0])
-            .iter()
-            .any(|file| declares(file, names.get(1)));
-    in_tests || {
-        let (file, test) = in_modules(&names);
+    let in_program = |program: PathBuf| match in_modules(program.parent().unwrap(), &names[1..]) {
+        (Some(file), test) => declares(&file, test),
+        (None, test) => names.len() <= 2 && declares(&program, test),
+    };
+    test_programs(names[0]).into_iter().any(in_program) || {
+        let (file, test) = in_modules(&root().join("src"), &names);
         file.is_some_and(|file| declares(&file, test))
     }
 }
@@ -139,9 +140,9 @@ fn declares(file: &Path, test: Option<&&str>) -> bool {
     text.contains(&declared)
 }
 
-/// The file of the module that `names` begin with, below `src/`, and the name of the test in it.
-fn in_modules<'a>(names: &'a [&'a str]) -> (Option<PathBuf>, Option<&'a &'a str>) {
-    let (mut folder, mut file) = (root().join("src"), None);
+/// The file of the module that `names` begin with, in a crate whose root is in `folder`, and the name of the test in it.
+fn in_modules<'a>(folder: &Path, names: &'a [&'a str]) -> (Option<PathBuf>, Option<&'a &'a str>) {
+    let (mut folder, mut file) = (folder.to_owned(), None);
     for (index, name) in names.iter().enumerate() {
         let module = [
             folder.join(format!("{name}.rs")),
@@ -167,7 +168,7 @@ fn every_test_that_a_script_runs_is_there() {
         for call in words.map(Vec::from_iter) {
             for pair in call.windows(2) {
                 match pair {
-                    ["--test", file] => assert!(is_test_file(file), "{script}: {file}"),
+                    ["--test", file] => assert!(is_test_program(file), "{script}: {file}"),
                     ["--lib", name] => assert!(is_in_library(name), "{script}: {name}"),
                     _ => {}
                 }

@@ -41,7 +41,7 @@ fn taken_in(folder: &Path) -> BTreeSet<String> {
     for file in sources(folder) {
         let text = fs::read_to_string(&file).unwrap();
         // What tests take in is no part of the program. They are the last thing in a file.
-        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         if text.contains("#[template(") {
             found.insert("templates".to_owned());
         }

@@ -37,7 +37,7 @@ fn an_error_with_words_of_its_own_shows_its_cause_on_one_line_and_does_not_retur
         .concat()
     {
         let source = fs::read_to_string(&path).unwrap();
-        let code = source.split("#[cfg(test)]").next().unwrap();
+        let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for variant in code.split("#[error(").skip(1) {
             // To the next variant, or the end of the type.
             let variant = variant.split("\n}").next().unwrap();

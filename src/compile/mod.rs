@@ -20,7 +20,8 @@ use serde::Serialize;
 use xla_graphs::{Model, eval_step, predict_step, train_step};
 
 use crate::device::flags;
-use crate::device::plugins::{self, PluginKind};
+use crate::device::plugin_kind::PluginKind;
+use crate::device::plugins;
 use crate::device::threads;
 use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::model::choose::{self, ModelSettings};

@@ -6,7 +6,7 @@ use std::path::Path;
 use xla::{PjRtClient, XlaBuilder};
 
 use crate::device::error::DeviceError;
-use crate::device::plugins::PluginKind;
+use crate::device::plugin_kind::PluginKind;
 use crate::system::rehearsal;
 use pjrt::Plugin;
 

@@ -3,20 +3,26 @@
 //! ```text
 //!  flags, threads (tried before XLA, which would end the process)
 //!        │
-//!  plugins ─► plugin_file ─► Device: a PJRT client and its replicas ─► model
-//!  (found)    (checked)         ▲
-//!  runtime (the CPU's settings) ┘
+//!  hardware ─► plugins ─► plugin_file ─► Device: a PJRT client and its replicas ─► model
+//!  (there)     (found)    (checked)         ▲
+//!  runtime (the CPU's settings) ────────────┘
 //! ```
 //!
 //! A device that was asked for and is not there is an error; nothing falls back silently.
 
+mod entries;
 mod error;
 pub mod flags;
+pub mod hardware;
 pub mod plugin_file;
+pub mod plugin_kind;
 pub mod plugins;
 pub mod replicas;
 pub mod runtime;
+#[cfg(test)]
+mod test_root;
 pub mod threads;
+mod tpu_holders;
 
 use std::path::Path;
 
@@ -25,7 +31,7 @@ use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
-use crate::device::plugins::PluginKind;
+use crate::device::plugin_kind::PluginKind;
 use crate::device::replicas::ReplicaChoice;
 use crate::system::signals;
 use crate::system::text;
@@ -76,7 +82,7 @@ impl Device {
         let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
         threads::rehearse(cpus)?;
         let device = match (plugin, choice) {
-            (Some(path), _) => Self::load_named(&plugins::kind_of(path), path, cpus),
+            (Some(path), _) => Self::load_named(&plugin_kind::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
             (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
             (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
@@ -135,7 +141,7 @@ impl Device {
     /// file found that is a plugin.
     fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
         let root = Path::new("/");
-        plugins::check_hardware(kind, root)?;
+        hardware::check(kind, root)?;
         if let Some(path) = plugins::named(kind)? {
             return Self::load(kind, &path, 1);
         }
@@ -148,7 +154,7 @@ impl Device {
         }
         Err(DeviceError::NoPlugin {
             device: kind.device(),
-            found: plugins::hardware(kind, root).join(", "),
+            found: hardware::signs(kind, root).join(", "),
             tried: tried.join(", "),
             setup: kind.setup().0,
         })
@@ -180,7 +186,7 @@ impl Device {
     }
 
     fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
-        plugins::check_libtpu_may_load(kind)?;
+        hardware::check_libtpu_may_load(kind)?;
         flags::check_plugin(kind, path)?;
         let options = kind.options(cpus);
         let client = start_plugin(path, || {
@@ -263,7 +269,7 @@ fn plugin_error(path: &Path, reason: String) -> DeviceError {
         "already in use",
         "Device or resource busy",
     ];
-    let holders = plugins::tpu_holders(Path::new("/"));
+    let holders = tpu_holders::tpu_holders(Path::new("/"));
     if BUSY.iter().any(|text| reason.contains(text)) && !holders.is_empty() {
         return DeviceError::Held {
             holders: holders.join(", "),

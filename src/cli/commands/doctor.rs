@@ -11,7 +11,9 @@ use crate::cli::args::DoctorArgs;
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::device::flags;
-use crate::device::plugins::{self, PluginKind};
+use crate::device::hardware;
+use crate::device::plugin_kind::PluginKind;
+use crate::device::plugins;
 use crate::device::replicas::Counted;
 use crate::device::runtime;
 use crate::system::text::{self, shown};
@@ -81,15 +83,15 @@ fn kernels() -> String {
 fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
     let root = Path::new("/");
     let name = kind.device();
-    let hardware = plugins::hardware(kind, root);
-    if hardware.is_empty() {
+    let signs = hardware::signs(kind, root);
+    if signs.is_empty() {
         writeln!(
             out,
             "{name}         none: looked for {}",
-            plugins::looked_for(kind)
+            hardware::looked_for(kind)
         )?;
     } else {
-        writeln!(out, "{name}         {}", hardware.join(", "))?;
+        writeln!(out, "{name}         {}", signs.join(", "))?;
     }
     for path in plugins::candidates(kind, root) {
         let state = if path.is_file() { "found" } else { "not there" };

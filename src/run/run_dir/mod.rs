@@ -12,7 +12,6 @@ use std::{
 use thiserror::Error;
 
 use crate::run::checkpoint;
-use crate::show::tensorboard;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::lock::{Lock, LockError};
 
@@ -26,6 +25,8 @@ const LOCK: &str = "run.lock";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 const EVENTS: &str = "events";
+/// How the names of event files begin; TensorBoard looks for it.
+pub const EVENT_FILE_PREFIX: &str = "events.out.tfevents.";
 const ACCURACY_PLOT: &str = "accuracy";
 const LOSS_PLOT: &str = "loss";
 /// Endings of each plot.
@@ -289,7 +290,7 @@ fn is_run_file(folder: &str, name: &str) -> bool {
             .iter()
             .filter_map(|ending| name.strip_suffix(ending))
             .any(|stem| [ACCURACY_PLOT, LOSS_PLOT].contains(&stem)),
-        EVENTS => name.starts_with(tensorboard::FILE_PREFIX),
+        EVENTS => name.starts_with(EVENT_FILE_PREFIX),
         _ => false,
     }
 }

@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost::Message;
 use thiserror::Error;
 
+use crate::run::run_dir::EVENT_FILE_PREFIX;
 use crate::system::proc;
 
 use histogram::histogram;
@@ -21,9 +22,6 @@ use messages::{
     Content, Event, Image, Metadata, Plugin, START, STRING, SessionLog, Shape, Summary, Tensor,
     Value, What,
 };
-
-/// How the names of event files begin; TensorBoard looks for it.
-pub const FILE_PREFIX: &str = "events.out.tfevents.";
 
 /// An event file that cannot be written.
 #[derive(Debug, Error)]
@@ -50,7 +48,7 @@ impl EventWriter {
         };
         let latest = latest(folder).map_err(|reason| failed(folder, reason))?;
         let name = format!(
-            "{FILE_PREFIX}{:010}.{}.{}",
+            "{EVENT_FILE_PREFIX}{:010}.{}.{}",
             // The clock may have gone back since the last start.
             now().as_secs().max(latest + 1),
             hostname(),
@@ -144,7 +142,7 @@ fn value(tag: &str, plugin: Option<&str>, content: Content) -> Value {
 /// The latest time in the names of the event files in `folder`; 0 if there are none.
 fn latest(folder: &Path) -> io::Result<u64> {
     let time_of = |name: String| {
-        name.strip_prefix(FILE_PREFIX)?
+        name.strip_prefix(EVENT_FILE_PREFIX)?
             .split('.')
             .next()?
             .parse()

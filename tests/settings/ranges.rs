@@ -1,0 +1,123 @@
+//! The range of every number of the command line, stated once more.
+
+use clap::Arg;
+
+use crate::options::name;
+
+/// A number of the command line: where it stands, the ends of its range, and what lies just outside.
+pub struct Number {
+    commands: &'static str,
+    pub option: &'static str,
+    pub ends: [&'static str; 2],
+    pub outside: &'static [&'static str],
+}
+
+const fn number(
+    commands: &'static str,
+    option: &'static str,
+    ends: [&'static str; 2],
+    outside: &'static [&'static str],
+) -> Number {
+    Number {
+        commands,
+        option,
+        ends,
+        outside,
+    }
+}
+
+/// The program without a command, and `train`.
+const TRAIN: &str = " train";
+
+pub const NUMBERS: &[Number] = &[
+    number(
+        " train summary bench compile",
+        "depth",
+        ["11", "10001"],
+        &["2", "12", "10002", "10010"],
+    ),
+    number(TRAIN, "epochs", ["1", "100000"], &["0", "100001"]),
+    number(
+        " train eval bench",
+        "batch-size",
+        ["1", "65536"],
+        &["0", "65537", "4294967295"],
+    ),
+    number(
+        TRAIN,
+        "lr",
+        ["1e-30", "1e30"],
+        &["0", "-0.1", "1e-31", "1.1e30"],
+    ),
+    number(
+        TRAIN,
+        "momentum",
+        ["0.0", "0.999999"],
+        &["-1e-9", "0.99999999", "1"],
+    ),
+    number(TRAIN, "l2", ["0.0", "1e30"], &["-1e-9", "1.1e30"]),
+    number(
+        TRAIN,
+        "seed",
+        ["0", "9223372036854775807"],
+        &["9223372036854775808", "18446744073709551615"],
+    ),
+    number(
+        TRAIN,
+        "steps-per-epoch",
+        ["1", "1000000000"],
+        &["0", "1000000001"],
+    ),
+    number(
+        TRAIN,
+        "max-steps",
+        ["1", "100000000000000"],
+        &["0", "100000000000001"],
+    ),
+    number(
+        TRAIN,
+        "eval-steps",
+        ["1", "1000000000"],
+        &["0", "1000000001"],
+    ),
+    number(
+        TRAIN,
+        "checkpoint-every",
+        ["1", "1000000000"],
+        &["0", "1000000001"],
+    ),
+    number(TRAIN, "keep", ["2", "1000000"], &["0", "1", "1000001"]),
+    number(
+        " train eval predict report bench doctor",
+        "replicas",
+        ["1", "1024"],
+        &["0", "1025", "every"],
+    ),
+    number("eval", "steps", ["1", "1000000000"], &["0", "1000000001"]),
+    number("predict", "index", ["0", "9999"], &["10000"]),
+    number("bench", "epochs", ["1", "1000000"], &["0", "1000001"]),
+    number("bench", "steps", ["1", "1000000"], &["0", "1000001"]),
+    number("bench", "warmup", ["1", "1000000"], &["0", "1000001"]),
+    number("compile", "batch-per-chip", ["1", "65536"], &["0", "65537"]),
+];
+
+/// What no number of the program is.
+pub const NEVER: [&str; 9] = [
+    "-1",
+    "99999999999999999999999999999999999999999",
+    "1e400",
+    "NaN",
+    "inf",
+    "-inf",
+    "0x10",
+    "x",
+    "",
+];
+
+pub fn range_of(command: &str, arg: &Arg) -> &'static Number {
+    let name = name(arg);
+    NUMBERS
+        .iter()
+        .find(|number| number.option == name && number.commands.split(' ').any(|c| c == command))
+        .unwrap_or_else(|| panic!("state the range of --{name} of `{command}` in NUMBERS"))
+}

@@ -1,0 +1,112 @@
+//! Settings of any kind, saved and read back.
+
+use std::path::PathBuf;
+
+use clap::{Arg, Args};
+use proptest::prelude::*;
+use resnet_xla::cli::args::TrainArgs;
+use resnet_xla::cli::arguments::{self, is_path};
+use resnet_xla::cli::config::{Config, ConfigError};
+
+use crate::options::{name, resolve_file};
+
+/// What a value of any option is made of.
+#[derive(Clone, Debug)]
+struct Raw {
+    given: bool,
+    pick: usize,
+    whole: u64,
+    real: f64,
+    text: String,
+}
+
+fn raw() -> impl Strategy<Value = Raw> {
+    let real = prop_oneof![any::<f64>(), 0.0..1.0f64, Just(-0.0), Just(f64::EPSILON)];
+    (
+        any::<bool>(),
+        0..60usize,
+        any::<u64>(),
+        real,
+        any::<String>(),
+    )
+        .prop_map(|(given, pick, whole, real, text)| Raw {
+            given,
+            pick,
+            whole,
+            real,
+            text,
+        })
+}
+
+/// A value for `arg`, often one that is refused.
+fn value(arg: &Arg, raw: &Raw) -> String {
+    let listed = arg.get_possible_values();
+    if !listed.is_empty() {
+        return listed[raw.pick % listed.len()].get_name().to_owned();
+    }
+    if is_path(arg) {
+        return raw.text.clone();
+    }
+    if name(arg) == "lr-drops" {
+        let epoch = raw.whole % 100_000;
+        return format!("{epoch}:{:?},{}:0.5", raw.real, epoch + 1);
+    }
+    match raw.pick % 6 {
+        0 => (11 + 9 * (raw.whole % 1000)).to_string(),
+        1 => u64::MAX.to_string(),
+        2 => i64::MAX.to_string(),
+        3 => raw.whole.to_string(),
+        4 => (raw.whole % 1025).to_string(),
+        _ => format!("{:?}", raw.real),
+    }
+}
+
+/// The options that a `-c` file may hold.
+fn saved_options() -> Vec<Arg> {
+    let command = TrainArgs::augment_args(clap::Command::new("train"));
+    let args = command.get_arguments().cloned();
+    args.filter(|arg| arg.get_action().takes_values() && name(arg) != "config")
+        .collect()
+}
+
+/// `config` with its paths from the root, as they are saved: they mean the same from any folder.
+fn with_absolute_paths(config: &Config) -> Config {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap();
+    Config {
+        data_dir: absolute(&config.data_dir),
+        out_dir: absolute(&config.out_dir),
+        init_weights: config.init_weights.as_ref().map(absolute),
+        plugin: config.plugin.as_ref().map(absolute),
+        ..config.clone()
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_settings_are_accepted_are_saved_and_read_back_bit_for_bit(
+        raws in prop::collection::vec(raw(), saved_options().len())
+    ) {
+        let mut options = Vec::new();
+        for (arg, raw) in saved_options().iter().zip(raws) {
+            let option = format!("--{}={}", name(arg), value(arg, &raw));
+            let accepted = arguments::parse_training(std::slice::from_ref(&option)).is_ok();
+            options.extend((raw.given && accepted).then_some(option));
+        }
+        let args = arguments::parse_training(&options).unwrap();
+        let config = match Config::resolve(&args) {
+            Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
+            other => other.unwrap(),
+        };
+        let saved = config.to_toml().unwrap();
+        let read = resolve_file(&saved).unwrap();
+        prop_assert_eq!(&read, &with_absolute_paths(&config));
+        prop_assert_eq!(read.to_toml().unwrap(), saved);
+        for (read, config) in [
+            (read.lr, config.lr),
+            (read.momentum, config.momentum),
+            (read.l2, config.l2),
+        ] {
+            prop_assert_eq!(read.to_bits(), config.to_bits());
+        }
+    }
+}
