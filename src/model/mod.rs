@@ -13,3 +13,4 @@ pub mod optimisers;
 pub mod program;
 pub mod state;
 pub mod summary;
+pub mod whitening;
