@@ -1,4 +1,4 @@
-//! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
+//! `eval`: loss, accuracy and confusion matrix of a checkpoint on the test images.
 
 use std::fs;
 use std::io::{self, Write};
@@ -107,7 +107,7 @@ fn as_json(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> Valu
 fn write_npy(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
     let rows = (logits.len() / classes) as i64;
     let literal = xla::Literal::vec1(logits).reshape(&[rows, classes as i64])?;
-    // The literal writes to a path, through links and in place; the file is to be whole or not there.
+    // The literal writes to a path in place and follows links. A temporary file first makes the final write atomic.
     let folder = tempfile::tempdir().context("making a temporary folder")?;
     let written = folder.path().join("logits.npy");
     literal.write_npy(&written)?;

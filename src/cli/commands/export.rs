@@ -1,4 +1,4 @@
-//! `export`: a checkpoint's weights and moving statistics as a file of their own.
+//! `export`: writes a checkpoint's weights and moving statistics to a separate file.
 
 use std::io::Write;
 
@@ -20,12 +20,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         by: "--out",
         path: &args.out,
         ending: "safetensors",
-        note: " (scripts/keras_weights.py makes a .keras or .h5 file of it)",
+        note: " (scripts/keras_weights.py converts it to .keras or .h5)",
     };
     output.check(&inputs::of_checkpoint(&args.checkpoint))?;
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
-    // The lowering changes how the network is computed, not what it is.
+    // The lowering changes how the network is computed, not its structure.
     let architecture = Architecture::resnet_v2(info.depth).map_err(ConfigError::from)?;
     let network = ResNet::new(&architecture, info.spec.classes(), Lowering::Native)
         .map_err(ConfigError::from)?;

@@ -12,7 +12,7 @@ use crate::cli::config::{Config, ConfigError, Preset};
 use crate::model::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
-    // The lowering changes how the network is computed, not what it is.
+    // The lowering changes how the network is computed, not its structure.
     let architecture = Architecture::resnet_v2(args.depth).map_err(ConfigError::from)?;
     let spec = Config::preset(Preset::Keras)?.dataset.spec();
     let network =
