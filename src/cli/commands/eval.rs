@@ -75,7 +75,7 @@ fn print_scores(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) ->
             class.images
         )?;
     }
-    writeln!(out, "\nrows: true class, columns: what it was taken for")?;
+    writeln!(out, "\nrows: true class, columns: predicted class")?;
     let heads: Vec<String> = names.iter().map(|name| format!("{name:>5.5}")).collect();
     writeln!(out, "{:<10} {}", "", heads.join(" "))?;
     for (name, row) in names.iter().zip(&scores.confusion) {
