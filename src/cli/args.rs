@@ -101,7 +101,7 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
-    /// Time the training step of one configuration, or the host's part of it, on synthetic images
+    /// Time the training step of one configuration, or the host's side of it, on synthetic images
     #[command(after_help = "\
 Examples:
   resnet-xla bench --depth 20
@@ -277,7 +277,7 @@ pub struct BenchArgs {
     #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
-    /// Time the host's part of training instead: batches from the usual threads, first for an imaginary
+    /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one
     #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub host: bool,
