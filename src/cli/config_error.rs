@@ -25,7 +25,8 @@ pub enum ConfigError {
         got: String,
     },
     #[error(
-        "--{option} (or {variable} in the environment): {} is not UTF-8 and config.toml must be; use another path",
+        "--{option} (or {variable} in the environment): {} is not UTF-8, so it cannot be saved in \
+         config.toml; use another path",
         .path.display()
     )]
     NotText {
@@ -46,7 +47,7 @@ pub enum ConfigError {
     Command { got: String },
     #[error(
         "--resume: `{field}` was {saved} and is now {now}; the weights depend on it, so a resumed run \
-        cannot change it. Leave it out, or start a new run with another --out-dir"
+         cannot change it. Leave it out, or start a new run with another --out-dir"
     )]
     Differs {
         field: String,
@@ -60,7 +61,7 @@ pub enum ConfigError {
     NothingToResume { folder: PathBuf },
     #[error(
         "--resume: nothing intact is left in {folder} to resume from: {config}; {checkpoint}. Restore one \
-        of them"
+         of them"
     )]
     NothingWhole {
         folder: PathBuf,

@@ -96,7 +96,7 @@ fn resume() -> Arg {
         .conflicts_with_all(["overwrite", "init-weights"])
         .help(
             "Resume the run in the folder where it stopped. Its settings are kept; --epochs or --max-steps \
-            changes where it ends",
+             changes where it ends",
         )
 }
 

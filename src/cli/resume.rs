@@ -64,7 +64,7 @@ pub fn history(run_dir: &RunDir, epochs: usize) -> Result<History> {
     if lost > 0 {
         log::warn!(
             "{} lacks the rows of {lost} of the {epochs} epochs so far. The weights are intact, so the run \
-            continues; train.log and events/ still have the figures of these epochs",
+             continues; train.log and events/ still have the figures of these epochs",
             path.display()
         );
     }

@@ -90,7 +90,7 @@ pub enum DataError {
 
     #[error(
         "the run's data folder {} is no longer there. Restore it, or use --data-dir to name the folder that has \
-        the CIFAR-10 files now (they are fetched into an empty one)",
+         the CIFAR-10 files now (they are fetched into an empty one)",
         folder.display()
     )]
     Gone { folder: PathBuf },

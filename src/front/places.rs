@@ -53,7 +53,7 @@ impl Places {
         let places: Vec<_> = places.collect();
         format!(
             "there is no {LIBRARY}, which contains the program; looked for {}. Copy it from where the program was \
-            built (target/release after `cargo build --release`) into the program's folder",
+             built (target/release after `cargo build --release`) into the program's folder",
             places.join(", ")
         )
     }

@@ -230,7 +230,7 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
     }
     log::info!(
         "resuming with {}; it was {before}. The batch and its statistics stay the same, and so do \
-        the results, except for rounding",
+         the results, except for rounding",
         Counted(now)
     );
     Ok(())

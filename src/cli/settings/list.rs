@@ -115,11 +115,11 @@ fn batches() -> [Setting; 6] {
         Setting::choice::<Augment>("augment", "Augmentation of the training images")
             .default("keras"),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
-            .stated("the whole batches in the data"),
+            .stated("all whole batches of the data"),
         Setting::whole::<u64>(
             "max-steps",
             "Stop after this many steps in all, even if epochs are left. A resumed run keeps it, unless \
-            --max-steps or --epochs is given again",
+             --max-steps or --epochs is given again",
             limits::ALL_STEPS,
         )
         .free(),
