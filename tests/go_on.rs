@@ -68,7 +68,7 @@ fn without_its_config_a_run_goes_on_with_the_settings_in_its_checkpoint() {
         }
         let said = go_on(&run, &["--max-steps", "18"]);
         assert!(said.contains("config.toml"), "{said}");
-        assert!(said.contains("in the newest checkpoint take"), "{said}");
+        assert!(said.contains("in the newest checkpoint are used"), "{said}");
         assert_same_end(&run, &runs.whole);
         let settings = |text: String| -> toml::Table {
             let mut table: toml::Table = text.parse().unwrap();
@@ -185,7 +185,7 @@ fn a_run_stopped_by_max_steps_is_not_called_finished_and_says_how_it_goes_on() {
     let said = go_on(run, &[]);
     for part in [
         "stopped at step 9 of 18, by --max-steps 9",
-        "--resume --epochs 3 goes on to the end",
+        "--resume --epochs 3 continues to the end",
         "--resume --max-steps N to step N",
     ] {
         assert!(said.contains(part), "no {part} in {said}");
@@ -200,7 +200,7 @@ fn a_run_stopped_by_max_steps_is_not_called_finished_and_says_how_it_goes_on() {
     );
 
     let said = go_on(run, &["--epochs", "3"]);
-    let line = "--epochs takes the place of the run's --max-steps 9";
+    let line = "--epochs replaces the run's --max-steps 9";
     assert!(said.contains(line), "{said}");
     assert_same_end(run, &runs.whole);
     assert!(!read(run, "config.toml").contains("max-steps"));

@@ -223,7 +223,7 @@ fn a_wrong_address_of_a_proxy_is_named_by_its_variable_and_not_shown() {
         .env("NO_PROXY", "elsewhere.example")
         .output();
     let message = message(output.unwrap());
-    let reason = "HTTPS_PROXY holds no proxy's address";
+    let reason = "HTTPS_PROXY is not a valid proxy address";
     assert!(message.contains(reason), "{message}");
     assert!(!message.contains("secret"), "{message}");
 }

@@ -351,7 +351,7 @@ fn a_run_says_its_replicas_and_goes_on_with_another_number_of_them() {
     ]);
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
-    assert!(log.contains("going on with 4 replicas; it was 2"), "{log}");
+    assert!(log.contains("resuming with 4 replicas; it was 2"), "{log}");
     assert!(log.contains("4 images a replica"), "{log}");
     assert_eq!(json(&out.join("env.json"))["replicas"], 4);
     let config = fs::read_to_string(out.join("config.toml")).unwrap();

@@ -145,7 +145,7 @@ fn a_program_without_its_library_says_where_it_looked() {
         "there is no libresnet_xla.so",
         &gone(BUILT_IN),
         text(moved.folder.path()),
-        "beside the program",
+        "into the program's folder",
     ] {
         assert!(error.contains(part), "{part} is not in {error}");
     }

@@ -1,4 +1,4 @@
-//! The command line: clap types only. What the options mean together is decided in `config`.
+//! The command line: clap types only. `config` decides what the options mean together.
 
 use std::path::PathBuf;
 
@@ -34,14 +34,14 @@ pub struct Cli {
     #[command(flatten)]
     pub train: TrainArgs,
 
-    /// Say more: -v for debug messages, -vv for XLA's own log as well
+    /// Log more: -v for debug messages, -vv for XLA's own log as well
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 }
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Train a network (what happens without a subcommand)
+    /// Train a network (the default without a subcommand)
     #[command(
         args_override_self = true,
         after_help = "\
@@ -51,7 +51,7 @@ Examples:
     )]
     Train(Box<TrainArgs>),
 
-    /// Download and verify CIFAR-10, then show what is in it
+    /// Download and verify CIFAR-10, then show a few images
     #[command(after_help = "\
 Examples:
   resnet-xla fetch
@@ -80,14 +80,14 @@ Examples:
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
     Predict(PredictArgs),
 
-    /// Draw accuracy and loss of one or more runs over each other, as PNG and SVG
+    /// Plot accuracy and loss of one or more runs in the same axes, as PNG and SVG
     #[command(after_help = "\
 Examples:
   resnet-xla plot runs/keras
   resnet-xla plot runs/depth20 runs/depth29 --out-dir plots/depths")]
     Plot(PlotArgs),
 
-    /// Make the report.html of a run anew, from its newest checkpoint
+    /// Write the report.html of a run again, from its newest checkpoint
     #[command(after_help = "\
 Examples:
   resnet-xla report --checkpoint runs/keras
@@ -112,7 +112,7 @@ Examples:
   resnet-xla bench --host --batch-size 1024")]
     Bench(BenchArgs),
 
-    /// Compile for a TPU that is not there: time, memory, cycles and costliest operations
+    /// Compile for a TPU without having one: time, memory, cycles and costliest operations
     #[command(after_help = "\
 Examples:
   resnet-xla compile --target v5e:2x4
@@ -120,17 +120,17 @@ Examples:
   resnet-xla compile --target v5e:2x4 --step eval --save hlo/
   resnet-xla compile --target cpu --depth 20
 
-Needs libtpu (`./setup tpu`) and no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
+Needs libtpu (`./setup tpu`) but no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
     Compile(CompileArgs),
 
-    /// Say which runtime, plugins and devices are found, and what is wrong
+    /// Show which runtime, plugins and devices are found, and what is wrong
     #[command(after_help = "\
 Examples:
   resnet-xla doctor
   TPU_LIBRARY_PATH=/opt/libtpu.so resnet-xla doctor")]
     Doctor(DoctorArgs),
 
-    /// Print completions for a shell
+    /// Print shell completions
     #[command(after_help = "\
 Examples:
   resnet-xla completions bash > ~/.local/share/bash-completion/completions/resnet-xla
@@ -166,7 +166,7 @@ pub struct SummaryArgs {
     pub json: bool,
 }
 
-/// Which trained weights, and on what to try them.
+/// The trained weights, and the device and data to run them on.
 #[derive(Args, Debug)]
 pub struct CheckpointArgs {
     /// A .safetensors file, or a run's folder (its newest checkpoint)
@@ -207,8 +207,8 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG): turned as their EXIF says, transparency laid over white, and
-    /// of that the largest square in the middle, resized to 32x32 [default: the first ten test images]
+    /// Pictures to classify (PNG or JPEG): rotated as their EXIF says, transparency replaced by white,
+    /// cropped to the largest central square, resized to 32x32 [default: the first ten test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -222,7 +222,7 @@ pub struct PredictArgs {
     )]
     pub index: Vec<usize>,
 
-    /// Where to write the picture of the predictions, of the first 100 where there are more
+    /// Where to write the picture of the predictions (of the first 100 if there are more)
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
 
@@ -237,7 +237,7 @@ pub struct PlotArgs {
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
 
-    /// Folder to write accuracy and loss to
+    /// Folder to write the plots to
     #[arg(long, default_value = "plots", value_name = "DIR")]
     pub out_dir: PathBuf,
 }
@@ -254,7 +254,7 @@ pub struct ReportArgs {
 
 #[derive(Args, Debug)]
 pub struct CompletionsArgs {
-    /// Shell to print them for
+    /// Shell to print completions for
     pub shell: clap_complete::Shell,
 }
 
@@ -282,16 +282,16 @@ pub struct BenchArgs {
     #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
-    /// Time the host's side of training instead: batches made by the usual threads, taken by a device
-    /// that needs no time, then copied to the device that is there
+    /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
+    /// device that needs no time, then copied to the real one
     #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
     pub host: bool,
 
-    /// Time each operation of the step alone: as the CPU's kernels and composed of XLA's operations
+    /// Time each operation of the step by itself: as CPU kernels and as XLA operations
     #[arg(long, conflicts_with_all = ["pipeline", "lowering", "precision", "replicas", "plugin"])]
     pub ops: bool,
 
-    /// How to write the step for the compiler [default: what suits the device]
+    /// Formulation of the step for the compiler [default: the best for the device]
     #[arg(long, conflicts_with = "pipeline")]
     pub lowering: Option<LoweringChoice>,
 
@@ -315,11 +315,11 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_size: u32,
 
-    /// Steps, or with --ops runs of each operation, to time
+    /// Steps to time, or with --ops, runs of each operation
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub steps: u32,
 
-    /// Warm-up steps, not timed; the first reaches memory that is new to the process
+    /// Warm-up steps, not timed; the first one touches memory that is new to the process
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub warmup: u32,
 
@@ -337,7 +337,7 @@ pub struct BenchArgs {
 
 #[derive(Args, Debug)]
 pub struct CompileArgs {
-    /// Chips to compile for: v4, v5e, v5p or v6e and their arrangement, such as v5e:2x4; or cpu
+    /// Chips to compile for: v4, v5e, v5p or v6e with their topology, such as v5e:2x4; or cpu
     #[arg(long, value_name = "TARGET")]
     pub target: Target,
 
@@ -345,7 +345,7 @@ pub struct CompileArgs {
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
-    /// Images that a chip sees in a step
+    /// Images per chip in a step
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_per_chip: u32,
 
@@ -353,7 +353,7 @@ pub struct CompileArgs {
     #[arg(long)]
     pub precision: Option<PrecisionChoice>,
 
-    /// How equal units are traced: a loop compiles as fast at any depth [default: unrolled]
+    /// How equal units are traced: a loop compiles equally fast at any depth [default: unrolled]
     #[arg(long)]
     pub units: Option<UnitsChoice>,
 
@@ -369,7 +369,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "PATH")]
     pub plugin: Option<PathBuf>,
 
-    /// Keep the optimised program (HLO) and the report in this folder
+    /// Save the optimised program (HLO) and the report in this folder
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! From the command line, the environment, `-c` files and presets to checked arguments: one parser for all four.
+//! One parser for the command line, the environment, `-c` files and presets.
 
 use std::any::TypeId;
 use std::env;
@@ -16,12 +16,12 @@ use crate::cli::settings::{self, Preset};
 use crate::cli::tilde;
 use crate::device::replicas::ReplicaChoice;
 
-/// Arguments from `words`, the first of which is the program's name, and the environment.
+/// Parses `words`, the first of which is the program's name, together with the environment.
 pub fn parse(words: &[OsString]) -> Result<Cli, Error> {
     parse_without(words, None).map_err(|error| name_variable(error, words))
 }
 
-/// Training options from `options`, each `--NAME=VALUE`, and nothing else.
+/// Parses training options, each `--NAME=VALUE`; ignores the environment.
 pub fn parse_training(options: &[String]) -> Result<TrainArgs, Error> {
     let command = TrainArgs::augment_args(Command::new("train")).no_binary_name(true);
     let mut command = checked(command, &|_| false);
@@ -36,12 +36,12 @@ pub fn defaults(preset: Preset) -> Result<Table, ConfigError> {
     args.settings()
 }
 
-/// The program's command line, with the variables of the environment that are set. An empty one counts as not set.
+/// The program's command line, with the environment variables that are set. An empty one counts as not set.
 pub fn command() -> Command {
     checked(Cli::command(), &|variable| !is_empty(variable))
 }
 
-/// The variables of the environment that set an option of some command.
+/// The environment variables that set an option of any command.
 pub fn variables() -> Vec<String> {
     let mut variables = variables_of(&Cli::command());
     variables.sort();
@@ -49,7 +49,7 @@ pub fn variables() -> Vec<String> {
     variables
 }
 
-/// Whether an option takes a number, perhaps among other things.
+/// Whether an option accepts a number, even if it accepts other values too.
 pub fn is_number(arg: &Arg) -> bool {
     let numbers = [
         TypeId::of::<u32>(),
@@ -79,7 +79,8 @@ fn is_empty(variable: &str) -> bool {
     env::var_os(variable).is_some_and(|value| value.is_empty())
 }
 
-/// `command` with what holds for every option of a kind; only the variables that `takes` says set options.
+/// Adds to `command` what applies to all path options and all number options. Only variables for which `takes`
+/// returns true can set an option.
 fn checked(command: Command, takes: &dyn Fn(&str) -> bool) -> Command {
     let command = command.mut_subcommands(|command| checked(command, takes));
     command.mut_args(|arg| {
@@ -92,7 +93,7 @@ fn checked(command: Command, takes: &dyn Fn(&str) -> bool) -> Command {
             let home = |path| tilde::expand(path, env::var_os("HOME"));
             arg.value_parser(PathBufValueParser::new().try_map(home))
         } else if is_number(&arg) {
-            // Without it `--depth -1` is an unknown option -1.
+            // Without this, `--depth -1` is reported as an unknown option -1.
             arg.allow_negative_numbers(true)
         } else {
             arg
@@ -107,8 +108,8 @@ fn variables_of(command: &Command) -> Vec<String> {
         .collect()
 }
 
-/// `error`, which names the option, with the variable of the environment that it comes from, if it comes from one:
-/// the one without which the same words are not wrong in the same way.
+/// Adds to `error` the environment variable that causes it, if there is one: without that variable, parsing the same
+/// words succeeds or fails differently.
 fn name_variable(mut error: Error, words: &[OsString]) -> Error {
     let culprit = variables().into_iter().find_map(|name| {
         let value = env::var_os(&name).filter(|value| !value.is_empty())?;

@@ -1,9 +1,9 @@
-//! What a run is to do: the settings laid over each other, and checked.
+//! The settings of a run, merged from all sources and checked.
 //!
-//! A setting comes from the first of these that names it: command line, environment, `-c` file, the run to be resumed,
-//! preset. Each of them is a TOML table. [`Config::resolve`] lays them over each other and refuses what does not fit
-//! together, before any device or data is touched. The result is saved in the run's folder as `config.toml`, in the form
-//! that `-c` reads.
+//! A setting comes from the first of these that names it: command line, environment, `-c` file, resumed run, preset.
+//! Each of them is a TOML table. [`Config::resolve`] merges them and refuses settings that do not fit together,
+//! before any device or data is touched. The result is saved in the run's folder as `config.toml`, which `-c` can
+//! read.
 
 use std::path::{Path, PathBuf};
 
@@ -27,10 +27,10 @@ use crate::run::run_dir::RunDir;
 use crate::run::schedule::LearningRateDrops;
 use crate::show::progress::ProgressMode;
 
-/// The key of the preset, which says where the other settings come from.
+/// The key of the preset, which gives the defaults of the other settings.
 const PRESET: &str = "preset";
 
-/// The settings of one training run: what the list in [`settings`] says, with a type each.
+/// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
@@ -57,7 +57,7 @@ pub struct Config {
     pub label_smoothing: f64,
     pub seed: u64,
     pub augment: Augment,
-    /// `None`: as many whole batches as the training images fill.
+    /// `None`: the number of whole batches in the training images.
     pub steps_per_epoch: Option<u64>,
     pub max_steps: Option<u64>,
     /// `None`: all test images.
@@ -74,8 +74,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The settings that `args` name, those of the file that they name, of the run to be resumed, and of the preset;
-    /// checks the result.
+    /// Merges the settings from `args`, the config file, the run to be resumed and the preset, and checks the result.
     pub fn resolve(args: &TrainArgs) -> Result<Self, ConfigError> {
         let mut layers = vec![args.settings()?];
         if let Some(path) = &args.config {
@@ -91,16 +90,16 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings of the run in `out_dir`, where `layers` do not name others that it can take.
+    /// The settings of the run in `out_dir`, with changes from `layers` where a resumed run allows them.
     fn resolve_resumed(mut layers: Vec<Table>, out_dir: PathBuf) -> Result<Self, ConfigError> {
         let mut saved = resume::settings(&RunDir::of(&out_dir))?;
         let names = |setting: &str| layers.iter().any(|layer| layer.contains_key(setting));
-        // The end of the run is given anew, so the one of before no longer counts.
+        // A new end is given, so the old one no longer counts.
         if names("epochs")
             && !names("max-steps")
             && let Some(steps) = saved.remove("max-steps")
         {
-            log::info!("--epochs takes the place of the run's --max-steps {steps}");
+            log::info!("--epochs replaces the run's --max-steps {steps}");
         }
         layers.push(saved);
         let now = overlay(&layers)?;
@@ -140,8 +139,8 @@ impl Config {
         Table::try_from(self).map_err(ConfigError::unsavable)
     }
 
-    /// The settings in the form that `-c` reads, with paths that mean the same from any folder. What
-    /// [`Config::resolve`] gives always has one.
+    /// The settings in the form that `-c` reads, with absolute paths. Never fails for a result of
+    /// [`Config::resolve`].
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         let located = Self {
             data_dir: absolute(&self.data_dir),
@@ -153,8 +152,8 @@ impl Config {
         Ok(located.to_table()?.to_string())
     }
 
-    /// Refuses what does not fit together, and what would be too long to be read back. That each number is in its
-    /// range is seen to when it is parsed, see [`arguments`].
+    /// Refuses settings that do not fit together or would be too long to read back. The range of each number is
+    /// checked when it is parsed, see [`arguments`].
     fn validate(&self) -> Result<(), ConfigError> {
         if let Some(replicas) = self.replicas.and_then(ReplicaChoice::count) {
             check_split(self.batch_size, replicas)?;
@@ -171,7 +170,7 @@ impl Config {
     }
 }
 
-/// Each setting from the first of `layers` that names it, else from the preset.
+/// Takes each setting from the first of `layers` that names it, or else from the preset.
 fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
     let named = layers.iter().find_map(|layer| layer.get(PRESET));
     let preset = match named {
@@ -185,7 +184,7 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
     Ok(all)
 }
 
-/// Refuses settings `now` other than `saved` that the weights or the history depend on.
+/// Refuses changes between `saved` and `now` in settings that the weights or the history depend on.
 fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
     let text =
         |value: Option<&toml::Value>| value.map_or("not set".to_owned(), toml::Value::to_string);
@@ -213,7 +212,7 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     })
 }
 
-/// `path` from the root, where that can be written into a file.
+/// `path` as an absolute path, if that is valid UTF-8 and so can be saved.
 fn absolute(path: &Path) -> PathBuf {
     match std::path::absolute(path) {
         Ok(absolute) if absolute.to_str().is_some() => absolute,

@@ -25,7 +25,8 @@ pub enum ConfigError {
         got: String,
     },
     #[error(
-        "--{option} (or {variable} in the environment): {} is not UTF-8, and config.toml, which keeps it, is; take a path that is",
+        "--{option} (or {variable} in the environment): {} is not UTF-8, so it cannot be saved in \
+         config.toml; use another path",
         .path.display()
     )]
     NotText {
@@ -45,8 +46,8 @@ pub enum ConfigError {
     #[error("there is no command `{got}`; --help lists them")]
     Command { got: String },
     #[error(
-        "--resume: `{field}` was {saved} and is now {now}; a run goes on only with the settings that \
-         its weights depend on. Leave it out, or start a new run with another --out-dir"
+        "--resume: `{field}` was {saved} and is now {now}; the weights depend on it, so a resumed run \
+         cannot change it. Leave it out, or start a new run with another --out-dir"
     )]
     Differs {
         field: String,
@@ -54,13 +55,13 @@ pub enum ConfigError {
         now: String,
     },
     #[error(
-        "--resume: {folder} holds no checkpoint to go on from; start the run without --resume, and in \
+        "--resume: {folder} holds no checkpoint to resume from; start the run without --resume, and in \
          another --out-dir if this one holds anything (--overwrite deletes what a run left in it)"
     )]
     NothingToResume { folder: PathBuf },
     #[error(
-        "--resume: nothing whole is left in {folder} to go on from: {config}; {checkpoint}. Bring one of \
-         them back"
+        "--resume: nothing intact is left in {folder} to resume from: {config}; {checkpoint}. Restore one \
+         of them"
     )]
     NothingWhole {
         folder: PathBuf,

@@ -1,6 +1,6 @@
 //! Settings in a file: `-c`, and a run's `config.toml`.
 //!
-//! Each key is the name of a setting, and each value goes through the parser of its option.
+//! Each key is the name of a setting, and each value is parsed like the option's value.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which names all that have a value.
+/// The settings in a run's `config.toml`, which lists all settings that have a value.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
     let settings = read(path)?;
     let mut needed = arguments::defaults(Preset::Keras)?.into_iter();
@@ -29,7 +29,7 @@ pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
     }
 }
 
-/// The folder of the data that a run with the settings `config` worked on.
+/// The data folder of a run with the settings `config`.
 pub fn saved_data_dir(config: &str) -> Option<PathBuf> {
     let settings: Table = config.parse().ok()?;
     Some(PathBuf::from(settings.get("data-dir")?.as_str()?))
@@ -47,7 +47,7 @@ pub fn read(path: &Path) -> Result<Table, ConfigError> {
     parse(path, &read_text(path)?)
 }
 
-/// The settings in `content`, that of the file at `path`: each goes through the parser of its option.
+/// The settings in `content`, read from the file at `path`; each value is parsed like the option's value.
 pub fn parse(path: &Path, content: &str) -> Result<Table, ConfigError> {
     let wrong = |message: String| ConfigError::Parse {
         path: path.to_owned(),
@@ -78,19 +78,19 @@ pub fn parse(path: &Path, content: &str) -> Result<Table, ConfigError> {
     args.settings()
 }
 
-/// A number, a text or a flag as it would stand on a command line.
+/// A number, a text or a flag as written on a command line.
 fn plain(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
-        // With a point or an exponent: 20.0 is no whole number.
+        // With a point or an exponent: 20.0 is not an integer.
         toml::Value::Float(number) => Some(format!("{number:?}")),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
         _ => None,
     }
 }
 
-/// What clap says, without its advice about the command line.
+/// clap's message, without its advice about the command line.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim);

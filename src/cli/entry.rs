@@ -1,4 +1,4 @@
-//! Parses the command line, runs it, prints the chain of causes of an error.
+//! Parses the command line, runs the command, and prints an error with its causes.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,21 +30,21 @@ fn main() -> u8 {
     match run(&cli) {
         Ok(()) => exit::DONE,
         Err(error) => {
-            // With stderr closed there is nobody left to tell.
+            // If stderr is closed, there is nowhere to report.
             let _ = writeln!(std::io::stderr(), "error: {}", exit::message(&error));
             exit::code(&error)
         }
     }
 }
 
-/// Prints what clap says of the command line, or the help that was asked for. It repeats what it was given, so where that
-/// would steer the terminal, the text is plain.
+/// Prints clap's error, or the help that was asked for. An error repeats the user's words, so if those contain
+/// control characters, it is printed as plain, escaped text.
 fn refuse(error: &clap::Error) -> u8 {
     let is_own = |name: &OsString| name.to_string_lossy().starts_with("RESNET_XLA_");
     let variables = env::vars_os().filter(|(name, _)| is_own(name));
     let mut given = env::args_os().chain(variables.map(|(_, value)| value));
     let steers = |text: OsString| text::one_line(&text.to_string_lossy()) != text.to_string_lossy();
-    // With the output closed there is nobody left to tell.
+    // If the output is closed, there is nowhere to report.
     let _ = if error.use_stderr() && given.any(steers) {
         let plain = error.render().to_string();
         write!(std::io::stderr(), "{}", text::for_terminal(&plain))
@@ -65,11 +65,11 @@ fn run(cli: &Cli) -> Result<()> {
     commands::run(cli, &Process { logger, signals })
 }
 
-/// What the front (`src/front/`) calls: the whole program, on the process's command line.
+/// The entry point for the front (`src/front/`): runs the whole program on the process's command line.
 // SAFETY: no other symbol has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn resnet_xla_main() -> ! {
-    // A panic must not unwind into the front, which has a Rust runtime of its own.
+    // A panic must not unwind into the front, which has its own Rust runtime.
     let code = panic::catch_unwind(main).unwrap_or(exit::PANIC);
     std::process::exit(code.into())
 }

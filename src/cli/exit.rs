@@ -1,4 +1,4 @@
-//! How an error ends the program: its words and its exit code.
+//! How an error ends the program: message and exit code.
 
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::OutputError;
@@ -17,11 +17,11 @@ pub const USAGE: u8 = 2;
 pub const DATA: u8 = 3;
 pub const DEVICE: u8 = crate::device::CRASH_EXIT_CODE;
 pub const NON_FINITE: u8 = 5;
-/// What Rust ends a program with whose main thread panicked.
+/// Rust's exit code when the main thread panics.
 pub const PANIC: u8 = 101;
 
-/// `error` and its causes on one line. What a cause says that was said already is left out: some libraries show their
-/// cause and return it too.
+/// `error` and its causes on one line. Text that is already in the message is left out: some libraries show their
+/// cause and also return it.
 pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
@@ -52,7 +52,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(DATA)
     } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
         match error {
-            // The device may be there; the process may not use it.
+            // The device may exist, but the process is not allowed the threads to use it.
             DeviceError::Threads(_) => Some(RUNTIME),
             _ => Some(DEVICE),
         }
@@ -64,7 +64,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
 }
 
-/// Whether a checkpoint cannot be found or used; one that cannot be written is the machine's fault.
+/// Whether a checkpoint cannot be found or used. One that cannot be written is a runtime error.
 fn is_bad_checkpoint(cause: &(dyn std::error::Error + 'static)) -> bool {
     let written = |error: &CheckpointError| {
         matches!(

@@ -1,7 +1,7 @@
 //! The command line: options, settings, commands and exit codes.
 //!
 //! ```text
-//!  settings (the list) ─► args (clap) ─► config (flags over environment over file over preset) ─► commands ─► exit code
+//!  settings (the list) ─► args (clap) ─► config (flag > environment > file > preset) ─► commands ─► exit code
 //! ```
 
 pub mod args;

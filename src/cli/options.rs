@@ -1,4 +1,4 @@
-//! The options that are settings of a run, as clap takes them into a command.
+//! The settings of a run as clap options.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{PrecisionChoice, UnitsChoice};
 
-/// Options of a training run. Each setting is also a key of the `-c` file; what is not given comes from the
+/// Options of a training run. Each setting is also a key of the `-c` file; a missing option comes from the
 /// environment (`RESNET_XLA_*`; an empty variable counts as not set), then the file, then the preset.
 #[derive(Clone, Debug)]
 pub struct TrainArgs {
@@ -33,7 +33,7 @@ impl TrainArgs {
         Ok(table)
     }
 
-    /// Whether an option or the environment names the folder of the data.
+    /// Whether an option or the environment names the data folder.
     pub fn names_data_dir(&self) -> bool {
         self.matches.contains_id("data-dir")
     }
@@ -86,7 +86,7 @@ fn overwrite() -> Arg {
     Arg::new("overwrite")
         .long("overwrite")
         .action(ArgAction::SetTrue)
-        .help("Replace the run that the folder holds")
+        .help("Replace the run in the folder")
 }
 
 fn resume() -> Arg {
@@ -95,12 +95,12 @@ fn resume() -> Arg {
         .action(ArgAction::SetTrue)
         .conflicts_with_all(["overwrite", "init-weights"])
         .help(
-            "Go on with the run that the folder holds, at the step it left. Its settings are kept; --epochs or \
-             --max-steps gives it another end",
+            "Resume the run in the folder where it stopped. Its settings are kept; --epochs or --max-steps \
+             changes where it ends",
         )
 }
 
-/// Where and how precisely to compute.
+/// The device, and the precision of the computation.
 #[derive(Clone, Debug)]
 pub struct DeviceArgs {
     pub device: Option<DeviceChoice>,
@@ -143,7 +143,7 @@ impl Args for DeviceArgs {
     }
 }
 
-/// Which images.
+/// The data set and its folder.
 #[derive(Clone, Debug)]
 pub struct DataArgs {
     pub dataset: Option<DatasetKind>,

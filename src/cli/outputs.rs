@@ -1,11 +1,11 @@
-//! What a command writes, looked at before its work begins: no output takes the place of an input,
-//! and a file's name says what is in it.
+//! Checks the output paths before a command starts: no output overwrites an input, and a file's
+//! extension matches its content.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A path with the option, or the argument, that names it: `--out`, `IMAGE`.
+/// A path with the option or argument that names it: `--out`, `IMAGE`.
 #[derive(Clone, Debug)]
 pub struct Named {
     pub by: &'static str,
@@ -21,11 +21,11 @@ impl Named {
     }
 }
 
-/// An output that a command refuses to write. The program ends with exit code 2 on it.
+/// An output that a command refuses to write. The program exits with code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(
-        "{} {} would take the place of {} {}, which the command reads; name another place with {}",
+        "{} {} would overwrite {} {}, which the command reads; name another place with {}",
         output.by, output.path.display(), input.by, input.path.display(), output.by
     )]
     Input { output: Named, input: Named },
@@ -37,7 +37,7 @@ pub enum OutputError {
         path: PathBuf,
     },
     #[error(
-        "--overwrite would remove {}, which {} names; copy it to another place first, or choose another folder with \
+        "--overwrite would remove {}, which {} needs; copy it to another place first, or choose another folder with \
          --out-dir",
         input.path.display(), input.by
     )]
@@ -48,18 +48,17 @@ pub enum OutputError {
 
 /// A file that a command writes.
 pub struct Output<'a> {
-    /// The option that names it.
+    /// The option that names the file.
     pub by: &'static str,
     pub path: &'a Path,
-    /// How its name ends.
+    /// The required extension.
     pub ending: &'static str,
-    /// What to say to who wants another kind of file; may be empty.
+    /// A hint for users who want another kind of file; may be empty.
     pub note: &'static str,
 }
 
 impl Output<'_> {
-    /// Refuses a name that says something other than what is written, a place that no file can take,
-    /// and the place of one of `inputs`.
+    /// Refuses a wrong extension, a path that is not a regular file, and the path of one of `inputs`.
     pub fn check(&self, inputs: &[Named]) -> Result<(), OutputError> {
         let ending = self.path.extension();
         if !ending.is_some_and(|found| found.eq_ignore_ascii_case(self.ending)) {
@@ -80,7 +79,7 @@ impl Output<'_> {
     }
 }
 
-/// Refuses an `output` that is one of `inputs`.
+/// Refuses an `output` that is also one of `inputs`.
 pub fn keep_inputs(output: &Named, inputs: &[Named]) -> Result<(), OutputError> {
     let taken = |input: &&Named| same_file(&output.path, &input.path);
     match inputs.iter().find(taken) {
@@ -92,7 +91,7 @@ pub fn keep_inputs(output: &Named, inputs: &[Named]) -> Result<(), OutputError> 
     }
 }
 
-/// Refuses to remove `files` where one of them is one of `inputs`.
+/// Refuses to remove `files` if one of them is also one of `inputs`.
 pub fn spare_inputs(files: &[PathBuf], inputs: &[Named]) -> Result<(), OutputError> {
     let removed = |input: &&Named| files.iter().any(|file| same_file(file, &input.path));
     match inputs.iter().find(removed) {
@@ -103,8 +102,8 @@ pub fn spare_inputs(files: &[PathBuf], inputs: &[Named]) -> Result<(), OutputErr
     }
 }
 
-/// Whether two paths lead to one file: through links, by other spellings, or by two of its names. Of
-/// files that are not there yet, whether they would.
+/// Whether two paths lead to the same file: through links, another spelling, or another hard link. For
+/// files that do not exist yet, whether they would.
 pub fn same_file(a: &Path, b: &Path) -> bool {
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -113,7 +112,7 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// `path` by the true name of its folder.
+/// `path` with its folder's links resolved.
 fn resolved(path: &Path) -> Option<PathBuf> {
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -1,7 +1,7 @@
-//! What a run needs to go on, from whatever is left of its folder.
+//! What a run needs to resume, from whatever is left in its folder.
 //!
-//! The settings are in `config.toml`, and in each checkpoint too: where the file is lost or damaged, they come
-//! from there. A damaged file is kept under another name, and written anew.
+//! The settings are in `config.toml`, and in each checkpoint too, which is used if the file is lost or damaged.
+//! A damaged file is kept under another name, and a new one is written.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub fn settings(run_dir: &RunDir) -> Result<Table, ConfigError> {
     }
 }
 
-/// Writes a lost or damaged `config.toml` anew, as the newest checkpoint has it.
+/// Restores a lost or damaged `config.toml` from the newest checkpoint.
 pub fn mend_config(run_dir: &RunDir) -> Result<()> {
     let path = run_dir.config();
     let Err(fault) = config_file::read_saved(&path) else {
@@ -45,12 +45,12 @@ pub fn mend_config(run_dir: &RunDir) -> Result<()> {
     };
     let info = checkpoint::newest_info(&run_dir.checkpoints())?;
     log::warn!("{}", fault.to_string().trim_end());
-    log::warn!("the settings in the newest checkpoint take their place");
+    log::warn!("the settings in the newest checkpoint are used instead");
     set_aside(&path)?;
     Ok(files::write_text(&path, &info.config)?)
 }
 
-/// The history of a run that has `epochs` epochs behind it: all rows that can still be read.
+/// The history of a run after `epochs` epochs: all rows that can still be read.
 pub fn history(run_dir: &RunDir, epochs: usize) -> Result<History> {
     let path = run_dir.history();
     let (history, fault) = History::salvage(&path);
@@ -63,15 +63,15 @@ pub fn history(run_dir: &RunDir, epochs: usize) -> Result<History> {
     let lost = epochs - kept.count();
     if lost > 0 {
         log::warn!(
-            "{} lacks the rows of {lost} of the {epochs} epochs so far. The weights are whole, and the run goes on; \
-             train.log and events/ still show what these epochs came to",
+            "{} lacks the rows of {lost} of the {epochs} epochs so far. The weights are intact, so the run \
+             continues; train.log and events/ still have the figures of these epochs",
             path.display()
         );
     }
     Ok(history)
 }
 
-/// Keeps the damaged file at `path`, if there is one, under a name that no other has.
+/// Renames the damaged file at `path`, if there is one, to a name that is not taken.
 fn set_aside(path: &Path) -> Result<()> {
     let taken = |path: &PathBuf| path.symlink_metadata().is_ok();
     let mut names = (1..).map(|number| {

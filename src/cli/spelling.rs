@@ -1,6 +1,6 @@
-//! What a misspelt name may have meant.
+//! Suggestions for misspelt names.
 
-/// The one of `names` that is closest to `name`, if it is close.
+/// The closest of `names` to `name`, if it is close enough.
 pub fn near_miss<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
     names
         .iter()

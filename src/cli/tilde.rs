@@ -1,18 +1,18 @@
-//! `~` at the start of a path: a shell puts the home folder there only in some places of a command line, and nobody
-//! does in a variable or a file.
+//! Expands `~` at the start of a path: a shell does that only in some places of a command line, and never in a
+//! variable or a file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// `path` with the home folder `home` in the place of a leading `~`.
+/// `path` with a leading `~` replaced by the home folder `home`.
 ///
 /// # Errors
-/// A path such as `~user/x`, or a `~` without a usable home folder: says so, and what to write instead.
+/// A path such as `~user/x`, or a `~` without a usable home folder; the message says what to write instead.
 pub fn expand(path: PathBuf, home: Option<OsString>) -> Result<PathBuf, String> {
     if let Ok(rest) = path.strip_prefix("~") {
         let home = home.map(PathBuf::from).filter(|home| home.is_absolute());
         let home = home.ok_or(
-            "`~` stands for the home folder, and HOME names none; write the whole path, or ./~ for a file of that name",
+            "`~` is the home folder, and HOME does not name it; write the whole path, or ./~ for a file called ~",
         )?;
         return Ok(if rest == Path::new("") {
             home

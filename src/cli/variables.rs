@@ -1,4 +1,4 @@
-//! Variables of the environment that look like the program's and are none.
+//! Environment variables that have the program's prefix but are unknown.
 
 use std::ffi::OsString;
 
@@ -7,8 +7,8 @@ use crate::cli::spelling::near_miss;
 
 const PREFIX: &str = "RESNET_XLA_";
 
-/// Those beside the options', without the prefix: of setup, of the build (which cargo hands on to what it runs), and of
-/// the tests.
+/// Known variables other than those of options, without the prefix: for setup, for the build (cargo passes them on to
+/// what it runs), and for the tests.
 const OTHERS: [&str; 15] = [
     "BUILT_IN",
     "CACHE",
@@ -26,10 +26,10 @@ const OTHERS: [&str; 15] = [
     "SOAK_ARGS",
     "SOAK_STEPS",
 ];
-/// Hooks of the tests begin with it.
+/// The prefix of hooks for tests.
 const TEST_HOOK: &str = "TEST_";
 
-/// Warns of each variable among `names` that has the program's prefix and that nothing reads.
+/// Warns about each variable in `names` that has the program's prefix but is not read by anything.
 pub fn warn_of_unknown(names: impl Iterator<Item = OsString>) {
     let known = known();
     let mut unknown: Vec<String> = names
@@ -42,7 +42,7 @@ pub fn warn_of_unknown(names: impl Iterator<Item = OsString>) {
     }
 }
 
-/// The names that are read, without the prefix.
+/// The known names, without the prefix.
 fn known() -> Vec<String> {
     let options = arguments::variables();
     let options = options.iter().filter_map(|name| name.strip_prefix(PREFIX));
@@ -60,7 +60,7 @@ fn warning(name: &str, known: &[String]) -> String {
     let hint = near_miss(rest, known).map_or(String::new(), |near| {
         format!(", did you mean {PREFIX}{near}?")
     });
-    format!("the variable {name} is none of the program's and changes nothing{hint}")
+    format!("the environment variable {name} is unknown and has no effect{hint}")
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
             .collect()
     }
 
-    /// The names with the prefix in `text`; a prefix alone names none.
+    /// The names with the prefix in `text`; the prefix alone does not count.
     fn names_in(text: &str) -> Vec<String> {
         let of_name = |c: &char| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_';
         let rests = text.split(PREFIX).skip(1);

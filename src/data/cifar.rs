@@ -22,7 +22,7 @@ const CLASS_NAMES: [&str; CLASSES] = [
     "truck",
 ];
 
-/// Of all of CIFAR-10 and of any part of it.
+/// The spec of CIFAR-10, and of any part of it.
 pub(super) fn spec() -> DatasetSpec {
     DatasetSpec {
         side: SIDE,
@@ -30,7 +30,7 @@ pub(super) fn spec() -> DatasetSpec {
     }
 }
 
-/// Loads the official files from `data_dir`, where they are fetched on first use, and verifies them.
+/// Loads the official files from `data_dir`, downloading them on first use, and verifies them.
 pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
     let files = fetch::locate_or_fetch(data_dir)?;
     let (train, test) = files.split_at(TRAIN_FILES);
@@ -42,7 +42,7 @@ pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// Reads official files, one after the other, into one split.
+/// Reads official files into one split, in order.
 fn read_official(files: &[(OfficialFile, PathBuf)]) -> Result<Split, DataError> {
     let mut records = Records::with_capacity(files.len() * OfficialFile::RECORDS);
     for (file, path) in files {

@@ -1,4 +1,4 @@
-//! Images with their labels, and what they are of.
+//! Images with their labels, and a description of both.
 
 use ndarray::{Array1, Array4, Axis};
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 /// Red, green and blue.
 pub const CHANNELS: usize = 3;
 
-/// What the images of a data set are like, and what they are of: what a network for them must know.
+/// The image size and the classes of a data set: what a network for it must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetSpec {
     /// Rows and columns of an image.
     pub side: usize,
-    /// By label: labels run from 0.
+    /// Indexed by label; labels start at 0.
     pub class_names: Vec<String>,
 }
 
@@ -21,7 +21,7 @@ impl DatasetSpec {
         self.class_names.len()
     }
 
-    /// Values of one image.
+    /// The number of values in one image.
     pub fn image_len(&self) -> usize {
         self.side * self.side * CHANNELS
     }
@@ -50,10 +50,10 @@ impl Split {
     /// The pixels of one image.
     ///
     /// # Panics
-    /// When there is no such image.
+    /// If `index` is out of range.
     pub fn image(&self, index: usize) -> &[u8] {
         let image = self.images.index_axis(Axis(0), index);
-        // The images are in standard layout, as promised above.
+        // The images are in standard layout, as documented above.
         image.to_slice().expect("standard layout")
     }
 
@@ -62,7 +62,7 @@ impl Split {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::system::files::WriteError;
 
-/// An error of the data module. The program ends with exit code 3 on it.
+/// An error of the data module. The program exits with code 3.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("cannot {action} {}: {reason}", path.display())]
@@ -89,8 +89,8 @@ pub enum DataError {
     },
 
     #[error(
-        "the run's data folder {} is no longer there. Bring it back, or name the folder that has the CIFAR-10 \
-         files now with --data-dir (they are fetched into an empty one)",
+        "the run's data folder {} is no longer there. Restore it, or use --data-dir to name the folder that has \
+         the CIFAR-10 files now (they are fetched into an empty one)",
         folder.display()
     )]
     Gone { folder: PathBuf },
@@ -98,12 +98,12 @@ pub enum DataError {
     #[error("cannot start a batch worker thread: {0}")]
     Spawn(io::Error),
 
-    #[error("the batch worker that makes step {step} panicked: {message}")]
+    #[error("the batch worker for step {step} panicked: {message}")]
     Worker { step: u64, message: String },
 }
 
 impl DataError {
-    /// For `map_err`: an I/O error that says what was tried on which path.
+    /// For `map_err`: an I/O error with the attempted action and the path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {
         move |reason| DataError::Io {
             action,

@@ -3,11 +3,11 @@
 //! ```text
 //!  cifar ◄── fetch (found, or fetched and verified)
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
-//!    └─ records: the binary format              picture: a file of the user's ──► one image
+//!    └─ records: the binary format              picture: a user's file ──► one image
 //! ```
 //!
-//! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. [`check_spec`]
-//! says which sides and classes it may have.
+//! A data set is one file here and one line in each of [`DatasetKind`], [`DatasetKind::spec`] and [`load`].
+//! [`check_spec`] defines which image sizes and classes it may have.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
@@ -36,10 +36,10 @@ pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use records::{RECORD_LEN, parse_records, write_record};
 
-/// Where the files of CIFAR-10 are, unless said otherwise.
+/// The default folder of the CIFAR-10 files.
 pub const DEFAULT_FOLDER: &str = "data";
 
-/// Which dataset to load.
+/// Which data set to load.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
 )]
@@ -52,7 +52,7 @@ pub enum DatasetKind {
 }
 
 impl DatasetKind {
-    /// What its images are like, which is known before any is loaded.
+    /// Image size and classes, known before any image is loaded.
     pub fn spec(self) -> DatasetSpec {
         match self {
             Self::Cifar10 | Self::Sample => cifar::spec(),
@@ -60,7 +60,7 @@ impl DatasetKind {
     }
 }
 
-/// Loads a dataset. The official files are looked for in `data_dir`, fetched into it on first use, and verified
+/// Loads a data set. The official files are looked for in `data_dir`, downloaded there on first use, and verified
 /// on every load.
 ///
 /// # Errors
@@ -73,12 +73,12 @@ pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
     }
 }
 
-/// [`load`] for a run that worked on the data in `data_dir` before.
+/// [`load`] for a resumed run that used the data in `data_dir`.
 ///
 /// # Errors
 ///
-/// [`DataError::Gone`] where the folder is no longer there: it is not made anew and filled, which may be on
-/// another disk, unless it is the one that is used without being named.
+/// [`DataError::Gone`] if the folder no longer exists: it may be on a disk that is not mounted, so it is not
+/// created and filled again, unless it is the default folder.
 pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
     let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
     let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;

@@ -1,7 +1,7 @@
 //! The binary format of CIFAR-10.
 //!
-//! A file is a row of records without header: one label byte, then 3,072 pixel bytes, the red plane first, then green,
-//! then blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
+//! A file is a sequence of records without a header: one label byte, then 3,072 pixel bytes: the red plane, then the
+//! green, then the blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,26 +14,26 @@ use crate::data::error::DataError;
 
 /// Rows and columns of an image.
 pub(super) const SIDE: usize = 32;
-/// Values of one image.
+/// The number of values in one image.
 const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
-/// Number of classes; labels run from 0 to `CLASSES - 1`.
+/// Number of classes; labels are 0 to `CLASSES - 1`.
 pub(super) const CLASSES: usize = 10;
 
 /// Bytes of one record: a label and an image.
 pub const RECORD_LEN: usize = 1 + IMAGE_LEN;
 
-/// Parses the content of one file of any number of records. `file` is for error messages.
+/// Parses the content of a file with any number of records. `file` is for error messages.
 ///
 /// # Errors
 ///
-/// No record, half a record, or an invalid label.
+/// No record, an incomplete record, or an invalid label.
 pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
     let mut records = Records::with_capacity(bytes.len() / RECORD_LEN);
     records.append(file, bytes)?;
     Ok(records.into_split())
 }
 
-/// What has been read so far.
+/// The records read so far.
 pub(super) struct Records {
     images: Vec<[u8; IMAGE_LEN]>,
     labels: Vec<u8>,
@@ -76,13 +76,13 @@ impl Records {
         let images = Array4::from_shape_vec(dims, self.images.into_flattened());
         Split {
             // Each image has SIDE x SIDE x CHANNELS = IMAGE_LEN values.
-            images: images.expect("as many values as the dimensions say"),
+            images: images.expect("the number of values fits the dimensions"),
             labels: self.labels.into(),
         }
     }
 }
 
-/// Puts the red, green and blue values of each pixel side by side.
+/// Puts the red, green and blue values of each pixel next to each other.
 fn interleave(planes: &[u8; IMAGE_LEN]) -> [u8; IMAGE_LEN] {
     let mut image = [0; IMAGE_LEN];
     let (red, others) = planes.split_at(SIDE * SIDE);
@@ -112,7 +112,7 @@ mod tests {
 
     const FILE: &str = "some.bin";
 
-    /// Image `n` has the label `n` and the values `n, n + 1, …` modulo 251 in file order.
+    /// Image `n` has label `n` and values `n, n + 1, …` modulo 251 in file order.
     fn records(count: usize) -> Vec<u8> {
         (0..count)
             .flat_map(|n| {

@@ -1,5 +1,5 @@
-//! The subset of CIFAR-10 inside the program: the first 200 training and the first 50 test images of each class, in
-//! the order of the official files.
+//! The subset of CIFAR-10 embedded in the program: the first 200 training and the first 50 test images of each class,
+//! in the order of the official files.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn the_files_are_the_first_records_of_each_class_of_cifar_10() {
-        // Sums of the same selection made with numpy from the official files.
+        // Checksums of the same selection, made with numpy from the official files.
         assert_eq!(
             sha256::sum(TRAIN),
             "85e1bcd937bff4e1a96822ecf457c7d8b520eb14496e76876f04aadd1e5205d3"

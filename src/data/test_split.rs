@@ -1,4 +1,4 @@
-//! A split for tests whose images tell which they are.
+//! A split for tests in which each image's values are its number.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::data::dataset::{CHANNELS, Split};
 use crate::data::pipeline::batches::Batch;
 use crate::data::pipeline::normalization::Normalization;
 
-/// Not that of CIFAR-10: any side will do.
+/// Different from CIFAR-10, to show that any side works.
 pub(super) const SIDE: usize = 20;
 pub(super) const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
 
-/// Leaves pixel values as they are, but for rounding.
+/// Leaves pixel values unchanged, except for rounding.
 pub(super) const PLAIN: Normalization = Normalization {
     mean: [0.0; 3],
     std: [1.0; 3],

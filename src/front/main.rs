@@ -1,6 +1,6 @@
-//! Starts the program: loads the shared library that it is, and calls it.
+//! Starts the program: loads the shared library that contains it, and calls it.
 //!
-//! That library is linked with the XLA runtime. The front is not, so that it starts anywhere and can say what is missing.
+//! That library is linked with the XLA runtime. The front is not, so it starts anywhere and can say what is missing.
 
 mod library;
 mod places;
@@ -17,11 +17,11 @@ fn main() -> ExitCode {
         Some(path) => places.why_not(&library::run(path)),
         None => places.no_library(),
     };
-    // With the output closed there is nobody left to tell.
+    // If the output is closed, there is nowhere to report.
     without_library(&places, &reason).unwrap_or(ExitCode::FAILURE)
 }
 
-/// Does what can be done when the library cannot be loaded, for that reason.
+/// Does what is possible without the library, which could not be loaded because of `reason`.
 fn without_library(places: &Places, reason: &str) -> io::Result<ExitCode> {
     let command = env::args_os().nth(1).unwrap_or_default();
     if command == "--version" || command == "-V" {

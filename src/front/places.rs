@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 const LIBRARY: &str = "libresnet_xla.so";
 
 pub struct Places {
-    /// Where the program's library may be, first the one to take.
+    /// Where the program's library may be, in order of preference.
     libraries: Vec<PathBuf>,
-    /// The XLA runtime's folder when the program was built, and the files that were in it.
+    /// The XLA runtime's folder at build time, and the files that were in it.
     runtime: PathBuf,
     runtime_files: Vec<String>,
 }
@@ -32,7 +32,7 @@ impl Places {
         runtime: &Path,
         runtime_files: impl Iterator<Item = &'a str>,
     ) -> Self {
-        // Cargo always makes the library in `deps`, and copies it beside the program in some commands only.
+        // Cargo always builds the library in `deps`, and copies it next to the program only in some commands.
         let folders = [&folder.join("deps"), folder, built_in];
         Self {
             libraries: folders.map(|folder| folder.join(LIBRARY)).to_vec(),
@@ -52,13 +52,13 @@ impl Places {
         let places = self.libraries.iter().map(|path| path.display().to_string());
         let places: Vec<_> = places.collect();
         format!(
-            "there is no {LIBRARY}, which the program is made of; looked for {}. Copy it from where the program was \
-             built (target/release after `cargo build --release`) to beside the program",
+            "there is no {LIBRARY}, which contains the program; looked for {}. Copy it from where the program was \
+             built (target/release after `cargo build --release`) into the program's folder",
             places.join(", ")
         )
     }
 
-    /// Why the library, of which the system says `error`, cannot be loaded, and what to do.
+    /// Why the library cannot be loaded, given the system's `error`, and what to do.
     pub fn why_not(&self, error: &str) -> String {
         let files = self.runtime_files.iter();
         let gone: Vec<_> = files.filter(|file| !self.has(file)).cloned().collect();
@@ -69,14 +69,14 @@ impl Places {
             );
         }
         format!(
-            "the XLA runtime that the program was built with is not in {} any more: no {}. Run `./setup`, then \
+            "the XLA runtime that the program was built with is no longer in {}: no {}. Run `./setup`, then \
              `cargo build --release`",
             self.runtime.display(),
             gone.join(", ")
         )
     }
 
-    /// Writes what is there and what is not.
+    /// Lists the files, each as found or not there.
     pub fn report(&self, out: &mut impl Write) -> io::Result<()> {
         let state = |found| if found { "found" } else { "not there" };
         for path in &self.libraries {

@@ -1,4 +1,4 @@
-//! What people see of a run, while it goes and afterwards.
+//! What users see of a run, during it and afterwards.
 //!
 //! ```text
 //!  run::observer ─┬─► progress (the terminal)

@@ -1,4 +1,4 @@
-//! Small images side by side, enlarged, with captions: the first training images, the ten predictions.
+//! Grids of small images, enlarged and with captions: the first training images, the ten predictions.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::system::files;
 /// Each pixel of an image becomes a square of this many pixels.
 const ENLARGEMENT: u32 = 5;
 const MARGIN: u32 = 16;
-/// Between an image and its first line.
+/// Space between an image and the first line of its caption.
 const CAPTION_GAP: u32 = 7;
 const LINE_HEIGHT: u32 = 19;
 const FONT_SIZE: u32 = 15;
@@ -24,7 +24,7 @@ pub struct Tile<'a> {
     /// `side` x `side` x 3 bytes: rows from the top, pixels from the left, red, green, blue.
     pub image: &'a [u8],
     pub side: usize,
-    /// Lines under the image; a line wider than the image is cut.
+    /// Lines under the image; a line wider than the image is shortened.
     pub caption: Vec<Caption>,
 }
 
@@ -35,18 +35,18 @@ pub struct Caption {
     pub tone: Tone,
 }
 
-/// What a caption's colour says.
+/// What a caption's colour means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     Neutral,
     /// Green: a correct prediction.
     Correct,
-    /// Red: a wrong one.
+    /// Red: a wrong prediction.
     Wrong,
 }
 
 impl Tone {
-    // Dark enough to read on white; the green and the red differ with every kind of colour blindness.
+    // Dark enough to read on white; green and red can be distinguished with every kind of colour blindness.
     fn colour(self) -> RGBColor {
         match self {
             Tone::Neutral => RGBColor(38, 38, 38),
@@ -59,7 +59,7 @@ impl Tone {
 /// Columns of a picture of predictions.
 pub const PREDICTION_COLUMNS: usize = 5;
 
-/// Tiles of the first images of `split` with what was predicted of each: green where it is right, red where wrong.
+/// Tiles of the first images of `split` with their predictions: green if right, red if wrong.
 pub fn prediction_tiles<'a>(
     split: &'a Split,
     spec: &DatasetSpec,
@@ -75,7 +75,7 @@ pub fn prediction_tiles<'a>(
         .collect()
 }
 
-/// What is said under an image of a prediction, with the true class where it is known.
+/// The caption of an image with its prediction, and with the true class if known.
 pub fn prediction_captions(
     spec: &DatasetSpec,
     prediction: Prediction,
@@ -107,7 +107,7 @@ pub struct Png {
     pub bytes: Vec<u8>,
 }
 
-/// One image at its own size, `side` x `side` x 3 bytes.
+/// One image at its original size, `side` x `side` x 3 bytes.
 pub fn image_png(image: &[u8], side: usize) -> Result<Vec<u8>, PictureError> {
     let tile = Tile {
         image,
@@ -145,7 +145,7 @@ pub fn grid(tiles: &[Tile], columns: usize) -> Result<Png, PictureError> {
     })
 }
 
-/// Where the tiles go; lengths in pixels.
+/// The layout of the tiles; lengths in pixels.
 struct Grid {
     columns: u32,
     rows: u32,
@@ -185,7 +185,7 @@ impl Grid {
     }
 }
 
-/// The tile's image at its size in the large drawing, every pixel a square.
+/// The tile's image at its size in the oversampled drawing; each pixel becomes a square.
 fn enlarged(index: usize, tile: &Tile) -> Result<RgbImage, PictureError> {
     let image = rgb(index, tile)?;
     let large = tile.side as u32 * ENLARGEMENT * OVERSAMPLING;
@@ -233,7 +233,7 @@ fn draw_tile<DB: DrawingBackend>(
     Ok(())
 }
 
-/// `text`, or as much of its beginning as fits into `width` with an ellipsis behind it.
+/// `text`, shortened with an ellipsis if it does not fit in `width`.
 fn cut_to_width<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     text: &str,
@@ -269,7 +269,7 @@ mod tests {
         }]
     }
 
-    /// The pixels of a picture that are clearly greener than red, and clearly redder than green.
+    /// The numbers of pixels that are clearly more green than red, and clearly more red than green.
     fn green_and_red(picture: &RgbImage) -> (usize, usize) {
         let count = |more: usize, less: usize| {
             picture

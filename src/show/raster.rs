@@ -1,4 +1,4 @@
-//! From drawing commands to PNG and SVG: what plots and pictures share.
+//! Turns drawing commands into PNG and SVG, for plots and pictures.
 
 use std::error::Error;
 
@@ -12,10 +12,10 @@ use thiserror::Error;
 
 use crate::system::files::WriteError;
 
-/// The font family of every text in a picture: Roboto, embedded, so that no font of the system is needed.
+/// The font family of all text in pictures: Roboto, embedded, so that no system font is needed.
 pub const FONT: &str = "sans-serif";
 
-/// Pictures are drawn this many times larger and averaged down, since plotters neither smooths thick lines nor
+/// Pictures are drawn larger by this factor and averaged down, because plotters neither smooths thick lines nor
 /// places letters between pixels.
 pub const OVERSAMPLING: u32 = 3;
 
@@ -43,7 +43,7 @@ pub enum PictureError {
 
 /// A PNG of `size` (width, height) pixels.
 ///
-/// `draw` gets an area [`OVERSAMPLING`] times that size; it has to scale its lengths and font sizes by as much.
+/// `draw` gets an area [`OVERSAMPLING`] times that size; it has to scale its lengths and font sizes by this factor.
 pub fn png<E>(
     size: (u32, u32),
     draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>) -> Result<(), E>,
@@ -92,6 +92,6 @@ pub fn encode_png(picture: &RgbImage) -> Result<Vec<u8>, PictureError> {
 }
 
 fn register_roboto() {
-    // Fails only for bytes that are no font; drawing text would then report the font as missing.
+    // Fails only if the bytes are not a font; drawing text would then report the font as missing.
     let _ = register_font(FONT, FontStyle::Normal, ROBOTO);
 }

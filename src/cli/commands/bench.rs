@@ -112,7 +112,7 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
     })
 }
 
-/// What `args` ask for, else what suits the device.
+/// The lowering that `args` name, or the best one for the device.
 fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Result<Lowering> {
     let suited = choose::lowering(settings, device.kind);
     match args.lowering {

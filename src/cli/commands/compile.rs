@@ -1,4 +1,4 @@
-//! `compile`: a computation of a run, compiled for devices that are not there.
+//! `compile`: compiles a computation of a run for devices that this machine does not have.
 
 use std::fs;
 use std::io::Write;
@@ -58,7 +58,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     }
 }
 
-/// Keeps the compiler's program, as it came and as text, and the analysis beside it.
+/// Saves the compiler's program, in binary form and as text, and the analysis.
 fn save(folder: &Path, program: &[u8], analysis: &Analysis) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -71,7 +71,7 @@ fn save(folder: &Path, program: &[u8], analysis: &Analysis) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to save in the place of the plugin that compiles.
+/// Refuses to overwrite the plugin that compiles.
 fn check_outputs(args: &CompileArgs) -> Result<()> {
     let (Some(folder), Some(plugin)) = (&args.save, &args.plugin) else {
         return Ok(());

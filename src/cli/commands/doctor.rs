@@ -67,7 +67,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     Ok(())
 }
 
-/// What the CPU's kernels are for, or why they are not used.
+/// The instruction set that the CPU kernels use, or why they are not used.
 fn kernels() -> String {
     match Isa::chosen() {
         Ok(Isa::Generic) if std::env::var_os(isa::VARIABLE).is_none() => {
@@ -79,7 +79,7 @@ fn kernels() -> String {
     }
 }
 
-/// Hardware and plugins of one kind; loads nothing.
+/// Reports hardware and plugins of one kind without loading anything.
 fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
     let root = Path::new("/");
     let name = kind.device();

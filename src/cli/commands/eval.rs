@@ -1,4 +1,4 @@
-//! `eval`: loss, accuracy and confusions of a checkpoint on the test images.
+//! `eval`: loss, accuracy and confusion matrix of a checkpoint on the test images.
 
 use std::fs;
 use std::io::{self, Write};
@@ -75,7 +75,7 @@ fn print_scores(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) ->
             class.images
         )?;
     }
-    writeln!(out, "\nrows: true class, columns: what it was taken for")?;
+    writeln!(out, "\nrows: true class, columns: predicted class")?;
     let heads: Vec<String> = names.iter().map(|name| format!("{name:>5.5}")).collect();
     writeln!(out, "{:<10} {}", "", heads.join(" "))?;
     for (name, row) in names.iter().zip(&scores.confusion) {
@@ -107,7 +107,7 @@ fn as_json(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> Valu
 fn write_npy(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
     let rows = (logits.len() / classes) as i64;
     let literal = xla::Literal::vec1(logits).reshape(&[rows, classes as i64])?;
-    // The literal writes to a path, through links and in place; the file is to be whole or not there.
+    // The literal writes to a path in place and follows links. A temporary file first makes the final write atomic.
     let folder = tempfile::tempdir().context("making a temporary folder")?;
     let written = folder.path().join("logits.npy");
     literal.write_npy(&written)?;

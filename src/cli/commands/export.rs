@@ -1,4 +1,4 @@
-//! `export`: a checkpoint's weights and moving statistics as a file of their own.
+//! `export`: writes a checkpoint's weights and moving statistics to a separate file.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         by: "--out",
         path: &args.out,
         ending: "safetensors",
-        note: " (scripts/keras_weights.py makes a .keras or .h5 file of it)",
+        note: " (scripts/keras_weights.py converts it to .keras or .h5)",
     };
     output.check(&inputs::of_checkpoint(&args.checkpoint))?;
     let path = checkpoint::resolve(&args.checkpoint)?;

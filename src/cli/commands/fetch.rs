@@ -1,4 +1,4 @@
-//! `fetch`: the data, verified, and a first look at it.
+//! `fetch`: downloads and verifies the data, then shows a few images.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::show::pictures::{self, Caption, Tile, Tone};
 use crate::show::raster::PictureError;
 use crate::system::text::shown;
 
-/// Images in the first look, and in one row of its picture.
+/// Images shown, all in one row of the picture.
 const IMAGES: usize = 10;
 const COLUMNS: usize = 5;
 const PICTURE: &str = "first_ten.png";
@@ -36,7 +36,7 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     let picture = folder.join(PICTURE);
     match save_picture(&picture, &dataset, count) {
         Ok(()) => writeln!(out, "picture: {}", shown(&picture))?,
-        // Data that others may only read are as good as any.
+        // A read-only data folder is fine.
         Err(PictureError::Write(error)) => log::warn!("no picture of them: {error}"),
         Err(error) => return Err(error.into()),
     }
@@ -44,7 +44,7 @@ pub fn run(args: &FetchArgs) -> Result<()> {
 }
 
 fn save_picture(path: &Path, dataset: &Dataset, count: usize) -> Result<(), PictureError> {
-    // A folder that cannot be made is one that the picture cannot be written to.
+    // If the folder cannot be created, writing the picture fails and reports it.
     let _ = path.parent().map(fs::create_dir_all);
     let Dataset { spec, train, .. } = dataset;
     let tiles: Vec<_> = train

@@ -1,4 +1,4 @@
-//! The files that commands on a checkpoint read.
+//! The files that are read by commands that take a checkpoint.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ pub fn of(args: &CheckpointArgs) -> Vec<Named> {
     inputs
 }
 
-/// The file that `--checkpoint` stands for, and of a run's folder all files of the run.
+/// The file that `--checkpoint` refers to, and if it is in a run's folder, all files of that run.
 pub fn of_checkpoint(path: &Path) -> Vec<Named> {
-    // What cannot be read is for the command to say.
+    // The command itself reports what cannot be read.
     let checkpoint = checkpoint::resolve(path).ok();
     let run = RunDir::of(path).files().unwrap_or_default();
     let files = checkpoint.into_iter().chain(run);

@@ -1,4 +1,4 @@
-//! What each subcommand does, one file each.
+//! The subcommands, one file each.
 
 mod bench;
 mod compile;
@@ -21,7 +21,7 @@ use anyhow::Result;
 use crate::cli::args::{Cli, Command};
 use crate::system::process::Process;
 
-/// Runs the command that the command line asks for; without one, trains.
+/// Runs the command given on the command line, or trains if there is none.
 pub fn run(cli: &Cli, process: &Process) -> Result<()> {
     match &cli.command {
         None => train::run(&cli.train, process),

@@ -1,4 +1,4 @@
-//! Standard output: where commands print what they found.
+//! Standard output, where commands print their results.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Stdout, Write};
@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::system::text;
 
-/// Standard output. Once its reader is gone (`resnet-xla man | head`), what is written goes nowhere, and the command
-/// does its work to the end. Escape sequences in names do not reach the terminal.
+/// Standard output. Once its reader has gone away (`resnet-xla man | head`), output is dropped and the command still
+/// finishes its work. Escape sequences in names do not reach the terminal.
 pub struct Output(Stdout);
 
 pub fn stdout() -> Output {
@@ -23,7 +23,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// A JSON array on standard output, printed an element at a time.
+/// A JSON array on standard output, printed one element at a time.
 #[derive(Default)]
 pub struct JsonArray {
     begun: bool,
@@ -31,7 +31,7 @@ pub struct JsonArray {
 
 impl JsonArray {
     pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
-        // A newline in a string is escaped: each of these begins a line.
+        // JSON strings have their newlines escaped, so each newline here starts a line of the layout.
         let element = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
         let element = element.replace('\n', "\n  ");
         let before = if self.begun { "," } else { "[" };
@@ -59,7 +59,8 @@ impl Write for Output {
     }
 }
 
-/// The text that `bytes` begin with, and its length in bytes. What is no text is shown as such.
+/// The valid UTF-8 text at the start of `bytes`, and its length in bytes. If there is none, all of `bytes` with
+/// replacement characters.
 fn beginning(bytes: &[u8]) -> (Cow<'_, str>, usize) {
     let valid = match std::str::from_utf8(bytes) {
         Err(error) if error.valid_up_to() > 0 => &bytes[..error.valid_up_to()],
@@ -68,7 +69,7 @@ fn beginning(bytes: &[u8]) -> (Cow<'_, str>, usize) {
     (String::from_utf8_lossy(valid), valid.len())
 }
 
-/// `result`, or `done` where it failed because nobody reads.
+/// `result`, or `done` if it failed because the reader has gone away.
 fn forgive<T>(result: io::Result<T>, done: T) -> io::Result<T> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(done),

@@ -1,4 +1,4 @@
-//! `plot`: the curves of one or more runs over each other.
+//! `plot`: the curves of one or more runs in the same axes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn run(args: &PlotArgs) -> Result<()> {
     Ok(())
 }
 
-/// The history that `path` stands for: itself, or the one of the run that a folder or a checkpoint belongs to.
+/// The history file for `path`: `path` itself, or the history of the run that a folder or checkpoint belongs to.
 fn history_of(path: &Path) -> PathBuf {
     let is_checkpoint = path.extension().is_some_and(|found| found == "safetensors");
     if path.is_dir() || is_checkpoint {
@@ -50,7 +50,7 @@ fn history_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses plots that would take the place of a history.
+/// Refuses plots that would overwrite a history.
 fn check_outputs(args: &PlotArgs) -> Result<()> {
     let histories = args
         .runs

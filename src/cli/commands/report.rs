@@ -1,4 +1,4 @@
-//! `report`: the page of a run, made anew from its folder and its newest checkpoint.
+//! `report`: writes the page of a run again, from its folder and its newest checkpoint.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
-/// Most of the page comes from the other files of the run that `checkpoint` is of.
+/// The error for a `checkpoint` outside a run's folder: most of the page comes from the run's other files.
 fn no_run(checkpoint: &Path) -> ConfigError {
     ConfigError::Value {
         option: "checkpoint",
@@ -56,7 +56,7 @@ fn no_run(checkpoint: &Path) -> ConfigError {
     }
 }
 
-/// Refuses an output that would take the place of an input. The run's own report is none.
+/// Refuses an output that would overwrite an input. The run's own report does not count as an input.
 fn check_output(args: &ReportArgs, path: &Path, run_dir: Option<&RunDir>) -> Result<()> {
     let report = run_dir.map(RunDir::report);
     let mut inputs = inputs::of(&args.from);

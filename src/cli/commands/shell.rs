@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and `man` know of the command line.
+//! `completions` and `man`: the command line described for shells and for `man`.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::cli::config::ConfigError;
 const NAME: &str = "resnet-xla";
 
 pub fn completions(args: &CompletionsArgs) -> Result<()> {
-    // The generator ends the process on a closed pipe; into memory it cannot fail.
+    // The generator panics when it writes to a closed pipe; writing to memory cannot fail.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
     Ok(stdout().write_all(&script)?)

@@ -19,7 +19,7 @@ pub fn run(args: &SummaryArgs) -> Result<()> {
     };
     let architecture = kind.architecture().map_err(ConfigError::from)?;
     let spec = Config::preset(Preset::Keras)?.dataset.spec();
-    // The lowering changes how the network is computed, not what it is.
+    // The lowering changes how the network is computed, not its structure.
     let network =
         ResNet::new(&architecture, spec.classes(), Lowering::Native).map_err(ConfigError::from)?;
     if args.json {

@@ -48,7 +48,7 @@ struct RunResult {
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     train(args, process).inspect_err(|error| {
-        // The terminal may be gone.
+        // The terminal may be closed by now.
         log::error!(target: TRAIN_LOG, "{}", exit::message(error));
     })
 }
@@ -63,7 +63,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let settings = settings(&config, device.replicas);
     let program = Program::new(&device, choose::build(&settings, device.kind)?);
-    // Nothing is made or removed before the settings, the first weights and the data are known to be good.
+    // Nothing is created or removed before the settings, the first weights and the data have been checked.
     let first = match args.resume {
         true => None,
         false => Some(first_state(&config, program.layout())?),
@@ -89,7 +89,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         log::info!("{}", where_it_ended(&config, &run_dir, &training, step));
         return Ok(());
     }
-    // Compiling takes minutes and may be cut short: only after it does the folder hold a run.
+    // Compiling takes minutes and may be interrupted, so the run's files are written only after it.
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
     let history = history(before, &run_dir, &position)?;
     describe_run(&config, &device, &run_dir)?;
@@ -150,7 +150,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The images to train and validate on. A resumed run takes those from where they were.
+/// The images to train and validate on. A resumed run takes them from the same folder as before.
 fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
     match args.resume && !args.names_data_dir() {
         true => data::load_again(config.dataset, &config.data_dir),
@@ -158,7 +158,7 @@ fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
     }
 }
 
-/// Refuses to remove, with the run of before, a file that this one reads.
+/// Refuses to remove, along with the old run, a file that the new one reads.
 fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
     let named = [
         ("--config", &args.config),
@@ -188,7 +188,7 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     })
 }
 
-/// The newest whole checkpoint of the run.
+/// Loads the newest intact checkpoint of the run.
 fn resumed(
     run_dir: &RunDir,
     layout: &Layout,
@@ -206,7 +206,7 @@ fn resumed(
     Ok((state, info.position))
 }
 
-/// What was before `position`: the epoch under way gets its row anew.
+/// The history before `position`: the current epoch gets a new row.
 fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
     let Some(mut history) = before else {
         return Ok(History::create(&run_dir.history())?);
@@ -215,7 +215,7 @@ fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Re
     Ok(history)
 }
 
-/// Refuses a number of replicas other than `before` where the weights depend on it.
+/// Refuses a number of replicas other than `before` if the weights depend on it.
 fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigError> {
     let now = settings.replicas;
     if before == now {
@@ -229,14 +229,14 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
         });
     }
     log::info!(
-        "going on with {}; it was {before}. The batch and its statistics stay the same, and so do \
-         the results, but for rounding",
+        "resuming with {}; it was {before}. The batch and its statistics stay the same, and so do \
+         the results, except for rounding",
         Counted(now)
     );
     Ok(())
 }
 
-/// Whether there is nothing left to do: all steps are taken, and the result is written or can no longer be told.
+/// Whether there is nothing left to do: all steps are done, and the result is written or can no longer be computed.
 fn is_done(
     config: &Config,
     run_dir: &RunDir,
@@ -254,7 +254,7 @@ fn is_done(
     }
 }
 
-/// Whether the result is there, and whole.
+/// Whether there is an intact `result.json`.
 fn has_result(run_dir: &RunDir) -> bool {
     let text = std::fs::read_to_string(run_dir.result());
     text.is_ok_and(|text| serde_json::from_str::<serde_json::Value>(&text).is_ok())
@@ -266,37 +266,37 @@ fn all_steps(config: &Config, training: &BatchSource) -> u64 {
     steps.saturating_mul(config.epochs as u64)
 }
 
-/// What became of a run that has come to `step` and takes no more: finished, or stopped at `--max-steps`.
+/// Describes how a run ended at `step`: finished, or stopped by `--max-steps`.
 fn where_it_ended(config: &Config, run_dir: &RunDir, training: &BatchSource, step: u64) -> String {
     let (root, epochs) = (run_dir.root().display(), config.epochs);
     let all = all_steps(config, training);
     match config.max_steps {
         Some(limit) if step < all => format!(
             "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
-             goes on to the end, --resume --max-steps N to step N"
+             continues to the end, --resume --max-steps N to step N"
         ),
         _ => format!(
-            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N goes on to the end of \
+            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N continues to the end of \
              epoch N"
         ),
     }
 }
 
-/// Writes what the run is and where it runs: `config.toml` and `env.json`. A result from before a
-/// resumption is no longer the run's.
+/// Writes the settings and the environment: `config.toml` and `env.json`. Removes a result from before the
+/// run was resumed, which is out of date.
 fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()> {
     files::write_text(&run_dir.config(), &config.to_toml()?)?;
     let env = EnvInfo::collect(&device.description(), device.replicas);
     files::write_json(&run_dir.env(), &env)?;
     match std::fs::remove_file(run_dir.result()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context("removing the result of before")
+            Err(error).context("removing the old result")
         }
         _ => Ok(()),
     }
 }
 
-/// What the run's checkpoints say of themselves; the position moves on with the run.
+/// The metadata of the run's checkpoints; the position advances with the run.
 fn checkpoint_info(
     config: &Config,
     device: &Device,
@@ -360,7 +360,7 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
     BatchSource::training(Arc::new(split), normalization, options)
 }
 
-/// What is about to run, a line each.
+/// Lines that describe the run about to start.
 fn start_block(
     config: &Config,
     device: &Device,
@@ -397,14 +397,14 @@ fn start_block(
     ]
 }
 
-/// That the run ends before its epochs may.
+/// Says that `--max-steps` may end the run early, if it is set.
 fn limit(config: &Config) -> String {
     config.max_steps.map_or(String::new(), |steps| {
         format!(", at most {} steps (--max-steps)", grouped(steps as usize))
     })
 }
 
-/// The batch, and how replicas share it.
+/// The batch size, and how the replicas share the batch.
 fn batch(config: &Config, replicas: usize) -> String {
     let whole = format!("batch {}", config.batch_size);
     if replicas == 1 {
@@ -418,7 +418,7 @@ fn batch(config: &Config, replicas: usize) -> String {
     format!("{whole}: {share} images a replica, batch statistics {statistics}")
 }
 
-/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
+/// The learning rates that the run reaches, with the epochs (from 1) at which they start.
 fn rates(config: &Config) -> String {
     let drops = config.lr_drops.iter();
     let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);

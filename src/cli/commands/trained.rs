@@ -1,4 +1,4 @@
-//! What `eval` and `predict` share: a checkpoint, made ready to run on a device.
+//! What `eval` and `predict` share: loading a checkpoint onto a device.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::model::optimisers::OptimiserSettings;
 use crate::model::program::{Program, Weights};
 use crate::run::checkpoint::{self, CheckpointInfo};
 
-/// A checkpoint file and what it says of itself.
+/// A checkpoint file and its metadata.
 pub struct Checkpoint {
     path: PathBuf,
     pub info: CheckpointInfo,
@@ -48,8 +48,8 @@ pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
     Ok(Checkpoint { path, info })
 }
 
-/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, a multiple of the
-/// replicas.
+/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, which must be a
+/// multiple of the number of replicas.
 pub fn load<'a>(
     checkpoint: &Checkpoint,
     args: &CheckpointArgs,
@@ -75,10 +75,10 @@ pub fn load<'a>(
     Ok(Trained { program, weights })
 }
 
-/// The data that `args` name; without a name, what the network was trained on, from where it was then.
+/// The data that `args` name; by default the data that the network was trained on, from the same folder.
 ///
 /// # Errors
-/// Data that cannot be loaded, or that the network was not made for.
+/// The data cannot be loaded or does not fit the network.
 pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
     let kind = args.data.dataset.unwrap_or(info.dataset);
     let dataset = load_kind(kind, args, info)?;

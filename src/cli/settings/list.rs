@@ -30,7 +30,8 @@ pub fn list() -> Vec<Setting> {
     all
 }
 
-/// Where and how precisely to compute. Whether a resumed run may change `replicas`, the checkpoint decides.
+/// The device, and the precision of the computation. Whether a resumed run may change `replicas` depends on the
+/// checkpoint.
 fn device() -> [Setting; 5] {
     [
         Setting::choice::<DeviceChoice>("device", "Device to run on; `auto` tries TPU, GPU, CPU")
@@ -41,7 +42,7 @@ fn device() -> [Setting; 5] {
             .free(),
         Setting::new(
             "replicas",
-            "Devices that share each batch; on a CPU, virtual ones",
+            "Devices that share each batch; on a CPU, virtual devices",
             str::parse::<ReplicaChoice>,
         )
         .value_name("N|all")
@@ -51,7 +52,7 @@ fn device() -> [Setting; 5] {
             .stated("f32 on CPU, bf16 on TPU"),
         Setting::choice::<UnitsChoice>(
             "units",
-            "How equal units are traced: a loop compiles as fast at any depth",
+            "How equal units are traced: a loop compiles equally fast at any depth",
         )
         .stated("unrolled")
         .free(),
@@ -86,8 +87,8 @@ fn optimiser() -> [Setting; 9] {
             .in_preset(Quick, "3")
             .in_preset(Fast, "12")
             .free(),
-        // The moving statistics forget their start only after some hundred steps; the sample gives that many in 3
-        // epochs with small batches alone.
+        // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
+        // have that many only if the batches are small.
         Setting::whole::<usize>("batch-size", "Images in a step", limits::BATCH_SIZE)
             .default("128")
             .in_preset(Quick, "16")
@@ -103,7 +104,7 @@ fn optimiser() -> [Setting; 9] {
         .in_preset(Fast, "0.12"),
         Setting::new(
             "lr-drops",
-            "Learning rates from later epochs on, or none",
+            "Learning rates of later epochs, or none",
             str::parse::<LearningRateDrops>,
         )
         .value_name("EPOCH:RATE,...")
@@ -148,11 +149,11 @@ fn batches() -> [Setting; 6] {
         Setting::choice::<Augment>("augment", "Augmentation of the training images")
             .default("keras"),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
-            .stated("as many whole batches as the data has"),
+            .stated("all whole batches of the data"),
         Setting::whole::<u64>(
             "max-steps",
-            "Stop after this many steps in all, before the epochs end. A resumed run keeps it, unless \
-             --max-steps or --epochs is given anew",
+            "Stop after this many steps in all, even if epochs are left. A resumed run keeps it, unless \
+             --max-steps or --epochs is given again",
             limits::ALL_STEPS,
         )
         .free(),
@@ -162,24 +163,24 @@ fn batches() -> [Setting; 6] {
     ]
 }
 
-/// Which images.
+/// The data set and its folder.
 fn data() -> [Setting; 2] {
     [
-        Setting::choice::<DatasetKind>("dataset", "Images to work on")
+        Setting::choice::<DatasetKind>("dataset", "Images to train and test on")
             .default("cifar10")
             .in_preset(Quick, "sample"),
         Setting::path(
             "data-dir",
-            "Folder of the CIFAR-10 files; fetched there on first use",
+            "Folder of the CIFAR-10 files; downloaded there on first use",
         )
         .value_name("DIR")
         .default(data::DEFAULT_FOLDER)
-        .stated("data; of a run that is there, its own")
+        .stated("data; for an existing run, the folder it used")
         .free(),
     ]
 }
 
-/// Where the run is kept, and what it shows.
+/// The run's folder and checkpoints, and its progress display.
 fn run() -> [Setting; 5] {
     [
         Setting::path("out-dir", "Folder of the run")

@@ -1,4 +1,4 @@
-//! All settings of a training run, each stated once.
+//! All settings of a training run, each defined once.
 //!
 //! ```text
 //!  list ─► setting ─► the options of commands and their variables (options)
@@ -50,14 +50,14 @@ mod tests {
 
     #[test]
     fn the_list_and_the_struct_name_the_same_settings() {
-        // What serde says of a field that the struct has not is the list of those that it has.
+        // For an unknown field, serde's error lists the fields that the struct has.
         let table = toml::Table::from_iter([("?".to_owned(), true.into())]);
         let refused = table.try_into::<Config>().unwrap_err().to_string();
         let (_, expected) = refused.split_once("expected one of").unwrap();
         let fields: BTreeSet<_> = expected.split('`').skip(1).step_by(2).collect();
         let names: BTreeSet<_> = all().iter().map(|setting| setting.name).collect();
         assert_eq!(fields, names);
-        assert_eq!(names.len(), all().len(), "a name stands twice");
+        assert_eq!(names.len(), all().len(), "a name is listed twice");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One setting: its option, its defaults, and its value as a run's `config.toml` keeps it.
+//! One setting: its option, its defaults, and its value as saved in a run's `config.toml`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -23,23 +23,23 @@ pub struct Setting {
     variable: String,
     value_name: String,
     help: &'static str,
-    /// The default as `--help` states it.
+    /// The default as shown by `--help`.
     stated: Option<String>,
     default: Option<&'static str>,
-    /// The presets whose default is another.
+    /// The presets that have a different default.
     presets: Vec<(Preset, &'static str)>,
     parser: ValueParser,
     shape: fn(Arg) -> Arg,
     to_toml: fn(&Setting, &ArgMatches) -> Result<Option<Value>, ConfigError>,
 }
 
-/// The variable of the environment that sets the option `option`.
+/// The environment variable that sets the option `option`.
 pub fn variable(option: &str) -> String {
     format!("RESNET_XLA_{}", option.to_uppercase().replace('-', "_"))
 }
 
 impl Setting {
-    /// A setting without a default, whose values `parser` checks. A resumed run keeps it.
+    /// A setting without a default, whose values `parser` checks. A resumed run cannot change it.
     pub fn new<P>(name: &'static str, help: &'static str, parser: P) -> Self
     where
         P: TypedValueParser,
@@ -60,7 +60,7 @@ impl Setting {
         }
     }
 
-    /// One word of a list.
+    /// One word from a list.
     pub fn choice<E>(name: &'static str, help: &'static str) -> Self
     where
         E: ValueEnum + Clone + Serialize + Send + Sync + 'static,
@@ -111,7 +111,7 @@ impl Setting {
         }
     }
 
-    /// Another default in `preset`.
+    /// Sets a different default in `preset`.
     pub fn in_preset(mut self, preset: Preset, value: &'static str) -> Self {
         self.presets.push((preset, value));
         let others = self.stated.unwrap_or_default();
@@ -121,7 +121,7 @@ impl Setting {
         }
     }
 
-    /// The default in words, where it depends on more than the preset.
+    /// Describes the default in words, if it depends on more than the preset.
     pub fn stated(self, default: &str) -> Self {
         Self {
             stated: Some(default.to_owned()),
@@ -129,23 +129,23 @@ impl Setting {
         }
     }
 
-    /// A resumed run may change it.
+    /// Lets a resumed run change the setting.
     pub fn free(self) -> Self {
         Self { free: true, ..self }
     }
 
-    /// An option that takes its value in a way of its own.
+    /// Adjusts the clap option, for example to allow hyphens in its value.
     pub fn shape(self, shape: fn(Arg) -> Arg) -> Self {
         Self { shape, ..self }
     }
 
-    /// The default in `preset`, as on a command line.
+    /// The default in `preset`, as written on a command line.
     pub fn default_in(&self, preset: Preset) -> Option<&'static str> {
         let own = self.presets.iter().find(|(of, _)| *of == preset);
         own.map(|(_, value)| *value).or(self.default)
     }
 
-    /// The option of a command line, with its variable.
+    /// The command-line option, with its environment variable.
     pub fn arg(&'static self) -> Arg {
         let help = match &self.stated {
             Some(default) => format!("{} [default: {default}]", self.help),
@@ -160,7 +160,7 @@ impl Setting {
         (self.shape)(arg)
     }
 
-    /// Its value among `matches`, if it has one, in the form in which it is saved.
+    /// The setting's value in `matches`, if any, in the form that is saved.
     pub fn value(&self, matches: &ArgMatches) -> Result<Option<Value>, ConfigError> {
         (self.to_toml)(self, matches)
     }

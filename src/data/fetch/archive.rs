@@ -10,14 +10,14 @@ use crate::data::fetch::tarball::for_each_file;
 const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 const SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
 
-/// Downloads the archive, checks its sum and installs the missing files from it.
+/// Downloads the archive, checks its checksum and installs the missing files from it.
 pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
     let archive = place.work.join("cifar-10-binary.tar.gz.partial");
     download(URL, SHA256, &archive)?;
     extract(&archive, missing, place)
 }
 
-/// Installs the missing files from the archive, which are known by name and size; nothing else is read from it.
+/// Installs the missing files from the archive, identified by name and size; nothing else is read from it.
 pub(crate) fn extract(
     archive: &Path,
     missing: &[OfficialFile],
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::data::fetch::official::FILES;
 
-    /// Tries to get `test_batch.bin` from an archive in which it holds `length` zeros.
+    /// Tries to extract `test_batch.bin` from an archive where it consists of `length` zeros.
     fn extract_zeros(length: u64) -> (DataError, usize) {
         let temporary = tempfile::tempdir().unwrap();
         let place = Place {

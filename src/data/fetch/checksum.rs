@@ -1,4 +1,4 @@
-//! Whether a file is the one that was meant, by its SHA-256 sum.
+//! Checks a file by its SHA-256 sum.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::data::error::DataError;
 use crate::system::sha256;
 
-/// The sum of a file, read in pieces.
+/// The SHA-256 sum of a file, read in pieces.
 pub(super) fn sha256_of_file(path: &Path) -> Result<String, DataError> {
     let file = File::open(path).map_err(DataError::io("open", path))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -25,7 +25,7 @@ pub(super) fn sha256_of_file(path: &Path) -> Result<String, DataError> {
     }
 }
 
-/// Fails with [`DataError::Checksum`] when the sum of `file` is not the expected one.
+/// Fails with [`DataError::Checksum`] if the sum of `file` is not the expected one.
 pub(super) fn expect_sum(
     file: &Path,
     expected: &'static str,

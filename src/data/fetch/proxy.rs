@@ -1,4 +1,4 @@
-//! The proxy that the usual environment variables name, by the rules that curl follows. None leads to this machine itself.
+//! The proxy from the usual environment variables, by curl's rules. Connections to this machine use no proxy.
 
 use std::net::Ipv4Addr;
 
@@ -12,8 +12,8 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The proxy for `url`, if there is to be one. The error says which variable holds what is no proxy's address, and not
-/// what it holds: that may be a password.
+/// The proxy for `url`, if any. If the address is invalid, the error names the variable but not its value, which may
+/// contain a password.
 pub(super) fn of(url: &str, variables: Variables) -> Result<Option<Proxy>, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Ok(None);
@@ -27,7 +27,7 @@ pub(super) fn of(url: &str, variables: Variables) -> Result<Option<Proxy>, Strin
     };
     Proxy::new(&address).map(Some).map_err(|_| {
         format!(
-            "{variable} holds no proxy's address; expected one like http://user:password@host:port"
+            "{variable} is not a valid proxy address; expected one like http://user:password@host:port"
         )
     })
 }
@@ -68,7 +68,7 @@ mod tests {
 
     const URL: &str = "https://www.example.org/file";
 
-    /// The host of the proxy for [`URL`] where the environment is `variables`.
+    /// The host of the proxy for [`URL`] in an environment with `variables`.
     fn host_in(variables: &[(&str, &str)]) -> Option<String> {
         let find = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
@@ -118,7 +118,7 @@ mod tests {
         let find = |name: &str| (name == "HTTPS_PROXY").then(|| "ftp://me:secret@host".to_owned());
         let error = of(URL, &find).unwrap_err();
         assert!(
-            error.starts_with("HTTPS_PROXY holds no proxy's address"),
+            error.starts_with("HTTPS_PROXY is not a valid proxy address"),
             "{error}"
         );
         assert!(!error.contains("secret"), "{error}");

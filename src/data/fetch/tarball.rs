@@ -8,11 +8,11 @@ use flate2::bufread::GzDecoder;
 
 use crate::data::error::DataError;
 
-/// Bytes of a tarball that are looked at, once it is unpacked. The archives of CIFAR-10 have up to 184 MB; a small
-/// file must not keep the program busy for hours.
+/// Most unpacked bytes of a tarball that are read. The CIFAR-10 archives have up to 184 MB; a small file must not
+/// keep the program busy for hours.
 const MAX_UNPACKED: u64 = 256 << 20;
 
-/// Calls `visit` with the name (without folders), size and content of every regular file in a tarball.
+/// Calls `visit` with the name (without folders), size and content of each regular file in a tarball.
 pub(super) fn for_each_file(
     tarball: &Path,
     mut visit: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), DataError>,
@@ -21,7 +21,7 @@ pub(super) fn for_each_file(
     let unpacked = GzDecoder::new(BufReader::new(file)).take(MAX_UNPACKED);
     let mut archive = tar::Archive::new(unpacked);
     let entries = archive.entries().map_err(DataError::io("read", tarball))?;
-    // Raw: the extensions for long names, which no wanted file has, would be read into memory whatever their size.
+    // Raw: extensions for long names, which no wanted file needs, would be read into memory whatever their size.
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(DataError::io("read", tarball))?;
         if !entry.header().entry_type().is_file() {

@@ -1,7 +1,7 @@
-//! The certificate authorities that a download trusts: Mozilla's, which come with the program, and the machine's own.
+//! The certificate authorities that a download trusts: Mozilla's, which come with the program, and the machine's.
 //!
-//! The machine's own are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. A company whose network
-//! signs with a certificate of its own puts it there.
+//! The machine's authorities are the system's, or those named by `SSL_CERT_FILE` and `SSL_CERT_DIR`. A company whose
+//! network signs with its own certificate adds it there.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::CertificateError;
 use ureq::tls::{Certificate, RootCerts};
 
-/// Mozilla's authorities, for machines that have none, and the machine's own.
+/// Mozilla's authorities, for machines that have none, and the machine's.
 pub(super) fn root_certs() -> RootCerts {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors.iter().filter(|_| is_named()) {
@@ -31,7 +31,7 @@ fn is_named() -> bool {
         .any(|name| std::env::var_os(name).is_some())
 }
 
-/// Writes the machine's own authorities to `path` as PEM, for programs that do not look for them.
+/// Writes the machine's authorities to `path` as PEM, for programs that do not look for them.
 pub(super) fn write_pem(path: &Path) -> io::Result<()> {
     let mut pem = String::new();
     for certificate in rustls_native_certs::load_native_certs().certs {
@@ -45,7 +45,7 @@ pub(super) fn write_pem(path: &Path) -> io::Result<()> {
     fs::write(path, pem)
 }
 
-/// What to do about `error`, if it is a certificate that nobody trusted has signed.
+/// Advice to append to `error`, if its cause is a certificate from an untrusted authority.
 pub(super) fn advice(error: &ureq::Error) -> &'static str {
     let cause = match error {
         ureq::Error::Rustls(cause) => Some(cause),
@@ -54,7 +54,7 @@ pub(super) fn advice(error: &ureq::Error) -> &'static str {
     };
     match cause {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            " (if your network has a certificate authority of its own, name its PEM file in SSL_CERT_FILE)"
+            " (if your network has its own certificate authority, set SSL_CERT_FILE to its PEM file)"
         }
         _ => "",
     }

@@ -4,8 +4,8 @@ use image::metadata::Orientation;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// The orientation that the `eXIf` chunk of a PNG tells, wherever the chunk is; the decoder knows only
-/// of one before the pixels. `None` for a file that has none.
+/// The orientation in the `eXIf` chunk of a PNG, wherever the chunk is; the decoder only finds one before
+/// the pixels. `None` if there is none.
 pub fn of_png(bytes: &[u8]) -> Option<Orientation> {
     let mut rest = bytes.strip_prefix(SIGNATURE)?;
     loop {

@@ -1,10 +1,10 @@
-//! Pictures of the user's: a PNG or JPEG file as an image that the network takes.
+//! The user's own pictures: reads a PNG or JPEG file as an image for the network.
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `jpeg/` | whether a JPEG is whole: its decoder takes half of one for a picture |
-//! | `exif` | how a PNG is to be turned |
-//! | `white` | transparency laid over white |
+//! | `jpeg/` | checks that a JPEG is complete: the decoder accepts half a file |
+//! | `exif` | the orientation of a PNG |
+//! | `white` | replaces transparency by white |
 
 mod exif;
 mod jpeg;
@@ -23,7 +23,7 @@ use crate::system::files::{Disk, Storage};
 
 /// Pictures larger than this on a side are refused before they are decoded.
 const LARGEST_SIDE: u32 = 16_384;
-/// And those that take more memory than this: 89 million RGB pixels.
+/// Pictures that need more memory than this are refused too: 89 million RGB pixels.
 const MOST_BYTES: u64 = 256 << 20;
 /// Longer files are not read.
 const LONGEST_FILE: u64 = 256 << 20;
@@ -36,7 +36,7 @@ pub struct PictureError {
     pub reason: String,
 }
 
-/// Some pictures, each named before, could not be read. The program ends with exit code 3 on it.
+/// Some pictures could not be read; each was reported before. The program exits with code 3.
 #[derive(Debug, thiserror::Error)]
 #[error("{unread} of {all} pictures could not be read")]
 pub struct UnreadPictures {
@@ -44,8 +44,8 @@ pub struct UnreadPictures {
     pub all: usize,
 }
 
-/// Reads a PNG or JPEG of any size as `[side, side, 3]`: turned upright, laid over white, and of that the
-/// largest square in the middle, resized with a triangle filter.
+/// Reads a PNG or JPEG of any size as `[side, side, 3]`: rotated upright, cropped to the largest central
+/// square, transparency replaced by white, resized with a triangle filter.
 pub fn read(path: &Path, side: usize) -> Result<Vec<u8>, PictureError> {
     let wrong = |reason: String| PictureError {
         path: path.to_owned(),
@@ -60,7 +60,7 @@ pub fn read(path: &Path, side: usize) -> Result<Vec<u8>, PictureError> {
     Ok(small.into_raw())
 }
 
-/// The picture in a file of `bytes`, turned upright.
+/// Decodes the file content `bytes` and rotates the picture upright.
 fn decode(bytes: Vec<u8>) -> Result<DynamicImage, String> {
     let text = |error: ImageError| error.to_string();
     let format = image::guess_format(&bytes).map_err(text)?;
@@ -75,7 +75,7 @@ fn decode(bytes: Vec<u8>) -> Result<DynamicImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(text)?;
-    // What the pixels take is no longer there for the decoder's own needs.
+    // The memory for the pixels is not available to the decoder itself.
     limits.reserve(decoder.total_bytes()).map_err(text)?;
     decoder.set_limits(limits).map_err(text)?;
     let orientation = match told {
@@ -87,7 +87,7 @@ fn decode(bytes: Vec<u8>) -> Result<DynamicImage, String> {
     Ok(picture)
 }
 
-/// The largest square in the middle.
+/// Crops to the largest central square.
 fn middle(picture: DynamicImage) -> DynamicImage {
     let (width, height) = (picture.width(), picture.height());
     let side = width.min(height);

@@ -28,7 +28,7 @@ fn encoded(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The file of a picture of one colour.
+/// A file with a picture of a single colour.
 fn plain<P>(pixel: P) -> Vec<u8>
 where
     P: image::Pixel,
@@ -61,7 +61,7 @@ fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&length, &named[..], &sum.sum().to_be_bytes()].concat()
 }
 
-/// A PNG of 2 x 2 pixels of a colour type, 8 bits deep, with `chunks` before its pixels.
+/// A PNG of 2 x 2 pixels of the given colour type, 8 bits deep, with `chunks` before its pixels.
 fn small_png(colour_type: u8, chunks: &[Vec<u8>], rows: [&[u8]; 2]) -> Vec<u8> {
     let header = [0, 0, 0, 2, 0, 0, 0, 2, 8, colour_type, 0, 0, 0];
     let mut pixels = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -78,9 +78,9 @@ fn small_png(colour_type: u8, chunks: &[Vec<u8>], rows: [&[u8]; 2]) -> Vec<u8> {
     pieces.concat()
 }
 
-/// EXIF that tells an orientation and nothing else.
+/// EXIF data with an orientation and nothing else.
 fn exif(orientation: u8) -> Vec<u8> {
-    // Big-endian; one entry at byte 8: tag 0x112, a short, one of it.
+    // Big-endian; one entry at byte 8: tag 0x112, type short, count 1.
     let head = *b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0";
     [&head[..], &[orientation, 0, 0, 0, 0, 0, 0]].concat()
 }
@@ -91,14 +91,14 @@ fn jpeg_with_exif(jpeg: &[u8], exif: &[u8]) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length, &content, &jpeg[2..]].concat()
 }
 
-/// `png` with a chunk of EXIF after its header, or before its end.
+/// `png` with an EXIF chunk after its header, or before its end if `late`.
 fn png_with_exif(png: &[u8], exif: &[u8], late: bool) -> Vec<u8> {
     let at = if late { png.len() - 12 } else { 33 };
     [&png[..at], &chunk(b"eXIf", exif), &png[at..]].concat()
 }
 
-/// The place in the upright picture of row `r`, column `c` of one of `n` x `n` that was stored with an
-/// orientation: the EXIF standard says on which sides of the scene its first row and column are.
+/// Where row `r`, column `c` of an `n` x `n` picture stored with an orientation is in the upright picture:
+/// the EXIF standard says on which sides of the scene the first row and column are.
 fn upright(orientation: u8, r: u32, c: u32, n: u32) -> (u32, u32) {
     let (last_r, last_c) = (n - 1 - r, n - 1 - c);
     match orientation {
@@ -117,7 +117,7 @@ fn upright(orientation: u8, r: u32, c: u32, n: u32) -> (u32, u32) {
 #[test]
 fn all_eight_orientations_are_turned_upright_in_both_formats() {
     const SIZE: u32 = 64;
-    // Four colours: no two of the eight look alike.
+    // Four colours, so that all eight orientations look different.
     let colours = [[20, 20, 220], [20, 200, 20], [220, 20, 20], [240, 240, 240]];
     let scene = |row: u32, column: u32| Rgb(colours[(row / 32 * 2 + column / 32) as usize]);
     let expected = RgbImage::from_fn(SIZE, SIZE, |x, y| scene(y, x));
@@ -145,7 +145,7 @@ fn pictures_of_a_turned_camera_are_those_of_an_upright_one() {
     for name in ["exif_orientation_3.jpg", "exif_orientation_6.jpg"] {
         let turned = read_bytes(&fixture(name)).unwrap();
         let difference = mean_difference(&turned, &chart);
-        // Half a turn wrong is more than 50.
+        // A picture that is upside down differs by more than 50.
         assert!(difference < 6.0, "{name}: {difference}");
     }
 }
@@ -153,7 +153,7 @@ fn pictures_of_a_turned_camera_are_those_of_an_upright_one() {
 #[test]
 fn what_transparency_hides_does_not_reach_the_network() {
     let pixels = read_bytes(&fixture("alpha_hidden_magenta.png")).unwrap();
-    // Green (20, 200, 20) and white, and what is between them; the hidden magenta has no green.
+    // Green (20, 200, 20), white, and mixtures of both; the hidden magenta has no green.
     assert!(pixels.contains(&[20, 200, 20]) && pixels.contains(&[255; 3]));
     assert!(pixels.iter().all(|[_, green, _]| *green >= 200));
 }
@@ -179,7 +179,7 @@ fn every_kind_of_alpha_is_laid_over_white() {
 
 #[test]
 fn a_transparent_colour_of_a_palette_of_rgb_or_of_grey_is_white() {
-    // Left transparent magenta (or grey 9), right opaque green (or grey 200).
+    // Transparent magenta (or grey 9) on the left, opaque green (or grey 200) on the right.
     let palette = chunk(b"PLTE", &[255, 0, 255, 20, 200, 20]);
     let indexed = small_png(3, &[palette, chunk(b"tRNS", &[0])], [&[0, 1]; 2]);
     let key = chunk(b"tRNS", &[0, 255, 0, 0, 0, 255]);
@@ -197,7 +197,7 @@ fn a_transparent_colour_of_a_palette_of_rgb_or_of_grey_is_white() {
 
 #[test]
 fn sixteen_bits_are_rounded_to_eight() {
-    // By 257: 0.99, 254.01, 127.5.
+    // Divided by 257: 0.99, 254.01, 127.5.
     for (deep, rounded) in [(255u16, 1), (65_280, 254), (32_768, 128)] {
         assert_eq!(read_bytes(&plain(Luma([deep]))).unwrap()[0], [rounded; 3]);
         assert_eq!(read_bytes(&plain(Rgb([deep; 3]))).unwrap()[0], [rounded; 3]);
@@ -234,7 +234,7 @@ fn a_jpeg_that_is_cut_anywhere_is_refused() {
 
 #[test]
 fn a_jpeg_whose_pixels_are_cut_is_refused_though_its_end_is_there() {
-    // Fewer scans of a progressive one are a whole, coarser picture.
+    // A progressive one with fewer scans is a complete but coarser picture.
     for whole in &whole_jpegs()[..2] {
         let scan = whole.windows(2).position(|pair| pair == [0xff, 0xda]);
         for length in scan.unwrap() + 14..whole.len() - 2 {
@@ -267,7 +267,7 @@ fn the_end_of_a_thumbnail_is_not_the_end_of_the_picture() {
 
 #[test]
 fn a_wide_picture_is_cropped_to_its_middle() {
-    // Red left and right of a green square.
+    // Red to the left and right of a green square.
     let picture = RgbImage::from_fn(192, 64, |x, _| {
         Rgb(match (64..128).contains(&x) {
             true => [0, 255, 0],

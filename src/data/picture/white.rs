@@ -1,20 +1,20 @@
-//! Transparency: what is behind a pixel's alpha is hidden from a viewer, and so from the network.
+//! Transparency: colours hidden by a pixel's alpha are not visible to a viewer, so the network must not see them.
 
 use image::{DynamicImage, ImageBuffer, Pixel, Primitive};
 
-/// `picture` as it looks on white paper, without alpha.
+/// Composites `picture` onto white and removes its alpha.
 pub fn lay_over(picture: DynamicImage) -> DynamicImage {
     match picture {
         DynamicImage::ImageLumaA8(picture) => DynamicImage::ImageLuma8(opaque(&picture)),
         DynamicImage::ImageLumaA16(picture) => DynamicImage::ImageLuma16(opaque(&picture)),
         DynamicImage::ImageRgba8(picture) => DynamicImage::ImageRgb8(opaque(&picture)),
         DynamicImage::ImageRgba16(picture) => DynamicImage::ImageRgb16(opaque(&picture)),
-        // No PNG or JPEG is read as any other kind that has alpha.
+        // PNG and JPEG are never decoded to other kinds with alpha.
         picture => picture,
     }
 }
 
-/// The pixels of `picture` over white; `O` is their kind without alpha.
+/// The pixels of `picture` over white; `O` is the pixel type without alpha.
 fn opaque<T, O>(picture: &ImageBuffer<T, Vec<T::Subpixel>>) -> ImageBuffer<O, Vec<O::Subpixel>>
 where
     T: Pixel,
@@ -30,11 +30,11 @@ where
     })
 }
 
-/// A share of `alpha` of the colour and the rest of white, rounded.
+/// Mixes `colour`, weighted by `alpha`, with white, and rounds.
 fn over_white<S: Primitive + Into<u64> + TryFrom<u64>>(colour: S, alpha: S) -> S {
     let white: u64 = S::DEFAULT_MAX_VALUE.into();
     let (colour, alpha) = (colour.into(), alpha.into());
     let mixed = (colour * alpha + white * (white - alpha) + white / 2) / white;
-    // A mean of two values of the type is one, too.
+    // A mean of two values of the type fits the type.
     mixed.try_into().unwrap_or(S::DEFAULT_MAX_VALUE)
 }

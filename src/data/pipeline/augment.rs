@@ -1,4 +1,4 @@
-//! Random shifts and flips: which one an image gets.
+//! Chooses the random shift and flip of each image.
 //!
 //! `Augment::Keras` follows Keras's `ImageDataGenerator(width_shift_range=0.125, height_shift_range=0.125,
 //! horizontal_flip=True, featurewise_center=True, featurewise_std_normalization=True)`: shift, then flip, then
@@ -9,21 +9,21 @@ use crate::data::pipeline::random::{Purpose, Random};
 /// The longest shift is the side divided by this. For CIFAR-10 that is 4 pixels, the padding of the usual crop.
 const SIDES_PER_SHIFT: usize = 8;
 
-/// What happens to a training image before it is normalised.
+/// How a training image is changed before it is normalised.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Augment {
-    /// continuous shifts of up to an eighth of the side, nearest pixel outside, random flip
+    /// continuous shifts of up to an eighth of the side, filled with the nearest pixel; random flip
     Keras,
-    /// crops of the image padded with black pixels, an eighth of the side, random flip
+    /// random crops of the image padded with black by an eighth of the side; random flip
     Crop,
-    /// nothing
+    /// no augmentation
     None,
 }
 
-/// What lies outside an image.
+/// The pixels outside an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
     /// The nearest pixel of the image.
@@ -32,14 +32,14 @@ pub enum Fill {
     Black,
 }
 
-/// What is done to one image: `shifted[y, x] = image[y + dy, x + dx]`, then the flip.
+/// The augmentation of one image: `shifted[y, x] = image[y + dy, x + dx]`, then the flip.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transform {
-    /// Shift along the rows, in pixels.
+    /// Vertical shift, in pixels.
     pub dy: f32,
-    /// Shift along the columns, in pixels.
+    /// Horizontal shift, in pixels.
     pub dx: f32,
-    /// Whether left and right change places.
+    /// Whether left and right are swapped.
     pub flip: bool,
     pub fill: Fill,
 }
@@ -53,8 +53,7 @@ impl Transform {
         fill: Fill::Nearest,
     };
 
-    /// The transform of one sample, an image of `side` rows and columns, in one epoch: a function of the arguments
-    /// alone.
+    /// The transform of one sample, an image of `side` rows and columns, in one epoch; depends only on the arguments.
     pub fn draw(augment: Augment, side: usize, seed: u64, epoch: u64, sample: u32) -> Transform {
         let mut random = Random::new(Purpose::Augment, seed, epoch, u64::from(sample));
         match augment {

@@ -1,4 +1,4 @@
-//! Which images make up a batch.
+//! Chooses the images of each batch and fills it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,14 +22,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Gives it room for `batch_size` images of `image_len` values; what it held stays in its place.
+    /// Resizes it for `batch_size` images of `image_len` values; old values stay until they are overwritten.
     fn resize(&mut self, batch_size: usize, image_len: usize) {
         self.images.resize(batch_size * image_len, 0.0);
         self.labels.resize(batch_size, 0);
         self.weights.resize(batch_size, 0.0);
     }
 
-    /// Makes all but the first `count` images padding: zeros.
+    /// Replaces all but the first `count` images by padding (zeros).
     fn pad_from(&mut self, count: usize) {
         let image_len = self.images.len() / self.labels.len();
         self.images[count * image_len..].fill(0.0);
@@ -39,20 +39,20 @@ impl Batch {
     }
 }
 
-/// How training goes through a split.
+/// How training iterates over a split.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingOptions {
     pub augment: Augment,
     pub seed: u64,
-    /// Images a step, at least 1.
+    /// Images per step, at least 1.
     pub batch_size: usize,
-    /// A new random order each epoch, or file order.
+    /// Whether each epoch has a new random order instead of file order.
     pub shuffle: bool,
-    /// Steps an epoch, at least 1. Without it, as many as the split has whole batches.
+    /// Steps per epoch, at least 1. `None`: the number of whole batches in the split.
     pub steps_per_epoch: Option<u64>,
 }
 
-/// Says which images make up the batch of each step, and makes it.
+/// Chooses the images for the batch of each step, and creates the batch.
 #[derive(Debug)]
 pub struct BatchSource {
     split: Arc<Split>,
@@ -62,14 +62,14 @@ pub struct BatchSource {
     batch_size: usize,
     shuffle: bool,
     steps_per_epoch: u64,
-    /// At the end of the split, start over (or leave the batch padded).
+    /// Whether to start over at the end of the split (otherwise the batch is padded).
     repeat: bool,
-    /// The order of the epoch used last, with its number.
+    /// The number of the last used epoch, and its order.
     order: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
 
 impl BatchSource {
-    /// Full batches only. The images of an epoch beyond its last step are left out; a split with too few starts over.
+    /// Full batches only. Images beyond the last step of an epoch are left out; a split with too few starts over.
     pub fn training(
         split: Arc<Split>,
         normalization: Normalization,
@@ -89,7 +89,7 @@ impl BatchSource {
         }
     }
 
-    /// Every image once, in file order and not augmented. The last batch is filled up with padding.
+    /// Every image once, in file order and not augmented. The last batch is padded.
     pub fn evaluation(
         split: Arc<Split>,
         normalization: Normalization,
@@ -109,13 +109,13 @@ impl BatchSource {
         }
     }
 
-    /// Batches that make up one epoch.
+    /// The number of batches in an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.steps_per_epoch
     }
 
-    /// Makes the batch of a global step (counted from 0 over all epochs): a function of the step alone, whatever the
-    /// batch held before.
+    /// Fills `batch` for a global step (counted from 0 over all epochs). The result depends only on the step, not on
+    /// the old content of the batch.
     pub fn fill(&self, step: u64, batch: &mut Batch) {
         let epoch = step / self.steps_per_epoch;
         let first = (step % self.steps_per_epoch) as usize * self.batch_size;
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    /// The images of each step, by number.
+    /// The image numbers of each step.
     fn steps(source: &BatchSource, steps: std::ops::Range<u64>) -> Vec<Vec<usize>> {
         let mut batch = Batch::default();
         steps

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  order (which image comes when) ─► batches ─► augment ─► resample (and normalise) ─► prefetch ─► the loop
-//!  random: numbers of (seed, epoch, index) alone, so any thread makes the same batch
+//!  random: numbers depend only on (seed, epoch, index), so any thread makes the same batch
 //! ```
 
 pub mod augment;
@@ -17,14 +17,14 @@ use std::ops::RangeInclusive;
 
 use crate::data::dataset::DatasetSpec;
 
-/// Rows and columns of an image. Larger ones belong to other networks, and their batches would not fit in memory.
+/// The valid image sizes. Larger images need other networks, and their batches would not fit in memory.
 const SIDES: RangeInclusive<usize> = 4..=512;
 
 /// Labels are bytes.
 const MOST_CLASSES: usize = 1 << u8::BITS;
 
-/// Refuses images that no batch can be made of, and classes that cannot be told or shown; says what is wrong with
-/// them.
+/// Refuses image sizes that cannot be batched, and classes that do not fit in a label or cannot be displayed; returns
+/// what is wrong.
 pub fn check_spec(spec: &DatasetSpec) -> Result<(), String> {
     let (side, classes) = (spec.side, spec.classes());
     if !SIDES.contains(&side) {

@@ -1,8 +1,8 @@
-//! Featurewise normalisation: each channel of the training split gets mean 0 and deviation 1.
+//! Featurewise normalisation: each channel of the training split gets mean 0 and standard deviation 1.
 
 use crate::data::dataset::{CHANNELS, Split};
 
-/// Added to the deviation, as Keras's `ImageDataGenerator.standardize` does.
+/// Added to the standard deviation, as in Keras's `ImageDataGenerator.standardize`.
 const EPSILON: f32 = 1e-6;
 
 /// Means and population standard deviations of the channels (red, green, blue), in pixel values from 0 to 255.
@@ -13,7 +13,7 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// The statistics over all images and positions of a (training) split.
+    /// The statistics over all images and pixels of a (training) split.
     pub fn of(split: &Split) -> Normalization {
         // Sums of bytes and of their squares are exact in u64.
         let mut sums = [0u64; CHANNELS];
@@ -37,13 +37,13 @@ impl Normalization {
         }
     }
 
-    /// The pixel value that `value` was before it was normalised; `channel` counts red, green, blue.
+    /// The pixel value of `value` before normalisation; `channel` is 0, 1, 2 for red, green, blue.
     pub fn pixel(&self, value: f32, channel: usize) -> u8 {
-        // A cast of a number outside 0..=255 gives the nearer end.
+        // Casting a number outside 0..=255 saturates.
         (value * (self.std[channel] + EPSILON) + self.mean[channel]).round() as u8
     }
 
-    /// What a difference from the mean is multiplied with: `1 / (std + 1e-6)`.
+    /// The factor for a difference from the mean: `1 / (std + 1e-6)`.
     pub(super) fn scale(&self) -> [f32; CHANNELS] {
         self.std.map(|std| 1.0 / (std + EPSILON))
     }

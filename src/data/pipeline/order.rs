@@ -2,8 +2,8 @@
 
 use crate::data::pipeline::random::{Purpose, Random};
 
-/// The sample indices `0..n` in the order of epoch `epoch`: a uniform permutation that depends on `seed` and `epoch`
-/// alone, or file order without `shuffle`.
+/// The sample indices `0..n` in the order of epoch `epoch`: a uniform permutation that depends only on `seed` and
+/// `epoch`, or file order without `shuffle`.
 pub fn epoch_order(seed: u64, epoch: u64, n: u32, shuffle: bool) -> Vec<u32> {
     if !shuffle {
         return (0..n).collect();
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn first_places_are_spread_over_all_indices() {
-        // Over 10,000 epochs each of 10 samples comes first 1,000 times on average, with a deviation of 30.
+        // Over 10,000 epochs, each of 10 samples comes first 1,000 times on average, with a standard deviation of 30.
         let mut counts = [0; 10];
         for epoch in 0..10_000 {
             counts[epoch_order(0, epoch, 10, true)[0] as usize] += 1;

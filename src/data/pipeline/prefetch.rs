@@ -1,6 +1,6 @@
 //! Batches made ahead of time on worker threads.
 //!
-//! Of W workers, worker w makes the steps w, w + W, w + 2 W, … of a range into a bounded channel of its own; the
+//! Of W workers, worker w sends the batches of steps w, w + W, w + 2 W, … of a range to its own bounded channel; the
 //! consumer takes from the channels in turn. So batches come in order, and their content does not depend on W.
 
 use std::any::Any;
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::data::error::DataError;
 use crate::data::pipeline::batches::{Batch, BatchSource};
 
-/// Batches that each worker makes ahead.
+/// Batches that each worker prepares ahead of time.
 const QUEUE_LEN: usize = 2;
 
 /// The batches of a range of steps, in order.
@@ -33,7 +33,7 @@ pub struct Batches {
 #[derive(Debug)]
 struct Worker {
     ready: Receiver<Batch>,
-    /// None once it has been joined.
+    /// `None` once it has been joined.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,7 +42,7 @@ impl Batches {
     ///
     /// # Errors
     ///
-    /// [`DataError::Spawn`] when the system gives no more threads.
+    /// [`DataError::Spawn`] if the system allows no more threads.
     pub fn start(
         source: Arc<BatchSource>,
         steps: Range<u64>,
@@ -74,25 +74,25 @@ impl Batches {
         Ok(batches)
     }
 
-    /// As many threads as training takes: half of the cores, the other half being left to the device's
-    /// runtime, and no more than the fastest device needs: one makes more than 200,000 images a second
-    /// (docs/performance.md).
+    /// The number of threads for training: half of the cores, to leave the other half to the device's
+    /// runtime, but no more than the fastest device needs: one thread makes more than 200,000 images per
+    /// second (docs/performance.md).
     pub fn default_workers() -> usize {
         const ENOUGH: usize = 16;
         let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
         cores.div_ceil(2).min(ENOUGH)
     }
 
-    /// The batch of the next step, or None after the last one. Its memory is used again at the next call.
+    /// The batch of the next step, or `None` after the last one. The next call reuses its memory.
     ///
     /// # Errors
     ///
-    /// [`DataError::Worker`] when the worker that should have made it panicked.
+    /// [`DataError::Worker`] if the worker for the batch panicked.
     pub fn next_batch(&mut self) -> Result<Option<&Batch>, DataError> {
         let Some(step) = self.steps.next() else {
             return Ok(None);
         };
-        // A full channel means that there are spare batches enough.
+        // If the channel is full, there are enough spare batches.
         let _ = self.used.try_send(mem::take(&mut self.current));
 
         let worker = &mut self.workers[self.turn];
@@ -104,14 +104,14 @@ impl Batches {
         Ok(Some(&self.current))
     }
 
-    /// How long `next_batch` has waited for workers so far, over all calls.
+    /// The total time that `next_batch` has waited for workers so far.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 }
 
 impl Drop for Batches {
-    /// Stops the workers: each ends when it cannot send the batch it is making.
+    /// Stops the workers: each ends when it cannot send its current batch.
     fn drop(&mut self) {
         let threads: Vec<_> = self
             .workers
@@ -119,14 +119,14 @@ impl Drop for Batches {
             .filter_map(|worker| worker.thread)
             .collect();
         for thread in threads {
-            // A panic in a worker nobody waits for any more has no one to tell.
+            // Nobody waits for this worker any more, so a panic in it is ignored.
             let _ = thread.join();
         }
     }
 }
 
 impl Worker {
-    /// Why the channel of this worker closed before `step` came.
+    /// Why this worker's channel closed before the batch for `step` arrived.
     fn failure(&mut self, step: u64) -> DataError {
         let panic = self.thread.take().and_then(|thread| thread.join().err());
         DataError::Worker {
@@ -145,7 +145,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     literal.or(formatted).unwrap_or("no message")
 }
 
-/// What a worker thread does, until the consumer is gone.
+/// The work of a worker thread, until the consumer is gone.
 fn make_batches(
     source: &BatchSource,
     steps: impl Iterator<Item = u64>,
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_worker_becomes_an_error_that_names_the_step() {
-        // Four labels but two images: the second batch of two cannot be made.
+        // Four labels but only two images, so the second batch of two cannot be made.
         let images = Array4::zeros((2, 32, 32, 3));
         let labels = vec![0; 4].into();
         let split = Arc::new(Split { images, labels });
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(batches.next_batch().unwrap().unwrap().count, 2);
         assert_eq!(
             batches.next_batch().unwrap_err().to_string(),
-            "the batch worker that makes step 1 panicked: \
+            "the batch worker for step 1 panicked: \
              assertion failed: index < dim"
         );
     }

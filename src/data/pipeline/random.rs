@@ -1,18 +1,18 @@
-//! Random numbers that depend on what they are for, and on nothing that ran before.
+//! Random numbers that depend on their purpose, and not on earlier calls.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Keeps the numbers for one use apart from those for another.
+/// Keeps the random numbers for different uses independent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Order = 1,
     Augment = 2,
 }
 
-/// A stream of random numbers: a function of its arguments alone, the same on every machine.
+/// A stream of random numbers that depends only on its arguments and is the same on every machine.
 ///
-/// ChaCha with 8 rounds, its key made of the run's seed, the epoch and the purpose, its stream number `index`.
+/// ChaCha with 8 rounds; its key consists of the run's seed, the epoch and the purpose, its stream number is `index`.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -30,7 +30,7 @@ impl Random {
         self.0.next_u64()
     }
 
-    /// Uniform in [0, 1), in steps of 2⁻²⁴.
+    /// Uniform in [0, 1), a multiple of 2⁻²⁴.
     pub(super) fn unit(&mut self) -> f32 {
         (self.0.next_u32() >> 8) as f32 * 2f32.powi(-24)
     }

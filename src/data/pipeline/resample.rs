@@ -6,27 +6,27 @@ use crate::data::dataset::CHANNELS;
 use crate::data::pipeline::augment::{Fill, Transform};
 use crate::data::pipeline::normalization::Normalization;
 
-/// Transforms and normalises images of one size: what is the same for all of them, and room to work in.
+/// Transforms and normalises images of one size. Holds what all images share, and buffers.
 ///
-/// Between pixels it interpolates bilinearly, as scipy's `ndimage.affine_transform(order=1)` does.
+/// Interpolates bilinearly between pixels, as scipy's `ndimage.affine_transform(order=1)` does.
 #[derive(Debug)]
 pub struct Resampler {
     /// Rows and columns of an image.
     side: usize,
-    /// What to subtract from each value of a row.
+    /// Subtracted from each value of a row.
     mean: Vec<f32>,
-    /// What to multiply it with after that.
+    /// Multiplies each value after that.
     scale: Vec<f32>,
-    /// The pixels that those of a row lie between, flipped if the image is: `side + 1` of the upper row, and as many of
-    /// the row below it.
+    /// `side + 1` pixels of the source row above the current output row, and (in `lower`) of the one below it;
+    /// flipped if the image is.
     upper: Vec<u8>,
     lower: Vec<u8>,
-    /// Both rows, blended.
+    /// The two rows blended.
     between: Vec<f32>,
 }
 
 impl Resampler {
-    /// For images of `side` rows and columns.
+    /// A resampler for images of `side` rows and columns.
     pub fn new(side: usize, normalization: &Normalization) -> Resampler {
         let pixels = side + 1;
         Resampler {
@@ -42,7 +42,7 @@ impl Resampler {
     /// Transforms and normalises one `[side, side, 3]` image into `out`, which has the same shape.
     ///
     /// # Panics
-    /// When either has another length.
+    /// If either has the wrong length.
     pub fn apply(&mut self, transform: &Transform, image: &[u8], out: &mut [f32]) {
         let len = self.side * self.side * CHANNELS;
         assert_eq!((image.len(), out.len()), (len, len), "values of an image");
@@ -72,9 +72,9 @@ impl Resampler {
         }
     }
 
-    /// A row of a shift by whole pixels.
+    /// Computes an output row for a shift by whole pixels.
     fn normalise(&self, flip: bool, out: &mut [f32]) {
-        // The pixel to the right of the last one is not used; a flip has put it first.
+        // The extra pixel on the right is not used; if flipped, it comes first.
         let first = if flip { CHANNELS } else { 0 };
         let pixels = &self.upper[first..][..out.len()];
         let (mean, scale) = (&self.mean[..out.len()], &self.scale[..out.len()]);
@@ -83,7 +83,8 @@ impl Resampler {
         }
     }
 
-    /// A row of a shift that ends between pixels, by the weights of the lower and of the right ones.
+    /// Computes an output row for a shift by a fraction of a pixel; `lower` and `right` are the weights of the lower
+    /// and the right pixels.
     fn interpolate(&mut self, flip: bool, (lower, right): (f32, f32), out: &mut [f32]) {
         let (first, second) = match flip {
             false => (1.0 - right, right),
@@ -103,7 +104,7 @@ impl Resampler {
     }
 }
 
-/// An image, and which of its pixels are wanted.
+/// An image, and which of its pixels to read.
 struct Source<'a> {
     /// `[side, side, 3]`
     image: &'a [u8],
@@ -125,7 +126,7 @@ impl Source<'_> {
         let row = &self.image[nearest as usize * row_len..][..row_len];
         let pixels: &[[u8; CHANNELS]] = row.as_chunks().0;
         let window: &mut [[u8; CHANNELS]] = window.as_chunks_mut().0;
-        // Further away than this nothing changes any more.
+        // Larger shifts give the same result.
         let columns = self
             .columns_right
             .clamp(-(self.side as i64 + 1), self.side as i64);
@@ -146,7 +147,7 @@ impl Source<'_> {
     }
 }
 
-/// `shift` as whole pixels to the left of the point it names and the way from there, in [0, 1).
+/// Splits `shift` into whole pixels, rounded down, and the fraction in [0, 1).
 fn whole_and_fraction(shift: f32) -> (i64, f32) {
     (i64::from(shift.floor() as i32), shift - shift.floor())
 }
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_case_equals_what_keras_computes() {
-        // Made by tests/fixtures/make_augment_fixture.py.
+        // Written by tests/fixtures/make_augment_fixture.py.
         let mut fixture = &include_bytes!("../../../tests/fixtures/augment.bin")[..];
         let sample = &include_bytes!("../../../assets/sample/test.bin")[..3073];
         let split = parse_records(Path::new("test.bin"), sample).unwrap();
@@ -281,7 +282,7 @@ mod tests {
         }
     }
 
-    /// The value of the definition: `(1 - w) a + w b` down, then across, then normalised.
+    /// The value by definition: `(1 - w) a + w b` vertically, then horizontally, then normalised.
     fn defined(t: &Transform, image: &[u8], side: usize, at: usize) -> f32 {
         let (y, x, channel) = (at / (side * CHANNELS), at / CHANNELS % side, at % CHANNELS);
         let x = if t.flip { side - 1 - x } else { x };

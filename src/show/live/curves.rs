@@ -6,7 +6,7 @@ use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
 use crate::show::plot::{self, Quantity, Run};
 
-/// Draws the curves anew after each epoch.
+/// Redraws the curves after each epoch.
 pub struct Curves<'a> {
     pub run_dir: &'a RunDir,
 }

@@ -1,4 +1,4 @@
-//! TensorBoard's events of a run.
+//! The TensorBoard events of a run.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use crate::show::pictures::{self, Tile};
 use crate::show::report;
 use crate::show::tensorboard::EventWriter;
 
-/// Images of the first batch that TensorBoard shows, and in one row of its picture.
+/// Images of the first batch shown in TensorBoard, and images per row of the picture.
 const BATCH_IMAGES: usize = 64;
 const BATCH_COLUMNS: usize = 8;
 
-/// Writes one event file: the settings, the first batch, then the figures of each epoch.
+/// Writes one event file: the settings, the first batch, then the metrics of each epoch.
 pub struct Events<'a> {
     writer: EventWriter,
     batch_size: usize,
     spec: &'a DatasetSpec,
     test: Arc<Split>,
-    /// The step that what this process begins with is shown at.
+    /// The step at which this process's first events are shown.
     first_step: u64,
 }
 
 impl<'a> Events<'a> {
-    /// Starts an event file of the run in `run_dir`, which begins or goes on at `position`, with its
-    /// settings, `config` in TOML.
+    /// Starts an event file for the run in `run_dir`, which starts or resumes at `position`, and writes
+    /// its settings, `config` in TOML.
     pub fn start(
         run_dir: &RunDir,
         config: &str,
@@ -50,7 +50,7 @@ impl<'a> Events<'a> {
         })
     }
 
-    /// Shows the batch of `step`, the first of this process.
+    /// Writes a picture of the batch of `step`, the first batch of this process.
     pub fn first_batch(
         &mut self,
         step: u64,
@@ -70,7 +70,7 @@ impl<'a> Events<'a> {
 }
 
 impl Observer for Events<'_> {
-    /// The kernels whose values are shown: the first, the last, and one of each stage.
+    /// Whether to show a kernel's histogram: only for the first kernel, the last one, and one per stage.
     fn wants(&self, name: &str) -> bool {
         has_histogram(name)
     }
@@ -107,8 +107,8 @@ fn has_histogram(name: &str) -> bool {
         || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
 }
 
-/// The first step whose events a process writes that begins at `position`. Those of an epoch that is over carry its last
-/// step: they stay.
+/// The first step for which a process that starts at `position` writes events. The events of a finished epoch have
+/// its last step, and stay.
 fn first_step(position: &Position) -> u64 {
     let epoch_is_over = position.epoch > 0 && position.step_in_epoch == 0;
     position.step + u64::from(epoch_is_over)

@@ -1,4 +1,4 @@
-//! What is kept up to date while a run goes on, an observer a file.
+//! The outputs that are updated during a run, one observer per file.
 //!
 //! ```text
 //!  run::trainer ── epoch_end ──┬─► curves  plots/accuracy, plots/loss

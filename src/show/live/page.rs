@@ -1,4 +1,4 @@
-//! The report of a run that goes on.
+//! The report of a run in progress.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
 use crate::show::report;
 
-/// Writes the page anew after each epoch.
+/// Rewrites the page after each epoch.
 pub struct Page<'a> {
     pub run_dir: &'a RunDir,
     pub spec: &'a DatasetSpec,

@@ -1,4 +1,4 @@
-//! The axes of a plot and where their ticks stand.
+//! The axes of a plot and their ticks.
 
 use std::ops::Range;
 
@@ -6,17 +6,17 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 
 use super::chart::Curve;
 
-/// The range of an axis and where its ticks stand.
+/// The range of an axis and its ticks.
 #[derive(Debug)]
 pub struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
-    /// Digits after the point that tell the ticks apart.
+    /// The digits after the point needed to distinguish the ticks.
     decimals: usize,
 }
 
 impl Axis {
-    /// From the first epoch to the last with a little room; ticks at whole epochs.
+    /// From the first epoch to the last with a small margin; ticks at whole epochs.
     pub fn of_epochs(curves: &[Curve]) -> Self {
         let (first, last) = extent(curves, |point| point.0).unwrap_or((1.0, 1.0));
         let room = (0.02 * (last - first)).max(0.1);
@@ -29,10 +29,10 @@ impl Axis {
         }
     }
 
-    /// From tick to tick around all values.
+    /// A range that contains all values and begins and ends at a tick.
     pub fn of_values(curves: &[Curve]) -> Self {
         let (lowest, highest) = extent(curves, |point| point.1).unwrap_or((0.0, 1.0));
-        // Values close together are not drawn as if they were far apart, and a single one still gets a range.
+        // Values that are close together must not look far apart, and a single value needs a range too.
         let least_span = (0.1 * highest.abs()).max(1e-3);
         let step = nice_step((highest - lowest).max(least_span) / 8.0);
         let low = (lowest / step).floor();
@@ -82,7 +82,7 @@ fn extent(curves: &[Curve], coordinate: impl Fn(&(f64, f64)) -> f64) -> Option<(
         })
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that is at least `least`; 0 stays 0.
+/// The smallest number of the form 1, 2 or 5 times a power of ten that is at least `least`; 0 stays 0.
 fn nice_step(least: f64) -> f64 {
     if least <= 0.0 {
         return 0.0;
@@ -97,7 +97,7 @@ fn nice_step(least: f64) -> f64 {
 
 /// The multiples of `step` in `range`, both ends included.
 fn multiples(step: f64, range: &Range<f64>) -> Vec<f64> {
-    // A hair of tolerance keeps an end that is a multiple but for rounding.
+    // A small tolerance keeps an end that is a multiple except for rounding.
     let first = (range.start / step - 1e-6).ceil() as i64;
     let last = (range.end / step + 1e-6).floor() as i64;
     (first..=last).map(|index| index as f64 * step).collect()

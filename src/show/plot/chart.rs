@@ -1,14 +1,14 @@
-//! What a plot shows: curves, legend and learning rates.
+//! The content of a plot: curves, legend and learning rates.
 
 use plotters::style::RGBColor;
 
 use super::{Quantity, Run};
 use crate::run::history::EpochRecord;
 
-// Blue and vermillion of the Okabe-Ito palette: told apart with every kind of colour blindness, and in grey.
+// Blue and vermillion of the Okabe-Ito palette: distinguishable with every kind of colour blindness, and in grey.
 pub const TRAIN: RGBColor = RGBColor(0, 114, 178);
 pub const VALIDATION: RGBColor = RGBColor(213, 94, 0);
-/// For several runs: Okabe and Ito's colours in an order that keeps neighbours far apart.
+/// For several runs: Okabe and Ito's colours, ordered so that neighbours differ clearly.
 pub const RUN_COLOURS: [RGBColor; 7] = [
     TRAIN,
     VALIDATION,
@@ -19,16 +19,16 @@ pub const RUN_COLOURS: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// Width of a curve, and of the training curves where several runs share a plot.
+/// Width of a curve, and of the training curves if several runs share a plot.
 pub const THICK: u32 = 2;
 const THIN: u32 = 1;
 
-/// More learning rates than this are a continuous schedule, not drops to be marked.
+/// More learning rates than this are a continuous schedule, which is not marked.
 const MOST_RATES: usize = 12;
-/// A value this large is a run that blew up: leaving it out keeps the rest readable.
+/// A value this large means that the run diverged; it is left out to keep the rest readable.
 const LARGEST_VALUE: f64 = 1e9;
 
-/// What is drawn; epochs are counted from 1 here, as on the terminal.
+/// The content of a plot. Epochs are counted from 1 here, as on the terminal.
 pub struct Chart {
     pub title: &'static str,
     pub curves: Vec<Curve>,
@@ -39,7 +39,7 @@ pub struct Chart {
 pub enum Legend {
     /// Beside the title: each curve's name and last value.
     Inline,
-    /// Under the title, a line for each run: colour, name and last values.
+    /// Below the title, a line for each run: colour, name and last values.
     Lines(Vec<(RGBColor, String)>),
 }
 
@@ -90,7 +90,7 @@ impl Chart {
     }
 }
 
-/// A learning rate and the epoch after which it came into force.
+/// A learning rate and the epoch after which it took effect.
 #[derive(Debug, PartialEq)]
 pub struct Rate {
     pub after: f64,
@@ -117,7 +117,7 @@ pub fn curve(
     }
 }
 
-/// The learning rates in order; none when it is the same all along or changes all the time.
+/// The learning rates in order; empty if the rate never changes or changes all the time.
 pub fn rates(records: &[EpochRecord]) -> Vec<Rate> {
     let mut rates: Vec<Rate> = Vec::new();
     for record in records {

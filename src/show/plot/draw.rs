@@ -1,4 +1,4 @@
-//! Draws a chart, as PNG or as SVG.
+//! Draws a chart as PNG or SVG.
 
 use plotters::{coord::Shift, element::DashedPathElement, prelude::*};
 
@@ -9,11 +9,11 @@ use crate::show::raster::FONT;
 
 /// Height above the plotting area, for title, legend and learning rates.
 const HEADER: u32 = 68;
-/// Height of a legend's line when there are several runs.
+/// Height of a line of the legend for several runs.
 const LEGEND_LINE: u32 = 22;
-/// Width left of the plotting area, for the labels of the y axis and the margin.
+/// Width to the left of the plotting area, for the margin and the labels of the y axis.
 const LEFT: u32 = 80;
-/// Width right of the plotting area.
+/// Width to the right of the plotting area.
 const RIGHT: u32 = 28;
 const MARGIN: u32 = 12;
 
@@ -22,7 +22,7 @@ const FAINT_TEXT: RGBColor = RGBColor(110, 110, 110);
 const AXIS: RGBColor = RGBColor(150, 150, 150);
 const GRID: RGBColor = RGBColor(230, 230, 230);
 
-/// Up to this many epochs every point gets a dot of its own.
+/// Up to this many epochs, each point is marked with a dot.
 const DOTS_UP_TO: usize = 40;
 
 type DrawResult<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
@@ -63,7 +63,7 @@ pub fn draw<DB: DrawingBackend>(
         .bold_line_style(GRID.stroke_width(scale))
         .axis_style(AXIS.stroke_width(scale))
         .set_all_tick_mark_size(px(5))
-        // plotters sets text a little high.
+        // plotters places text slightly too high.
         .y_label_offset(px(2))
         .label_style(text(14, scale, &TEXT))
         .axis_desc_style(text(15, scale, &TEXT))
@@ -84,7 +84,7 @@ fn header_height(legend: &Legend) -> u32 {
     }
 }
 
-/// On the right what each colour means and where its curve ends.
+/// On the right, the name and last value of each curve in its colour.
 fn draw_inline_legend<DB: DrawingBackend>(
     header: &DrawingArea<DB, Shift>,
     scale: u32,
@@ -111,7 +111,7 @@ fn draw_inline_legend<DB: DrawingBackend>(
     Ok(())
 }
 
-/// A line for each run under the title.
+/// A line for each run below the title.
 fn draw_legend_lines<DB: DrawingBackend>(
     header: &DrawingArea<DB, Shift>,
     scale: u32,
@@ -134,7 +134,7 @@ fn draw_legend_lines<DB: DrawingBackend>(
     Ok(())
 }
 
-/// A thin dashed line where the learning rate changes, with the new rate above it where there is room.
+/// A thin dashed line where the learning rate changes, with the new rate above it if there is space.
 fn draw_rates<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     plot: &mut Plot<DB>,

@@ -53,7 +53,7 @@ pub struct Run<'a> {
 }
 
 /// Draws `quantity` against epoch as `stem`.png and `stem`.svg: training and validation of one run, or
-/// several runs over each other, each in its own colour, training thin and validation thick.
+/// several runs in the same axes, each in its own colour, training thin and validation thick.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ mod tests {
             .map(|(x, y, _)| (x, y))
             .collect();
         assert!(!blue.is_empty());
-        // A straight line over the area, 2 % of its width in from either side.
+        // A straight line across the area, inset by 2 % of its width on each side.
         for (x, y) in blue {
             let along = (f64::from(x) - 96.4) / 819.2;
             let expected = 540.0 - 472.0 * along;
@@ -154,7 +154,7 @@ mod tests {
         let steady: Vec<_> = (0..5).map(|epoch| record(epoch, 0.1, None, 0.1)).collect();
         let dashes = |records: &[EpochRecord]| {
             let picture = accuracy_plot(records);
-            // Epoch 2 of 1..5 with 0.1 of room: 1.1 / 4.2 of the 852 pixels from 80 on.
+            // Epoch 2 of 1..5 with a margin of 0.1: 1.1 / 4.2 of the 852 pixels from 80 on.
             (302..=304)
                 .map(|x| (70..538).filter(|&y| picture[(x, y)].0[0] < 200).count())
                 .max()
@@ -177,7 +177,7 @@ mod tests {
             [("runs/a", &first), ("runs/b", &second)].map(|(name, records)| Run { name, records });
         save(&stem, Quantity::Accuracy, &runs).unwrap();
         let picture = image::open(stem.with_extension("png")).unwrap().to_rgb8();
-        // The second run goes on where the first has ended.
+        // The second run continues where the first one ended.
         let right_half = |colour: RGBColor| {
             let wanted = Rgb([colour.0, colour.1, colour.2]);
             picture

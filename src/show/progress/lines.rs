@@ -13,7 +13,7 @@ pub fn step_figures(figures: &StepFigures, eta: &str) -> String {
     )
 }
 
-/// The line that stays of an epoch: in full if `width` allows, otherwise in a short form that fits 80 columns.
+/// The line that remains after an epoch: in full if `width` allows, otherwise a short form that fits 80 columns.
 pub fn epoch_line(title: &str, record: &EpochRecord, best: Option<Best>, width: usize) -> String {
     let mut full = format!(
         "{title}  {:.1}s  loss {:.4}  acc {:.4}",

@@ -1,6 +1,6 @@
-//! What a run shows on the terminal while it goes: a bar, plain lines, or nothing.
+//! What a run shows on the terminal: a bar, plain lines, or nothing.
 //!
-//! All of it goes to stderr, beside the log, so that stdout holds results alone.
+//! All of it goes to stderr, like the log, so that stdout contains only results.
 
 mod bar;
 mod lines;
@@ -28,17 +28,17 @@ pub enum ProgressMode {
     /// A bar on a terminal, plain lines elsewhere
     #[default]
     Auto,
-    /// A bar; plain lines where stderr is no terminal
+    /// A bar; plain lines if stderr is not a terminal
     Bar,
-    /// A line an epoch, and one every half minute of a long epoch
+    /// A line per epoch, and one every half minute in a long epoch
     Plain,
     /// Nothing
     None,
 }
 
-/// Shows a run: [`start`](Self::start) once, then what an [`Observer`] is told.
+/// Shows a run: [`start`](Self::start) once, then the calls of an [`Observer`].
 ///
-/// A bar that is still there goes away when this is dropped.
+/// Dropping it removes a bar that is still shown.
 pub struct Progress {
     output: Output,
     terminal: MultiProgress,
@@ -63,7 +63,7 @@ struct Phase {
 }
 
 impl Progress {
-    /// Shows progress on `terminal` as `mode` says. Where stderr is no terminal there is never a bar.
+    /// Shows progress on `terminal` according to `mode`. If stderr is not a terminal, there is never a bar.
     pub fn new(mode: ProgressMode, terminal: MultiProgress) -> Self {
         let output = match mode {
             ProgressMode::None => Output::None,
@@ -91,7 +91,7 @@ impl Progress {
         }
     }
 
-    /// Says what is being done, on a terminal with the seconds going by, while `work` does it.
+    /// Shows `what` while `work` runs, on a terminal with the elapsed seconds.
     pub fn working<T>(&mut self, what: &str, work: impl FnOnce() -> T) -> T {
         let Output::Bar = self.output else {
             self.print(&format!("{what} ..."));
@@ -187,7 +187,7 @@ impl Observer for Progress {
         self.advance(now, done, steps, |eta| format!("eta {eta}"));
     }
 
-    /// Ends the epoch with the line that stays.
+    /// Ends the epoch and prints the line that remains.
     fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
         self.end_phase();
         let width = match self.output {
@@ -200,7 +200,7 @@ impl Observer for Progress {
         Ok(())
     }
 
-    /// Takes away a bar that is still there.
+    /// Removes a bar that is still shown.
     fn finish(&mut self) {
         self.end_phase();
     }
@@ -243,7 +243,7 @@ mod tests {
         val_acc: 0.5432,
     });
 
-    /// A writer whose bytes can be read while something else owns it.
+    /// A writer whose bytes can be read while another owner writes to it.
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
 

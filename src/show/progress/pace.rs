@@ -1,15 +1,15 @@
-//! How fast an epoch goes, and so the time that is left.
+//! The speed of an epoch, and the time that is left.
 
 use std::time::{Duration, Instant};
 
 /// Time between the plain lines of a long epoch.
 pub const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How fast a phase goes.
+/// The speed of a phase.
 pub struct Pace {
     pub last_line: Instant,
-    /// The first step reported. It may be far into a resumed epoch, and it includes the warm-up: the rate counts
-    /// from there.
+    /// The first reported step, after which the speed is measured: it may be far into a resumed epoch, and it
+    /// includes the warm-up.
     first: Option<(usize, Instant)>,
 }
 
@@ -21,7 +21,7 @@ impl Pace {
         }
     }
 
-    /// The time left, as text, now that `done` of `steps` steps are done.
+    /// The time left, as text, after `done` of `steps` steps.
     pub fn eta(&mut self, done: usize, steps: usize, now: Instant) -> String {
         let (first_done, first_time) = *self.first.get_or_insert((done, now));
         if done <= first_done {

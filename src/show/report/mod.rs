@@ -1,4 +1,4 @@
-//! `report.html`: a run on one page that needs no network and no other file.
+//! `report.html`: a run on a single page that needs no network and no other file.
 
 mod page;
 
@@ -38,10 +38,10 @@ pub enum ReportError {
     Write(#[from] WriteError),
 }
 
-/// Writes the report on a run to `path`, from the files of its folder and from an evaluation on the first images
-/// of `test`, which are as `spec` says.
+/// Writes the report of a run to `path`, from the files in its folder and an evaluation on the first images of
+/// `test`, which `spec` describes.
 ///
-/// A run that is not finished has no `result.json` yet; the page then leaves out what only that file tells.
+/// An unfinished run has no `result.json` yet; the page then leaves out what comes only from that file.
 pub fn write(
     path: &Path,
     run_dir: &RunDir,
@@ -54,14 +54,14 @@ pub fn write(
     Ok(files::write_text(path, &page)?)
 }
 
-/// What the files of a run's folder say.
+/// The content of the files in a run's folder.
 struct Run {
     name: String,
     config_text: String,
     config: toml::Table,
-    /// Null where it was lost.
+    /// Null if the file was lost.
     env: Value,
-    /// Null while the run goes on.
+    /// Null while the run is in progress.
     result: Value,
     history: History,
 }
@@ -85,7 +85,7 @@ impl Run {
         })
     }
 
-    /// A setting as text; "" for one that is not set.
+    /// A setting as text; "" if it is not set.
     fn setting(&self, key: &str) -> String {
         match self.config.get(key) {
             None => String::new(),
@@ -102,7 +102,7 @@ fn read(path: &Path) -> Result<String, ReportError> {
     })
 }
 
-/// [`read_json`]; null where there is no such file.
+/// [`read_json`], or null if there is no such file.
 fn read_if_there(path: &Path) -> Result<Value, ReportError> {
     match path.exists() {
         true => read_json(path),

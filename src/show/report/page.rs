@@ -1,4 +1,4 @@
-//! The content of the page, in the form that its template takes.
+//! The content of the page, in the form that its template needs.
 
 use askama::Template;
 use base64::Engine;
@@ -20,7 +20,7 @@ use crate::system::text;
 
 /// Guesses shown for each of the tutorial's images.
 const GUESSES: usize = 3;
-/// Mistakes shown: rows of seven on a desk, of three on a phone.
+/// Mistakes shown: rows of seven on a computer, of three on a phone.
 const MISTAKES: usize = 21;
 
 /// The page's content, in the order of `templates/report.html`.
@@ -39,7 +39,7 @@ pub struct Page<'a> {
     scored: String,
     predictions: Vec<Guessed<'a>>,
     mistakes: Vec<Mistaken<'a>>,
-    /// Empty while the run goes on.
+    /// Empty while the run is in progress.
     timing: Vec<Share>,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
@@ -80,7 +80,7 @@ struct MatrixCell {
     hint: String,
 }
 
-/// A test image with the likeliest classes.
+/// A test image with its most likely classes.
 struct Guessed<'a> {
     image: String,
     truth: &'a str,
@@ -103,7 +103,7 @@ struct Mistaken<'a> {
     percent: f64,
 }
 
-/// What one kind of work took of the run's time.
+/// The share of the run's time that one kind of work took.
 struct Share {
     name: &'static str,
     class: &'static str,
@@ -112,7 +112,7 @@ struct Share {
 }
 
 impl<'a> Page<'a> {
-    /// From what a run left, and an evaluation on the first images of `test`.
+    /// Builds the page from a run's files and an evaluation on the first images of `test`.
     pub fn new(
         run: &Run,
         evaluation: &Evaluation,
@@ -244,7 +244,7 @@ fn curves(records: &[EpochRecord]) -> String {
         "val_loss": column(|record| record.val_loss),
         "lr": column(|record| Some(record.lr)),
     });
-    // Numbers and plain keys: nothing in it can end a script element.
+    // Numbers and plain keys only: nothing in it can end a script element.
     columns.to_string()
 }
 
@@ -289,7 +289,7 @@ fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
                 share: count as f64 / images.max(1) as f64,
                 correct: truth == predicted,
                 hint: format!(
-                    "{count} of {images} images of class {} were taken for {}",
+                    "{count} of {images} images of class {} were classified as {}",
                     names[truth], names[predicted]
                 ),
             });
@@ -353,13 +353,13 @@ fn mistakes<'a>(
         .collect()
 }
 
-/// An image as a PNG in a `data:` address.
+/// An image as a PNG in a `data:` URL.
 fn data_uri(image: &[u8], side: usize) -> Result<String, PictureError> {
     let png = pictures::image_png(image, side)?;
     Ok(format!("data:image/png;base64,{}", BASE64.encode(png)))
 }
 
-/// What the run's time went into, by `result.json`.
+/// How the run's time was spent, from `result.json`.
 fn timing(timing: &Value) -> Vec<Share> {
     let kinds = [
         ("training steps", "compute", "compute_s"),
@@ -424,7 +424,7 @@ fn command_line(env: &Value) -> String {
     words.join(" ")
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell if needed.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

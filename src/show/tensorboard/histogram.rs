@@ -4,7 +4,7 @@ use super::messages::Histogram;
 
 const BUCKETS: usize = 30;
 
-/// The finite ones of `values` in buckets of equal width, as TensorBoard's own writer makes them.
+/// A histogram of the finite `values` in buckets of equal width, as in TensorBoard's own writer.
 pub fn histogram(values: &[f32]) -> Histogram {
     let finite = || {
         values
@@ -17,14 +17,14 @@ pub fn histogram(values: &[f32]) -> Histogram {
     if min > max {
         return Histogram::default();
     }
-    // Equal values still get a bucket with a width.
+    // Buckets need a width even if all values are equal.
     let width = match (max - min) / BUCKETS as f64 {
         0.0 => 1.0 / BUCKETS as f64,
         width => width,
     };
     let mut bucket = vec![0.0; BUCKETS];
     for value in finite() {
-        // The largest value belongs into the last bucket.
+        // The largest value belongs in the last bucket.
         bucket[(((value - min) / width) as usize).min(BUCKETS - 1)] += 1.0;
     }
     Histogram {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn values_are_counted_in_buckets_between_the_smallest_and_the_largest() {
-        // 0, 1, ..., 30 and values that are none.
+        // 0, 1, ..., 30 and values that are not finite.
         let mut values: Vec<f32> = (0..=30).map(|i| i as f32).collect();
         values.extend([f32::NAN, f32::INFINITY]);
         let histogram = histogram(&values);

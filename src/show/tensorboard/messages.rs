@@ -101,7 +101,7 @@ pub struct Histogram {
     pub sum: f64,
     #[prost(double, tag = "5")]
     pub sum_squares: f64,
-    /// Upper end of each bucket; the first begins at the smallest value.
+    /// Upper limit of each bucket; the first bucket begins at the smallest value.
     #[prost(double, repeated, tag = "6")]
     pub bucket_limit: Vec<f64>,
     /// Values in each bucket.

@@ -1,6 +1,6 @@
 //! Event files for TensorBoard: scalars, histograms, images and text of a run.
 //!
-//! An event file is a row of records (`record.rs`), each holding one `Event` message (`messages.rs`).
+//! An event file is a sequence of records (`record.rs`), each with one `Event` message (`messages.rs`).
 
 mod histogram;
 mod messages;
@@ -31,7 +31,7 @@ pub struct EventError {
     reason: io::Error,
 }
 
-/// An event file that is being written. Every call leaves whole records on disk.
+/// An event file that is being written. Every call leaves only complete records on disk.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -39,8 +39,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts a new event file in `folder`. A resumed run has one for each start; TensorBoard joins
-    /// them in the order of their names. What earlier ones have from `step` on is then no longer part of the run.
+    /// Starts a new event file in `folder`. A resumed run has one file per start, which TensorBoard joins in the
+    /// order of their names. It discards events of earlier files from `step` on.
     pub fn create(folder: &Path, step: u64) -> Result<Self, EventError> {
         let failed = |path: &Path, reason| EventError {
             path: path.to_owned(),
@@ -49,7 +49,7 @@ impl EventWriter {
         let latest = latest(folder).map_err(|reason| failed(folder, reason))?;
         let name = format!(
             "{EVENT_FILE_PREFIX}{:010}.{}.{}",
-            // The clock may have gone back since the last start.
+            // The clock may have been set back since the last start.
             now().as_secs().max(latest + 1),
             hostname(),
             std::process::id()
@@ -65,7 +65,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Writes numbers by tag.
+    /// Writes numbers with their tags.
     pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<(), EventError> {
         let values = scalars.iter().map(|(tag, value)| Value {
             tag: (*tag).to_owned(),
@@ -75,7 +75,7 @@ impl EventWriter {
         self.summary(step, values.collect())
     }
 
-    /// Writes how the values of a tensor are distributed.
+    /// Writes the distribution of a tensor's values.
     pub fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<(), EventError> {
         let content = Content::Histogram(histogram(values));
         self.summary(step, vec![value(tag, None, content)])
@@ -163,7 +163,7 @@ fn now() -> std::time::Duration {
         .unwrap_or_default()
 }
 
-/// The machine's name, with nothing in it that a file name must not have.
+/// The machine's name, restricted to characters that are allowed in a file name.
 fn hostname() -> String {
     let name = proc::hostname().unwrap_or_default();
     let name: String = name
@@ -181,7 +181,7 @@ fn hostname() -> String {
 mod tests {
     use super::*;
 
-    /// The events of a file; the checksums are tested where they are made.
+    /// The events in a file; the checksums are tested in `record.rs`.
     fn events(path: &Path) -> Vec<Event> {
         let bytes = std::fs::read(path).unwrap();
         let mut rest = &bytes[..];

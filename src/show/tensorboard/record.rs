@@ -16,7 +16,7 @@ pub fn write_record(out: &mut impl Write, payload: &[u8]) -> io::Result<()> {
     out.write_u32::<LittleEndian>(masked_crc(payload))
 }
 
-/// CRC-32C, rotated and shifted, so that the checksum of bytes that hold checksums stays strong.
+/// CRC-32C, rotated and shifted, which keeps it strong for data that contains checksums itself.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -27,7 +27,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The mask undone.
+    /// Undoes the mask.
     fn unmasked(masked: u32) -> u32 {
         masked.wrapping_sub(0xa282_ead8).rotate_left(15)
     }

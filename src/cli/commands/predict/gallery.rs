@@ -11,10 +11,10 @@ use crate::score::ranking::Ranking;
 use crate::show::pictures::{self, Caption, Tile};
 use crate::system::text;
 
-/// Images in the picture at most: more make it larger than viewers, and memory, like.
+/// Most images in the picture: with more, it gets too large for viewers and for memory.
 const MOST: usize = 100;
 
-/// The first images that were classified, to be drawn.
+/// The first classified images, which will be drawn.
 pub struct Gallery<'a> {
     spec: &'a DatasetSpec,
     tiles: Vec<(Vec<u8>, Vec<Caption>)>,
@@ -22,7 +22,7 @@ pub struct Gallery<'a> {
 }
 
 impl<'a> Gallery<'a> {
-    /// Without an image, of those that are as `spec` says.
+    /// An empty gallery for images of the data set `spec`.
     pub fn new(spec: &'a DatasetSpec) -> Self {
         Self {
             spec,
@@ -43,12 +43,12 @@ impl<'a> Gallery<'a> {
         self.tiles.is_empty()
     }
 
-    /// Images that were added, drawn or not.
+    /// The number of images added, whether drawn or not.
     pub fn seen(&self) -> usize {
         self.seen
     }
 
-    /// Draws them to `path` and says what is there.
+    /// Draws the picture to `path` and returns a description of it.
     pub fn save(&self, path: &Path) -> Result<String> {
         let tiles: Vec<Tile> = self
             .tiles

@@ -1,4 +1,4 @@
-//! What is printed of each image, as soon as it is known.
+//! Prints the result of each image as soon as it is known.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::data::picture::PictureError;
 use crate::score::ranking::{Prediction, Ranking};
 use crate::system::text;
 
-/// Classes named for each image.
+/// Classes listed for each image.
 const GUESSES: usize = 3;
 
 /// The results on standard output.
@@ -28,7 +28,7 @@ enum Form {
 }
 
 impl<'a> Listing<'a> {
-    /// `width` is that of the widest image name.
+    /// `width` is the width of the longest image name.
     pub fn start(spec: &'a DatasetSpec, json: bool, width: usize) -> Self {
         let form = match json {
             true => Form::Json(JsonArray::default()),
@@ -63,7 +63,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Also says it on standard error.
+    /// Records an image that could not be read, and logs the error.
     pub fn unread(&mut self, name: &str, error: &PictureError) -> Result<()> {
         log::error!("{error}");
         match &mut self.form {
@@ -72,7 +72,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// `picture` says which one was drawn.
+    /// Ends the listing; `picture` describes the picture that was drawn.
     pub fn end(self, picture: Option<String>) -> Result<()> {
         match self.form {
             Form::Table { .. } => {

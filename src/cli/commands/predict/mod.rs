@@ -1,12 +1,12 @@
-//! `predict`: class names for test images, or for pictures of the user's.
+//! `predict`: class names for test images, or for the user's own pictures.
 //!
-//! Images are read, classified and printed a batch at a time, so that their number costs no memory.
+//! Images are read, classified and printed one batch at a time, so memory use does not depend on their number.
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `subjects` | which images, and what is known of each |
-//! | `listing` | what is printed of each |
-//! | `gallery` | the picture of the first ones |
+//! | `subjects` | the images to classify, with name and true class |
+//! | `listing` | what is printed for each image |
+//! | `gallery` | the picture of the first images |
 
 mod gallery;
 mod listing;
@@ -29,7 +29,7 @@ use gallery::Gallery;
 use listing::Listing;
 use subjects::Subjects;
 
-/// Most images in a batch: its activations are what takes memory.
+/// Most images in a batch: its activations take most of the memory.
 const BATCH_SIZE: usize = 64;
 
 /// A trained network that takes any number of images.
@@ -77,7 +77,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     end(args, listing, &gallery, subjects.len())
 }
 
-/// Refuses an output that would take the place of an input, before there is anything to lose.
+/// Refuses an output that would overwrite an input, before any work is done.
 fn check_output(args: &PredictArgs) -> Result<()> {
     let mut inputs = inputs::of(&args.from);
     inputs.extend(args.images.iter().map(|path| Named::new("IMAGE", path)));
@@ -90,7 +90,7 @@ fn check_output(args: &PredictArgs) -> Result<()> {
     Ok(output.check(&inputs)?)
 }
 
-/// Draws the picture and says where it is. Of `all` images, those that are not in it could not be read.
+/// Draws the picture and prints its path. Fails if some of the `all` images could not be read.
 fn end(args: &PredictArgs, listing: Listing, gallery: &Gallery, all: usize) -> Result<()> {
     let picture = match gallery.is_empty() {
         true => None,
@@ -104,7 +104,7 @@ fn end(args: &PredictArgs, listing: Listing, gallery: &Gallery, all: usize) -> R
 }
 
 impl Classifier<'_> {
-    /// The classes of each of at most a batch of images.
+    /// Ranks the classes of each image, for up to one batch of images.
     fn classify(&self, images: &[&[u8]]) -> Result<Vec<Ranking>> {
         let count = images.len();
         if count == 0 {

@@ -12,22 +12,22 @@ use crate::data::picture::{self, PictureError};
 use crate::run::checkpoint::CheckpointInfo;
 use crate::system::text;
 
-/// Test images to classify when none is named, as in the tutorial.
+/// Test images to classify when none are given, as in the tutorial.
 const TEST_IMAGES: usize = 10;
 
 /// Images to classify, in the order of the command line.
 pub enum Subjects {
     /// Test images by index.
     Test { split: Split, indices: Vec<usize> },
-    /// Files of the user's, to be read with `side` rows and columns.
+    /// The user's files, to be read as `side` rows and columns.
     Pictures { paths: Vec<PathBuf>, side: usize },
 }
 
-/// One image, with what is known of it.
+/// One image, and its true class if known.
 pub struct Subject {
     pub name: String,
     pub image: Vec<u8>,
-    /// The true class, where it is known.
+    /// The true class, if known.
     pub truth: Option<usize>,
 }
 
@@ -62,7 +62,7 @@ impl Subjects {
         }
     }
 
-    /// What the image at `place` is called.
+    /// The name of the image at `place`.
     pub fn name(&self, place: usize) -> String {
         match self {
             Self::Test { indices, .. } => format!("test image {}", indices[place]),

@@ -1,16 +1,16 @@
-//! Huffman codes, and the bits that they are read from.
+//! Huffman codes, and the bit stream that they are read from.
 
 /// The longest code, in bits.
 const LONGEST: usize = 16;
 
-/// A table of codes, as a JPEG tells it: how many there are of each length, and their values in order.
+/// A code table as stored in a JPEG: the number of codes of each length, and their values in order.
 pub struct Codes {
     counts: [u8; LONGEST],
     values: Vec<u8>,
 }
 
 impl Codes {
-    /// Reads a table and returns it with what follows it.
+    /// Reads a table and returns it with the remaining bytes.
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (counts, after) = bytes.split_first_chunk::<LONGEST>()?;
         let count = counts.iter().map(|&count| usize::from(count)).sum();
@@ -22,9 +22,9 @@ impl Codes {
         Some((codes, after))
     }
 
-    /// The value of the code that comes next; `None` at a code that is none, or at the end.
+    /// The value of the next code; `None` for an invalid code or at the end.
     pub fn next(&self, bits: &mut Bits) -> Option<u8> {
-        // Codes of one length are consecutive numbers; `first` is the smallest of the length.
+        // Codes of one length are consecutive numbers; `first` is the smallest one.
         let (mut code, mut first, mut shorter) = (0, 0, 0);
         for count in self.counts {
             code |= bits.take(1)?;
@@ -40,10 +40,10 @@ impl Codes {
     }
 }
 
-/// The bits of a piece of a scan between two markers.
+/// The bits of a scan between two markers.
 pub struct Bits<'a> {
     rest: &'a [u8],
-    /// Bits that were read and not taken yet: the lowest `held`.
+    /// Bits that were read but not taken yet: the lowest `held` bits.
     buffer: u32,
     held: u32,
 }
@@ -57,11 +57,11 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next `count` bits, at most 16, as a number; `None` where there are not so many.
+    /// The next `count` bits, at most 16, as a number; `None` if there are fewer left.
     pub fn take(&mut self, count: u32) -> Option<i32> {
         while self.held < count {
             let (&byte, after) = self.rest.split_first()?;
-            // A 0 tells a byte of ones from the beginning of a marker.
+            // A byte 0xff in the data is followed by 0; otherwise it begins a marker.
             self.rest = match byte {
                 0xff => after.strip_prefix(&[0])?,
                 _ => after,

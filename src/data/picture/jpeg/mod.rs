@@ -1,13 +1,13 @@
-//! Whether a JPEG is whole.
+//! Checks whether a JPEG is complete.
 //!
-//! Its decoder fills up what is missing, as browsers do; a network would take that for a picture. There
-//! is no checksum, but the file says where it ends, and the pixels of all but progressive files come in
-//! an order in which each block can be counted: of those a part that is missing or damaged shows, too.
+//! The decoder fills in what is missing, as browsers do; a network would take that for part of the picture.
+//! There is no checksum, but the file has an end marker, and except in progressive files, each block of
+//! pixels can be counted in order, so missing or damaged blocks are found too.
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `huffman` | codes and bits |
-//! | `scan` | the blocks of a scan, counted |
+//! | `scan` | counts the blocks of a scan |
 
 mod huffman;
 mod scan;
@@ -27,10 +27,10 @@ const SCAN: u8 = 0xda;
 const RESTART_INTERVAL: u8 = 0xdd;
 const TEMPORARY: u8 = 0x01;
 
-/// Says what is wrong with the JPEG `bytes`, if anything is found.
+/// Returns what is wrong with the JPEG `bytes`, if anything is found.
 ///
-/// What follows the end of the picture is not looked at: telephones put films and second pictures there.
-/// What only the decoder knows of, it is left to say.
+/// Ignores what follows the end of the picture: phones put videos and second pictures there. Errors in
+/// parts that are not read here are left to the decoder.
 pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
     let mut tables = Tables::default();
     let mut rest = bytes;
@@ -57,7 +57,7 @@ pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The next marker and what follows it. Between segments, what is no marker means nothing.
+/// The next marker and what follows it. Between segments, other bytes have no meaning.
 fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let at = bytes
         .windows(2)
@@ -65,14 +65,14 @@ fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
     Some((bytes[at + 1], &bytes[at + 2..]))
 }
 
-/// The content of a segment, which begins with its length, and what follows it.
+/// Splits off the content of a segment, which begins with its length.
 fn split_segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, after) = bytes.split_first_chunk::<2>()?;
     let content = usize::from(u16::from_be_bytes(*length)).checked_sub(2)?;
     after.split_at_checked(content)
 }
 
-/// Up to the marker that ends it: restarts are part of a scan.
+/// The length up to the marker that ends the scan; restart markers are part of it.
 fn length_of_scan(bytes: &[u8]) -> Option<usize> {
     bytes.windows(2).position(|pair| {
         let part_of_it = [0x00, 0xff].contains(&pair[1]) || RESTARTS.contains(&pair[1]);
@@ -80,13 +80,13 @@ fn length_of_scan(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// What the segments before a scan say of it.
+/// Information about a scan from the segments before it.
 #[derive(Default)]
 struct Tables {
     /// By class (DC, AC) and number.
     codes: [[Option<Codes>; 4]; 2],
     restart_interval: usize,
-    /// Of a sequential picture.
+    /// Only for a sequential picture.
     frame: Option<Frame>,
 }
 
@@ -124,7 +124,7 @@ impl Tables {
         }
     }
 
-    /// The scan that `segment` begins; `None` where it is of a kind that is not counted.
+    /// The scan that `segment` begins; `None` if its blocks cannot be counted.
     fn scan(&self, segment: &[u8]) -> Option<Scan<'_>> {
         let frame = self.frame.as_ref()?;
         let (count, named) = segment.split_first()?;
@@ -165,7 +165,7 @@ impl Frame {
                 })
                 .collect(),
         };
-        // A height of 0 is told later.
+        // A height of 0 means that the height follows later in the file.
         (frame.width > 0 && frame.height > 0).then_some(frame)
     }
 }

@@ -8,28 +8,28 @@ const DAMAGED: &str = "the file is damaged: its pixels cannot be decoded";
 /// Coefficients of a block.
 const BLOCK: usize = 64;
 
-/// A colour channel of the picture; its resolution relative to the others.
+/// A colour channel of the picture, with its resolution relative to the others.
 pub struct Component {
     pub id: u8,
     pub across: usize,
     pub down: usize,
 }
 
-/// A scan: components with the codes of their first and their other coefficients.
+/// A scan: components with the codes of their first (DC) and their other (AC) coefficients.
 pub struct Scan<'a> {
     pub width: usize,
     pub height: usize,
-    /// Of all components of the picture.
+    /// The maximum over all components of the picture.
     pub most_across: usize,
     pub most_down: usize,
     pub components: Vec<(&'a Component, &'a Codes, &'a Codes)>,
-    /// Units between restarts; 0 where there are none.
+    /// Units between restarts; 0 if there are no restarts.
     pub restart_interval: usize,
 }
 
 impl Scan<'_> {
-    /// Says what is wrong with the scan's `bytes`, if anything is. Bytes too many are not: cameras are
-    /// known to leave some.
+    /// Returns what is wrong with the scan's `bytes`, if anything. Extra bytes are accepted: some cameras
+    /// write them.
     pub fn check(&self, bytes: &[u8]) -> Result<(), &'static str> {
         let mut units = self.units();
         let mut pieces = pieces(bytes);
@@ -47,10 +47,10 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// How many units the picture has: the smallest pieces that hold something of each component.
+    /// The number of units: the smallest pieces of the scan that contain blocks of every component.
     fn units(&self) -> usize {
         let (across, down) = match self.components[..] {
-            // A component alone comes block by block, without those that only fill up.
+            // A single component is stored block by block, without padding blocks.
             [(component, ..)] => (
                 (self.width * component.across).div_ceil(8 * self.most_across),
                 (self.height * component.down).div_ceil(8 * self.most_down),
@@ -63,7 +63,7 @@ impl Scan<'_> {
         across * down
     }
 
-    /// Goes over one unit; `None` where it cannot be decoded.
+    /// Skips one unit; `None` if it cannot be decoded.
     fn unit(&self, bits: &mut Bits) -> Option<()> {
         let alone = self.components.len() == 1;
         for (component, dc, ac) in &self.components {
@@ -80,13 +80,13 @@ impl Scan<'_> {
     }
 }
 
-/// Goes over one block.
+/// Skips one block; `None` if it cannot be decoded.
 fn block(bits: &mut Bits, dc: &Codes, ac: &Codes) -> Option<()> {
     let length = dc.next(bits)?;
     bits.take(bits_of(length)?)?;
     let mut coefficient = 1;
     while coefficient < BLOCK {
-        // Zeros before the next coefficient, and its bits.
+        // The number of zeros before the next coefficient, and its length in bits.
         let code = ac.next(bits)?;
         let (zeros, length) = (usize::from(code >> 4), code & 15);
         match (zeros, length) {
@@ -101,12 +101,12 @@ fn block(bits: &mut Bits, dc: &Codes, ac: &Codes) -> Option<()> {
     (coefficient == BLOCK).then_some(())
 }
 
-/// The number of bits that a code stands for.
+/// A length in bits from a code, if it is valid.
 fn bits_of(code: u8) -> Option<u32> {
     (code <= 16).then_some(code.into())
 }
 
-/// What is between the restarts of a scan.
+/// The pieces of a scan between its restart markers.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
