@@ -65,6 +65,12 @@ const NUMBERS: &[Number] = &[
     ),
     number(
         TRAIN,
+        "warmup",
+        ["0", "99999999999999"],
+        &["100000000000000", "1.5"],
+    ),
+    number(
+        TRAIN,
         "momentum",
         ["0.0", "0.999999"],
         &["-1e-9", "0.99999999", "1"],
@@ -489,6 +495,8 @@ proptest! {
         let args = arguments::parse_training(&options).unwrap();
         let config = match Config::resolve(&args) {
             Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
+            Err(ConfigError::Drops { .. }) => return Err(TestCaseError::reject("drops")),
+            Err(ConfigError::Warmup { .. }) => return Err(TestCaseError::reject("warm-up")),
             other => other.unwrap(),
         };
         let saved = config.to_toml().unwrap();

@@ -6,7 +6,7 @@ use crate::data::{self, Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
-use crate::run::schedule::LearningRateDrops;
+use crate::run::schedule::{LearningRateDrops, ScheduleChoice};
 use crate::show::progress::ProgressMode;
 use crate::system::limits;
 
@@ -21,6 +21,7 @@ pub fn list() -> Vec<Setting> {
     all.extend(device());
     all.extend(network());
     all.extend(optimiser());
+    all.extend(learning_rate());
     all.extend(batches());
     all.extend(data());
     all.extend(run());
@@ -69,7 +70,7 @@ fn network() -> [Setting; 2] {
     ]
 }
 
-fn optimiser() -> [Setting; 6] {
+fn optimiser() -> [Setting; 4] {
     [
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
@@ -80,26 +81,45 @@ fn optimiser() -> [Setting; 6] {
         Setting::whole::<usize>("batch-size", "Images in a step", limits::BATCH_SIZE)
             .default("128")
             .in_preset(Quick, "16"),
+        Setting::real("momentum", "Momentum of SGD", limits::MOMENTUM)
+            .value_name("M")
+            .default("0.9"),
+        Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2).default("1e-4"),
+    ]
+}
+
+fn learning_rate() -> [Setting; 4] {
+    [
         Setting::real(
             "lr",
-            "Learning rate of the first epoch",
+            "Learning rate of the first epoch, or at the end of the warm-up",
             limits::LEARNING_RATE,
         )
         .value_name("RATE")
         .default("0.1")
         .in_preset(Quick, "0.05"),
+        Setting::choice::<ScheduleChoice>(
+            "lr-schedule",
+            "How the learning rate changes after the warm-up",
+        )
+        .default("step")
+        .came_with("lr-schedule"),
         Setting::new(
             "lr-drops",
-            "Learning rates from later epochs on, or none",
+            "Learning rates from later epochs on, or none; for the schedule `step` alone",
             str::parse::<LearningRateDrops>,
         )
         .value_name("EPOCH:RATE,...")
         .shape(|arg| arg.allow_hyphen_values(true))
         .default("80:0.01,120:0.001"),
-        Setting::real("momentum", "Momentum of SGD", limits::MOMENTUM)
-            .value_name("M")
-            .default("0.9"),
-        Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2).default("1e-4"),
+        Setting::whole::<u64>(
+            "warmup",
+            "Steps in which the learning rate rises to --lr in a straight line, fewer than the run has",
+            limits::WARMUP,
+        )
+        .value_name("STEPS")
+        .default("0")
+        .came_with("lr-schedule"),
     ]
 }
 
