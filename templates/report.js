@@ -21,7 +21,7 @@ function ticks(low, high, count) {
   return { values: found, decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 
-// Powers of ten around all values, for the learning rate.
+// Powers of ten around all values, for a learning rate that drops.
 function powers(low, high) {
   const found = [];
   let [first, last] = [Math.floor(Math.log10(low) + 1e-9), Math.ceil(Math.log10(high) - 1e-9)];
@@ -31,13 +31,16 @@ function powers(low, high) {
 }
 
 function draw(chart) {
-  const logarithmic = chart.dataset.log !== undefined;
+  const ofRate = chart.dataset.rate !== undefined;
+  // A rate that drops does so by factors; one that moves comes close to 0.
+  const logarithmic = ofRate && !curves.lr_moves;
   const lines = JSON.parse(chart.dataset.lines).map(([column, kind]) => ({ kind, values: curves[column] }));
   const numbers = lines.flatMap((line) => line.values).filter((value) => value !== null && (!logarithmic || value > 0));
   chart.replaceChildren();
   if (numbers.length === 0) return;
   const width = chart.clientWidth, height = Number(chart.dataset.height);
   const box = { left: 46, right: width - 14, top: 12, bottom: height - 38 };
+  if (ofRate && !logarithmic) numbers.push(0);
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const scale = logarithmic ? powers(low, high) : ticks(low, high, height / 42);
   const measure = logarithmic ? Math.log10 : Number;
@@ -52,7 +55,7 @@ function draw(chart) {
   for (const value of scale.values) {
     element("line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) }, svg);
     const label = element("text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, svg);
-    label.textContent = logarithmic ? String(Number(value.toPrecision(3))) : value.toFixed(scale.decimals);
+    label.textContent = ofRate ? String(Number(value.toPrecision(3))) : value.toFixed(scale.decimals);
   }
   const room = Math.max(2, Math.floor(width / 60));
   const marks = ticks(first, last, room).values.filter((epoch) => Number.isInteger(epoch) && epoch >= first && epoch <= last);
@@ -61,7 +64,7 @@ function draw(chart) {
   }
   const caption = element("text", { x: box.right, y: height - 4, "text-anchor": "end" }, svg);
   caption.textContent = "epoch";
-  for (let i = 1; i < curves.lr.length && !logarithmic; i++) {
+  for (let i = 1; i < curves.lr.length && !ofRate && !curves.lr_moves; i++) {
     if (curves.lr[i] === curves.lr[i - 1] || new Set(curves.lr).size > 12) continue;
     const middle = (x(curves.epoch[i - 1]) + x(curves.epoch[i])) / 2;
     element("line", { class: "drop", x1: middle, x2: middle, y1: box.top, y2: box.bottom }, svg);
@@ -71,7 +74,7 @@ function draw(chart) {
     line.values.forEach((value, i) => {
       if (value === null) return;
       const begins = i === 0 || line.values[i - 1] === null;
-      // A rate holds for its whole epoch: steps instead of slopes.
+      // A rate that drops holds for its whole epoch: steps instead of slopes.
       if (logarithmic && !begins) path += `H${(x(curves.epoch[i - 1]) + x(curves.epoch[i])) / 2}V${y(value)}H${x(curves.epoch[i])}`;
       else path += `${begins ? "M" : "L"}${x(curves.epoch[i])} ${y(value)}`;
     });
@@ -113,7 +116,7 @@ function hover(chart, svg, lines, x, y, box) {
       if (value === null) continue;
       const row = document.createElement("div");
       row.className = `key ${line.kind}`;
-      row.textContent = `${NAMES[line.kind]} ${line.kind === "rate" ? value : value.toFixed(4)}`;
+      row.textContent = `${NAMES[line.kind]} ${line.kind === "rate" ? Number(value.toPrecision(4)) : value.toFixed(4)}`;
       tip.append(row);
     }
     tip.hidden = false;

@@ -2,7 +2,8 @@
 //!
 //! A setting comes from the first of these that names it: command line, environment, `-c` file, resumed run, preset.
 //! Each of them is a TOML table. [`Config::resolve`] merges them and refuses settings that do not fit together,
-//! before any device or data is touched. The result is saved in the run's folder as `config.toml`, which `-c` can
+//! before any device or data is touched; only the length of an epoch
+//! may depend on the data. The result is saved in the run's folder as `config.toml`, which `-c` can
 //! read.
 
 use std::path::{Path, PathBuf};
@@ -24,11 +25,16 @@ use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::model::network::{Network, NetworkKind};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::run::run_dir::RunDir;
-use crate::run::schedule::LearningRateDrops;
+use crate::run::schedule::{
+    Cosine, LearningRate, LearningRateDrops, OneCycle, Schedule, ScheduleChoice, StepDecay,
+};
+use crate::run::trainer::TrainerSettings;
 use crate::show::progress::ProgressMode;
 
 /// The key of the preset, which gives the defaults of the other settings.
 const PRESET: &str = "preset";
+const SCHEDULE: &str = "lr-schedule";
+const DROPS: &str = "lr-drops";
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,13 +54,15 @@ pub struct Config {
     pub depth: usize,
     pub epochs: usize,
     pub batch_size: usize,
-    pub lr: f64,
-    pub lr_drops: LearningRateDrops,
     pub optimizer: OptimiserKind,
     pub momentum: f64,
     pub rest_lr: f64,
     pub l2: f64,
     pub label_smoothing: f64,
+    pub lr: f64,
+    pub lr_schedule: ScheduleChoice,
+    pub lr_drops: LearningRateDrops,
+    pub warmup: u64,
     pub seed: u64,
     pub augment: Augment,
     /// `None`: the number of whole batches in the training images.
@@ -103,11 +111,28 @@ impl Config {
         }
         layers.push(saved);
         let now = overlay(&layers)?;
-        check_resumes(&overlay(&layers[layers.len() - 1..])?, &now)?;
-        Ok(Self {
+        let saved = overlay(&layers[layers.len() - 1..])?;
+        check_resumes(&saved, &now)?;
+        let config = Self {
             out_dir,
             ..Self::from_table(now)?
-        })
+        };
+        config.warn_of_other_rates(Self::from_table(saved)?.epochs);
+        Ok(config)
+    }
+
+    /// Says so if the steps to come get other rates than they would have got before, when there were `epochs`.
+    fn warn_of_other_rates(&self, epochs: usize) {
+        if self.epochs == epochs || !self.lr_schedule.ends_with_the_epochs() {
+            return;
+        }
+        log::warn!(
+            "--epochs was {epochs} and is now {}: the schedule {} ends with the last epoch. From here on the learning \
+             rates are those of a run of {} epochs; the steps before had those of {epochs}",
+            self.epochs,
+            self.lr_schedule.name(),
+            self.epochs
+        );
     }
 
     /// The defaults of `preset`.
@@ -158,6 +183,15 @@ impl Config {
         if let Some(replicas) = self.replicas.and_then(ReplicaChoice::count) {
             check_split(self.batch_size, replicas)?;
         }
+        if self.lr_schedule != ScheduleChoice::Step && !self.lr_drops.is_empty() {
+            return Err(ConfigError::Drops {
+                drops: self.lr_drops.to_string(),
+                schedule: self.lr_schedule.name(),
+            });
+        }
+        if let Some(per_epoch) = self.steps_per_epoch {
+            self.check_warmup(per_epoch)?;
+        }
         let length = self.to_toml()?.len() as u64;
         if length > config_file::MAX_LEN {
             let reason = format!(
@@ -167,6 +201,47 @@ impl Config {
             return Err(ConfigError::unsavable(reason));
         }
         Ok(())
+    }
+
+    /// What the loop reads, with `per_epoch` steps an epoch.
+    pub fn trainer(&self, per_epoch: u64) -> TrainerSettings {
+        TrainerSettings {
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            eval_steps: self.eval_steps,
+            checkpoint_every: self.checkpoint_every,
+            learning_rate: LearningRate {
+                warmup: self.warmup,
+                schedule: self.schedule(per_epoch),
+            },
+        }
+    }
+
+    fn schedule(&self, steps_per_epoch: u64) -> Schedule {
+        match self.lr_schedule {
+            ScheduleChoice::Step => Schedule::Step(StepDecay {
+                first: self.lr,
+                drops: self.lr_drops.clone(),
+                steps_per_epoch,
+            }),
+            ScheduleChoice::Cosine => Schedule::Cosine(Cosine { peak: self.lr }),
+            ScheduleChoice::OneCycle => Schedule::OneCycle(OneCycle { peak: self.lr }),
+            ScheduleChoice::Constant => Schedule::Constant(self.lr),
+        }
+    }
+
+    /// Refuses a warm-up that does not end before the last of all epochs of `per_epoch` steps does.
+    pub fn check_warmup(&self, per_epoch: u64) -> Result<(), ConfigError> {
+        let all = self.trainer(per_epoch).all_steps(per_epoch);
+        if self.warmup < all {
+            return Ok(());
+        }
+        Err(ConfigError::Warmup {
+            warmup: self.warmup,
+            all,
+            epochs: self.epochs,
+            per_epoch,
+        })
     }
 }
 
@@ -178,6 +253,14 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
         None => Preset::Keras,
     };
     let mut all = arguments::defaults(preset)?;
+    // A preset's drops belong to its schedule.
+    let schedule = layers.iter().find_map(|layer| layer.get(SCHEDULE));
+    if schedule.is_some_and(|named| all.get(SCHEDULE) != Some(named)) {
+        all.insert(
+            DROPS.to_owned(),
+            LearningRateDrops::default().to_string().into(),
+        );
+    }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());
     }

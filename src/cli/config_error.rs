@@ -41,6 +41,25 @@ pub enum ConfigError {
          --batch-size {}, or another --replicas", .batch_size.next_multiple_of(*.replicas)
     )]
     Split { batch_size: usize, replicas: usize },
+    #[error(
+        "--lr-drops {drops} goes with --lr-schedule step, and the schedule is {schedule}; leave --lr-drops out, or set \
+         it to none"
+    )]
+    Drops {
+        drops: String,
+        schedule: &'static str,
+    },
+    #[error(
+        "--warmup: expected 0 to {}, fewer than the {all} steps of {epochs} epochs of {per_epoch} steps, got {warmup}; \
+         take fewer, or more --epochs", .all - 1
+    )]
+    Warmup {
+        warmup: u64,
+        /// Of all epochs.
+        all: u64,
+        epochs: usize,
+        per_epoch: u64,
+    },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]

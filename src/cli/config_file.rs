@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::cli::arguments;
 use crate::cli::config_error::ConfigError;
-use crate::cli::settings::{self, Preset};
+use crate::cli::settings::{self, Preset, Setting};
 use crate::cli::spelling::near_miss;
 use crate::system::files;
 use crate::system::text;
@@ -16,15 +16,20 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which lists all settings that have a value.
+/// The settings in a run's `config.toml`, which lists all settings that have a value and that its program knew.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
-    let settings = read(path)?;
-    let mut needed = arguments::defaults(Preset::Keras)?.into_iter();
-    match needed.find(|(name, _)| !settings.contains_key(name)) {
-        None => Ok(settings),
-        Some((name, _)) => Err(ConfigError::Parse {
+    let saved = read(path)?;
+    let had = |setting: &Setting| {
+        let first = setting.came_with;
+        first.is_none_or(|first| saved.contains_key(first))
+    };
+    let with_default = |setting: &&Setting| setting.default_in(Preset::Keras).is_some();
+    let mut needed = settings::all().iter().filter(with_default);
+    match needed.find(|setting| had(setting) && !saved.contains_key(setting.name)) {
+        None => Ok(saved),
+        Some(lost) => Err(ConfigError::Parse {
             path: path.to_owned(),
-            message: format!("it is cut short: it has no `{name}`"),
+            message: format!("it is cut short: it has no `{}`", lost.name),
         }),
     }
 }

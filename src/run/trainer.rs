@@ -13,7 +13,7 @@ use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::run::history::{EpochRecord, History};
 use crate::run::observer::{EpochEnd, Observer, StepFigures};
-use crate::run::schedule::Schedule;
+use crate::run::schedule::{LearningRate, in_short};
 use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
 use crate::system::signals::{Interrupted, Signal, Signals};
 
@@ -24,8 +24,8 @@ const NON_FINITE_LIMIT: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the loss was not finite in {count} steps in a row, the last being step {step} of the run, in \
-     epoch {epoch} (learning rate {learning_rate}); the weights are those before the first of them. \
-     Try a lower --lr"
+     epoch {epoch} (learning rate {}); the weights are those before the first of them. \
+     Try a lower --lr", in_short(*.learning_rate)
 )]
 pub struct NonFiniteLoss {
     pub count: u32,
@@ -46,13 +46,19 @@ pub struct TrainerSettings {
     pub eval_steps: Option<u64>,
     /// `None`: once an epoch.
     pub checkpoint_every: Option<u64>,
-    pub schedule: Schedule,
+    pub learning_rate: LearningRate,
 }
 
 impl TrainerSettings {
-    /// Steps of the whole run, with `per_epoch` steps an epoch.
-    pub fn total_steps(&self, per_epoch: u64) -> u64 {
-        let all = per_epoch.saturating_mul(self.epochs as u64);
+    /// Steps to the end of the last epoch, with `per_epoch` steps an epoch. The schedule is laid out over these: a run
+    /// that `max_steps` stops goes on later with the rates that it would have had.
+    pub fn all_steps(&self, per_epoch: u64) -> u64 {
+        per_epoch.saturating_mul(self.epochs as u64)
+    }
+
+    /// Steps until the run stops, which `max_steps` may have it do before the last epoch ends.
+    pub fn steps_to_take(&self, per_epoch: u64) -> u64 {
+        let all = self.all_steps(per_epoch);
         self.max_steps.map_or(all, |steps| steps.min(all))
     }
 }
@@ -122,7 +128,7 @@ impl Trainer<'_> {
     /// Trains from `state` to the end of the last epoch, or to `max_steps`.
     pub fn run(mut self, mut state: State) -> Result<Outcome> {
         let per_epoch = self.training.steps_per_epoch();
-        let total = self.settings.total_steps(per_epoch);
+        let total = self.settings.steps_to_take(per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
         let steps = self.position().step..total;
         let mut batches = Batches::start(
@@ -340,8 +346,8 @@ impl Trainer<'_> {
 
     /// The learning rate of the step that follows `step` steps.
     fn learning_rate(&self, step: u64) -> f64 {
-        let total = self.settings.total_steps(self.training.steps_per_epoch());
-        self.settings.schedule.rate(step, total)
+        let all = self.settings.all_steps(self.training.steps_per_epoch());
+        self.settings.learning_rate.rate(step, all)
     }
 
     /// The learning rate of the last step taken.

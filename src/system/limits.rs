@@ -16,6 +16,8 @@ pub const EPOCHS: RangeInclusive<u64> = 1..=100_000;
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Steps of a whole run: all epochs of the longest.
 pub const ALL_STEPS: RangeInclusive<u64> = 1..=100_000_000_000_000;
+/// That a run is longer than its warm-up is seen to once its length is known.
+pub const WARMUP: RangeInclusive<u64> = 0..=*ALL_STEPS.end() - 1;
 /// TOML, the form in which settings are saved, has no larger integers.
 pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
 /// If the newest checkpoint is damaged, another must be left.

@@ -51,6 +51,14 @@ pub const NUMBERS: &[Number] = &[
     ),
     number(
         TRAIN,
+        "warmup",
+        ["0", "99999999999999"],
+        &["100000000000000", "1.5"],
+    ),
+    number(TRAIN, "rest-lr", ["0", "1e6"], &["-0.1", "1.1e6"]),
+    number(TRAIN, "label-smoothing", ["0", "0.999"], &["-0.1", "1"]),
+    number(
+        TRAIN,
         "momentum",
         ["0.0", "0.999999"],
         &["-1e-9", "0.99999999", "1"],

@@ -95,6 +95,8 @@ proptest! {
         let args = arguments::parse_training(&options).unwrap();
         let config = match Config::resolve(&args) {
             Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
+            Err(ConfigError::Drops { .. }) => return Err(TestCaseError::reject("drops")),
+            Err(ConfigError::Warmup { .. }) => return Err(TestCaseError::reject("warm-up")),
             other => other.unwrap(),
         };
         let saved = config.to_toml().unwrap();

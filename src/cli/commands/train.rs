@@ -24,9 +24,9 @@ use crate::model::summary::grouped;
 use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::run::history::History;
 use crate::run::run_dir::{RunDir, RunDirMode};
-use crate::run::schedule::{Schedule, StepDecay};
+use crate::run::schedule::ScheduleChoice;
 use crate::run::stopwatch::Stopwatch;
-use crate::run::trainer::{Outcome, Trainer, TrainerSettings};
+use crate::run::trainer::{Outcome, Trainer};
 use crate::show::live::{Curves, Events, Page};
 use crate::show::progress::Progress;
 use crate::show::report;
@@ -69,16 +69,18 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         false => Some(first_state(&config, program.layout())?),
     };
     let dataset = dataset(args, &config)?;
+    let normalization = Normalization::of(&dataset.train);
+    let data = about_data(&dataset);
+    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    config.check_warmup(training.steps_per_epoch())?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
         None => resumed(&run_dir, program.layout(), &settings)?,
     };
-    let normalization = Normalization::of(&dataset.train);
     let mut progress = Progress::new(config.progress, process.logger.terminal());
-    progress.start(&start_block(&config, &device, &program, &dataset));
-    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    progress.start(&start_block(&config, &device, &program, &data, &training));
     position.check(training.steps_per_epoch())?;
     let before = match args.resume {
         true => Some(resume::history(&run_dir, position.epoch)?),
@@ -107,7 +109,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     events.first_batch(position.step, &training, &normalization)?;
     let steps = Arc::clone(&training);
     let trainer = Trainer {
-        settings: trainer_settings(&config, &training),
+        settings: config.trainer(training.steps_per_epoch()),
         program: &program,
         training,
         validation: Arc::new(validation),
@@ -244,7 +246,8 @@ fn is_done(
     before: Option<&History>,
     training: &BatchSource,
 ) -> bool {
-    let total = trainer_settings(config, training).total_steps(training.steps_per_epoch());
+    let per_epoch = training.steps_per_epoch();
+    let total = config.trainer(per_epoch).steps_to_take(per_epoch);
     match position.step.cmp(&total) {
         Ordering::Less => false,
         Ordering::Equal => {
@@ -262,8 +265,8 @@ fn has_result(run_dir: &RunDir) -> bool {
 
 /// Steps to the end of the last epoch.
 fn all_steps(config: &Config, training: &BatchSource) -> u64 {
-    let steps = training.steps_per_epoch();
-    steps.saturating_mul(config.epochs as u64)
+    let per_epoch = training.steps_per_epoch();
+    config.trainer(per_epoch).all_steps(per_epoch)
 }
 
 /// Describes how a run ended at `step`: finished, or stopped by `--max-steps`.
@@ -335,20 +338,6 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
     }
 }
 
-fn trainer_settings(config: &Config, training: &BatchSource) -> TrainerSettings {
-    TrainerSettings {
-        epochs: config.epochs,
-        max_steps: config.max_steps,
-        eval_steps: config.eval_steps,
-        checkpoint_every: config.checkpoint_every,
-        schedule: Schedule::StepDecay(StepDecay {
-            first: config.lr,
-            drops: config.lr_drops.clone(),
-            steps_per_epoch: training.steps_per_epoch(),
-        }),
-    }
-}
-
 fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {
     let options = TrainingOptions {
         augment: config.augment,
@@ -360,12 +349,22 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
     BatchSource::training(Arc::new(split), normalization, options)
 }
 
+fn about_data(dataset: &Dataset) -> String {
+    format!(
+        "{}: {} training and {} test images",
+        dataset.name,
+        grouped(dataset.train.len()),
+        grouped(dataset.test.len())
+    )
+}
+
 /// Lines that describe the run about to start.
 fn start_block(
     config: &Config,
     device: &Device,
     program: &Program,
-    dataset: &Dataset,
+    data: &str,
+    training: &BatchSource,
 ) -> Vec<String> {
     let layout = program.layout();
     vec![
@@ -381,19 +380,14 @@ fn start_block(
             grouped(layout.total_parameters()),
             grouped(layout.trainable_parameters())
         ),
-        format!(
-            "data        {}: {} training and {} test images",
-            dataset.name,
-            grouped(dataset.train.len()),
-            grouped(dataset.test.len())
-        ),
+        format!("data        {data}"),
         format!(
             "training    {} epochs, {}{}",
             config.epochs,
             batch(config, device.replicas),
             limit(config)
         ),
-        format!("rate        {}", rates(config)),
+        format!("rate        {}", rates(config, training)),
     ]
 }
 
@@ -418,8 +412,26 @@ fn batch(config: &Config, replicas: usize) -> String {
     format!("{whole}: {share} images a replica, batch statistics {statistics}")
 }
 
-/// The learning rates that the run reaches, with the epochs (from 1) at which they start.
-fn rates(config: &Config) -> String {
+/// The learning rates of the run, from the first step to the last.
+fn rates(config: &Config, training: &BatchSource) -> String {
+    let fall = |shape: &str| {
+        let all = grouped(all_steps(config, training) as usize);
+        format!("{}, {shape} to 0 at step {all}", config.lr)
+    };
+    let schedule = match config.lr_schedule {
+        ScheduleChoice::Step => drops(config),
+        ScheduleChoice::Cosine => fall("along half a cosine"),
+        ScheduleChoice::OneCycle => fall("in a straight line"),
+        ScheduleChoice::Constant => config.lr.to_string(),
+    };
+    match config.warmup {
+        0 => schedule,
+        steps => format!("{schedule}; {} steps of warm-up", grouped(steps as usize)),
+    }
+}
+
+/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
+fn drops(config: &Config) -> String {
     let drops = config.lr_drops.iter();
     let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);
     reached.fold(config.lr.to_string(), |text, (epoch, rate)| {

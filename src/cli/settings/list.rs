@@ -8,7 +8,7 @@ use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::model::network::NetworkKind;
 use crate::model::optimisers::OptimiserKind;
-use crate::run::schedule::LearningRateDrops;
+use crate::run::schedule::{LearningRateDrops, ScheduleChoice};
 use crate::show::progress::ProgressMode;
 use crate::system::limits;
 
@@ -24,6 +24,7 @@ pub fn list() -> Vec<Setting> {
     all.extend(device());
     all.extend(network());
     all.extend(optimiser());
+    all.extend(learning_rate());
     all.extend(batches());
     all.extend(data());
     all.extend(run());
@@ -68,7 +69,8 @@ fn network() -> [Setting; 3] {
         .default("sync"),
         Setting::choice::<NetworkKind>("network", "Kind of network")
             .default("resnet-v2")
-            .in_preset(Fast, "fast"),
+            .in_preset(Fast, "fast")
+            .came_with("lr-schedule"),
         Setting::new(
             "depth",
             "Layers of the network, 9n+2; of resnet-v2",
@@ -80,7 +82,7 @@ fn network() -> [Setting; 3] {
     ]
 }
 
-fn optimiser() -> [Setting; 9] {
+fn optimiser() -> [Setting; 7] {
     [
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
@@ -93,26 +95,10 @@ fn optimiser() -> [Setting; 9] {
             .default("128")
             .in_preset(Quick, "16")
             .in_preset(Fast, "512"),
-        Setting::real(
-            "lr",
-            "Learning rate of the first epoch",
-            limits::LEARNING_RATE,
-        )
-        .value_name("RATE")
-        .default("0.1")
-        .in_preset(Quick, "0.05")
-        .in_preset(Fast, "0.12"),
-        Setting::new(
-            "lr-drops",
-            "Learning rates of later epochs, or none",
-            str::parse::<LearningRateDrops>,
-        )
-        .value_name("EPOCH:RATE,...")
-        .shape(|arg| arg.allow_hyphen_values(true))
-        .default("80:0.01,120:0.001"),
         Setting::choice::<OptimiserKind>("optimizer", "How the weights move")
             .default("sgd")
-            .in_preset(Fast, "muon"),
+            .in_preset(Fast, "muon")
+            .came_with("lr-schedule"),
         Setting::real("momentum", "Momentum of the optimizer", limits::MOMENTUM)
             .value_name("M")
             .default("0.9"),
@@ -123,7 +109,8 @@ fn optimiser() -> [Setting; 9] {
             limits::MULTIPLE,
         )
         .value_name("MULTIPLE")
-        .default("1"),
+        .default("1")
+        .came_with("lr-schedule"),
         Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2)
             .default("1e-4")
             .in_preset(Fast, "0"),
@@ -134,7 +121,45 @@ fn optimiser() -> [Setting; 9] {
         )
         .value_name("SHARE")
         .default("0")
-        .in_preset(Fast, "0.2"),
+        .in_preset(Fast, "0.2")
+        .came_with("lr-schedule"),
+    ]
+}
+
+fn learning_rate() -> [Setting; 4] {
+    [
+        Setting::real(
+            "lr",
+            "Learning rate of the first epoch, or at the end of the warm-up",
+            limits::LEARNING_RATE,
+        )
+        .value_name("RATE")
+        .default("0.1")
+        .in_preset(Quick, "0.05")
+        .in_preset(Fast, "0.12"),
+        Setting::choice::<ScheduleChoice>(
+            "lr-schedule",
+            "How the learning rate changes after the warm-up",
+        )
+        .default("step")
+        .in_preset(Fast, "one-cycle")
+        .came_with("lr-schedule"),
+        Setting::new(
+            "lr-drops",
+            "Learning rates of later epochs, or none; for the schedule `step` alone",
+            str::parse::<LearningRateDrops>,
+        )
+        .value_name("EPOCH:RATE,...")
+        .shape(|arg| arg.allow_hyphen_values(true))
+        .default("80:0.01,120:0.001"),
+        Setting::whole::<u64>(
+            "warmup",
+            "Steps in which the learning rate rises to --lr in a straight line, fewer than the run has",
+            limits::WARMUP,
+        )
+        .value_name("STEPS")
+        .default("0")
+        .came_with("lr-schedule"),
     ]
 }
 

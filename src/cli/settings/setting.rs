@@ -20,6 +20,9 @@ pub struct Setting {
     pub name: &'static str,
     /// Whether a resumed run may change it.
     pub free: bool,
+    /// The first of the settings that were added when it was. The runs of earlier programs have none of them, and go by
+    /// their defaults.
+    pub came_with: Option<&'static str>,
     variable: String,
     value_name: String,
     help: &'static str,
@@ -48,6 +51,7 @@ impl Setting {
         Self {
             name,
             free: false,
+            came_with: None,
             variable: variable(name),
             value_name: name.to_uppercase().replace('-', "_"),
             help,
@@ -132,6 +136,14 @@ impl Setting {
     /// Lets a resumed run change the setting.
     pub fn free(self) -> Self {
         Self { free: true, ..self }
+    }
+
+    /// Was not there from the beginning; `first` is the first of the settings that were added then.
+    pub fn came_with(self, first: &'static str) -> Self {
+        Self {
+            came_with: Some(first),
+            ..self
+        }
     }
 
     /// Adjusts the clap option, for example to allow hyphens in its value.

@@ -23,7 +23,7 @@ pub const RUN_COLOURS: [RGBColor; 7] = [
 pub const THICK: u32 = 2;
 const THIN: u32 = 1;
 
-/// More learning rates than this are a continuous schedule, which is not marked.
+/// More drops of the learning rate than this are too many to be marked.
 const MOST_RATES: usize = 12;
 /// A value this large means that the run diverged; it is left out to keep the rest readable.
 const LARGEST_VALUE: f64 = 1e9;
@@ -33,7 +33,7 @@ pub struct Chart {
     pub title: &'static str,
     pub curves: Vec<Curve>,
     pub legend: Legend,
-    pub rates: Vec<Rate>,
+    pub rates: Rates,
 }
 
 pub enum Legend {
@@ -85,9 +85,18 @@ impl Chart {
             title: quantity.title(),
             curves,
             legend: Legend::Lines(lines),
-            rates: Vec::new(),
+            rates: Rates::Drops(Vec::new()),
         }
     }
+}
+
+/// How the learning rate of a run is shown.
+#[derive(Debug, PartialEq)]
+pub enum Rates {
+    /// It holds for whole epochs: the rates in order; none when it is the same all along.
+    Drops(Vec<Rate>),
+    /// It moves with every step: the epochs, and the rate at the end of each.
+    Curve(Vec<(f64, f64)>),
 }
 
 /// A learning rate and the epoch after which it took effect.
@@ -117,8 +126,28 @@ pub fn curve(
     }
 }
 
-/// The learning rates in order; empty if the rate never changes or changes all the time.
-pub fn rates(records: &[EpochRecord]) -> Vec<Rate> {
+/// Whether the learning rate moves with every step, as far as the rows tell: it changed in most epochs.
+pub fn has_moving_rate(records: &[EpochRecord]) -> bool {
+    let pairs = records.windows(2);
+    let changes = pairs.filter(|pair| pair[0].lr != pair[1].lr).count();
+    // A single change may be a drop in a run of two epochs.
+    changes > 1 && 2 * changes > records.len() - 1
+}
+
+pub fn rates(records: &[EpochRecord]) -> Rates {
+    match has_moving_rate(records) {
+        true => Rates::Curve(
+            records
+                .iter()
+                .map(|record| ((record.epoch + 1) as f64, record.lr))
+                .collect(),
+        ),
+        false => Rates::Drops(drops(records)),
+    }
+}
+
+/// The learning rates in order; none when it is the same all along or there are too many.
+fn drops(records: &[EpochRecord]) -> Vec<Rate> {
     let mut rates: Vec<Rate> = Vec::new();
     for record in records {
         if rates
@@ -143,14 +172,41 @@ mod tests {
     use crate::show::plot::tests::record;
 
     #[test]
-    fn a_steady_or_an_ever_changing_rate_is_not_marked() {
+    fn a_steady_rate_is_not_shown_and_an_ever_changing_one_is_a_curve() {
         let with_rate = |lr: fn(usize) -> f64| -> Vec<EpochRecord> {
             (0..100)
                 .map(|epoch| record(epoch, 0.1, None, lr(epoch)))
                 .collect()
         };
-        assert!(rates(&with_rate(|_| 0.1)).is_empty());
-        assert!(rates(&with_rate(|epoch| 0.1 / (epoch + 1) as f64)).is_empty());
+        assert_eq!(rates(&with_rate(|_| 0.1)), Rates::Drops(Vec::new()));
+        let Rates::Curve(points) = rates(&with_rate(|epoch| 0.1 / (epoch + 1) as f64)) else {
+            panic!("no curve");
+        };
+        assert_eq!(points.len(), 100);
+        assert_eq!(points[..2], [(1.0, 0.1), (2.0, 0.05)]);
+    }
+
+    #[test]
+    fn drops_are_told_from_a_moving_rate_in_short_runs_too() {
+        let moves = |rates: &[f64]| {
+            let rows = rates.iter().enumerate();
+            let rows: Vec<_> = rows
+                .map(|(epoch, &lr)| record(epoch, 0.1, None, lr))
+                .collect();
+            has_moving_rate(&rows)
+        };
+        for drops in [
+            &[][..],
+            &[0.1],
+            &[0.1, 0.01],
+            &[0.1, 0.1, 0.01],
+            &[0.1, 0.1, 0.01, 0.01, 0.001],
+        ] {
+            assert!(!moves(drops), "{drops:?}");
+        }
+        for moving in [&[0.1, 0.07, 0.02][..], &[0.05, 0.1, 0.1, 0.05, 0.01]] {
+            assert!(moves(moving), "{moving:?}");
+        }
     }
 
     #[test]

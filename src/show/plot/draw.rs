@@ -4,7 +4,8 @@ use plotters::{coord::Shift, element::DashedPathElement, prelude::*};
 
 use super::SIZE;
 use super::axis::Axis;
-use super::chart::{Chart, Curve, Legend, Rate};
+use super::chart::{Chart, Curve, Legend, Rate, Rates};
+use crate::run::schedule::in_short;
 use crate::show::raster::FONT;
 
 /// Height above the plotting area, for title, legend and learning rates.
@@ -70,7 +71,10 @@ pub fn draw<DB: DrawingBackend>(
         .x_desc("epoch")
         .y_desc(chart.title.to_lowercase())
         .draw()?;
-    draw_rates(area, &mut plot, scale, &chart.rates)?;
+    match &chart.rates {
+        Rates::Drops(drops) => draw_drops(area, &mut plot, scale, drops)?,
+        Rates::Curve(points) => draw_rate_curve(area, &mut plot, scale, points)?,
+    }
     for curve in &chart.curves {
         draw_curve(&mut plot, scale, curve)?;
     }
@@ -135,7 +139,7 @@ fn draw_legend_lines<DB: DrawingBackend>(
 }
 
 /// A thin dashed line where the learning rate changes, with the new rate above it if there is space.
-fn draw_rates<DB: DrawingBackend>(
+fn draw_drops<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     plot: &mut Plot<DB>,
     scale: u32,
@@ -159,7 +163,7 @@ fn draw_rates<DB: DrawingBackend>(
                 AXIS.stroke_width(scale),
             )])?;
         }
-        let label = format!("lr {}", rate.learning_rate);
+        let label = format!("lr {}", in_short(rate.learning_rate));
         let (width, _) = area.estimate_text_size(&label, &style)?;
         let (middle, _) = plot.backend_coord(&(x, top));
         let left = match index {
@@ -172,6 +176,29 @@ fn draw_rates<DB: DrawingBackend>(
         }
     }
     Ok(())
+}
+
+/// A thin grey curve behind the others, from 0 at the bottom to the highest rate at the top.
+fn draw_rate_curve<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    plot: &mut Plot<DB>,
+    scale: u32,
+    points: &[(f64, f64)],
+) -> DrawResult<DB> {
+    let px = |length: u32| (length * scale) as i32;
+    let (bottom, top) = (plot.y_range().start, plot.y_range().end);
+    let highest = points
+        .iter()
+        .fold(0.0, |highest: f64, point| highest.max(point.1));
+    let scaled = |&(epoch, rate): &(f64, f64)| (epoch, bottom + rate / highest * (top - bottom));
+    let points: Vec<_> = points.iter().map(scaled).collect();
+    plot.draw_series([PathElement::new(points, AXIS.stroke_width(scale))])?;
+    let label = format!(
+        "grey: lr at the end of each epoch, 0 to {}",
+        in_short(highest)
+    );
+    let style = text(13, scale, &FAINT_TEXT);
+    area.draw(&Text::new(label, (px(LEFT), px(HEADER - 17)), style))
 }
 
 fn draw_curve<DB: DrawingBackend>(

@@ -10,6 +10,7 @@ use crate::run::history::EpochRecord;
 use crate::show::raster::{self, OVERSAMPLING, PictureError};
 use crate::system::files;
 use chart::Chart;
+pub use chart::has_moving_rate;
 use draw::draw;
 
 /// Width and height of a plot in pixels.
@@ -74,7 +75,7 @@ mod tests {
     use image::{Rgb, RgbImage};
     use plotters::style::RGBColor;
 
-    use super::chart::{RUN_COLOURS, Rate, TRAIN, VALIDATION, rates};
+    use super::chart::{RUN_COLOURS, Rate, Rates, TRAIN, VALIDATION, rates};
     use super::*;
 
     pub fn record(epoch: usize, acc: f64, val_acc: Option<f64>, lr: f64) -> EpochRecord {
@@ -150,7 +151,7 @@ mod tests {
             after,
             learning_rate,
         });
-        assert_eq!(rates(&drops), expected);
+        assert_eq!(rates(&drops), Rates::Drops(expected.into()));
         let steady: Vec<_> = (0..5).map(|epoch| record(epoch, 0.1, None, 0.1)).collect();
         let dashes = |records: &[EpochRecord]| {
             let picture = accuracy_plot(records);
@@ -161,6 +162,39 @@ mod tests {
         };
         assert!(dashes(&drops) > Some(200));
         assert!(dashes(&steady) < Some(20));
+    }
+
+    #[test]
+    fn a_moving_rate_is_a_grey_curve_from_0_to_its_highest() {
+        let folder = tempfile::tempdir().unwrap();
+        let stem = folder.path().join("accuracy");
+        let records: Vec<_> = (0..=50)
+            .map(|epoch| record(epoch, 0.1, None, 0.002 * (50 - epoch) as f64))
+            .collect();
+        save(
+            &stem,
+            Quantity::Accuracy,
+            &[Run {
+                name: "run",
+                records: &records,
+            }],
+        )
+        .unwrap();
+        let svg = std::fs::read_to_string(stem.with_extension("svg")).unwrap();
+        assert!(
+            svg.contains("grey: lr at the end of each epoch, 0 to 0.1"),
+            "{svg}"
+        );
+        let picture = image::open(stem.with_extension("png")).unwrap().to_rgb8();
+        // A straight line from the upper left to the lower right of the area, 2 % of its width in from either side.
+        for (along, x) in [(0.25, 301), (0.5, 506), (0.75, 711)] {
+            let expected = 68.0 + 472.0 * along;
+            let grey = (70..538).filter(|&y| (picture[(x, y)].0[0]) < 200);
+            let nearest = grey
+                .map(|y| (f64::from(y) - expected).abs())
+                .fold(f64::MAX, f64::min);
+            assert!(nearest < 3.0, "{along}: {nearest}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::run::history::{Best, EpochRecord};
 use crate::run::observer::StepFigures;
+use crate::run::schedule::in_short;
 
 pub fn step_figures(figures: &StepFigures, eta: &str) -> String {
     format!(
@@ -27,7 +28,7 @@ pub fn epoch_line(title: &str, record: &EpochRecord, best: Option<Best>, width: 
         full += &format!("  val_loss {val_loss:.4}  val_acc {val_acc:.4}");
         short += &format!(" val {val_loss:.4} {val_acc:.4}");
     }
-    full += &format!("  lr {}", record.lr);
+    full += &format!("  lr {}", in_short(record.lr));
     if let Some(best) = best {
         let best = format!("best {:.4} @ {}", best.val_acc, best.epoch + 1);
         full += &format!("  ({best})");

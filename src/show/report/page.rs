@@ -12,9 +12,11 @@ use crate::model::network::{Network, NetworkKind};
 use crate::model::summary::grouped;
 use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
+use crate::run::schedule::in_short;
 use crate::score::ranking::{Prediction, ranked};
 use crate::score::scores::{Scores, confident_mistakes};
 use crate::show::pictures;
+use crate::show::plot::has_moving_rate;
 use crate::show::raster::PictureError;
 use crate::system::text;
 
@@ -243,8 +245,9 @@ fn curves(records: &[EpochRecord]) -> String {
         "loss": column(|record| Some(record.loss)),
         "val_loss": column(|record| record.val_loss),
         "lr": column(|record| Some(record.lr)),
+        "lr_moves": has_moving_rate(records),
     });
-    // Numbers and plain keys only: nothing in it can end a script element.
+    // Numbers, a flag and plain keys: nothing in it can end a script element.
     columns.to_string()
 }
 
@@ -258,7 +261,7 @@ fn epoch_row(record: &EpochRecord) -> EpochRow {
             format!("{:.4}", record.acc),
             optional(record.val_loss),
             optional(record.val_acc),
-            record.lr.to_string(),
+            in_short(record.lr),
             duration(record.seconds),
             format!("{:.0}", record.images_per_sec),
             format!("{:.1} %", 100.0 * record.input_wait_frac),
