@@ -51,6 +51,8 @@ pub struct Config {
     pub l2: f64,
     pub seed: u64,
     pub augment: Augment,
+    /// 0: none.
+    pub cutout: usize,
     /// `None`: as many whole batches as the training images fill.
     pub steps_per_epoch: Option<u64>,
     pub max_steps: Option<u64>,

@@ -16,10 +16,16 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which names all that have a value.
+/// The settings in a run's `config.toml`, which names all that have a value: all that the program had that wrote it.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
     let settings = read(path)?;
-    let mut needed = arguments::defaults(Preset::Keras)?.into_iter();
+    let is_newer = |name: &str| settings::find(name).is_some_and(|setting| setting.newer);
+    // A file that has one of the newer settings has them all: the last of them may be its last line.
+    let knows_newer = settings.keys().any(|name| is_newer(name));
+    let needed = arguments::defaults(Preset::Keras)?;
+    let mut needed = needed
+        .into_iter()
+        .filter(|(name, _)| knows_newer || !is_newer(name));
     match needed.find(|(name, _)| !settings.contains_key(name)) {
         None => Ok(settings),
         Some((name, _)) => Err(ConfigError::Parse {

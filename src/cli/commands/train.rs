@@ -349,6 +349,7 @@ fn trainer_settings(config: &Config, training: &BatchSource) -> TrainerSettings 
 fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {
     let options = TrainingOptions {
         augment: config.augment,
+        cutout: config.cutout,
         seed: config.seed,
         batch_size: config.batch_size,
         shuffle: !config.no_shuffle,

@@ -103,7 +103,7 @@ fn optimiser() -> [Setting; 6] {
     ]
 }
 
-fn batches() -> [Setting; 6] {
+fn batches() -> [Setting; 7] {
     [
         Setting::whole::<u64>(
             "seed",
@@ -113,6 +113,13 @@ fn batches() -> [Setting; 6] {
         .default("0"),
         Setting::choice::<Augment>("augment", "Augmentation of the training images")
             .default("keras"),
+        Setting::whole::<usize>(
+            "cutout",
+            "Rows and columns of a square that each training image loses; 0: none",
+            limits::CUTOUT,
+        )
+        .default("0")
+        .newer(),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
             .stated("as many whole batches as the data has"),
         Setting::whole::<u64>(

@@ -20,6 +20,8 @@ pub struct Setting {
     pub name: &'static str,
     /// Whether a resumed run may change it.
     pub free: bool,
+    /// Whether the first version of the program, 0.1, did not have it.
+    pub newer: bool,
     variable: String,
     value_name: String,
     help: &'static str,
@@ -48,6 +50,7 @@ impl Setting {
         Self {
             name,
             free: false,
+            newer: false,
             variable: variable(name),
             value_name: name.to_uppercase().replace('-', "_"),
             help,
@@ -132,6 +135,14 @@ impl Setting {
     /// A resumed run may change it.
     pub fn free(self) -> Self {
         Self { free: true, ..self }
+    }
+
+    /// The runs of version 0.1 do not name it, and have what it is by default.
+    pub fn newer(self) -> Self {
+        Self {
+            newer: true,
+            ..self
+        }
     }
 
     /// An option that takes its value in a way of its own.
