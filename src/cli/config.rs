@@ -56,10 +56,12 @@ pub struct Config {
     /// `None`: as many whole batches as the training images fill.
     pub steps_per_epoch: Option<u64>,
     pub max_steps: Option<u64>,
-    /// `None`: all test images.
+    /// `None`: all images that validation has.
     pub eval_steps: Option<u64>,
     pub no_shuffle: bool,
     pub dataset: DatasetKind,
+    /// 0: validation has the test images.
+    pub validation_split: usize,
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
@@ -190,6 +192,23 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     Err(ConfigError::Split {
         batch_size,
         replicas,
+    })
+}
+
+/// Refuses to hold out so many of `training` images that less than a batch is left.
+pub fn check_validation_split(
+    held_out: usize,
+    training: usize,
+    batch_size: usize,
+) -> Result<(), ConfigError> {
+    let left = training.saturating_sub(held_out);
+    if held_out == 0 || left >= batch_size {
+        return Ok(());
+    }
+    Err(ConfigError::ValidationSplit {
+        held_out,
+        training,
+        batch_size,
     })
 }
 

@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::cli::arguments;
 use crate::cli::config_error::ConfigError;
-use crate::cli::settings::{self, Preset};
+use crate::cli::settings::{self, Preset, Setting};
 use crate::cli::spelling::near_miss;
 use crate::system::files;
 use crate::system::text;
@@ -16,21 +16,20 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which names all that have a value: all that the program had that wrote it.
+/// The settings in a run's `config.toml`, which names all that have a value and that its program had.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
-    let settings = read(path)?;
-    let is_newer = |name: &str| settings::find(name).is_some_and(|setting| setting.newer);
-    // A file that has one of the newer settings has them all: the last of them may be its last line.
-    let knows_newer = settings.keys().any(|name| is_newer(name));
-    let needed = arguments::defaults(Preset::Keras)?;
-    let mut needed = needed
-        .into_iter()
-        .filter(|(name, _)| knows_newer || !is_newer(name));
-    match needed.find(|(name, _)| !settings.contains_key(name)) {
-        None => Ok(settings),
-        Some((name, _)) => Err(ConfigError::Parse {
+    let saved = read(path)?;
+    let had = |setting: &Setting| {
+        let first = setting.came_with;
+        first.is_none_or(|first| saved.contains_key(first))
+    };
+    let with_default = |setting: &&Setting| setting.default_in(Preset::Keras).is_some();
+    let mut needed = settings::all().iter().filter(with_default);
+    match needed.find(|setting| had(setting) && !saved.contains_key(setting.name)) {
+        None => Ok(saved),
+        Some(lost) => Err(ConfigError::Parse {
             path: path.to_owned(),
-            message: format!("it is cut short: it has no `{name}`"),
+            message: format!("it is cut short: it has no `{}`", lost.name),
         }),
     }
 }
@@ -39,6 +38,13 @@ pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
 pub fn saved_data_dir(config: &str) -> Option<PathBuf> {
     let settings: Table = config.parse().ok()?;
     Some(PathBuf::from(settings.get("data-dir")?.as_str()?))
+}
+
+/// How many training images a run with the settings `config` is validated on; 0: the test images instead.
+pub fn saved_validation_split(config: &str) -> usize {
+    let settings: Option<Table> = config.parse().ok();
+    let count = settings.and_then(|settings| settings.get("validation-split")?.as_integer());
+    count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
@@ -103,4 +109,45 @@ fn one_line(error: &clap::Error) -> String {
     let about = lines.take_while(|line| !line.starts_with("For more information"));
     let about: Vec<_> = about.filter(|line| !line.is_empty()).collect();
     about.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::config::Config;
+
+    /// What is wrong with a run's `config.toml` that lacks the settings `lost`.
+    fn fault_without(lost: &[&str]) -> Option<String> {
+        let config = Config::preset(Preset::Quick).unwrap().to_toml().unwrap();
+        let is_lost = |line: &&str| lost.iter().any(|name| line.starts_with(name));
+        let kept: Vec<_> = config.lines().filter(|line| !is_lost(line)).collect();
+        assert_eq!(kept.len() + lost.len(), config.lines().count());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, kept.join("\n")).unwrap();
+        read_saved(&path).err().map(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn a_saved_file_lacks_no_setting_but_those_that_its_program_did_not_have() {
+        assert_eq!(fault_without(&[]), None);
+        assert_eq!(fault_without(&["cutout", "validation-split"]), None);
+        for lost in ["seed", "validation-split"] {
+            let fault = fault_without(&[lost]).unwrap();
+            assert!(fault.ends_with(&format!("it has no `{lost}`")), "{fault}");
+        }
+    }
+
+    #[test]
+    fn the_saved_split_of_a_run_is_read_from_its_settings() {
+        for (config, expected) in [
+            ("validation-split = 400\n", 400),
+            ("depth = 11\n", 0),
+            ("validation-split = -1\n", 0),
+            ("validation-split = \"x\"\n", 0),
+            ("no TOML", 0),
+        ] {
+            assert_eq!(saved_validation_split(config), expected, "{config}");
+        }
+    }
 }

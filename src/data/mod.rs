@@ -6,6 +6,8 @@
 //!    └─ records: the binary format              picture: a file of the user's ──► one image
 //! ```
 //!
+//! A run takes what it trains on and what it is validated on from a data set (`validation`).
+//!
 //! A data set is one file here and one line in [`DatasetKind`], [`DatasetKind::spec`] and [`load`]. [`check_spec`]
 //! says which sides and classes it may have.
 //!
@@ -22,6 +24,7 @@ mod records;
 mod sample;
 #[cfg(test)]
 mod test_split;
+mod validation;
 
 use std::path::{Path, absolute};
 
@@ -36,6 +39,7 @@ pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use records::{RECORD_LEN, parse_records, write_record};
+pub use validation::{RunImages, Validation};
 
 /// Where the files of CIFAR-10 are, unless said otherwise.
 pub const DEFAULT_FOLDER: &str = "data";

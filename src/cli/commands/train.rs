@@ -8,11 +8,11 @@ use serde::Serialize;
 use xla_graphs::Layout;
 
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, ConfigError, check_split};
+use crate::cli::config::{Config, ConfigError, check_split, check_validation_split};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
-use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
+use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
 use crate::device::replicas::Counted;
 use crate::model::choose::BatchNormMode;
@@ -68,17 +68,23 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         true => None,
         false => Some(first_state(&config, program.layout())?),
     };
-    let dataset = dataset(args, &config)?;
+    let images = images(args, &config)?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
         None => resumed(&run_dir, program.layout(), &settings)?,
     };
-    let normalization = Normalization::of(&dataset.train);
+    let normalization = Normalization::of(&images.training);
     let mut progress = Progress::new(config.progress, process.logger.terminal());
-    progress.start(&start_block(&config, &device, &program, &dataset));
-    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    progress.start(&start_block(&config, &device, &program, &images));
+    let RunImages {
+        spec,
+        training,
+        validation,
+        ..
+    } = images;
+    let training = Arc::new(training_source(&config, training, normalization));
     position.check(training.steps_per_epoch())?;
     let before = match args.resume {
         true => Some(resume::history(&run_dir, position.epoch)?),
@@ -94,14 +100,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let history = history(before, &run_dir, &position)?;
     describe_run(&config, &device, &run_dir)?;
 
-    let test = Arc::new(dataset.test);
-    let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
+    let validated_on = Arc::clone(&validation.split);
+    let validated_on = BatchSource::evaluation(validated_on, normalization, config.batch_size);
     let mut events = Events::start(
         &run_dir,
         &config.to_toml()?,
         config.batch_size,
-        &dataset.spec,
-        Arc::clone(&test),
+        &spec,
+        Arc::clone(&validation.split),
         &position,
     )?;
     events.first_batch(position.step, &training, &normalization)?;
@@ -110,7 +116,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         settings: trainer_settings(&config, &training),
         program: &program,
         training,
-        validation: Arc::new(validation),
+        validation: Arc::new(validated_on),
         history,
         info: checkpoint_info(&config, &device, normalization, position)?,
         saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
@@ -121,8 +127,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             Box::new(events),
             Box::new(Page {
                 run_dir: &run_dir,
-                spec: &dataset.spec,
-                test: Arc::clone(&test),
+                spec: &spec,
+                validation: &validation,
             }),
         ],
         watch: Stopwatch::start(),
@@ -135,13 +141,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
-    report::write(
-        &run_dir.report(),
-        &run_dir,
-        evaluation,
-        &dataset.spec,
-        &test,
-    )?;
+    report::write(&run_dir.report(), &run_dir, evaluation, &spec, &validation)?;
     let step = result.outcome.steps;
     if step < all_steps(&config, &steps) {
         log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
@@ -151,11 +151,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 }
 
 /// The images to train and validate on. A resumed run takes those from where they were.
-fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
-    match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir),
-        false => data::load(config.dataset, &config.data_dir),
-    }
+fn images(args: &TrainArgs, config: &Config) -> Result<RunImages> {
+    let dataset = match args.resume && !args.names_data_dir() {
+        true => data::load_again(config.dataset, &config.data_dir)?,
+        false => data::load(config.dataset, &config.data_dir)?,
+    };
+    let held_out = config.validation_split;
+    check_validation_split(held_out, dataset.train.len(), config.batch_size)?;
+    Ok(dataset.divide(held_out))
 }
 
 /// Refuses to remove, with the run of before, a file that this one reads.
@@ -363,7 +366,7 @@ fn start_block(
     config: &Config,
     device: &Device,
     program: &Program,
-    dataset: &Dataset,
+    images: &RunImages,
 ) -> Vec<String> {
     let layout = program.layout();
     vec![
@@ -380,10 +383,11 @@ fn start_block(
             grouped(layout.trainable_parameters())
         ),
         format!(
-            "data        {}: {} training and {} test images",
-            dataset.name,
-            grouped(dataset.train.len()),
-            grouped(dataset.test.len())
+            "data        {}: {} training and {} {} images",
+            images.name,
+            grouped(images.training.len()),
+            grouped(images.validation.split.len()),
+            images.validation.name()
         ),
         format!(
             "training    {} epochs, {}{}",

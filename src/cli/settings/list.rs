@@ -119,7 +119,7 @@ fn batches() -> [Setting; 7] {
             limits::CUTOUT,
         )
         .default("0")
-        .newer(),
+        .came_with("cutout"),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
             .stated("as many whole batches as the data has"),
         Setting::whole::<u64>(
@@ -130,17 +130,24 @@ fn batches() -> [Setting; 7] {
         )
         .free(),
         Setting::whole::<u64>("eval-steps", "Batches of each validation", limits::STEPS)
-            .stated("all test images"),
+            .stated("all images that it has"),
         Setting::flag("no-shuffle", "Take the training images in file order"),
     ]
 }
 
 /// Which images.
-fn data() -> [Setting; 2] {
+fn data() -> [Setting; 3] {
     [
         Setting::choice::<DatasetKind>("dataset", "Images to work on")
             .default("cifar10")
             .in_preset(Quick, "sample"),
+        Setting::whole::<usize>(
+            "validation-split",
+            "Validate on the last N training images, in file order, which are not trained on; 0: on the test images",
+            limits::VALIDATION_SPLIT,
+        )
+        .default("0")
+        .came_with("cutout"),
         Setting::path(
             "data-dir",
             "Folder of the CIFAR-10 files; fetched there on first use",

@@ -20,8 +20,9 @@ pub struct Setting {
     pub name: &'static str,
     /// Whether a resumed run may change it.
     pub free: bool,
-    /// Whether the first version of the program, 0.1, did not have it.
-    pub newer: bool,
+    /// The first of the settings that were added when it was. The runs of earlier programs have none of them, and go by
+    /// their defaults.
+    pub came_with: Option<&'static str>,
     variable: String,
     value_name: String,
     help: &'static str,
@@ -50,7 +51,7 @@ impl Setting {
         Self {
             name,
             free: false,
-            newer: false,
+            came_with: None,
             variable: variable(name),
             value_name: name.to_uppercase().replace('-', "_"),
             help,
@@ -137,10 +138,10 @@ impl Setting {
         Self { free: true, ..self }
     }
 
-    /// The runs of version 0.1 do not name it, and have what it is by default.
-    pub fn newer(self) -> Self {
+    /// Was not there from the beginning; `first` is the first of the settings that were added then.
+    pub fn came_with(self, first: &'static str) -> Self {
         Self {
-            newer: true,
+            came_with: Some(first),
             ..self
         }
     }
