@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use resnet_xla::bench::{noise_records, noise_source};
-use resnet_xla::data::{Augment, Batch, Normalization, Resampler, Split, Transform, parse_records};
+use resnet_xla::data::{
+    Augment, Batch, Cutout, Normalization, Resampler, Split, Transform, parse_records,
+};
 
 const BATCH: usize = 128;
-const AUGMENTS: [(&str, Augment); 3] = [
+const AUGMENTS: [(&str, Augment); 4] = [
     ("keras", Augment::Keras),
     ("crop", Augment::Crop),
+    ("translate", Augment::Translate),
     ("none", Augment::None),
 ];
 
@@ -53,6 +56,22 @@ fn one_image(criterion: &mut Criterion) {
     }
 }
 
+fn cutout(criterion: &mut Criterion) {
+    const LENGTH: usize = 16;
+    let split = split();
+    let side = split.side();
+    let mut image = vec![1.0; split.image(0).len()];
+    let mut sample = 0;
+    let mut group = criterion.benchmark_group("cutout");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(LENGTH.to_string(), |bencher| {
+        bencher.iter(|| {
+            Cutout::draw(LENGTH, side, 0, 0, sample).apply(side, &mut image);
+            sample = (sample + 1) % split.len() as u32;
+        });
+    });
+}
+
 fn batch(criterion: &mut Criterion) {
     let split = Arc::new(split());
     let mut group = criterion.benchmark_group("batch");
@@ -70,5 +89,5 @@ fn batch(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode, one_image, batch);
+criterion_group!(benches, decode, one_image, cutout, batch);
 criterion_main!(benches);

@@ -26,6 +26,7 @@ fn source() -> Arc<BatchSource> {
     let normalization = Normalization::of(&train);
     let options = TrainingOptions {
         augment: Augment::Keras,
+        cutout: 0,
         seed: 0,
         batch_size: BATCH,
         shuffle: true,

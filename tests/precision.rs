@@ -125,6 +125,7 @@ fn training_source() -> BatchSource {
     let normalization = Normalization::of(&sample.train);
     let options = TrainingOptions {
         augment: Augment::None,
+        cutout: 0,
         seed: 3,
         batch_size: BATCH,
         shuffle: true,

@@ -71,6 +71,7 @@ fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Mo
 fn batches(count: u64) -> Vec<Batch> {
     let options = TrainingOptions {
         augment: Augment::Keras,
+        cutout: 0,
         seed: 0,
         batch_size: BATCH,
         shuffle: true,

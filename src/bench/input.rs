@@ -104,6 +104,7 @@ pub fn noise_source(
 ) -> BatchSource {
     let options = TrainingOptions {
         augment,
+        cutout: 0,
         seed,
         batch_size,
         shuffle: true,

@@ -51,6 +51,7 @@ pub struct Config {
     pub units: Option<UnitsChoice>,
     pub bn: BatchNormMode,
     pub network: NetworkKind,
+    pub whiten: bool,
     pub depth: usize,
     pub epochs: usize,
     pub batch_size: usize,
@@ -65,13 +66,17 @@ pub struct Config {
     pub warmup: u64,
     pub seed: u64,
     pub augment: Augment,
+    /// 0: none.
+    pub cutout: usize,
     /// `None`: the number of whole batches in the training images.
     pub steps_per_epoch: Option<u64>,
     pub max_steps: Option<u64>,
-    /// `None`: all test images.
+    /// `None`: all images that validation has.
     pub eval_steps: Option<u64>,
     pub no_shuffle: bool,
     pub dataset: DatasetKind,
+    /// 0: validation has the test images.
+    pub validation_split: usize,
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
@@ -292,6 +297,23 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     Err(ConfigError::Split {
         batch_size,
         replicas,
+    })
+}
+
+/// Refuses to hold out so many of `training` images that less than a batch is left.
+pub fn check_validation_split(
+    held_out: usize,
+    training: usize,
+    batch_size: usize,
+) -> Result<(), ConfigError> {
+    let left = training.saturating_sub(held_out);
+    if held_out == 0 || left >= batch_size {
+        return Ok(());
+    }
+    Err(ConfigError::ValidationSplit {
+        held_out,
+        training,
+        batch_size,
     })
 }
 

@@ -60,6 +60,16 @@ pub enum ConfigError {
         epochs: usize,
         per_epoch: u64,
     },
+    #[error(
+        "--validation-split {held_out} leaves {} of {training} training images to train on, expected at least a batch \
+         of {batch_size}; take --validation-split {} or less, or a smaller --batch-size",
+        .training.saturating_sub(*.held_out), .training.saturating_sub(*.batch_size)
+    )]
+    ValidationSplit {
+        held_out: usize,
+        training: usize,
+        batch_size: usize,
+    },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]

@@ -40,6 +40,13 @@ pub fn saved_data_dir(config: &str) -> Option<PathBuf> {
     Some(PathBuf::from(settings.get("data-dir")?.as_str()?))
 }
 
+/// How many training images a run with the settings `config` is validated on; 0: the test images instead.
+pub fn saved_validation_split(config: &str) -> usize {
+    let settings: Option<Table> = config.parse().ok();
+    let count = settings.and_then(|settings| settings.get("validation-split")?.as_integer());
+    count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     files::read_text(path, MAX_LEN).map_err(|reason| ConfigError::Read {
         path: path.to_owned(),
@@ -102,4 +109,45 @@ fn one_line(error: &clap::Error) -> String {
     let about = lines.take_while(|line| !line.starts_with("For more information"));
     let about: Vec<_> = about.filter(|line| !line.is_empty()).collect();
     about.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::config::Config;
+
+    /// What is wrong with a run's `config.toml` that lacks the settings `lost`.
+    fn fault_without(lost: &[&str]) -> Option<String> {
+        let config = Config::preset(Preset::Quick).unwrap().to_toml().unwrap();
+        let is_lost = |line: &&str| lost.iter().any(|name| line.starts_with(name));
+        let kept: Vec<_> = config.lines().filter(|line| !is_lost(line)).collect();
+        assert_eq!(kept.len() + lost.len(), config.lines().count());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, kept.join("\n")).unwrap();
+        read_saved(&path).err().map(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn a_saved_file_lacks_no_setting_but_those_that_its_program_did_not_have() {
+        assert_eq!(fault_without(&[]), None);
+        assert_eq!(fault_without(&["cutout", "validation-split"]), None);
+        for lost in ["seed", "validation-split"] {
+            let fault = fault_without(&[lost]).unwrap();
+            assert!(fault.ends_with(&format!("it has no `{lost}`")), "{fault}");
+        }
+    }
+
+    #[test]
+    fn the_saved_split_of_a_run_is_read_from_its_settings() {
+        for (config, expected) in [
+            ("validation-split = 400\n", 400),
+            ("depth = 11\n", 0),
+            ("validation-split = -1\n", 0),
+            ("validation-split = \"x\"\n", 0),
+            ("no TOML", 0),
+        ] {
+            assert_eq!(saved_validation_split(config), expected, "{config}");
+        }
+    }
 }

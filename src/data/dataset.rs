@@ -1,6 +1,6 @@
 //! Images with their labels, and a description of both.
 
-use ndarray::{Array1, Array4, Axis};
+use ndarray::{Array1, Array4, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 /// Red, green and blue.
@@ -55,6 +55,21 @@ impl Split {
         let image = self.images.index_axis(Axis(0), index);
         // The images are in standard layout, as documented above.
         image.to_slice().expect("standard layout")
+    }
+
+    /// The images before the one with the number `at`, and those from there on.
+    ///
+    /// # Panics
+    /// When there are fewer than `at`.
+    pub fn split_at(mut self, at: usize) -> (Split, Split) {
+        let (before, from) = (Slice::from(..at), Slice::from(at..));
+        let last = Split {
+            images: self.images.slice_axis(Axis(0), from).to_owned(),
+            labels: self.labels.slice_axis(Axis(0), from).to_owned(),
+        };
+        self.images.slice_axis_inplace(Axis(0), before);
+        self.labels.slice_axis_inplace(Axis(0), before);
+        (self, last)
     }
 
     /// Number of images.

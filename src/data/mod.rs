@@ -6,6 +6,8 @@
 //!    └─ records: the binary format              picture: a user's file ──► one image
 //! ```
 //!
+//! A run divides a data set into images for training and for validation (`validation`).
+//!
 //! A data set is one file here and one line in each of [`DatasetKind`], [`DatasetKind::spec`] and [`load`].
 //! [`check_spec`] defines which image sizes and classes it may have.
 //!
@@ -22,6 +24,7 @@ mod records;
 mod sample;
 #[cfg(test)]
 mod test_split;
+mod validation;
 
 use std::path::{Path, absolute};
 
@@ -30,11 +33,13 @@ pub use error::DataError;
 pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::check_spec;
+pub use pipeline::cutout::Cutout;
 pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use records::{RECORD_LEN, parse_records, write_record};
+pub use validation::{RunImages, Validation};
 
 /// The default folder of the CIFAR-10 files.
 pub const DEFAULT_FOLDER: &str = "data";

@@ -1,4 +1,4 @@
-//! Loss and accuracy on test images.
+//! Loss and accuracy on images that are not trained on.
 
 use std::sync::Arc;
 

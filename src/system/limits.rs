@@ -25,6 +25,10 @@ pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
+/// A longer square than an image of CIFAR-10 covers no more of it.
+pub const CUTOUT: RangeInclusive<u64> = 0..=32;
+/// The largest data set has one training image more.
+pub const VALIDATION_SPLIT: RangeInclusive<u64> = 0..=49_999;
 /// As many test images as the largest data set has.
 pub const TEST_INDEX: RangeInclusive<u64> = 0..=9_999;
 /// The largest TPU slice has 8,960.

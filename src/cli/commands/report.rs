@@ -12,7 +12,7 @@ use super::trained::{self, Trained};
 use crate::cli::args::ReportArgs;
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::Output;
-use crate::data::{BatchSource, Dataset};
+use crate::data::{BatchSource, RunImages};
 use crate::run::evaluate::evaluate;
 use crate::run::run_dir::RunDir;
 use crate::show::report;
@@ -29,12 +29,13 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let run_dir = run_dir.ok_or_else(|| no_run(&args.from.checkpoint))?;
     let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
     let device = trained::open_device(&args.from)?;
-    let Dataset { spec, test, .. } = trained::load_data(&args.from, &checkpoint.info)?;
-    let test = Arc::new(test);
+    let RunImages {
+        spec, validation, ..
+    } = trained::load_images(&args.from, &checkpoint.info)?;
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
-        Arc::clone(&test),
+        Arc::clone(&validation.split),
         checkpoint.info.normalization,
         batch_size,
     ));
@@ -42,7 +43,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    report::write(&path, &run_dir, &evaluation, &spec, &test)?;
+    report::write(&path, &run_dir, &evaluation, &spec, &validation)?;
     writeln!(stdout(), "report: {}", shown(&path))?;
     Ok(())
 }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use xla_graphs::Layout;
 
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, ConfigError, check_split};
+use crate::cli::config::{Config, ConfigError, check_split, check_validation_split};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
-use crate::data::{self, BatchSource, DataError, Dataset, Normalization, Split, TrainingOptions};
+use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
 use crate::device::replicas::Counted;
 use crate::model::choose::BatchNormMode;
@@ -21,6 +21,7 @@ use crate::model::initialise::initial_state;
 use crate::model::program::Program;
 use crate::model::state::HostState;
 use crate::model::summary::grouped;
+use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
 use crate::run::history::History;
 use crate::run::run_dir::{RunDir, RunDirMode};
@@ -68,10 +69,15 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         true => None,
         false => Some(first_state(&config, program.layout())?),
     };
-    let dataset = dataset(args, &config)?;
-    let normalization = Normalization::of(&dataset.train);
-    let data = about_data(&dataset);
-    let training = Arc::new(training_source(&config, dataset.train, normalization));
+    let RunImages {
+        name,
+        spec,
+        training,
+        validation,
+    } = images(args, &config)?;
+    let normalization = Normalization::of(&training);
+    let first = first.map(|state| whitened(&config, &program, state, &training, &normalization));
+    let training = Arc::new(training_source(&config, training, normalization));
     config.check_warmup(training.steps_per_epoch())?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
@@ -80,6 +86,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         None => resumed(&run_dir, program.layout(), &settings)?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
+    let data = about_data(&name, &training, &validation);
     progress.start(&start_block(&config, &device, &program, &data, &training));
     position.check(training.steps_per_epoch())?;
     let before = match args.resume {
@@ -96,14 +103,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let history = history(before, &run_dir, &position)?;
     describe_run(&config, &device, &run_dir)?;
 
-    let test = Arc::new(dataset.test);
-    let validation = BatchSource::evaluation(Arc::clone(&test), normalization, config.batch_size);
+    let validated_on = Arc::clone(&validation.split);
+    let validated_on = BatchSource::evaluation(validated_on, normalization, config.batch_size);
     let mut events = Events::start(
         &run_dir,
         &config.to_toml()?,
         config.batch_size,
-        &dataset.spec,
-        Arc::clone(&test),
+        &spec,
+        Arc::clone(&validation.split),
         &position,
     )?;
     events.first_batch(position.step, &training, &normalization)?;
@@ -112,7 +119,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         settings: config.trainer(training.steps_per_epoch()),
         program: &program,
         training,
-        validation: Arc::new(validation),
+        validation: Arc::new(validated_on),
         history,
         info: checkpoint_info(&config, &device, normalization, position)?,
         saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
@@ -123,8 +130,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             Box::new(events),
             Box::new(Page {
                 run_dir: &run_dir,
-                spec: &dataset.spec,
-                test: Arc::clone(&test),
+                spec: &spec,
+                validation: &validation,
             }),
         ],
         watch: Stopwatch::start(),
@@ -137,13 +144,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
-    report::write(
-        &run_dir.report(),
-        &run_dir,
-        evaluation,
-        &dataset.spec,
-        &test,
-    )?;
+    report::write(&run_dir.report(), &run_dir, evaluation, &spec, &validation)?;
     let step = result.outcome.steps;
     if step < all_steps(&config, &steps) {
         log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
@@ -153,11 +154,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 }
 
 /// The images to train and validate on. A resumed run takes them from the same folder as before.
-fn dataset(args: &TrainArgs, config: &Config) -> Result<Dataset, DataError> {
-    match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir),
-        false => data::load(config.dataset, &config.data_dir),
-    }
+fn images(args: &TrainArgs, config: &Config) -> Result<RunImages> {
+    let dataset = match args.resume && !args.names_data_dir() {
+        true => data::load_again(config.dataset, &config.data_dir)?,
+        false => data::load(config.dataset, &config.data_dir)?,
+    };
+    let held_out = config.validation_split;
+    check_validation_split(held_out, dataset.train.len(), config.batch_size)?;
+    Ok(dataset.divide(held_out))
 }
 
 /// Refuses to remove, along with the old run, a file that the new one reads.
@@ -188,6 +192,24 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
         Some(path) => checkpoint::load_into(path, layout, random)?,
         None => random,
     })
+}
+
+/// `state` with a first convolution that whitens the `training` images, if the settings ask for it.
+fn whitened(
+    config: &Config,
+    program: &Program,
+    state: HostState,
+    training: &Split,
+    normalization: &Normalization,
+) -> HostState {
+    let specs = program.layout().state();
+    let stem = &program.model().network.stem;
+    let first = specs.iter().position(|spec| spec.name == stem.kernel());
+    let mut values = state.into_values();
+    if let (true, Some(first)) = (config.whiten, first) {
+        values[first] = whitening::kernel(training, normalization, stem.outputs);
+    }
+    HostState::new(values)
 }
 
 /// Loads the newest intact checkpoint of the run.
@@ -341,6 +363,7 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
 fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {
     let options = TrainingOptions {
         augment: config.augment,
+        cutout: config.cutout,
         seed: config.seed,
         batch_size: config.batch_size,
         shuffle: !config.no_shuffle,
@@ -349,12 +372,12 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
     BatchSource::training(Arc::new(split), normalization, options)
 }
 
-fn about_data(dataset: &Dataset) -> String {
+fn about_data(name: &str, training: &BatchSource, validation: &Validation) -> String {
     format!(
-        "{}: {} training and {} test images",
-        dataset.name,
-        grouped(dataset.train.len()),
-        grouped(dataset.test.len())
+        "{name}: {} training and {} {} images",
+        grouped(training.images()),
+        grouped(validation.split.len()),
+        validation.name()
     )
 }
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::cli::args::CheckpointArgs;
+use crate::cli::config::check_validation_split;
 use crate::cli::config_error::ConfigError;
-use crate::cli::config_file::saved_data_dir;
-use crate::data::{self, DataError, Dataset, DatasetKind};
+use crate::cli::config_file::{saved_data_dir, saved_validation_split};
+use crate::data::{self, DataError, Dataset, DatasetKind, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::model::choose::BatchNormMode;
@@ -91,6 +92,20 @@ pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset
         .into());
     }
     Ok(dataset)
+}
+
+/// [`load_data`], divided as it was for the run that the network is of; another data set than that of the run has its
+/// test images to be scored on.
+pub fn load_images(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<RunImages> {
+    let dataset = load_data(args, info)?;
+    let is_own = args.data.dataset.is_none_or(|kind| kind == info.dataset);
+    let held_out = match is_own {
+        true => saved_validation_split(&info.config),
+        false => 0,
+    };
+    // No batch is trained on here.
+    check_validation_split(held_out, dataset.train.len(), 1)?;
+    Ok(dataset.divide(held_out))
 }
 
 fn load_kind(

@@ -60,7 +60,7 @@ fn device() -> [Setting; 5] {
     ]
 }
 
-fn network() -> [Setting; 3] {
+fn network() -> [Setting; 4] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
@@ -163,7 +163,7 @@ fn learning_rate() -> [Setting; 4] {
     ]
 }
 
-fn batches() -> [Setting; 6] {
+fn batches() -> [Setting; 7] {
     [
         Setting::whole::<u64>(
             "seed",
@@ -172,7 +172,15 @@ fn batches() -> [Setting; 6] {
         )
         .default("0"),
         Setting::choice::<Augment>("augment", "Augmentation of the training images")
-            .default("keras"),
+            .default("keras")
+            .in_preset(Fast, "translate"),
+        Setting::whole::<usize>(
+            "cutout",
+            "Rows and columns of a square that each training image loses; 0: none",
+            limits::CUTOUT,
+        )
+        .default("0")
+        .came_with("cutout"),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
             .stated("all whole batches of the data"),
         Setting::whole::<u64>(
@@ -183,17 +191,24 @@ fn batches() -> [Setting; 6] {
         )
         .free(),
         Setting::whole::<u64>("eval-steps", "Batches of each validation", limits::STEPS)
-            .stated("all test images"),
+            .stated("all images that it has"),
         Setting::flag("no-shuffle", "Take the training images in file order"),
     ]
 }
 
 /// The data set and its folder.
-fn data() -> [Setting; 2] {
+fn data() -> [Setting; 3] {
     [
         Setting::choice::<DatasetKind>("dataset", "Images to train and test on")
             .default("cifar10")
             .in_preset(Quick, "sample"),
+        Setting::whole::<usize>(
+            "validation-split",
+            "Validate on the last N training images, in file order, which are not trained on; 0: on the test images",
+            limits::VALIDATION_SPLIT,
+        )
+        .default("0")
+        .came_with("cutout"),
         Setting::path(
             "data-dir",
             "Folder of the CIFAR-10 files; downloaded there on first use",

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::data::dataset::{CHANNELS, Split};
 use crate::data::pipeline::augment::{Augment, Transform};
+use crate::data::pipeline::cutout::Cutout;
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;
 use crate::data::pipeline::resample::Resampler;
@@ -43,6 +44,8 @@ impl Batch {
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingOptions {
     pub augment: Augment,
+    /// Rows and columns of the square that each image loses; 0: none.
+    pub cutout: usize,
     pub seed: u64,
     /// Images per step, at least 1.
     pub batch_size: usize,
@@ -58,6 +61,7 @@ pub struct BatchSource {
     split: Arc<Split>,
     normalization: Normalization,
     augment: Augment,
+    cutout: usize,
     seed: u64,
     batch_size: usize,
     shuffle: bool,
@@ -79,6 +83,7 @@ impl BatchSource {
         BatchSource {
             normalization,
             augment: options.augment,
+            cutout: options.cutout,
             seed: options.seed,
             batch_size: options.batch_size,
             shuffle: options.shuffle,
@@ -99,6 +104,7 @@ impl BatchSource {
         BatchSource {
             normalization,
             augment: Augment::None,
+            cutout: 0,
             seed: 0,
             batch_size,
             shuffle: false,
@@ -107,6 +113,11 @@ impl BatchSource {
             order: Mutex::new(None),
             split,
         }
+    }
+
+    /// The number of images to choose from.
+    pub fn images(&self) -> usize {
+        self.split.len()
     }
 
     /// The number of batches in an epoch.
@@ -135,9 +146,12 @@ impl BatchSource {
                 break;
             };
             let transform = Transform::draw(self.augment, side, self.seed, epoch, sample);
-            let sample = sample as usize;
-            resampler.apply(&transform, self.split.image(sample), out);
-            batch.labels[slot] = i32::from(self.split.labels[sample]);
+            let index = sample as usize;
+            resampler.apply(&transform, self.split.image(index), out);
+            if self.cutout > 0 {
+                Cutout::draw(self.cutout, side, self.seed, epoch, sample).apply(side, out);
+            }
+            batch.labels[slot] = i32::from(self.split.labels[index]);
             batch.weights[slot] = 1.0;
             count += 1;
         }
@@ -166,6 +180,7 @@ mod tests {
     fn options(batch_size: usize) -> TrainingOptions {
         TrainingOptions {
             augment: Augment::None,
+            cutout: 0,
             seed: 1,
             batch_size,
             shuffle: true,
@@ -262,5 +277,33 @@ mod tests {
         let split = numbered(8);
         Resampler::new(SIDE, &PLAIN).apply(&transform, split.image(sample as usize), &mut expected);
         assert_eq!(batch.images[2 * IMAGE_LEN..][..IMAGE_LEN], expected);
+    }
+
+    #[test]
+    fn a_cutout_changes_nothing_but_its_square_whatever_the_augmentation() {
+        for augment in [
+            Augment::Keras,
+            Augment::Crop,
+            Augment::Translate,
+            Augment::None,
+        ] {
+            let batch = |cutout| {
+                let options = TrainingOptions {
+                    augment,
+                    cutout,
+                    ..options(4)
+                };
+                let mut batch = Batch::default();
+                BatchSource::training(numbered(8), PLAIN, options).fill(3, &mut batch);
+                batch
+            };
+            let mut expected = batch(0);
+            let samples = &epoch_order(1, 1, 8, true)[4..];
+            for (image, sample) in expected.images.chunks_exact_mut(IMAGE_LEN).zip(samples) {
+                Cutout::draw(7, SIDE, 1, 1, *sample).apply(SIDE, image);
+            }
+            assert_eq!(batch(7), expected, "{augment:?}");
+            assert_ne!(batch(7), batch(0), "{augment:?}");
+        }
     }
 }

@@ -172,6 +172,7 @@ mod tests {
     fn source() -> Arc<BatchSource> {
         let options = TrainingOptions {
             augment: Augment::Keras,
+            cutout: 0,
             seed: 1,
             batch_size: 4,
             shuffle: true,

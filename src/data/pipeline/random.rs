@@ -8,6 +8,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub(super) enum Purpose {
     Order = 1,
     Augment = 2,
+    Flip = 3,
+    Cutout = 4,
 }
 
 /// A stream of random numbers that depends only on its arguments and is the same on every machine.

@@ -6,6 +6,8 @@ use crate::data::dataset::CHANNELS;
 use crate::data::pipeline::augment::{Fill, Transform};
 use crate::data::pipeline::normalization::Normalization;
 
+const BLACK: [u8; CHANNELS] = [0; CHANNELS];
+
 /// Transforms and normalises images of one size. Holds what all images share, and buffers.
 ///
 /// Interpolates bilinearly between pixels, as scipy's `ndimage.affine_transform(order=1)` does.
@@ -117,34 +119,82 @@ struct Source<'a> {
 impl Source<'_> {
     /// `window[x] = image[y, x + columns_right]`, or its mirror image.
     fn cut(&self, y: i64, window: &mut [u8]) {
-        let nearest = y.clamp(0, self.side as i64 - 1);
-        if self.fill == Fill::Black && nearest != y {
-            window.fill(0);
-            return;
-        }
-        let row_len = self.side * CHANNELS;
-        let row = &self.image[nearest as usize * row_len..][..row_len];
-        let pixels: &[[u8; CHANNELS]] = row.as_chunks().0;
         let window: &mut [[u8; CHANNELS]] = window.as_chunks_mut().0;
-        // Larger shifts give the same result.
-        let columns = self
-            .columns_right
-            .clamp(-(self.side as i64 + 1), self.side as i64);
+        let Some(pixels) = self.row(y) else {
+            window.fill(BLACK);
+            return;
+        };
+        let columns = self.columns();
         let outside_left = (-columns).max(0) as usize;
         let outside_right = (columns + 1).max(0) as usize;
         let first = columns.max(0) as usize;
         let inside = window.len() - outside_left - outside_right;
-        let (left, right) = match self.fill {
-            Fill::Nearest => (pixels[0], pixels[self.side - 1]),
-            Fill::Black => ([0; CHANNELS], [0; CHANNELS]),
-        };
-        window[..outside_left].fill(left);
-        window[outside_left..][..inside].copy_from_slice(&pixels[first..][..inside]);
-        window[outside_left + inside..].fill(right);
+        let (left, others) = window.split_at_mut(outside_left);
+        let (middle, right) = others.split_at_mut(inside);
+        middle.copy_from_slice(&pixels[first..][..inside]);
+        match self.fill {
+            Fill::Nearest => {
+                left.fill(pixels[0]);
+                right.fill(pixels[self.side - 1]);
+            }
+            Fill::Black => {
+                left.fill(BLACK);
+                right.fill(BLACK);
+            }
+            Fill::Reflect => {
+                self.reflect(pixels, columns, left);
+                self.reflect(pixels, self.side as i64, right);
+            }
+        }
         if self.flip {
             window.reverse();
         }
     }
+
+    /// The pixels of row `y`, or of that which stands for it; none where it is black.
+    fn row(&self, y: i64) -> Option<&[[u8; CHANNELS]]> {
+        let nearest = y.clamp(0, self.side as i64 - 1);
+        let row = match self.fill {
+            Fill::Nearest => nearest,
+            Fill::Black => (nearest == y).then_some(y)?,
+            Fill::Reflect => reflected(y, self.side),
+        };
+        let row_len = self.side * CHANNELS;
+        let values = &self.image[row as usize * row_len..][..row_len];
+        Some(values.as_chunks().0)
+    }
+
+    /// The first column of the window, between one window to the left of the image and one to its right.
+    fn columns(&self) -> i64 {
+        let side = self.side as i64;
+        match self.fill {
+            // Further away than this nothing changes any more.
+            Fill::Nearest | Fill::Black => self.columns_right.clamp(-(side + 1), side),
+            Fill::Reflect => {
+                (self.columns_right + side - 1).rem_euclid(reflection_period(self.side))
+                    - (side - 1)
+            }
+        }
+    }
+
+    /// The columns from `first` on, all of them outside.
+    fn reflect(&self, pixels: &[[u8; CHANNELS]], first: i64, window: &mut [[u8; CHANNELS]]) {
+        for (pixel, column) in window.iter_mut().zip(first..) {
+            *pixel = pixels[reflected(column, self.side) as usize];
+        }
+    }
+}
+
+/// After how many pixels an image between two mirrors is the same again. One pixel is the same everywhere.
+fn reflection_period(side: usize) -> i64 {
+    (2 * (side as i64 - 1)).max(1)
+}
+
+/// The pixel, of 0, …, `side` - 1, that is seen at `position` where mirrors stand on the first and on the last one.
+fn reflected(position: i64, side: usize) -> i64 {
+    let period = reflection_period(side);
+    let position = position.rem_euclid(period);
+    position.min(period - position)
 }
 
 /// Splits `shift` into whole pixels, rounded down, and the fraction in [0, 1).
@@ -269,16 +319,48 @@ mod tests {
     }
 
     #[test]
+    fn a_reflection_equals_what_numpy_pads_with() {
+        // Made by tests/fixtures/make_reflect_fixture.py: value k of the image is k.
+        const SIDE: usize = 5;
+        const PADDING: usize = 7;
+        const PADDED: usize = SIDE + 2 * PADDING;
+        let padded = include_bytes!("../../../tests/fixtures/reflect.bin");
+        assert_eq!(padded.len(), PADDED * PADDED * CHANNELS);
+        let image: [u8; SIDE * SIDE * CHANNELS] = std::array::from_fn(|k| k as u8);
+        let mut resampler = Resampler::new(SIDE, &PLAIN);
+        let longest = PADDING as i32;
+        for (dy, dx) in
+            (-longest..=longest).flat_map(|dy| (-longest..=longest).map(move |dx| (dy, dx)))
+        {
+            let transform = Transform {
+                dy: dy as f32,
+                dx: dx as f32,
+                flip: false,
+                fill: Fill::Reflect,
+            };
+            let mut out = [0.0; SIDE * SIDE * CHANNELS];
+            resampler.apply(&transform, &image, &mut out);
+            for (at, got) in out.into_iter().enumerate() {
+                let y = at / (SIDE * CHANNELS) + (dy + longest) as usize;
+                let x = at / CHANNELS % SIDE + (dx + longest) as usize;
+                let expected = padded[(y * PADDED + x) * CHANNELS + at % CHANNELS];
+                assert_near(got, f32::from(expected));
+            }
+        }
+    }
+
+    #[test]
     fn a_shift_of_any_size_is_safe() {
-        for dx in [f32::MAX, f32::MIN, f32::NAN] {
-            red(
-                Transform {
-                    dx,
-                    ..Transform::IDENTITY
-                },
-                0,
-                0,
-            );
+        for fill in [Fill::Nearest, Fill::Black, Fill::Reflect] {
+            for far in [f32::MAX, f32::MIN, f32::NAN] {
+                let transform = Transform {
+                    dy: far,
+                    dx: far,
+                    flip: false,
+                    fill,
+                };
+                red(transform, 0, 0);
+            }
         }
     }
 
@@ -289,10 +371,14 @@ mod tests {
         let pixel = |dy: i64, dx: i64| {
             let y = y as i64 + i64::from(t.dy.floor() as i32) + dy;
             let x = x as i64 + i64::from(t.dx.floor() as i32) + dx;
-            let inside = |p: i64| p.clamp(0, side as i64 - 1);
-            if t.fill == Fill::Black && (inside(y), inside(x)) != (y, x) {
+            let nearest = |p: i64| p.clamp(0, side as i64 - 1);
+            if t.fill == Fill::Black && (nearest(y), nearest(x)) != (y, x) {
                 return 0.0;
             }
+            let inside = |p| match t.fill {
+                Fill::Nearest | Fill::Black => nearest(p),
+                Fill::Reflect => bounced(p, side as i64 - 1),
+            };
             f32::from(image[(inside(y) as usize * side + inside(x) as usize) * CHANNELS + channel])
         };
         let blend = |a: f32, b: f32, weight: f32| (1.0 - weight) * a + weight * b;
@@ -302,11 +388,23 @@ mod tests {
         (blend(left, right, across) - CIFAR.mean[channel]) * CIFAR.scale()[channel]
     }
 
+    /// Where a ball is that has come to `position` and is sent back by walls at 0 and `last`.
+    fn bounced(mut position: i64, last: i64) -> i64 {
+        while last > 0 && !(0..=last).contains(&position) {
+            position = match position < 0 {
+                true => -position,
+                false => 2 * last - position,
+            };
+        }
+        position.clamp(0, last)
+    }
+
     proptest! {
         #[test]
         fn every_value_has_the_bits_of_its_definition(
             (dy, dx) in (-40.0..40f32, -40.0..40f32),
-            (whole_y, whole_x, flip, black) in any::<(bool, bool, bool, bool)>(),
+            (whole_y, whole_x, flip) in any::<(bool, bool, bool)>(),
+            fill in prop::sample::select(&[Fill::Nearest, Fill::Black, Fill::Reflect][..]),
             side in 1..40usize,
             pixels in prop::collection::vec(any::<u8>(), 39 * 39 * CHANNELS),
         ) {
@@ -314,7 +412,7 @@ mod tests {
                 dy: if whole_y { dy.floor() } else { dy },
                 dx: if whole_x { dx.floor() } else { dx },
                 flip,
-                fill: if black { Fill::Black } else { Fill::Nearest },
+                fill,
             };
             let image = &pixels[..side * side * CHANNELS];
             let mut out = vec![0.0; image.len()];

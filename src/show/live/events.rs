@@ -22,7 +22,7 @@ pub struct Events<'a> {
     writer: EventWriter,
     batch_size: usize,
     spec: &'a DatasetSpec,
-    test: Arc<Split>,
+    validation: Arc<Split>,
     /// The step at which this process's first events are shown.
     first_step: u64,
 }
@@ -35,7 +35,7 @@ impl<'a> Events<'a> {
         config: &str,
         batch_size: usize,
         spec: &'a DatasetSpec,
-        test: Arc<Split>,
+        validation: Arc<Split>,
         position: &Position,
     ) -> Result<Self> {
         let first_step = first_step(position);
@@ -45,7 +45,7 @@ impl<'a> Events<'a> {
             writer,
             batch_size,
             spec,
-            test,
+            validation,
             first_step,
         })
     }
@@ -94,7 +94,7 @@ impl Observer for Events<'_> {
         }
         let count = report::TUTORIAL_IMAGES.min(end.evaluation.mean.count() as usize);
         let predictions = predictions(&end.evaluation.logits, self.spec.classes(), count)?;
-        let tiles = pictures::prediction_tiles(&self.test, self.spec, &predictions);
+        let tiles = pictures::prediction_tiles(&self.validation, self.spec, &predictions);
         let picture = pictures::grid(&tiles, pictures::PREDICTION_COLUMNS)?;
         self.writer
             .image(end.step, "val/predictions", picture.size, picture.bytes)?;

@@ -1,10 +1,8 @@
 //! The report of a run in progress.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 
-use crate::data::{DatasetSpec, Split};
+use crate::data::{DatasetSpec, Validation};
 use crate::run::observer::{EpochEnd, Observer};
 use crate::run::run_dir::RunDir;
 use crate::show::report;
@@ -13,7 +11,7 @@ use crate::show::report;
 pub struct Page<'a> {
     pub run_dir: &'a RunDir,
     pub spec: &'a DatasetSpec,
-    pub test: Arc<Split>,
+    pub validation: &'a Validation,
 }
 
 impl Observer for Page<'_> {
@@ -24,7 +22,7 @@ impl Observer for Page<'_> {
             self.run_dir,
             end.evaluation,
             self.spec,
-            &self.test,
+            self.validation,
         )?)
     }
 }

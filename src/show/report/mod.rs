@@ -9,7 +9,7 @@ use askama::Template;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::data::{DatasetSpec, Split};
+use crate::data::{DatasetSpec, Validation};
 use crate::run::evaluate::Evaluation;
 use crate::run::history::{History, HistoryError};
 use crate::run::run_dir::RunDir;
@@ -18,7 +18,7 @@ use crate::system::files::{self, WriteError};
 use crate::system::text;
 use page::Page;
 
-/// Test images whose predictions are shown, as in the tutorial.
+/// Images whose predictions are shown, as in the tutorial.
 pub const TUTORIAL_IMAGES: usize = 10;
 
 /// A report that cannot be made.
@@ -39,7 +39,7 @@ pub enum ReportError {
 }
 
 /// Writes the report of a run to `path`, from the files in its folder and an evaluation on the first images of
-/// `test`, which `spec` describes.
+/// `validation`, which `spec` describes.
 ///
 /// An unfinished run has no `result.json` yet; the page then leaves out what comes only from that file.
 pub fn write(
@@ -47,9 +47,9 @@ pub fn write(
     run_dir: &RunDir,
     evaluation: &Evaluation,
     spec: &DatasetSpec,
-    test: &Split,
+    validation: &Validation,
 ) -> Result<(), ReportError> {
-    let page = Page::new(&Run::read(run_dir)?, evaluation, spec, test)?;
+    let page = Page::new(&Run::read(run_dir)?, evaluation, spec, validation)?;
     let page = page.render().map_err(ReportError::Template)?;
     Ok(files::write_text(path, &page)?)
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::{ReportError, Run, TUTORIAL_IMAGES};
-use crate::data::{DatasetSpec, Split};
+use crate::data::{DatasetSpec, Split, Validation};
 use crate::model::network::{Network, NetworkKind};
 use crate::model::summary::grouped;
 use crate::run::evaluate::Evaluation;
@@ -39,6 +39,8 @@ pub struct Page<'a> {
     classes: Vec<ClassRow<'a>>,
     matrix: Vec<MatrixRow<'a>>,
     scored: String,
+    /// What the images are called that were scored.
+    kind: &'static str,
     predictions: Vec<Guessed<'a>>,
     mistakes: Vec<Mistaken<'a>>,
     /// Empty while the run is in progress.
@@ -82,7 +84,7 @@ struct MatrixCell {
     hint: String,
 }
 
-/// A test image with its most likely classes.
+/// An image with its most likely classes.
 struct Guessed<'a> {
     image: String,
     truth: &'a str,
@@ -114,28 +116,30 @@ struct Share {
 }
 
 impl<'a> Page<'a> {
-    /// Builds the page from a run's files and an evaluation on the first images of `test`.
+    /// Builds the page from a run's files and an evaluation on the first images of `validation`.
     pub fn new(
         run: &Run,
         evaluation: &Evaluation,
         spec: &'a DatasetSpec,
-        test: &Split,
+        validation: &Validation,
     ) -> Result<Self, ReportError> {
-        let labels = test.labels.to_vec();
+        let split = &validation.split;
+        let labels = split.labels.to_vec();
         let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
         let network = network(run).map_or("a network".to_owned(), |network| network.to_string());
         Ok(Self {
             title: format!("{network} on {}", run.setting("dataset")),
             subtitle: subtitle(run),
-            figures: figures(run, spec, &scores),
+            figures: figures(run, spec, &scores, validation),
             curves: curves(run.history.records()),
             epochs: run.history.records().iter().map(epoch_row).collect(),
             class_names: &spec.class_names,
             classes: class_rows(spec, &scores),
             matrix: matrix(&spec.class_names, &scores),
             scored: grouped(scores.images),
-            predictions: tutorial_predictions(evaluation, spec, test)?,
-            mistakes: mistakes(evaluation, spec, &labels, test)?,
+            kind: validation.name(),
+            predictions: tutorial_predictions(evaluation, spec, split)?,
+            mistakes: mistakes(evaluation, spec, &labels, split)?,
             timing: timing(&run.result["timing"]),
             settings: settings(&run.config),
             environment: environment(&run.env),
@@ -166,9 +170,12 @@ fn subtitle(run: &Run) -> String {
     )
 }
 
-fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores) -> Vec<Figure> {
+fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores, validation: &Validation) -> Vec<Figure> {
     let mut figures = vec![Figure {
-        name: "test accuracy",
+        name: match validation.held_out {
+            true => "validation accuracy",
+            false => "test accuracy",
+        },
         value: percent(scores.accuracy()),
         note: format!("of {} images", grouped(scores.images)),
     }];
@@ -307,13 +314,13 @@ fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
 fn tutorial_predictions<'a>(
     evaluation: &Evaluation,
     spec: &'a DatasetSpec,
-    test: &Split,
+    split: &Split,
 ) -> Result<Vec<Guessed<'a>>, ReportError> {
     let names = &spec.class_names;
     let rows = evaluation.logits.chunks_exact(spec.classes());
     let shown = rows
-        .zip(test.pixels())
-        .zip(&test.labels)
+        .zip(split.pixels())
+        .zip(&split.labels)
         .take(TUTORIAL_IMAGES);
     shown
         .map(|((row, image), label)| {
@@ -338,7 +345,7 @@ fn mistakes<'a>(
     evaluation: &Evaluation,
     spec: &'a DatasetSpec,
     labels: &[u8],
-    test: &Split,
+    split: &Split,
 ) -> Result<Vec<Mistaken<'a>>, ReportError> {
     let names = &spec.class_names;
     let found = confident_mistakes(&evaluation.logits, spec.classes(), labels, MISTAKES);
@@ -346,7 +353,7 @@ fn mistakes<'a>(
         .into_iter()
         .map(|mistake| {
             Ok(Mistaken {
-                image: data_uri(test.image(mistake.index), spec.side)?,
+                image: data_uri(split.image(mistake.index), spec.side)?,
                 index: mistake.index,
                 truth: &names[mistake.truth],
                 predicted: &names[mistake.predicted.class],

@@ -23,7 +23,8 @@ pub struct Conv {
 }
 
 impl Conv {
-    pub(crate) fn kernel(&self) -> String {
+    /// The name of its kernel.
+    pub fn kernel(&self) -> String {
         format!("{}/kernel", self.name)
     }
 
