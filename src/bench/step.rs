@@ -241,12 +241,14 @@ mod tests {
     use super::*;
     use crate::device::DeviceKind;
     use crate::model::choose::{self, BatchNormMode, ModelSettings};
+    use crate::model::network::Network;
+    use crate::model::optimisers::OptimiserSettings;
 
     #[test]
     fn the_batch_is_the_one_that_the_scripts_of_the_peers_make() {
         // benches/peers/common.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
         let settings = ModelSettings {
-            depth: 11,
+            network: Network::resnet_v2(11),
             classes: 10,
             image_side: 32,
             batch_size: 2,
@@ -255,7 +257,8 @@ mod tests {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
-            momentum: 0.9,
+            label_smoothing: 0.0,
+            optimiser: OptimiserSettings::sgd(0.9),
         };
         let batch = synthetic_batch(&choose::build(&settings, DeviceKind::Cpu).unwrap());
         assert_eq!(batch.images.len(), 6144);

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn resnet_164_has_the_tutorials_parameter_count() {
-        let table = table(&network(164), 32);
+        let table = table("ResNet-164 v2", &network(164), 32);
         assert!(table.contains("Total params: 1,727,482\n"), "{table}");
     }
 
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_table_fits_80_columns() {
-        let table = table(&network(164), 32);
+        let table = table("ResNet-164 v2", &network(164), 32);
         let widest = table.lines().map(str::len).max().unwrap();
         assert!(widest <= 80, "{widest}");
     }

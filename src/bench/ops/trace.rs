@@ -346,6 +346,7 @@ impl Graph {
         let penalty = loss::l2_penalty(&weights, decaying, L2)?;
         let gradient = loss::l2_gradient(&weights, &gradient, decaying, L2)?;
         let updated = optimiser::sgd(MOMENTUM).update(&Update {
+            tensors: &layout.tensors_of(Array::Weights),
             weights: &weights,
             slots: &slots,
             gradient: &gradient,

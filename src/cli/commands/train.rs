@@ -12,7 +12,9 @@ use crate::cli::config::{Config, ConfigError, check_split, check_validation_spli
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
-use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
+use crate::data::{
+    self, BatchSource, Normalization, RunImages, Split, TrainingOptions, Validation,
+};
 use crate::device::Device;
 use crate::device::replicas::Counted;
 use crate::model::choose::BatchNormMode;

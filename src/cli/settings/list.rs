@@ -71,6 +71,13 @@ fn network() -> [Setting; 4] {
             .default("resnet-v2")
             .in_preset(Fast, "fast")
             .came_with("lr-schedule"),
+        Setting::flag(
+            "whiten",
+            "Start with a first convolution that whitens patches of the training images, instead of a random one",
+        )
+        .stated("false")
+        .in_preset(Fast, "true")
+        .came_with("lr-schedule"),
         Setting::new(
             "depth",
             "Layers of the network, 9n+2; of resnet-v2",
