@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use xla_graphs::network::Unit;
+use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::table::TensorSpec;
@@ -95,15 +95,25 @@ fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
             .projection()
             .map(|c| conv(c, &mut shortcut_side)),
     );
-    let output = vec![*side, *side, unit.outputs()];
-    let additions = output.iter().product();
-    layers.push(layer(
-        &format!("{}/add", unit.name),
-        "add",
-        output,
-        0,
-        additions,
-    ));
+    let mut push = |part: &str, kind: &str, side: usize, flops_a_value: usize| {
+        let output = vec![side, side, unit.outputs()];
+        let flops = flops_a_value * output.iter().product::<usize>();
+        layers.push(layer(
+            &format!("{}/{part}", unit.name),
+            kind,
+            output,
+            0,
+            flops,
+        ));
+    };
+    if !matches!(unit.shortcut, Shortcut::None) {
+        push("add", "add", *side, 1);
+    }
+    if unit.pools {
+        *side /= 2;
+        // The largest of four.
+        push("max_pool", "max pooling 2x2", *side, 3);
+    }
 }
 
 /// The row of a convolution; `side` becomes the side of its output.

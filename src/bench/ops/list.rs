@@ -94,7 +94,7 @@ fn push_unit(unit: &Unit, side: usize, forward: &mut Vec<Op>, norms: &mut Vec<Op
     let joined = shortcut.is_some();
     let channels = unit.inputs();
     norms.push(Op::plain(Kind::Norm { joined }, side, channels, channels));
-    output
+    if unit.pools { output / 2 } else { output }
 }
 
 /// Each operation once, in the order in which it first came.
