@@ -109,7 +109,7 @@ pub enum ScheduleChoice {
     Step,
     /// from --lr to 0 at the end of the last epoch, along half a cosine
     Cosine,
-    /// up to --lr in the steps of --warmup, then to 0 at the end of the last epoch, both in straight lines
+    /// up to --lr in the steps of --warmup (0: no rise), then to 0 at the end of the last epoch, in straight lines
     OneCycle,
     /// --lr in every step
     Constant,
