@@ -217,7 +217,9 @@ fn a_network_that_pools_takes_the_same_step_in_every_formulation() {
         {
             let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
             for (got, expected) in got.iter().zip(expected) {
-                let error = (got - expected).abs() / largest.max(1e-3);
+                // Where the terms of a gradient cancel, the rounding of the terms stays: they are about 0.1 large, and
+                // the slot has the rate's share of them.
+                let error = (got - expected).abs() / largest.max(0.1 * LEARNING_RATE);
                 assert!(
                     error < ROUNDING,
                     "{lowering:?} {}: {got} {expected}",
