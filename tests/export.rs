@@ -46,7 +46,7 @@ fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
     let line = succeed(&args);
     // 55 tensors of depth 11, and their parameters by Keras's count.
     assert!(
-        line.ends_with("depth 11, step 1, 55 tensors, 128,122 parameters\n"),
+        line.ends_with("ResNet-11 v2, step 1, 55 tensors, 128,122 parameters\n"),
         "{line}"
     );
 

@@ -65,7 +65,7 @@ fn one_cycle_has_its_rates_and_goes_on_with_them_wherever_it_was_stopped() {
 }
 
 #[test]
-fn a_cosine_goes_on_with_its_rates_though_the_end_of_its_settings_is_lost() {
+fn a_cosine_goes_on_with_its_rates_though_a_line_of_its_settings_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
     let cosine = ["--lr-schedule", "cosine", "--warmup", "2"];
@@ -80,8 +80,8 @@ fn a_cosine_goes_on_with_its_rates_though_the_end_of_its_settings_is_lost() {
 
     finish(&run, &[&cosine[..], &["--max-steps", "9"]].concat());
     let config = read(&run, "config.toml");
-    let (cut, lost) = config.split_once("warmup = 2").unwrap();
-    assert_eq!(lost.trim(), "");
+    let cut = config.replace("warmup = 2\n", "");
+    assert_ne!(cut, config);
     fs::write(run.join("config.toml"), cut).unwrap();
     let said = go_on(&run, &["--max-steps", "18"]);
     assert!(said.contains("cut short: it has no `warmup`"), "{said}");

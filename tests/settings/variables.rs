@@ -75,7 +75,7 @@ fn every_command_warns_once_of_a_misspelt_variable() {
         let mut command = program(args);
         command.env(misspelt, "3").env("RESNET_XLA_TEST_HOOK", "1");
         let message = errors(&command.output().unwrap());
-        let warning = format!("warning: the variable {misspelt} ");
+        let warning = format!("warning: the environment variable {misspelt} ");
         let warned = message.matches(&warning).count();
         assert_eq!(warned, 1, "{args:?}: {message}");
         assert!(message.contains("did you mean RESNET_XLA_EPOCHS?"));

@@ -17,10 +17,10 @@ use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 use crate::arrays::{cast, to_i64};
 use crate::collective::Replicas;
 use crate::error::Result;
-use crate::network::{IMAGE_CHANNELS, ResNet};
+use crate::network::ResNet;
 use crate::ops::{batch_norm, loss};
 use crate::optimiser::{Optimiser, Update};
-use crate::table::{Array, Layout, NETWORK_ARRAYS};
+use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
 
 /// The number format of activations and kernels; master weights, statistics and loss are f32.

@@ -11,6 +11,9 @@
 //!  momentum    | a slot for each weight, at the offset of the weight |
 //! ```
 
+/// Colour channels of an image: the inputs of the first convolution's kernel.
+pub const IMAGE_CHANNELS: usize = 3;
+
 /// How a tensor gets its first value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {

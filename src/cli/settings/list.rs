@@ -80,7 +80,7 @@ fn network() -> [Setting; 4] {
         .came_with("lr-schedule"),
         Setting::new(
             "depth",
-            "Layers of the network, 9n+2; of resnet-v2",
+            "Layers of resnet-v2, 9n+2",
             limits::depth,
         )
         .value_name("N")

@@ -3,9 +3,6 @@
 use crate::error::{GraphError, Result};
 use crate::network::block::Block;
 
-/// Colour channels of an image.
-pub const IMAGE_CHANNELS: usize = 3;
-
 /// A residual network: stem, stages of units, batch norm, pooling and classifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Architecture {

@@ -18,7 +18,7 @@ mod resnet;
 mod unit;
 mod unit_loop;
 
-pub use architecture::{Architecture, Downsampling, IMAGE_CHANNELS, Stage, Stem};
+pub use architecture::{Architecture, Downsampling, Stage, Stem};
 pub use block::Block;
 pub use resnet::{ResNet, Saved, Units};
 pub use unit::{Layer, Shortcut, Unit};

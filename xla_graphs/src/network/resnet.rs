@@ -7,7 +7,7 @@ use xla::{PrimitiveType, XlaOp};
 use crate::arrays::cast;
 use crate::collective::Replicas;
 use crate::error::{GraphError, Result};
-use crate::network::architecture::{Architecture, Downsampling, IMAGE_CHANNELS};
+use crate::network::architecture::{Architecture, Downsampling};
 use crate::network::block::Convolution;
 use crate::network::fused;
 use crate::network::parts::{self, Part, Traced};
@@ -17,7 +17,7 @@ use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
 use crate::ops::{Lowering, pool, relu};
-use crate::table::TensorSpec;
+use crate::table::{IMAGE_CHANNELS, TensorSpec};
 use crate::tensors::Tensors;
 
 /// A network: stem, stages of units, batch norm, pooling and classifier.

@@ -4,10 +4,9 @@
 use xla::XlaOp;
 
 use crate::arrays::{scalar_like, to_i64};
-use crate::error::Result;
-use crate::network::IMAGE_CHANNELS;
+use crate::error::{GraphError, Result};
 use crate::optimiser::rule::{Optimiser, Update, Updated};
-use crate::table::TensorSpec;
+use crate::table::{IMAGE_CHANNELS, TensorSpec};
 
 const SLOTS: &[&str] = &["momentum"];
 
@@ -54,7 +53,7 @@ fn step(update: &Update, momentum: f32, rest: Rest) -> Result<Updated> {
         parts.push(moved(tensor, &w, &d, update.learning_rate, rest)?);
         start = end;
     }
-    let (first, others) = parts.split_first().ok_or(crate::GraphError::NoTensors)?;
+    let (first, others) = parts.split_first().ok_or(GraphError::NoTensors)?;
     Ok(Updated {
         weights: first.concat_in_dim(others, 0)?,
         slots: vec![velocity],
