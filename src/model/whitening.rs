@@ -118,8 +118,9 @@ fn rotate(a: &mut Matrix, v: &mut Matrix, p: usize, q: usize) {
     for row in a.iter_mut().chain(v.iter_mut()) {
         (row[p], row[q]) = turn(row[p], row[q]);
     }
-    for k in 0..LEN {
-        (a[p][k], a[q][k]) = turn(a[p][k], a[q][k]);
+    let rows = a[p].into_iter().zip(a[q]);
+    for (k, (x, y)) in rows.enumerate() {
+        (a[p][k], a[q][k]) = turn(x, y);
     }
 }
 
