@@ -158,7 +158,8 @@ fn learning_rate() -> [Setting; 4] {
         )
         .value_name("EPOCH:RATE,...")
         .shape(|arg| arg.allow_hyphen_values(true))
-        .default("80:0.01,120:0.001"),
+        .default("80:0.01,120:0.001")
+        .in_preset(Fast, "none"),
         Setting::whole::<u64>(
             "warmup",
             "Steps in which the learning rate rises to --lr in a straight line, fewer than the run has",
