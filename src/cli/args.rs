@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::data::Augment;
+use crate::data::{Augment, Tta};
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::NetworkKind;
 use crate::system::limits::{self, whole};
@@ -193,7 +193,11 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
     pub steps: Option<u64>,
 
-    /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file
+    /// Average the logits over views of each image, and print the accuracy of that too
+    #[arg(long, value_enum, default_value = "none")]
+    pub tta: Tta,
+
+    /// Write the logits of all scored images, `[N, 10]` f32, as a NumPy file; without --tta's other views
     #[arg(long, value_name = "FILE.npy")]
     pub dump_logits: Option<PathBuf>,
 

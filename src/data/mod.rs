@@ -38,6 +38,7 @@ pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
+pub use pipeline::views::{Tta, View};
 pub use records::{RECORD_LEN, parse_records, write_record};
 pub use validation::{RunImages, Validation};
 

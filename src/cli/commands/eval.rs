@@ -14,7 +14,7 @@ use super::trained::{self, Trained};
 use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
 use crate::cli::outputs::Output;
-use crate::data::{BatchSource, Dataset, DatasetSpec};
+use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::score::scores::Scores;
 use crate::system::files;
@@ -36,35 +36,80 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let Dataset { spec, test, .. } = trained::load_data(&args.from, &checkpoint.info)?;
     let test = Arc::new(test);
     let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
-    let source = Arc::new(BatchSource::evaluation(
-        Arc::clone(&test),
-        checkpoint.info.normalization,
-        batch_size,
-    ));
-    let steps = evaluation_steps(&source, args.steps);
-    let evaluation = evaluate(&source, steps, |batch| {
-        program.eval_step(&weights, batch).map(Some)
-    })?
-    .context("the evaluation ended early")?;
+    let views = args.tta.views();
+    let score = |view: &View| -> Result<Evaluation> {
+        let test = Arc::clone(&test);
+        let normalization = checkpoint.info.normalization;
+        let source = BatchSource::of_view(test, normalization, batch_size, view.transform);
+        let steps = evaluation_steps(&source, args.steps);
+        let step = |batch: &Batch| program.eval_step(&weights, batch).map(Some);
+        evaluate(&Arc::new(source), steps, step)?.context("the evaluation ended early")
+    };
+    let evaluation = score(&views[0])?;
     if let Some(path) = &args.dump_logits {
         write_npy(path, &evaluation.logits, spec.classes())?;
     }
     let labels = test.labels.to_vec();
     let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
+    let averaged = match &views[1..] {
+        [] => None,
+        others => {
+            let mut logits = weighted(&evaluation.logits, views[0].weight);
+            for view in others {
+                let more = weighted(&score(view)?.logits, view.weight);
+                logits
+                    .iter_mut()
+                    .zip(more)
+                    .for_each(|(sum, more)| *sum += more);
+            }
+            Some(Averaged {
+                views: args.tta,
+                scores: Scores::of(&logits, spec.classes(), &labels),
+            })
+        }
+    };
     if args.json {
-        print_json(&as_json(&evaluation, &spec, &scores))
+        print_json(&as_json(&evaluation, &spec, &scores, averaged.as_ref()))
     } else {
-        Ok(print_scores(&evaluation, &spec, &scores)?)
+        Ok(print_scores(
+            &evaluation,
+            &spec,
+            &scores,
+            averaged.as_ref(),
+        )?)
     }
 }
 
-fn print_scores(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> io::Result<()> {
+/// The scores of logits averaged over views of each image.
+struct Averaged {
+    views: Tta,
+    scores: Scores,
+}
+
+fn weighted(logits: &[f32], weight: f32) -> Vec<f32> {
+    logits.iter().map(|logit| logit * weight).collect()
+}
+
+fn print_scores(
+    evaluation: &Evaluation,
+    spec: &DatasetSpec,
+    scores: &Scores,
+    averaged: Option<&Averaged>,
+) -> io::Result<()> {
     let names = &spec.class_names;
     let mut out = stdout();
     writeln!(out, "images: {}", evaluation.mean.count())?;
     writeln!(out, "loss: {:.3}", evaluation.mean.loss())?;
     writeln!(out, "acc: {:.3}", evaluation.mean.accuracy())?;
     writeln!(out, "top5: {:.3}", scores.top5())?;
+    if let Some(Averaged { views, scores }) = averaged {
+        writeln!(
+            out,
+            "acc with --tta {}: {:.3}",
+            views.name(),
+            scores.accuracy()
+        )?;
+    }
     writeln!(out, "\n{:<10}  images    acc  precision", "class")?;
     let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     for (name, class) in names.iter().zip(scores.classes()) {
@@ -85,7 +130,12 @@ fn print_scores(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) ->
     Ok(())
 }
 
-fn as_json(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> Value {
+fn as_json(
+    evaluation: &Evaluation,
+    spec: &DatasetSpec,
+    scores: &Scores,
+    averaged: Option<&Averaged>,
+) -> Value {
     let names = &spec.class_names;
     let classes: serde_json::Map<String, Value> = names
         .iter()
@@ -100,6 +150,9 @@ fn as_json(evaluation: &Evaluation, spec: &DatasetSpec, scores: &Scores) -> Valu
         "classes": classes,
         "class_names": names,
         "confusion": scores.confusion,
+        "tta": averaged.map(|Averaged { views, scores }| {
+            json!({ "views": views.name(), "acc": scores.accuracy(), "top5": scores.top5() })
+        }),
     })
 }
 

@@ -55,12 +55,21 @@ pub struct TrainingOptions {
     pub steps_per_epoch: Option<u64>,
 }
 
+/// How the images are transformed.
+#[derive(Clone, Copy, Debug)]
+enum Transforms {
+    /// Each at random.
+    Drawn(Augment),
+    /// All in one way.
+    Same(Transform),
+}
+
 /// Chooses the images for the batch of each step, and creates the batch.
 #[derive(Debug)]
 pub struct BatchSource {
     split: Arc<Split>,
     normalization: Normalization,
-    augment: Augment,
+    transforms: Transforms,
     cutout: usize,
     seed: u64,
     batch_size: usize,
@@ -82,7 +91,7 @@ impl BatchSource {
         let whole_batches = (split.len() / options.batch_size) as u64;
         BatchSource {
             normalization,
-            augment: options.augment,
+            transforms: Transforms::Drawn(options.augment),
             cutout: options.cutout,
             seed: options.seed,
             batch_size: options.batch_size,
@@ -100,10 +109,20 @@ impl BatchSource {
         normalization: Normalization,
         batch_size: usize,
     ) -> BatchSource {
+        Self::of_view(split, normalization, batch_size, Transform::IDENTITY)
+    }
+
+    /// [`Self::evaluation`] of the images as `view` shows them.
+    pub fn of_view(
+        split: Arc<Split>,
+        normalization: Normalization,
+        batch_size: usize,
+        view: Transform,
+    ) -> BatchSource {
         let batches = split.len().div_ceil(batch_size) as u64;
         BatchSource {
             normalization,
-            augment: Augment::None,
+            transforms: Transforms::Same(view),
             cutout: 0,
             seed: 0,
             batch_size,
@@ -145,7 +164,12 @@ impl BatchSource {
             let Some(&sample) = order.get(place) else {
                 break;
             };
-            let transform = Transform::draw(self.augment, side, self.seed, epoch, sample);
+            let transform = match self.transforms {
+                Transforms::Drawn(augment) => {
+                    Transform::draw(augment, side, self.seed, epoch, sample)
+                }
+                Transforms::Same(view) => view,
+            };
             let index = sample as usize;
             resampler.apply(&transform, self.split.image(index), out);
             if self.cutout > 0 {
@@ -259,6 +283,26 @@ mod tests {
         assert_eq!(batch.labels, [4, 0, 0, 0]);
         assert_eq!(batch.images.len(), 4 * IMAGE_LEN);
         assert!(batch.images[IMAGE_LEN..].iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn a_view_of_the_images_is_the_same_for_all_of_them() {
+        let mut split = Split::clone(&numbered(2));
+        // The first column tells left from right.
+        split.images.slice_mut(ndarray::s![.., .., 0, ..]).fill(200);
+        let view = Transform {
+            flip: true,
+            ..Transform::IDENTITY
+        };
+        let source = BatchSource::of_view(Arc::new(split), PLAIN, 2, view);
+        let mut batch = Batch::default();
+        source.fill(0, &mut batch);
+        for (number, row) in batch.images.chunks(SIDE * CHANNELS).enumerate() {
+            let image = (number / SIDE) as f32;
+            let (others, last) = row.split_at((SIDE - 1) * CHANNELS);
+            assert!(others.iter().all(|value| (value - image).abs() < 1e-3));
+            assert!(last.iter().all(|value| (value - 200.0).abs() < 1e-3));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod order;
 pub mod prefetch;
 pub mod random;
 pub mod resample;
+pub mod views;
 
 use std::ops::RangeInclusive;
 
