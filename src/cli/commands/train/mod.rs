@@ -1,6 +1,8 @@
 //! `train`: a run from its settings to its result.
 
-use std::cmp::Ordering;
+mod resumed;
+mod words;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -8,26 +10,19 @@ use serde::Serialize;
 use xla_graphs::Layout;
 
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, ConfigError, check_split, check_validation_split};
+use crate::cli::config::{Config, check_split, check_validation_split};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
-use crate::data::{
-    self, BatchSource, Normalization, RunImages, Split, TrainingOptions, Validation,
-};
+use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
-use crate::device::replicas::Counted;
-use crate::model::choose::BatchNormMode;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::initial_state;
 use crate::model::program::Program;
 use crate::model::state::HostState;
-use crate::model::summary::grouped;
 use crate::model::whitening;
-use crate::run::checkpoint::{self, CheckpointError, CheckpointInfo, Position, Saver};
-use crate::run::history::History;
+use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
 use crate::run::run_dir::{RunDir, RunDirMode};
-use crate::run::schedule::ScheduleChoice;
 use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::{Outcome, Trainer};
 use crate::show::live::{Curves, Events, Page};
@@ -85,24 +80,29 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
-        None => resumed(&run_dir, program.layout(), &settings)?,
+        None => resumed::state(&run_dir, program.layout(), &settings)?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
-    let data = about_data(&name, &training, &validation);
-    progress.start(&start_block(&config, &device, &program, &data, &training));
+    let data = words::about_data(&name, &training, &validation);
+    progress.start(&words::start_block(
+        &config, &device, &program, &data, &training,
+    ));
     position.check(training.steps_per_epoch())?;
     let before = match args.resume {
         true => Some(resume::history(&run_dir, position.epoch)?),
         false => None,
     };
-    if is_done(&config, &run_dir, &position, before.as_ref(), &training) {
+    if resumed::is_done(&config, &run_dir, &position, before.as_ref(), &training) {
         let step = position.step;
-        log::info!("{}", where_it_ended(&config, &run_dir, &training, step));
+        log::info!(
+            "{}",
+            words::where_it_ended(&config, &run_dir, &training, step)
+        );
         return Ok(());
     }
     // Compiling takes minutes and may be interrupted, so the run's files are written only after it.
     let compiled = progress.working("compiling the training step", || program.compile_train())?;
-    let history = history(before, &run_dir, &position)?;
+    let history = resumed::history(before, &run_dir, &position)?;
     describe_run(&config, &device, &run_dir)?;
 
     let validated_on = Arc::clone(&validation.split);
@@ -148,8 +148,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let evaluation = &result.outcome.evaluation;
     report::write(&run_dir.report(), &run_dir, evaluation, &spec, &validation)?;
     let step = result.outcome.steps;
-    if step < all_steps(&config, &steps) {
-        log::info!("{}", where_it_ended(&config, &run_dir, &steps, step));
+    if step < words::all_steps(&config, &steps) {
+        log::info!("{}", words::where_it_ended(&config, &run_dir, &steps, step));
     }
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
@@ -212,101 +212,6 @@ fn whitened(
         values[first] = whitening::kernel(training, normalization, stem.outputs);
     }
     HostState::new(values)
-}
-
-/// Loads the newest intact checkpoint of the run.
-fn resumed(
-    run_dir: &RunDir,
-    layout: &Layout,
-    settings: &ModelSettings,
-) -> Result<(HostState, Position)> {
-    resume::mend_config(run_dir)?;
-    let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
-    let (state, info) = match newest {
-        Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
-            folder: run_dir.root().to_owned(),
-        })?,
-        other => other?,
-    };
-    check_replicas(info.replicas, settings)?;
-    Ok((state, info.position))
-}
-
-/// The history before `position`: the current epoch gets a new row.
-fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
-    let Some(mut history) = before else {
-        return Ok(History::create(&run_dir.history())?);
-    };
-    history.truncate_from(position.epoch)?;
-    Ok(history)
-}
-
-/// Refuses a number of replicas other than `before` if the weights depend on it.
-fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigError> {
-    let now = settings.replicas;
-    if before == now {
-        return Ok(());
-    }
-    if settings.batch_norm == BatchNormMode::Local {
-        return Err(ConfigError::Differs {
-            field: "replicas".to_owned(),
-            saved: before.to_string(),
-            now: now.to_string(),
-        });
-    }
-    log::info!(
-        "resuming with {}; it was {before}. The batch and its statistics stay the same, and so do \
-         the results, except for rounding",
-        Counted(now)
-    );
-    Ok(())
-}
-
-/// Whether there is nothing left to do: all steps are done, and the result is written or can no longer be computed.
-fn is_done(
-    config: &Config,
-    run_dir: &RunDir,
-    position: &Position,
-    before: Option<&History>,
-    training: &BatchSource,
-) -> bool {
-    let per_epoch = training.steps_per_epoch();
-    let total = config.trainer(per_epoch).steps_to_take(per_epoch);
-    match position.step.cmp(&total) {
-        Ordering::Less => false,
-        Ordering::Equal => {
-            has_result(run_dir) || before.is_none_or(|history| history.records().is_empty())
-        }
-        Ordering::Greater => true,
-    }
-}
-
-/// Whether there is an intact `result.json`.
-fn has_result(run_dir: &RunDir) -> bool {
-    let text = std::fs::read_to_string(run_dir.result());
-    text.is_ok_and(|text| serde_json::from_str::<serde_json::Value>(&text).is_ok())
-}
-
-/// Steps to the end of the last epoch.
-fn all_steps(config: &Config, training: &BatchSource) -> u64 {
-    let per_epoch = training.steps_per_epoch();
-    config.trainer(per_epoch).all_steps(per_epoch)
-}
-
-/// Describes how a run ended at `step`: finished, or stopped by `--max-steps`.
-fn where_it_ended(config: &Config, run_dir: &RunDir, training: &BatchSource, step: u64) -> String {
-    let (root, epochs) = (run_dir.root().display(), config.epochs);
-    let all = all_steps(config, training);
-    match config.max_steps {
-        Some(limit) if step < all => format!(
-            "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
-             continues to the end, --resume --max-steps N to step N"
-        ),
-        _ => format!(
-            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N continues to the end of \
-             epoch N"
-        ),
-    }
 }
 
 /// Writes the settings and the environment: `config.toml` and `env.json`. Removes a result from before the
@@ -372,94 +277,4 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
         steps_per_epoch: config.steps_per_epoch,
     };
     BatchSource::training(Arc::new(split), normalization, options)
-}
-
-fn about_data(name: &str, training: &BatchSource, validation: &Validation) -> String {
-    format!(
-        "{name}: {} training and {} {} images",
-        grouped(training.images()),
-        grouped(validation.split.len()),
-        validation.name()
-    )
-}
-
-/// Lines that describe the run about to start.
-fn start_block(
-    config: &Config,
-    device: &Device,
-    program: &Program,
-    data: &str,
-    training: &BatchSource,
-) -> Vec<String> {
-    let layout = program.layout();
-    vec![
-        format!(
-            "device      {}, {}, {}",
-            device.description(),
-            program.model().precision,
-            Counted(device.replicas)
-        ),
-        format!(
-            "network     {}, {} parameters ({} trainable)",
-            config.network(),
-            grouped(layout.total_parameters()),
-            grouped(layout.trainable_parameters())
-        ),
-        format!("data        {data}"),
-        format!(
-            "training    {} epochs, {}{}",
-            config.epochs,
-            batch(config, device.replicas),
-            limit(config)
-        ),
-        format!("rate        {}", rates(config, training)),
-    ]
-}
-
-/// Says that `--max-steps` may end the run early, if it is set.
-fn limit(config: &Config) -> String {
-    config.max_steps.map_or(String::new(), |steps| {
-        format!(", at most {} steps (--max-steps)", grouped(steps as usize))
-    })
-}
-
-/// The batch size, and how the replicas share the batch.
-fn batch(config: &Config, replicas: usize) -> String {
-    let whole = format!("batch {}", config.batch_size);
-    if replicas == 1 {
-        return whole;
-    }
-    let statistics = match config.bn {
-        BatchNormMode::Sync => "of all",
-        BatchNormMode::Local => "of its own",
-    };
-    let share = config.batch_size / replicas;
-    format!("{whole}: {share} images a replica, batch statistics {statistics}")
-}
-
-/// The learning rates of the run, from the first step to the last.
-fn rates(config: &Config, training: &BatchSource) -> String {
-    let fall = |shape: &str| {
-        let all = grouped(all_steps(config, training) as usize);
-        format!("{}, {shape} to 0 at step {all}", config.lr)
-    };
-    let schedule = match config.lr_schedule {
-        ScheduleChoice::Step => drops(config),
-        ScheduleChoice::Cosine => fall("along half a cosine"),
-        ScheduleChoice::OneCycle => fall("in a straight line"),
-        ScheduleChoice::Constant => config.lr.to_string(),
-    };
-    match config.warmup {
-        0 => schedule,
-        steps => format!("{schedule}; {} steps of warm-up", grouped(steps as usize)),
-    }
-}
-
-/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
-fn drops(config: &Config) -> String {
-    let drops = config.lr_drops.iter();
-    let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);
-    reached.fold(config.lr.to_string(), |text, (epoch, rate)| {
-        format!("{text}, {rate} from epoch {}", epoch + 1)
-    })
 }

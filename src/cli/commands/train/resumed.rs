@@ -1,0 +1,89 @@
+//! Where a resumed run starts: its state, its history, and whether anything is left to do.
+
+use std::cmp::Ordering;
+
+use anyhow::Result;
+use xla_graphs::Layout;
+
+use crate::cli::config::{Config, ConfigError};
+use crate::cli::resume;
+use crate::data::BatchSource;
+use crate::device::replicas::Counted;
+use crate::model::choose::{BatchNormMode, ModelSettings};
+use crate::model::state::HostState;
+use crate::run::checkpoint::{self, CheckpointError, Position};
+use crate::run::history::History;
+use crate::run::run_dir::RunDir;
+
+/// Loads the newest intact checkpoint of the run.
+pub fn state(
+    run_dir: &RunDir,
+    layout: &Layout,
+    settings: &ModelSettings,
+) -> Result<(HostState, Position)> {
+    resume::mend_config(run_dir)?;
+    let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
+    let (state, info) = match newest {
+        Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
+            folder: run_dir.root().to_owned(),
+        })?,
+        other => other?,
+    };
+    check_replicas(info.replicas, settings)?;
+    Ok((state, info.position))
+}
+
+/// The history before `position`: the current epoch gets a new row.
+pub fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -> Result<History> {
+    let Some(mut history) = before else {
+        return Ok(History::create(&run_dir.history())?);
+    };
+    history.truncate_from(position.epoch)?;
+    Ok(history)
+}
+
+/// Refuses a number of replicas other than `before` if the weights depend on it.
+fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigError> {
+    let now = settings.replicas;
+    if before == now {
+        return Ok(());
+    }
+    if settings.batch_norm == BatchNormMode::Local {
+        return Err(ConfigError::Differs {
+            field: "replicas".to_owned(),
+            saved: before.to_string(),
+            now: now.to_string(),
+        });
+    }
+    log::info!(
+        "resuming with {}; it was {before}. The batch and its statistics stay the same, and so do \
+         the results, except for rounding",
+        Counted(now)
+    );
+    Ok(())
+}
+
+/// Whether there is nothing left to do: all steps are done, and the result is written or can no longer be computed.
+pub fn is_done(
+    config: &Config,
+    run_dir: &RunDir,
+    position: &Position,
+    before: Option<&History>,
+    training: &BatchSource,
+) -> bool {
+    let per_epoch = training.steps_per_epoch();
+    let total = config.trainer(per_epoch).steps_to_take(per_epoch);
+    match position.step.cmp(&total) {
+        Ordering::Less => false,
+        Ordering::Equal => {
+            has_result(run_dir) || before.is_none_or(|history| history.records().is_empty())
+        }
+        Ordering::Greater => true,
+    }
+}
+
+/// Whether there is an intact `result.json`.
+fn has_result(run_dir: &RunDir) -> bool {
+    let text = std::fs::read_to_string(run_dir.result());
+    text.is_ok_and(|text| serde_json::from_str::<serde_json::Value>(&text).is_ok())
+}

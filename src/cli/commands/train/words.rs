@@ -1,0 +1,129 @@
+//! What a run says of itself at its start and at its end.
+
+use crate::cli::config::Config;
+use crate::data::{BatchSource, Validation};
+use crate::device::Device;
+use crate::device::replicas::Counted;
+use crate::model::choose::BatchNormMode;
+use crate::model::program::Program;
+use crate::model::summary::grouped;
+use crate::run::run_dir::RunDir;
+use crate::run::schedule::ScheduleChoice;
+
+/// The data set of a run and how many images it has.
+pub fn about_data(name: &str, training: &BatchSource, validation: &Validation) -> String {
+    format!(
+        "{name}: {} training and {} {} images",
+        grouped(training.images()),
+        grouped(validation.split.len()),
+        validation.name()
+    )
+}
+
+/// Lines that describe the run about to start.
+pub fn start_block(
+    config: &Config,
+    device: &Device,
+    program: &Program,
+    data: &str,
+    training: &BatchSource,
+) -> Vec<String> {
+    let layout = program.layout();
+    vec![
+        format!(
+            "device      {}, {}, {}",
+            device.description(),
+            program.model().precision,
+            Counted(device.replicas)
+        ),
+        format!(
+            "network     {}, {} parameters ({} trainable)",
+            config.network(),
+            grouped(layout.total_parameters()),
+            grouped(layout.trainable_parameters())
+        ),
+        format!("data        {data}"),
+        format!(
+            "training    {} epochs, {}{}",
+            config.epochs,
+            batch(config, device.replicas),
+            limit(config)
+        ),
+        format!("rate        {}", rates(config, training)),
+    ]
+}
+
+/// Says that `--max-steps` may end the run early, if it is set.
+fn limit(config: &Config) -> String {
+    config.max_steps.map_or(String::new(), |steps| {
+        format!(", at most {} steps (--max-steps)", grouped(steps as usize))
+    })
+}
+
+/// The batch size, and how the replicas share the batch.
+fn batch(config: &Config, replicas: usize) -> String {
+    let whole = format!("batch {}", config.batch_size);
+    if replicas == 1 {
+        return whole;
+    }
+    let statistics = match config.bn {
+        BatchNormMode::Sync => "of all",
+        BatchNormMode::Local => "of its own",
+    };
+    let share = config.batch_size / replicas;
+    format!("{whole}: {share} images a replica, batch statistics {statistics}")
+}
+
+/// The learning rates of the run, from the first step to the last.
+fn rates(config: &Config, training: &BatchSource) -> String {
+    let fall = |shape: &str| {
+        let all = grouped(all_steps(config, training) as usize);
+        format!("{}, {shape} to 0 at step {all}", config.lr)
+    };
+    let schedule = match config.lr_schedule {
+        ScheduleChoice::Step => drops(config),
+        ScheduleChoice::Cosine => fall("along half a cosine"),
+        ScheduleChoice::OneCycle => fall("in a straight line"),
+        ScheduleChoice::Constant => config.lr.to_string(),
+    };
+    match config.warmup {
+        0 => schedule,
+        steps => format!("{schedule}; {} steps of warm-up", grouped(steps as usize)),
+    }
+}
+
+/// The learning rates that the run comes to, with the epochs (from 1) at which they begin.
+fn drops(config: &Config) -> String {
+    let drops = config.lr_drops.iter();
+    let reached = drops.filter(|&(epoch, _)| epoch < config.epochs);
+    reached.fold(config.lr.to_string(), |text, (epoch, rate)| {
+        format!("{text}, {rate} from epoch {}", epoch + 1)
+    })
+}
+
+/// Steps to the end of the last epoch.
+pub fn all_steps(config: &Config, training: &BatchSource) -> u64 {
+    let per_epoch = training.steps_per_epoch();
+    config.trainer(per_epoch).all_steps(per_epoch)
+}
+
+/// Describes how a run ended at `step`: finished, or stopped by `--max-steps`.
+pub fn where_it_ended(
+    config: &Config,
+    run_dir: &RunDir,
+    training: &BatchSource,
+    step: u64,
+) -> String {
+    let (root, epochs) = (run_dir.root().display(), config.epochs);
+    let all = all_steps(config, training);
+    match config.max_steps {
+        Some(limit) if step < all => format!(
+            "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
+             continues to the end, --resume --max-steps N to step N"
+        ),
+        _ => format!(
+            "the run in {root} is finished, with {epochs} epochs; --resume --epochs N continues to the end of \
+             epoch N"
+        ),
+    }
+}
