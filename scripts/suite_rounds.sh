@@ -8,7 +8,7 @@
 #   busy       every core kept busy by something else
 #   one-core   on one core alone
 #   lower-isa  XLA held to AVX, and the CPU's own kernels off
-#   user       an ordinary user, with a home, cache and checkout of its own (needs root)
+#   user       an ordinary user, with a home, cache and checkout of its own, in a folder with an odd name (needs root)
 #   tmpfs      checkout, build, cache and temporary folder on a tmpfs (needs root and about 12 GB of memory)
 #
 # What a round printed is in LOGS/CONDITION-ROUND.log. ONLY=REGEX runs the test programs whose names match. Ends with 1
@@ -67,14 +67,14 @@ begin() {
     one-core) prefix=(taskset -c "$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')") ;;
     lower-isa) settings=(RESNET_XLA_ISA=generic RESNET_XLA_TEST_XLA_FLAGS=--xla_cpu_max_isa=AVX) ;;
     user)
-        new_place
+        new_place "a user's é #1, \"quoted\""
         prefix=(setpriv --reuid="$user" --regid="$user" --clear-groups)
         ;;
     tmpfs)
         place=$(mktemp -d)
         mount -t tmpfs -o size=80%,mode=755 tmpfs "$place"
         mounted=$place
-        new_place
+        new_place plain
         ;;
     *) echo "no condition '$1'" >&2 && exit 2 ;;
     esac
@@ -82,19 +82,20 @@ begin() {
     [[ $1 != user ]] || chown -R "$user:$user" "$place"
 }
 
-# A checkout, build, cache, home and temporary folder of the condition's own.
+# A checkout, build, cache, home and temporary folder of the condition's own, in the folder NAME: new_place NAME
 new_place() {
     [[ -n $place ]] || place=$(mktemp -d)
     chmod 755 "$place"
-    checkout=$place/checkout target=$place/target
-    mkdir "$place/home" "$place/tmp"
+    local folder=$place/$1
+    mkdir -p "$folder/home" "$folder/tmp"
+    checkout=$folder/checkout target=$folder/target
     git clone --quiet "$source" "$checkout"
-    cp -a "$cache" "$place/cache"
+    cp -a "$cache" "$folder/cache"
     mkdir "$target"
     # What does not depend on where the checkout lies need not be built again.
     cp -a "${CARGO_TARGET_DIR:-$source/target}/release" "$target/release"
-    (unset XLA_EXTENSION_DIR && RESNET_XLA_CACHE=$place/cache "$checkout/setup" >&2)
-    settings+=(HOME="$place/home" TMPDIR="$place/tmp" RESNET_XLA_CACHE="$place/cache")
+    (unset XLA_EXTENSION_DIR && RESNET_XLA_CACHE=$folder/cache "$checkout/setup" >&2)
+    settings+=(HOME="$folder/home" TMPDIR="$folder/tmp" RESNET_XLA_CACHE="$folder/cache")
     settings+=(XLA_EXTENSION_DIR="$checkout/.xla")
 }
 
