@@ -42,6 +42,8 @@ def read(path):
 def load(path):
     """The Keras model of the weights at `path`, and what the file says of itself."""
     tensors, info = read(path)
+    if info.get("model", "resnet-v2") != "resnet-v2":
+        sys.exit(f"{path}: the network is `{info['model']}`; only resnet-v2 can be converted to Keras")
     model = keras_resnet.build(info["depth"], info["l2"])
     for name, variable in keras_resnet.variables(model).items():
         variable.assign(tensors[name])

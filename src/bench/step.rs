@@ -11,6 +11,7 @@ use super::{Build, Spread};
 use crate::data::Batch;
 use crate::device::Device;
 use crate::device::runtime;
+use crate::model::network::Network;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::model::state::HostState;
 use crate::system::proc::peak_resident_bytes;
@@ -21,6 +22,8 @@ pub(super) const LEARNING_RATE: f64 = 0.01;
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct StepBench {
+    /// What the program trains.
+    pub network: Network,
     /// Steps that are run first and not timed; at least 1.
     pub warmup: usize,
     /// Steps that are timed; at least 1.
@@ -37,6 +40,7 @@ pub struct StepReport {
     pub device: String,
     /// Processors that the process may run on.
     pub threads: usize,
+    pub model: String,
     pub depth: usize,
     /// Images in a step, over all replicas.
     pub batch_size: usize,
@@ -84,6 +88,7 @@ impl StepBench {
             runtime: runtime::VERSION,
             device: device.description(),
             threads: std::thread::available_parallelism()?.get(),
+            model: self.network.to_string(),
             depth: model.network.depth,
             batch_size: model.global_batch(),
             replicas: device.replicas,
@@ -208,8 +213,8 @@ impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(
             f,
-            "training step of ResNet-{}, batch {}, {} on {}",
-            self.depth, self.batch_size, self.precision, self.device
+            "training step of {}, batch {}, {} on {}",
+            self.model, self.batch_size, self.precision, self.device
         )?;
         writeln!(
             f,
@@ -241,7 +246,6 @@ mod tests {
     use super::*;
     use crate::device::DeviceKind;
     use crate::model::choose::{self, BatchNormMode, ModelSettings};
-    use crate::model::network::Network;
     use crate::model::optimisers::OptimiserSettings;
 
     #[test]

@@ -155,7 +155,7 @@ pub struct FetchArgs {
 pub struct SummaryArgs {
     /// Kind of network
     #[arg(long, default_value = "resnet-v2")]
-    pub network: NetworkKind,
+    pub model: NetworkKind,
 
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
@@ -283,16 +283,16 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
     /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one
-    #[arg(long, group = "pipeline", conflicts_with_all = ["depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "steps", "warmup", "init_weights"])]
     pub host: bool,
 
     /// Time each operation of the step by itself: as CPU kernels and as XLA operations
-    #[arg(long, conflicts_with_all = ["pipeline", "lowering", "precision", "replicas", "plugin"])]
+    #[arg(long, conflicts_with_all = ["pipeline", "model", "lowering", "precision", "replicas", "plugin"])]
     pub ops: bool,
 
     /// Formulation of the step for the compiler [default: the best for the device]
@@ -309,7 +309,7 @@ pub struct BenchArgs {
 
     /// Kind of network
     #[arg(long, default_value = "resnet-v2")]
-    pub network: NetworkKind,
+    pub model: NetworkKind,
 
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]

@@ -50,7 +50,7 @@ pub struct Config {
     /// `None`: what suits the device.
     pub units: Option<UnitsChoice>,
     pub bn: BatchNormMode,
-    pub network: NetworkKind,
+    pub model: NetworkKind,
     pub whiten: bool,
     pub depth: usize,
     pub epochs: usize,
@@ -145,10 +145,10 @@ impl Config {
         Self::from_table(arguments::defaults(preset)?)
     }
 
-    /// The network, but for what the images say of it.
+    /// The network, without image size and classes.
     pub fn network(&self) -> Network {
         Network {
-            kind: self.network,
+            kind: self.model,
             depth: self.depth,
         }
     }

@@ -1,7 +1,7 @@
 //! What of a data set a run is trained on, and what it is validated on.
 //!
-//! Who chooses settings by their accuracy on the test images has an accuracy on them that no new image will have. So a
-//! run may hold out training images to validate on, and leaves the test images alone.
+//! Settings chosen by test accuracy make that accuracy too high for new images. So a run may hold out training images to
+//! validate on, and leave the test images alone.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ pub enum NetworkKind {
     Fast,
 }
 
-/// A network, but for the images and classes that it is for.
+/// A network, without image size and classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     pub kind: NetworkKind,
@@ -61,7 +61,7 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.kind {
             NetworkKind::ResnetV2 => write!(f, "ResNet-{} v2", self.depth),
-            NetworkKind::Fast => f.write_str("the fast network"),
+            NetworkKind::Fast => f.write_str("Fast network"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use xla_graphs::optimiser::{self, Optimiser, Rest};
+use xla_graphs::optimiser::{self, Optimiser};
 
 /// The kinds of optimisers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -39,17 +39,10 @@ impl OptimiserSettings {
     /// Its rule.
     pub fn rule(self) -> Optimiser {
         let momentum = self.momentum as f32;
-        let rest = self.rest_lr as f32;
         match self.kind {
             OptimiserKind::Sgd => optimiser::sgd(momentum),
             OptimiserKind::Nesterov => optimiser::nesterov(momentum),
-            OptimiserKind::Muon => optimiser::muon(
-                momentum,
-                Rest {
-                    kernels: rest,
-                    vectors: rest,
-                },
-            ),
+            OptimiserKind::Muon => optimiser::muon(momentum, self.rest_lr as f32),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The patches that a convolution sees are alike: neighbouring pixels have almost the same colour. Filters along the
 //! eigenvectors of their covariance, each divided by the root of its eigenvalue, give outputs that are uncorrelated and
-//! of variance 1 (the ZCA filters of Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; as a
+//! of variance 1 ("PCA whitening"; as a
 //! first layer in Page 2019, "How to Train Your ResNet").
 
 use std::array::from_fn;
@@ -50,14 +50,14 @@ pub fn kernel(images: &Split, normalization: &Normalization, filters: usize) -> 
 fn covariance(images: &Split, normalization: &Normalization) -> Matrix {
     let side = images.side();
     assert!(side >= SIDE, "images of {side} pixels' side");
+    let scale = normalization.scale();
     let mut sums = [0.0; LEN];
     let mut products = [[0.0; LEN]; LEN];
     let mut count = 0.0;
     for image in images.pixels().take(IMAGES) {
         let value = |row: usize, column: usize, channel: usize| {
             let pixel = f64::from(image[(row * side + column) * CHANNELS + channel]);
-            let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
-            (pixel - f64::from(mean)) / f64::from(std).max(1e-6)
+            (pixel - f64::from(normalization.mean[channel])) * f64::from(scale[channel])
         };
         for row in 0..=side - SIDE {
             for column in 0..=side - SIDE {

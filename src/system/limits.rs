@@ -16,7 +16,7 @@ pub const EPOCHS: RangeInclusive<u64> = 1..=100_000;
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Steps of a whole run: all epochs of the longest.
 pub const ALL_STEPS: RangeInclusive<u64> = 1..=100_000_000_000_000;
-/// That a run is longer than its warm-up is seen to once its length is known.
+/// Whether the run outlasts it is checked once the run's length is known.
 pub const WARMUP: RangeInclusive<u64> = 0..=*ALL_STEPS.end() - 1;
 /// TOML, the form in which settings are saved, has no larger integers.
 pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -25,7 +25,7 @@ pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
-/// A longer square than an image of CIFAR-10 covers no more of it.
+/// The side of an image of CIFAR-10.
 pub const CUTOUT: RangeInclusive<u64> = 0..=32;
 /// The largest data set has one training image more.
 pub const VALIDATION_SPLIT: RangeInclusive<u64> = 0..=49_999;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Graph, Input, input};
-use xla_graphs::optimiser::{Optimiser, Rest, Update, muon, nesterov};
+use xla_graphs::optimiser::{Optimiser, Update, muon, nesterov};
 use xla_graphs::table::Role;
 use xla_graphs::{Init, TensorSpec};
 
@@ -116,10 +116,6 @@ fn orthogonal(flat: &[f64], columns: usize) -> Vec<f64> {
 
 #[test]
 fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nesterov() {
-    let rest = Rest {
-        kernels: 2.0,
-        vectors: 0.5,
-    };
     let tensors = [
         // More rows than columns, fewer, the first convolution, the classifier, a vector.
         tensor("tall/kernel", &[3, 3, 2, 4]),
@@ -128,7 +124,7 @@ fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nester
         tensor("dense/kernel", &[6, 5]),
         tensor("dense/bias", &[5]),
     ];
-    let ([w, g1, g2], [first, second]) = two_steps(&muon(MOMENTUM as f32, rest), &tensors);
+    let ([w, g1, g2], [first, second]) = two_steps(&muon(MOMENTUM as f32, 2.0), &tensors);
     let mut weights = w;
     let mut velocity = vec![0.0; weights.len()];
     for (g, [got_w, got_v]) in [(g1, first), (g2, second)] {
@@ -147,7 +143,6 @@ fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nester
                     let columns = tensor.dims[3];
                     ((columns as f64).sqrt() / norm(w), orthogonal(d, columns))
                 }
-                "dense/bias" => (1.0, d.iter().map(|d| 0.5 * d).collect()),
                 _ => (1.0, d.iter().map(|d| 2.0 * d).collect()),
             };
             for (w, step) in w.iter_mut().zip(step) {

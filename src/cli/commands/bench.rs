@@ -58,6 +58,7 @@ fn step(args: &BenchArgs) -> Result<StepReport> {
     let lowering = lowering(args, &settings, &device)?;
     let program = program(&settings, &device, lowering)?;
     let bench = StepBench {
+        network: network(args),
         warmup: args.warmup as usize,
         steps: args.steps as usize,
     };
@@ -89,16 +90,20 @@ fn open(args: &BenchArgs) -> Result<Device> {
     Ok(Device::open(choice, plugin, args.device.replicas)?)
 }
 
+fn network(args: &BenchArgs) -> Network {
+    Network {
+        kind: args.model,
+        depth: args.depth,
+    }
+}
+
 fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
     let keras = Config::preset(Preset::Keras)?;
     let spec = keras.dataset.spec();
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
     Ok(ModelSettings {
-        network: Network {
-            kind: args.network,
-            depth: args.depth,
-        },
+        network: network(args),
         classes: spec.classes(),
         image_side: spec.side,
         batch_size,

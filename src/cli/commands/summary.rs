@@ -14,7 +14,7 @@ use crate::model::summary::{self, Summary};
 
 pub fn run(args: &SummaryArgs) -> Result<()> {
     let kind = Network {
-        kind: args.network,
+        kind: args.model,
         depth: args.depth,
     };
     let architecture = kind.architecture().map_err(ConfigError::from)?;

@@ -67,13 +67,14 @@ fn network() -> [Setting; 4] {
             "Statistics of batch normalisation: over all replicas, or each replica's own",
         )
         .default("sync"),
-        Setting::choice::<NetworkKind>("network", "Kind of network")
+        Setting::choice::<NetworkKind>("model", "Kind of network")
             .default("resnet-v2")
             .in_preset(Fast, "fast")
             .came_with("lr-schedule"),
         Setting::flag(
             "whiten",
-            "Start with a first convolution that whitens patches of the training images, instead of a random one",
+            "Start with a first convolution that whitens patches of the training images, instead of a random one; with \
+             --init-weights that of the file stays",
         )
         .stated("false")
         .in_preset(Fast, "true")
@@ -102,7 +103,7 @@ fn optimiser() -> [Setting; 7] {
             .default("128")
             .in_preset(Quick, "16")
             .in_preset(Fast, "512"),
-        Setting::choice::<OptimiserKind>("optimizer", "How the weights move")
+        Setting::choice::<OptimiserKind>("optimizer", "Update rule of the weights")
             .default("sgd")
             .in_preset(Fast, "muon")
             .came_with("lr-schedule"),

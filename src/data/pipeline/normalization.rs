@@ -44,7 +44,7 @@ impl Normalization {
     }
 
     /// The factor for a difference from the mean: `1 / (std + 1e-6)`.
-    pub(super) fn scale(&self) -> [f32; CHANNELS] {
+    pub fn scale(&self) -> [f32; CHANNELS] {
         self.std.map(|std| 1.0 / (std + EPSILON))
     }
 }

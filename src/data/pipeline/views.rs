@@ -9,7 +9,7 @@ pub enum Tta {
     None,
     /// the image and its mirror image
     Flip,
-    /// these two, and the same of the image shifted by a pixel along both diagonal directions
+    /// these two, and both of the image shifted by a pixel up and left, and down and right
     Crops,
 }
 

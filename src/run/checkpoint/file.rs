@@ -36,12 +36,12 @@ pub struct CheckpointInfo {
     /// The program's version.
     #[serde(default)]
     pub version: String,
-    /// The kind of the network; older checkpoints have but one.
+    /// The kind of the network; absent in older checkpoints, which are all `resnet-v2`.
     #[serde(default)]
-    pub network: NetworkKind,
+    pub model: NetworkKind,
     /// Layers of the network.
     pub depth: usize,
-    /// The optimiser whose slots the checkpoint has; older ones have but one.
+    /// The optimiser whose slots the checkpoint has; absent in older ones, which all have that of `sgd`.
     #[serde(default)]
     pub optimizer: OptimiserKind,
     /// Strength of the L2 penalty, part of the loss that evaluation prints.
@@ -64,10 +64,10 @@ pub struct CheckpointInfo {
 }
 
 impl CheckpointInfo {
-    /// The network, but for what the images say of it.
+    /// The network, without image size and classes.
     pub fn network(&self) -> Network {
         Network {
-            kind: self.network,
+            kind: self.model,
             depth: self.depth,
         }
     }
@@ -79,7 +79,7 @@ impl CheckpointInfo {
     pub fn example(depth: usize) -> Self {
         Self {
             version: "0".to_owned(),
-            network: NetworkKind::ResnetV2,
+            model: NetworkKind::ResnetV2,
             depth,
             optimizer: OptimiserKind::Sgd,
             l2: 1e-4,

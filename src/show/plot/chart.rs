@@ -134,6 +134,7 @@ pub fn has_moving_rate(records: &[EpochRecord]) -> bool {
     changes > 1 && 2 * changes > records.len() - 1
 }
 
+/// The learning rates of a run, as a curve if they move with every step.
 pub fn rates(records: &[EpochRecord]) -> Rates {
     match has_moving_rate(records) {
         true => Rates::Curve(

@@ -229,7 +229,7 @@ fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
 
 /// The network of `run`; a run from before there were several does not name its kind.
 fn network(run: &Run) -> Option<Network> {
-    let kind = NetworkKind::from_str(&run.setting("network"), false);
+    let kind = NetworkKind::from_str(&run.setting("model"), false);
     Some(Network {
         kind: kind.unwrap_or_default(),
         depth: run.setting("depth").parse().ok()?,

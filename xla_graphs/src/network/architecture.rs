@@ -36,7 +36,7 @@ pub struct Stage {
     pub units: usize,
     /// Output channels of each unit.
     pub width: usize,
-    /// Of the first unit. Pooling has its own.
+    /// Of the first unit; 1 where pooling comes before it.
     pub stride: usize,
 }
 

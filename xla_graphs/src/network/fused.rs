@@ -237,7 +237,9 @@ impl Unit {
         let (y, pool) = match self.ends_in_kernel() {
             true => (run(last, &h, skip.as_ref())?, None),
             false => {
-                let (y, pool) = self.end(&run(last, &h, None)?, skip.as_ref())?;
+                // Its own statistics are not read: those of the unit's result follow.
+                let y = kernels::forward(params, &last.bn, &last.conv, &h, None, Replicas(1))?;
+                let (y, pool) = self.end(&y, skip.as_ref())?;
                 (Features::of(&y, replicas)?, pool)
             }
         };

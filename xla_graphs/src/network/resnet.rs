@@ -250,7 +250,10 @@ fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
         }
         for unit in 0..shape.units {
             let name = format!("stage{}/unit{:02}", stage + 1, unit + 1);
-            let stride = if unit == 0 { shape.stride } else { 1 };
+            let stride = match (unit, architecture.downsampling) {
+                (0, Downsampling::Unit) => shape.stride,
+                _ => 1,
+            };
             let channels = (inputs, shape.width);
             units.push(Unit::new(&name, block, channels, stride, lowering));
             inputs = shape.width;

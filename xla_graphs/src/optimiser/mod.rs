@@ -15,6 +15,6 @@ mod muon;
 mod rule;
 mod sgd;
 
-pub use muon::{Rest, muon};
+pub use muon::muon;
 pub use rule::{Optimiser, Update, Updated};
 pub use sgd::{nesterov, sgd};

@@ -18,29 +18,21 @@ const ROUNDS: usize = 3;
 /// Keeps the norm of a gradient of zeros from being divided by.
 const TINY: f32 = 1e-7;
 
-/// How the weights move that are no kernels of hidden convolutions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rest {
-    /// Of the first convolution and the classifier, as a multiple of the learning rate.
-    pub kernels: f32,
-    /// Of gammas, betas and the bias, as a multiple of the learning rate.
-    pub vectors: f32,
-}
-
-/// Muon with `momentum` for the kernels of all convolutions but the first, Nesterov momentum for `rest`.
-/// With v the velocity, g the gradient, and one matrix `[side·side·in, out]` for each kernel:
+/// Muon with `momentum` for the kernels of all convolutions but the first, Nesterov momentum with
+/// `rest` times the learning rate for all other weights. With v the velocity, g the gradient, and one matrix `[side·side·in, out]` for each kernel:
 ///
 /// v' = momentum · v + g; d = g + momentum · v';
 /// a hidden kernel: w' = w · sqrt(out) / ‖w‖ − learning_rate · orthogonal(d);
-/// the rest: w' = w − learning_rate · multiple · d.
+/// the rest: w' = w − learning_rate · rest · d.
 ///
-/// A batch norm follows each convolution, so the norm of its kernel changes nothing that the network
-/// computes; held fixed, it makes the learning rate a step of the same angle throughout.
-pub fn muon(momentum: f32, rest: Rest) -> Optimiser {
+/// With its norm held at sqrt(out), a kernel turns by the same angle at the same learning rate throughout.
+/// Where a batch norm follows alone, the norm has no effect; where a shortcut is added first, it fixes the
+/// size of the branch.
+pub fn muon(momentum: f32, rest: f32) -> Optimiser {
     Optimiser::new("muon", SLOTS, move |update| step(update, momentum, rest))
 }
 
-fn step(update: &Update, momentum: f32, rest: Rest) -> Result<Updated> {
+fn step(update: &Update, momentum: f32, rest: f32) -> Result<Updated> {
     let kept = |v: &XlaOp| -> Result<XlaOp> { Ok((v * scalar_like(v, momentum)?)?) };
     let velocity = (kept(&update.slots[0])? + update.gradient)?;
     let direction = (update.gradient + kept(&velocity)?)?;
@@ -66,19 +58,17 @@ fn moved(
     w: &XlaOp,
     d: &XlaOp,
     learning_rate: &XlaOp,
-    rest: Rest,
+    rest: f32,
 ) -> Result<XlaOp> {
-    let multiple = match tensor.dims[..] {
-        [h, width, inputs, outputs] if inputs != IMAGE_CHANNELS => {
-            let matrix = to_i64(&[h * width * inputs, outputs]);
-            let orthogonal = orthogonal(&d.reshape(&matrix)?)?.reshape(&[tensor.len() as i64])?;
-            let scale = (scalar_like(w, (outputs as f32).sqrt())? / norm(w)?)?;
-            return Ok(((w * scale)? - (orthogonal * learning_rate)?)?);
-        }
-        [_] => rest.vectors,
-        _ => rest.kernels,
-    };
-    let rate = (learning_rate * scalar_like(w, multiple)?)?;
+    if let [h, width, inputs, outputs] = tensor.dims[..]
+        && inputs != IMAGE_CHANNELS
+    {
+        let matrix = to_i64(&[h * width * inputs, outputs]);
+        let orthogonal = orthogonal(&d.reshape(&matrix)?)?.reshape(&[tensor.len() as i64])?;
+        let scale = (scalar_like(w, (outputs as f32).sqrt())? / norm(w)?)?;
+        return Ok(((w * scale)? - (orthogonal * learning_rate)?)?);
+    }
+    let rate = (learning_rate * scalar_like(w, rest)?)?;
     Ok((w - (d * rate)?)?)
 }
 

@@ -196,7 +196,7 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     })
 }
 
-/// `state` with a first convolution that whitens the `training` images, if the settings ask for it.
+/// `state`, if it is random and the settings ask for it with a first convolution that whitens the `training` images.
 fn whitened(
     config: &Config,
     program: &Program,
@@ -208,7 +208,7 @@ fn whitened(
     let stem = &program.model().network.stem;
     let first = specs.iter().position(|spec| spec.name == stem.kernel());
     let mut values = state.into_values();
-    if let (true, Some(first)) = (config.whiten, first) {
+    if let (true, None, Some(first)) = (config.whiten, &config.init_weights, first) {
         values[first] = whitening::kernel(training, normalization, stem.outputs);
     }
     HostState::new(values)
@@ -237,7 +237,7 @@ fn checkpoint_info(
 ) -> Result<CheckpointInfo> {
     Ok(CheckpointInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        network: config.network,
+        model: config.model,
         depth: config.depth,
         optimizer: config.optimizer,
         l2: config.l2,
