@@ -53,6 +53,7 @@ fn a_step_takes_less_memory_on_the_host_than_one_image() {
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: 1e-4,
+        bn_momentum: 0.99,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(0.9),
     };

@@ -75,6 +75,7 @@ impl<'a> Run<'a> {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: L2,
+            bn_momentum: 0.99,
             label_smoothing: 0.0,
             optimiser: OptimiserSettings::sgd(0.9),
         };

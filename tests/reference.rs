@@ -163,6 +163,7 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: reference.info.l2,
+        bn_momentum: 0.99,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(reference.info.momentum),
     };

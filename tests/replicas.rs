@@ -62,6 +62,7 @@ fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Mo
         units: None,
         batch_norm,
         l2: L2,
+        bn_momentum: 0.99,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(0.9),
     }

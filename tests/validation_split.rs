@@ -67,6 +67,7 @@ fn a_run_trains_on_the_first_images_alone_and_is_validated_on_the_last() {
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: 1e-4,
+        bn_momentum: 0.99,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(0.9),
     };

@@ -67,6 +67,7 @@ fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image(
         units: None,
         batch_norm: BatchNormMode::Sync,
         l2: info.l2,
+        bn_momentum: 0.99,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(0.0),
     };

@@ -261,6 +261,7 @@ mod tests {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
+            bn_momentum: 0.99,
             label_smoothing: 0.0,
             optimiser: OptimiserSettings::sgd(0.9),
         };

@@ -50,6 +50,7 @@ pub struct Config {
     /// `None`: what suits the device.
     pub units: Option<UnitsChoice>,
     pub bn: BatchNormMode,
+    pub bn_momentum: f64,
     pub model: NetworkKind,
     pub whiten: bool,
     pub depth: usize,

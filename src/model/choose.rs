@@ -66,6 +66,8 @@ pub struct ModelSettings {
     /// `None`: what suits the device.
     pub units: Option<UnitsChoice>,
     pub batch_norm: BatchNormMode,
+    /// Share of the old value that moving statistics keep at each step. Evaluation and prediction do not read it.
+    pub bn_momentum: f64,
     pub l2: f64,
     /// Share of a label's weight that is spread over all classes. Evaluation and prediction do not read it,
     /// nor the optimiser.
@@ -95,6 +97,7 @@ pub fn build_as(
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
+        bn_momentum: settings.bn_momentum,
         label_smoothing: settings.label_smoothing as f32,
         optimiser: settings.optimiser.rule(),
     })
@@ -143,6 +146,7 @@ mod tests {
             units: None,
             batch_norm: BatchNormMode::Sync,
             l2: 1e-4,
+            bn_momentum: 0.99,
             label_smoothing: 0.0,
             optimiser: OptimiserSettings::sgd(0.9),
         };

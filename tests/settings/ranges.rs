@@ -57,6 +57,7 @@ pub const NUMBERS: &[Number] = &[
     ),
     number(TRAIN, "cutout", ["0", "32"], &["33"]),
     number(TRAIN, "validation-split", ["0", "49999"], &["50000"]),
+    number(TRAIN, "bn-momentum", ["0.0", "0.999999"], &["-0.1", "1"]),
     number(TRAIN, "rest-lr", ["0.0", "1000000.0"], &["-0.1", "1.1e6"]),
     number(TRAIN, "label-smoothing", ["0.0", "0.999"], &["-0.1", "1"]),
     number(

@@ -61,6 +61,8 @@ pub struct Model {
     pub replicas: Replicas,
     /// Whether batch statistics cover all replicas, or each replica its own images.
     pub sync_batch_norm: bool,
+    /// Share of the old value that a moving statistic keeps at each step.
+    pub bn_momentum: f64,
     pub l2: f32,
     /// Share of a label's weight that is spread over all classes, 0 for none.
     pub label_smoothing: f32,
@@ -241,7 +243,11 @@ fn next_state(
         learning_rate,
         step_count,
     })?;
-    let statistics = batch_norm::moved(state.array(Array::Statistics), &whole.statistics)?;
+    let statistics = batch_norm::moved(
+        state.array(Array::Statistics),
+        &whole.statistics,
+        model.bn_momentum,
+    )?;
     let mut next = vec![updated.weights, statistics];
     next.extend(updated.slots);
     Ok(next)

@@ -6,7 +6,7 @@ use common::{Graph, Input, check_gradients, input};
 use xla::{ElementType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
-use xla_graphs::ops::batch_norm::{BatchNorm, moved};
+use xla_graphs::ops::batch_norm::{BatchNorm, MOMENTUM, moved};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::{Lowering, loss, max_pool, pool, relu};
@@ -154,7 +154,7 @@ fn batch_norm_has_the_mean_and_biased_variance_of_the_batch() {
     let graph = Graph::new(&inputs, |t| {
         let mut batch = Tensors::new();
         let (y, _) = bn.forward(t, t.get("x")?, Replicas(1), &mut batch)?;
-        let moved = |name| moved(t.get(name)?, batch.get(name)?);
+        let moved = |name| moved(t.get(name)?, batch.get(name)?, MOMENTUM);
         Ok(vec![
             y,
             moved("b/moving_mean")?,

@@ -9,7 +9,7 @@ use common::{
 };
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::{Block, Stage, Units};
-use xla_graphs::ops::Lowering;
+use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
@@ -32,6 +32,7 @@ fn model(lowering: Lowering) -> Model {
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: L2,
+        bn_momentum: batch_norm::MOMENTUM,
         label_smoothing: 0.0,
         optimiser: optimiser::sgd(MOMENTUM),
     }

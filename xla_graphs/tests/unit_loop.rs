@@ -10,7 +10,7 @@ use common::{
 use xla::XlaComputation;
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
-use xla_graphs::ops::Lowering;
+use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::table::Role;
 use xla_graphs::{
     Architecture, Model, Precision, ResNet, TensorSpec, eval_step, optimiser, predict_step,
@@ -34,6 +34,7 @@ fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: 1e-2,
+        bn_momentum: batch_norm::MOMENTUM,
         label_smoothing: 0.0,
         optimiser: optimiser::sgd(0.9),
     }

@@ -353,7 +353,7 @@ impl Graph {
             learning_rate: &learning_rate,
             step_count: None,
         })?;
-        let statistics = batch_norm::moved(&statistics, &batch)?;
+        let statistics = batch_norm::moved(&statistics, &batch, batch_norm::MOMENTUM)?;
         let mut outputs = vec![updated.weights];
         outputs.extend(updated.slots);
         outputs.extend([statistics, penalty]);

@@ -112,6 +112,7 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
         units: args.device.units,
         batch_norm: keras.bn,
         l2: keras.l2,
+        bn_momentum: keras.bn_momentum,
         label_smoothing: keras.label_smoothing,
         optimiser: keras.optimiser(),
     })

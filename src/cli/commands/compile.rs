@@ -37,6 +37,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
         l2: defaults.l2,
+        bn_momentum: defaults.bn_momentum,
         label_smoothing: defaults.label_smoothing,
         optimiser: defaults.optimiser(),
     };

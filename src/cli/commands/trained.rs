@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use xla_graphs::ops::batch_norm;
 
 use crate::cli::args::CheckpointArgs;
 use crate::cli::config::check_validation_split;
@@ -67,6 +68,7 @@ pub fn load<'a>(
         units: args.device.units,
         batch_norm: BatchNormMode::Sync,
         l2: checkpoint.info.l2,
+        bn_momentum: batch_norm::MOMENTUM,
         label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(0.0),
     };

@@ -60,13 +60,22 @@ fn device() -> [Setting; 5] {
     ]
 }
 
-fn network() -> [Setting; 4] {
+fn network() -> [Setting; 5] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
             "Statistics of batch normalisation: over all replicas, or each replica's own",
         )
         .default("sync"),
+        Setting::real(
+            "bn-momentum",
+            "Share of the old value that the moving statistics of batch normalisation keep at each step",
+            limits::MOMENTUM,
+        )
+        .value_name("M")
+        .default("0.99")
+        .in_preset(Fast, "0.9")
+        .came_with("lr-schedule"),
         Setting::choice::<NetworkKind>("model", "Kind of network")
             .default("resnet-v2")
             .in_preset(Fast, "fast")

@@ -190,10 +190,10 @@ fn values_per_channel(x: &XlaOp, replicas: Replicas) -> Result<f32> {
     Ok((per_replica * replicas.0) as f32)
 }
 
-/// The next value of a moving statistic: m ← 0.99 · m + 0.01 · batch value, any shape.
-pub fn moved(moving: &XlaOp, batch: &XlaOp) -> Result<XlaOp> {
-    let old = (moving * scalar_like(moving, MOMENTUM as f32)?)?;
+/// The next value of a moving statistic: m ← momentum · m + (1 − momentum) · batch value, any shape.
+pub fn moved(moving: &XlaOp, batch: &XlaOp, momentum: f64) -> Result<XlaOp> {
+    let old = (moving * scalar_like(moving, momentum as f32)?)?;
     // 1 - 0.99 in f32 would be 1e-6 too small.
-    let share = scalar_like(batch, (1.0 - MOMENTUM) as f32)?;
+    let share = scalar_like(batch, (1.0 - momentum) as f32)?;
     Ok((old + batch * share)?)
 }

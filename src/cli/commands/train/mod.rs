@@ -262,6 +262,7 @@ fn settings(config: &Config, replicas: usize) -> ModelSettings {
         units: config.units,
         batch_norm: config.bn,
         l2: config.l2,
+        bn_momentum: config.bn_momentum,
         label_smoothing: config.label_smoothing,
         optimiser: config.optimiser(),
     }
