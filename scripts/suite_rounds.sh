@@ -8,7 +8,7 @@
 #   busy       every core kept busy by something else
 #   one-core   on one core alone
 #   lower-isa  XLA held to AVX, and the CPU's own kernels off
-#   user       an ordinary user, with a home, cache and checkout of its own, in a folder with an odd name (needs root)
+#   user       an ordinary user, with a home, cache and checkout in a folder with an odd name (needs root)
 #   tmpfs      checkout, build, cache and temporary folder on a tmpfs (needs root and about 12 GB of memory)
 #
 # What a round printed is in LOGS/CONDITION-ROUND.log. ONLY=REGEX runs the test programs whose names match. Ends with 1
@@ -82,12 +82,12 @@ begin() {
     [[ $1 != user ]] || chown -R "$user:$user" "$place"
 }
 
-# A checkout, build, cache, home and temporary folder of the condition's own, in the folder NAME: new_place NAME
+# A temporary folder of the condition's own, and in the folder NAME a checkout, build, cache and home: new_place NAME
 new_place() {
     [[ -n $place ]] || place=$(mktemp -d)
     chmod 755 "$place"
     local folder=$place/$1
-    mkdir -p "$folder/home" "$folder/tmp"
+    mkdir -p "$folder/home" "$place/tmp"
     checkout=$folder/checkout target=$folder/target
     git clone --quiet "$source" "$checkout"
     cp -a "$cache" "$folder/cache"
@@ -95,7 +95,7 @@ new_place() {
     # What does not depend on where the checkout lies need not be built again.
     cp -a "${CARGO_TARGET_DIR:-$source/target}/release" "$target/release"
     (unset XLA_EXTENSION_DIR && RESNET_XLA_CACHE=$folder/cache "$checkout/setup" >&2)
-    settings+=(HOME="$folder/home" TMPDIR="$folder/tmp" RESNET_XLA_CACHE="$folder/cache")
+    settings+=(HOME="$folder/home" TMPDIR="$place/tmp" RESNET_XLA_CACHE="$folder/cache")
     settings+=(XLA_EXTENSION_DIR="$checkout/.xla")
 }
 

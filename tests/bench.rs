@@ -56,7 +56,7 @@ fn bench_prints_one_object_that_agrees_with_the_clock_and_with_summary() {
 fn bench_without_json_is_a_table_for_people() {
     let table = succeed(&SMALL);
     assert!(
-        table.starts_with("training step of ResNet-11, batch 4, f32 on cpu"),
+        table.starts_with("training step of ResNet-11 v2, batch 4, f32 on cpu"),
         "{table}"
     );
     for row in ["step ", "throughput ", "compile ", "memory ", "loss "] {
