@@ -10,12 +10,9 @@ use program::in_process::open_cpu;
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
-use resnet_xla::model::network::Network;
-use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::{PendingMetrics, Program};
 
 const BATCH: usize = 16;
@@ -43,19 +40,9 @@ fn source() -> Arc<BatchSource> {
 fn a_step_takes_less_memory_on_the_host_than_one_image() {
     let device = open_cpu(1, "");
     let settings = ModelSettings {
-        network: Network::resnet_v2(11),
-        classes: 10,
-        image_side: 32,
-        batch_size: BATCH,
-        replicas: 1,
         // Without the CPU's kernels: what they allocate inside the executable would count too.
         precision: Some(PrecisionChoice::Bf16),
-        units: None,
-        batch_norm: BatchNormMode::Sync,
-        l2: 1e-4,
-        bn_momentum: 0.99,
-        label_smoothing: 0.0,
-        optimiser: OptimiserSettings::sgd(0.9),
+        ..ModelSettings::tutorial(11, BATCH)
     };
     let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut state = Some(

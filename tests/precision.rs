@@ -10,13 +10,10 @@ use resnet_xla::data::{
     Augment, Batch, BatchSource, DatasetKind, Normalization, TrainingOptions, load,
 };
 use resnet_xla::device::Device;
-use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
-use resnet_xla::model::network::Network;
-use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use xla_graphs::Layout;
@@ -66,18 +63,9 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(device: &'a Device, precision: PrecisionChoice) -> Self {
         let settings = ModelSettings {
-            network: Network::resnet_v2(11),
-            classes: 10,
-            image_side: 32,
-            batch_size: BATCH,
-            replicas: 1,
             precision: Some(precision),
-            units: None,
-            batch_norm: BatchNormMode::Sync,
             l2: L2,
-            bn_momentum: 0.99,
-            label_smoothing: 0.0,
-            optimiser: OptimiserSettings::sgd(0.9),
+            ..ModelSettings::tutorial(11, BATCH)
         };
         let model = choose::build(&settings, device.kind).unwrap();
         Self {

@@ -13,10 +13,8 @@ use std::sync::LazyLock;
 use program::in_process::open_cpu;
 use resnet_xla::data::Batch;
 use resnet_xla::device::{Device, DeviceKind};
-use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
-use resnet_xla::model::network::Network;
 use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::{Program, State};
 use resnet_xla::model::state::HostState;
@@ -154,18 +152,10 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     let reference = Reference::read(path);
     let device = &*DEVICE;
     let settings = ModelSettings {
-        network: Network::resnet_v2(reference.info.depth),
-        classes: 10,
-        image_side: 32,
-        batch_size: reference.batch.count,
-        replicas: 1,
         precision: Some(PrecisionChoice::F32),
-        units: None,
-        batch_norm: BatchNormMode::Sync,
         l2: reference.info.l2,
-        bn_momentum: 0.99,
-        label_smoothing: 0.0,
         optimiser: OptimiserSettings::sgd(reference.info.momentum),
+        ..ModelSettings::tutorial(reference.info.depth, reference.batch.count)
     };
     let model = choose::build(&settings, kind).unwrap();
     let program = Program::new(device, model);

@@ -22,7 +22,6 @@ use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::metrics::BatchMetrics;
 use resnet_xla::model::network::Network;
-use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
 use serde_json::Value;
@@ -53,18 +52,10 @@ fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Pro
 
 fn settings(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> ModelSettings {
     ModelSettings {
-        network: Network::resnet_v2(11),
-        classes: SAMPLE.spec.classes(),
-        image_side: SAMPLE.spec.side,
-        batch_size,
         replicas,
-        precision: None,
-        units: None,
         batch_norm,
         l2: L2,
-        bn_momentum: 0.99,
-        label_smoothing: 0.0,
-        optimiser: OptimiserSettings::sgd(0.9),
+        ..ModelSettings::tutorial(11, batch_size)
     }
 }
 

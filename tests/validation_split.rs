@@ -10,10 +10,8 @@ use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{COMPILE_FAST, fail, run, succeed, text};
 use resnet_xla::data::{self, Batch, BatchSource, DatasetKind, Normalization};
-use resnet_xla::model::choose::{self, BatchNormMode, ModelSettings};
+use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
-use resnet_xla::model::network::Network;
-use resnet_xla::model::optimisers::OptimiserSettings;
 use resnet_xla::model::program::Program;
 use resnet_xla::run::checkpoint::load_newest;
 use resnet_xla::run::evaluate::evaluate;
@@ -54,23 +52,9 @@ fn a_run_trains_on_the_first_images_alone_and_is_validated_on_the_last() {
 
     // The same in this process, from images that are told apart by hand.
     let sample = data::load(DatasetKind::Sample, Path::new("")).unwrap();
-    let spec = sample.spec.clone();
     let (first, last) = sample.train.split_at(8);
     let normalization = Normalization::of(&first);
-    let settings = ModelSettings {
-        network: Network::resnet_v2(11),
-        classes: spec.classes(),
-        image_side: spec.side,
-        batch_size: 8,
-        replicas: 1,
-        precision: None,
-        units: None,
-        batch_norm: BatchNormMode::Sync,
-        l2: 1e-4,
-        bn_momentum: 0.99,
-        label_smoothing: 0.0,
-        optimiser: OptimiserSettings::sgd(0.9),
-    };
+    let settings = ModelSettings::tutorial(11, 8);
     let device = open_cpu(1, COMPILE_FAST);
     let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut batch = Batch::default();

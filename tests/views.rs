@@ -9,9 +9,7 @@ use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{COMPILE_FAST, succeed, text};
 use resnet_xla::data::{self, BatchSource, DatasetKind, Split};
-use resnet_xla::model::choose::{self, BatchNormMode, ModelSettings};
-use resnet_xla::model::network::Network;
-use resnet_xla::model::optimisers::OptimiserSettings;
+use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::program::Program;
 use resnet_xla::run::checkpoint;
 use resnet_xla::run::evaluate::evaluate;
@@ -57,20 +55,7 @@ fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image(
     let test = data::load(DatasetKind::Sample, Path::new("")).unwrap().test;
     let path = checkpoint::resolve(&run).unwrap();
     let info = checkpoint::load_info(&path).unwrap();
-    let settings = ModelSettings {
-        network: Network::resnet_v2(11),
-        classes: 10,
-        image_side: 32,
-        batch_size: BATCH,
-        replicas: 1,
-        precision: None,
-        units: None,
-        batch_norm: BatchNormMode::Sync,
-        l2: info.l2,
-        bn_momentum: 0.99,
-        label_smoothing: 0.0,
-        optimiser: OptimiserSettings::sgd(0.0),
-    };
+    let settings = ModelSettings::tutorial(11, BATCH);
     let device = open_cpu(1, COMPILE_FAST);
     let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let network = checkpoint::load_network(&path, program.layout()).unwrap();

@@ -245,26 +245,12 @@ impl fmt::Display for StepReport {
 mod tests {
     use super::*;
     use crate::device::DeviceKind;
-    use crate::model::choose::{self, BatchNormMode, ModelSettings};
-    use crate::model::optimisers::OptimiserSettings;
+    use crate::model::choose::{self, ModelSettings};
 
     #[test]
     fn the_batch_is_the_one_that_the_scripts_of_the_peers_make() {
         // benches/peers/common.py: synthetic_batch(2)[0].ravel()[[0, 1, 2, 6143]]
-        let settings = ModelSettings {
-            network: Network::resnet_v2(11),
-            classes: 10,
-            image_side: 32,
-            batch_size: 2,
-            replicas: 1,
-            precision: None,
-            units: None,
-            batch_norm: BatchNormMode::Sync,
-            l2: 1e-4,
-            bn_momentum: 0.99,
-            label_smoothing: 0.0,
-            optimiser: OptimiserSettings::sgd(0.9),
-        };
+        let settings = ModelSettings::tutorial(11, 2);
         let batch = synthetic_batch(&choose::build(&settings, DeviceKind::Cpu).unwrap());
         assert_eq!(batch.images.len(), 6144);
         assert_eq!(batch.labels, [0, 1]);

@@ -21,7 +21,7 @@ pub use crate::cli::settings::Preset;
 use crate::data::{Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
-use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
+use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
 use crate::model::network::{Network, NetworkKind};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::run::run_dir::RunDir;
@@ -154,11 +154,30 @@ impl Config {
         }
     }
 
-    pub fn optimiser(&self) -> OptimiserSettings {
+    fn optimiser(&self) -> OptimiserSettings {
         OptimiserSettings {
             kind: self.optimizer,
             momentum: self.momentum,
             rest_lr: self.rest_lr,
+        }
+    }
+
+    /// What shapes the computations on `replicas` devices.
+    pub fn model(&self, replicas: usize) -> ModelSettings {
+        let spec = self.dataset.spec();
+        ModelSettings {
+            network: self.network(),
+            classes: spec.classes(),
+            image_side: spec.side,
+            batch_size: self.batch_size,
+            replicas,
+            precision: self.precision,
+            units: self.units,
+            batch_norm: self.bn,
+            bn_momentum: self.bn_momentum,
+            l2: self.l2,
+            label_smoothing: self.label_smoothing,
+            optimiser: self.optimiser(),
         }
     }
 
@@ -236,9 +255,14 @@ impl Config {
         }
     }
 
+    /// Steps of all epochs, with `per_epoch` steps in each.
+    pub fn all_steps(&self, per_epoch: u64) -> u64 {
+        self.trainer(per_epoch).all_steps(per_epoch)
+    }
+
     /// Refuses a warm-up that does not end before the last of all epochs of `per_epoch` steps does.
     pub fn check_warmup(&self, per_epoch: u64) -> Result<(), ConfigError> {
-        let all = self.trainer(per_epoch).all_steps(per_epoch);
+        let all = self.all_steps(per_epoch);
         if self.warmup < all {
             return Ok(());
         }

@@ -4,9 +4,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::Units;
-use xla_graphs::ops::Lowering;
+use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
+use crate::data::DatasetKind;
 use crate::device::DeviceKind;
 use crate::model::network::Network;
 use crate::model::optimisers::OptimiserSettings;
@@ -51,7 +52,7 @@ pub enum LoweringChoice {
 }
 
 /// The settings that shape the computations.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelSettings {
     pub network: Network,
     pub classes: usize,
@@ -73,6 +74,27 @@ pub struct ModelSettings {
     /// nor the optimiser.
     pub label_smoothing: f64,
     pub optimiser: OptimiserSettings,
+}
+
+impl ModelSettings {
+    /// The tutorial's network of `depth` layers, trained on CIFAR-10 in batches of `batch_size` images on one device.
+    pub fn tutorial(depth: usize, batch_size: usize) -> Self {
+        let spec = DatasetKind::Cifar10.spec();
+        Self {
+            network: Network::resnet_v2(depth),
+            classes: spec.classes(),
+            image_side: spec.side,
+            batch_size,
+            replicas: 1,
+            precision: None,
+            units: None,
+            batch_norm: BatchNormMode::Sync,
+            bn_momentum: batch_norm::MOMENTUM,
+            l2: 1e-4,
+            label_smoothing: 0.0,
+            optimiser: OptimiserSettings::sgd(0.9),
+        }
+    }
 }
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
@@ -137,18 +159,9 @@ mod tests {
 
     fn model(device: DeviceKind, choice: Option<PrecisionChoice>) -> Model {
         let settings = ModelSettings {
-            network: Network::resnet_v2(11),
-            classes: 10,
-            image_side: 32,
-            batch_size: 128,
             replicas: 8,
             precision: choice,
-            units: None,
-            batch_norm: BatchNormMode::Sync,
-            l2: 1e-4,
-            bn_momentum: 0.99,
-            label_smoothing: 0.0,
-            optimiser: OptimiserSettings::sgd(0.9),
+            ..ModelSettings::tutorial(11, 128)
         };
         build(&settings, device).unwrap()
     }

@@ -99,22 +99,14 @@ fn network(args: &BenchArgs) -> Network {
 
 fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
     let keras = Config::preset(Preset::Keras)?;
-    let spec = keras.dataset.spec();
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
     Ok(ModelSettings {
         network: network(args),
-        classes: spec.classes(),
-        image_side: spec.side,
         batch_size,
-        replicas: device.replicas,
         precision: args.device.precision,
         units: args.device.units,
-        batch_norm: keras.bn,
-        l2: keras.l2,
-        bn_momentum: keras.bn_momentum,
-        label_smoothing: keras.label_smoothing,
-        optimiser: keras.optimiser(),
+        ..keras.model(device.replicas)
     })
 }
 

@@ -25,21 +25,14 @@ const REPORT: &str = "report.json";
 
 pub fn run(args: &CompileArgs) -> Result<()> {
     check_outputs(args)?;
-    let defaults = Config::preset(Preset::Keras)?;
-    let spec = defaults.dataset.spec();
+    let chips = args.target.chips();
     let settings = ModelSettings {
         network: Network::resnet_v2(args.depth),
-        classes: spec.classes(),
-        image_side: spec.side,
-        batch_size: args.batch_per_chip as usize * args.target.chips(),
-        replicas: args.target.chips(),
+        batch_size: args.batch_per_chip as usize * chips,
         precision: args.precision,
         units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
-        l2: defaults.l2,
-        bn_momentum: defaults.bn_momentum,
-        label_smoothing: defaults.label_smoothing,
-        optimiser: defaults.optimiser(),
+        ..Config::preset(Preset::Keras)?.model(chips)
     };
     log::info!(
         "compiling for {}; depth 164 takes some minutes",

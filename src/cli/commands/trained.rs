@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use xla_graphs::ops::batch_norm;
 
 use crate::cli::args::CheckpointArgs;
 use crate::cli::config::check_validation_split;
@@ -12,9 +11,7 @@ use crate::cli::config_file::{saved_data_dir, saved_validation_split};
 use crate::data::{self, DataError, Dataset, DatasetKind, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
-use crate::model::choose::BatchNormMode;
 use crate::model::choose::{self, ModelSettings};
-use crate::model::optimisers::OptimiserSettings;
 use crate::model::program::{Program, Weights};
 use crate::run::checkpoint::{self, CheckpointInfo};
 
@@ -62,15 +59,12 @@ pub fn load<'a>(
         network: checkpoint.info.network(),
         classes: checkpoint.info.spec.classes(),
         image_side: checkpoint.info.spec.side,
-        batch_size,
         replicas: device.replicas,
         precision: args.device.precision,
         units: args.device.units,
-        batch_norm: BatchNormMode::Sync,
         l2: checkpoint.info.l2,
-        bn_momentum: batch_norm::MOMENTUM,
-        label_smoothing: 0.0,
-        optimiser: OptimiserSettings::sgd(0.0),
+        // Evaluation and prediction do not read the others.
+        ..ModelSettings::tutorial(checkpoint.info.depth, batch_size)
     };
     let program = Program::new(device, choose::build(&settings, device.kind)?);
     let network = checkpoint::load_network(&checkpoint.path, program.layout())?;

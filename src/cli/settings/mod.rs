@@ -47,6 +47,7 @@ mod tests {
 
     use super::*;
     use crate::cli::config::Config;
+    use crate::model::choose::ModelSettings;
 
     #[test]
     fn the_list_and_the_struct_name_the_same_settings() {
@@ -77,6 +78,12 @@ mod tests {
             let name = preset.to_possible_value().unwrap();
             assert!(config.out_dir.ends_with(name.get_name()));
         }
+    }
+
+    #[test]
+    fn the_preset_keras_trains_the_tutorials_model() {
+        let model = Config::preset(Preset::Keras).unwrap().model(1);
+        assert_eq!(model, ModelSettings::tutorial(164, 128));
     }
 
     #[test]

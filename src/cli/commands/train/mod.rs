@@ -16,7 +16,7 @@ use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
 use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
-use crate::model::choose::{self, ModelSettings};
+use crate::model::choose;
 use crate::model::initialise::initial_state;
 use crate::model::program::Program;
 use crate::model::state::HostState;
@@ -59,7 +59,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
-    let settings = settings(&config, device.replicas);
+    let settings = config.model(device.replicas);
     let program = Program::new(&device, choose::build(&settings, device.kind)?);
     // Nothing is created or removed before the settings, the first weights and the data have been checked.
     let first = match args.resume {
@@ -148,7 +148,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let evaluation = &result.outcome.evaluation;
     report::write(&run_dir.report(), &run_dir, evaluation, &spec, &validation)?;
     let step = result.outcome.steps;
-    if step < words::all_steps(&config, &steps) {
+    if step < config.all_steps(steps.steps_per_epoch()) {
         log::info!("{}", words::where_it_ended(&config, &run_dir, &steps, step));
     }
     log::info!("the run is in {}", run_dir.root().display());
@@ -248,24 +248,6 @@ fn checkpoint_info(
         replicas: device.replicas,
         position,
     })
-}
-
-fn settings(config: &Config, replicas: usize) -> ModelSettings {
-    let spec = config.dataset.spec();
-    ModelSettings {
-        network: config.network(),
-        classes: spec.classes(),
-        image_side: spec.side,
-        batch_size: config.batch_size,
-        replicas,
-        precision: config.precision,
-        units: config.units,
-        batch_norm: config.bn,
-        l2: config.l2,
-        bn_momentum: config.bn_momentum,
-        label_smoothing: config.label_smoothing,
-        optimiser: config.optimiser(),
-    }
 }
 
 fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {

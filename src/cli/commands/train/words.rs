@@ -77,7 +77,7 @@ fn batch(config: &Config, replicas: usize) -> String {
 /// The learning rates of the run, from the first step to the last.
 fn rates(config: &Config, training: &BatchSource) -> String {
     let fall = |shape: &str| {
-        let all = grouped(all_steps(config, training) as usize);
+        let all = grouped(config.all_steps(training.steps_per_epoch()) as usize);
         format!("{}, {shape} to 0 at step {all}", config.lr)
     };
     let schedule = match config.lr_schedule {
@@ -101,12 +101,6 @@ fn drops(config: &Config) -> String {
     })
 }
 
-/// Steps to the end of the last epoch.
-pub fn all_steps(config: &Config, training: &BatchSource) -> u64 {
-    let per_epoch = training.steps_per_epoch();
-    config.trainer(per_epoch).all_steps(per_epoch)
-}
-
 /// Describes how a run ended at `step`: finished, or stopped by `--max-steps`.
 pub fn where_it_ended(
     config: &Config,
@@ -115,7 +109,7 @@ pub fn where_it_ended(
     step: u64,
 ) -> String {
     let (root, epochs) = (run_dir.root().display(), config.epochs);
-    let all = all_steps(config, training);
+    let all = config.all_steps(training.steps_per_epoch());
     match config.max_steps {
         Some(limit) if step < all => format!(
             "the run in {root} stopped at step {step} of {all}, by --max-steps {limit}. --resume --epochs {epochs} \
