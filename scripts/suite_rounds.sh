@@ -40,14 +40,15 @@ main() {
 }
 
 # What belongs to one condition, gone with it: a folder that may be mounted, processes that keep cores busy.
-place='' mounted='' busy=()
+place='' mounted='' busy=() opened=()
 
 clean_up() {
     # Some may be gone: an interrupt reaches them too.
     ((${#busy[@]} == 0)) || kill "${busy[@]}" 2>/dev/null || true
     [[ -z $mounted ]] || umount "$mounted"
     [[ -z $place ]] || rm -rf "$place"
-    place='' mounted='' busy=()
+    ((${#opened[@]} == 0)) || chmod o-x "${opened[@]}"
+    place='' mounted='' busy=() opened=()
 }
 
 # Sets `prefix`, which runs a command in the condition, `settings`, variables for it, and `programs`, a file that lists the
@@ -69,6 +70,8 @@ begin() {
     user)
         new_place "a user's é #1, \"quoted\""
         prefix=(setpriv --reuid="$user" --regid="$user" --clear-groups)
+        let_through "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}"
+        settings+=(CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}")
         ;;
     tmpfs)
         place=$(mktemp -d)
@@ -80,6 +83,20 @@ begin() {
     esac
     build
     [[ $1 != user ]] || chown -R "$user:$user" "$place"
+}
+
+# Lets others reach what lies in the folders, until `clean_up`: let_through FOLDER...
+let_through() {
+    local folder
+    for folder in "$@"; do
+        while [[ $folder != / ]]; do
+            if [[ $(stat -c %A "$folder") != *[xt] ]]; then
+                chmod o+x "$folder"
+                opened+=("$folder")
+            fi
+            folder=$(dirname "$folder")
+        done
+    done
 }
 
 # A temporary folder of the condition's own, and in the folder NAME a checkout, build, cache and home: new_place NAME
