@@ -71,7 +71,6 @@ begin() {
         new_place "a user's é #1, \"quoted\""
         prefix=(setpriv --reuid="$user" --regid="$user" --clear-groups)
         let_through "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}"
-        settings+=(CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}")
         ;;
     tmpfs)
         place=$(mktemp -d)
@@ -114,6 +113,8 @@ new_place() {
     (unset XLA_EXTENSION_DIR && RESNET_XLA_CACHE=$folder/cache "$checkout/setup" >&2)
     settings+=(HOME="$folder/home" TMPDIR="$place/tmp" RESNET_XLA_CACHE="$folder/cache")
     settings+=(XLA_EXTENSION_DIR="$checkout/.xla")
+    # Cargo looks for these in the home folder.
+    settings+=(CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}")
 }
 
 build() {
