@@ -1,4 +1,4 @@
-//! How executables find the XLA runtime when they run: a part of both packages' build scripts.
+//! How executables find the XLA runtime when they run: a part of several packages' build scripts.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,10 @@
 //! This crate on a processor for which it has no kernels.
 
-/// Whether this processor can run the kernels: it cannot.
-pub fn supported() -> bool {
-    false
+use crate::isa::Isa;
+
+/// There are no kernels for this processor.
+pub fn isa() -> Isa {
+    Isa::Generic
 }
 
 /// Would make the kernels known to XLA; there are none.

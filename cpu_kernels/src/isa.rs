@@ -5,25 +5,34 @@ use std::fmt;
 /// Names the instruction set to use, so that a processor can be treated as one that has less.
 pub const VARIABLE: &str = "RESNET_XLA_ISA";
 
-/// An instruction set that the program has code for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An instruction set that the program has code for. A later one has all that an earlier one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// No kernels of our own: XLA's operations alone, which run on every processor.
     Generic,
     /// AVX2 with FMA.
     Avx2,
+    /// AVX-512 with its parts F, BW, DQ and VL.
+    Avx512,
+    /// The same with products of bf16.
+    Avx512Bf16,
 }
 
 /// Why the instruction set that [`VARIABLE`] names cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    #[error("{VARIABLE} is `{got}`; expected auto, avx2 or generic")]
+    #[error("{VARIABLE} is `{got}`; expected auto, avx512-bf16, avx512, avx2 or generic")]
     Unknown { got: String },
-    #[error("{VARIABLE} is `avx2`, which this processor does not have; set it to auto or generic")]
-    Missing,
+    #[error(
+        "{VARIABLE} is `{wanted}`, which this processor does not have; set it to auto or {best}"
+    )]
+    Missing { wanted: Isa, best: Isa },
 }
 
 impl Isa {
+    /// All of them, the least first.
+    pub const ALL: [Self; 4] = [Self::Generic, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+
     /// The one that [`VARIABLE`] names; without it, or with `auto`, the best that the processor has.
     ///
     /// # Errors
@@ -34,13 +43,15 @@ impl Isa {
     }
 
     fn named(name: &str, best: Self) -> Result<Self, IsaError> {
-        match name {
-            "" | "auto" => Ok(best),
-            "generic" => Ok(Self::Generic),
-            "avx2" if best == Self::Avx2 => Ok(best),
-            "avx2" => Err(IsaError::Missing),
-            other => Err(IsaError::Unknown {
-                got: other.to_owned(),
+        if ["", "auto"].contains(&name) {
+            return Ok(best);
+        }
+        let isa = Self::ALL.into_iter().find(|isa| isa.name() == name);
+        match isa {
+            Some(isa) if isa <= best => Ok(isa),
+            Some(wanted) => Err(IsaError::Missing { wanted, best }),
+            None => Err(IsaError::Unknown {
+                got: name.to_owned(),
             }),
         }
     }
@@ -49,18 +60,32 @@ impl Isa {
     pub fn of_processor() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Self::Avx2;
+            let has_avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return match (has_avx512, is_x86_feature_detected!("avx512bf16")) {
+                (false, _) => Self::Avx2,
+                (true, false) => Self::Avx512,
+                (true, true) => Self::Avx512Bf16,
+            };
         }
         Self::Generic
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
+        }
     }
 }
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generic => "generic",
-            Self::Avx2 => "avx2",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -70,17 +95,30 @@ mod tests {
 
     #[test]
     fn a_processor_can_be_treated_as_one_that_has_less_but_not_as_one_that_has_more() {
-        for best in [Isa::Generic, Isa::Avx2] {
+        for best in Isa::ALL {
             assert_eq!(Isa::named("", best), Ok(best));
             assert_eq!(Isa::named("auto", best), Ok(best));
             assert_eq!(Isa::named("generic", best), Ok(Isa::Generic));
+            for wanted in Isa::ALL {
+                let expected = match wanted <= best {
+                    true => Ok(wanted),
+                    false => Err(IsaError::Missing { wanted, best }),
+                };
+                assert_eq!(Isa::named(wanted.name(), best), expected);
+            }
         }
-        assert_eq!(Isa::named("avx2", Isa::Avx2), Ok(Isa::Avx2));
-        assert_eq!(Isa::named("avx2", Isa::Generic), Err(IsaError::Missing));
-        let error = Isa::named("sse9", Isa::Avx2).unwrap_err().to_string();
+    }
+
+    #[test]
+    fn the_message_names_what_can_be_chosen() {
+        let message = |name, best| Isa::named(name, best).unwrap_err().to_string();
         assert_eq!(
-            error,
-            "RESNET_XLA_ISA is `sse9`; expected auto, avx2 or generic"
+            message("sse9", Isa::Avx2),
+            "RESNET_XLA_ISA is `sse9`; expected auto, avx512-bf16, avx512, avx2 or generic"
+        );
+        assert_eq!(
+            message("avx512", Isa::Avx2),
+            "RESNET_XLA_ISA is `avx512`, which this processor does not have; set it to auto or avx2"
         );
     }
 }

@@ -7,22 +7,30 @@
 //! crate `kernel_contract` says what a call takes and gives.
 //!
 //! ```text
-//!  XLA ─► calls ─► pointwise ─┐                      ┌─► norm   normalise, ReLU, sums
+//!  XLA ─► calls ─► pointwise ─┐                      ┌─► norm, result   normalise, ReLU, sums
 //!                  conv3x3   ─┴─► tasks (a thread ───┤
-//!                                 for each share)    └─► gemm   products of a tile
+//!                                 for each share)    └─► gemm           products of a tile or an image
+//!
+//!                  each over   format   f32 or bf16
+//!                              sets     one instruction set each
 //! ```
 //!
-//! The kernels need an x86-64 processor with AVX2. Elsewhere [`supported`] is false, and the graph is
-//! made of XLA's own operations.
+//! A kernel is written once, and gives the same bits on every instruction set. The kernels need an x86-64
+//! processor with AVX2. Elsewhere [`supported`] is false, and the graph is made of XLA's own operations.
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 pub mod isa;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use absent::{register, supported};
-#[cfg(target_arch = "x86_64")]
-pub use avx2::{conv3x3, layer, norm, pointwise, register, supported};
+pub use absent::{isa, register};
 pub use isa::{Isa, IsaError};
+
+/// Whether the kernels run in this process: the processor can run them, and nobody chose [`Isa::Generic`].
+pub fn supported() -> bool {
+    isa() != Isa::Generic
+}
+#[cfg(target_arch = "x86_64")]
+pub use x86::{conv3x3, format, isa, layer, norm, pointwise, register};

@@ -1,6 +1,7 @@
 //! The sizes of a layer.
 
 use crate::error::PlanError;
+use crate::format::Format;
 use crate::kernel::LANES;
 
 /// A convolution of normalised, rectified images, "same" padding.
@@ -18,6 +19,8 @@ pub struct Layer {
     /// Of the square kernel: 1, or 3 with stride 1.
     pub side: usize,
     pub stride: usize,
+    /// Of the input, the output and their gradients.
+    pub format: Format,
 }
 
 impl Layer {

@@ -5,15 +5,17 @@
 //!  xla_graphs                                                      cpu_kernels
 //!  plan ─► encode ─► s32 constant ──┐                         ┌──► decode ─► plan
 //!          round of the loop (s32) ─┼─► custom call, by name ─┤
-//!          arrays (f32) ────────────┘                         └──► addresses
+//!          arrays ──────────────────┘                         └──► addresses
 //! ```
 //!
 //! A call's operands are its plan, the number of the round of a loop (0 outside one), and then the
-//! arrays. The plan says which layer it is and where in the operands each array begins. Its first
+//! arrays. The plan says which layer it is and where in the operands each array begins, in places of 32 bits
+//! ([`Format::places`]). Its first
 //! numbers are a header ([`plan::HEADER`]), which the kernel checks before it reads anything else.
 
 mod codec;
 mod error;
+mod format;
 mod kernel;
 mod layer;
 mod numbers;
@@ -21,6 +23,7 @@ pub mod plan;
 
 pub use codec::Plan;
 pub use error::PlanError;
+pub use format::Format;
 pub use kernel::{Kernel, LANES};
 pub use layer::Layer;
 

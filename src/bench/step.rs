@@ -50,6 +50,8 @@ pub struct StepReport {
     pub units: String,
     /// How the units are written for the compiler.
     pub lowering: String,
+    /// The instruction set that the CPU's kernels would run on, or "generic".
+    pub isa: String,
     pub trainable_parameters: usize,
     pub warmup_steps: usize,
     /// Steps that were timed.
@@ -92,9 +94,10 @@ impl StepBench {
             depth: model.network.depth,
             batch_size: model.global_batch(),
             replicas: device.replicas,
-            precision: model.precision.to_string(),
+            precision: model.network.precision.to_string(),
             units: model.network.units_as.to_string(),
             lowering: model.network.stem.lowering.to_string(),
+            isa: cpu_kernels::isa().to_string(),
             trainable_parameters: program.layout().trainable_parameters(),
             warmup_steps: self.warmup,
             n: self.steps,
@@ -216,6 +219,10 @@ impl fmt::Display for StepReport {
             "training step of {}, batch {}, {} on {}",
             self.model, self.batch_size, self.precision, self.device
         )?;
+        match self.lowering.as_str() {
+            "kernels" => writeln!(f, "kernels     for {}", self.isa)?,
+            lowering => writeln!(f, "kernels     none: {lowering}")?,
+        }
         writeln!(
             f,
             "step        {:.1} ms (quartiles {:.1} to {:.1}, n = {})",

@@ -99,7 +99,7 @@ impl Analysis {
             step,
             depth: model.network.depth,
             batch_per_chip: model.batch,
-            precision: model.precision.to_string(),
+            precision: model.network.precision.to_string(),
             units: model.network.units_as.to_string(),
             sync_batch_norm: model.sync_batch_norm,
             trace_s: compiled.traced.as_secs_f64(),

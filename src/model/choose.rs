@@ -99,7 +99,7 @@ impl ModelSettings {
 
 /// The model of `settings` in the formulation that suits a device of kind `device`.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
-    build_as(settings, device, lowering(settings, device))
+    build_as(settings, device, lowering(device))
 }
 
 /// [`build`] in the formulation `lowering`.
@@ -112,10 +112,11 @@ pub fn build_as(
     let architecture = settings.network.architecture()?;
     let network = ResNet::new(&architecture, settings.classes, lowering)?;
     Ok(Model {
-        network: network.with_units(units(settings.units)),
+        network: network
+            .with_units(units(settings.units))
+            .with_precision(precision),
         batch: settings.batch_size / settings.replicas,
         image_side: settings.image_side,
-        precision,
         replicas: Replicas(settings.replicas),
         sync_batch_norm: settings.batch_norm == BatchNormMode::Sync,
         l2: settings.l2 as f32,
@@ -126,12 +127,9 @@ pub fn build_as(
 }
 
 /// The formulation that suits a device of kind `device`.
-pub fn lowering(settings: &ModelSettings, device: DeviceKind) -> Lowering {
-    let precision = precision(settings.precision, device);
+pub fn lowering(device: DeviceKind) -> Lowering {
     match device {
-        DeviceKind::Cpu if precision == Precision::F32 && cpu_kernels::supported() => {
-            Lowering::Kernels
-        }
+        DeviceKind::Cpu if cpu_kernels::supported() => Lowering::Kernels,
         DeviceKind::Cpu | DeviceKind::CpuPlugin => Lowering::Dots,
         DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
     }
@@ -168,14 +166,21 @@ mod tests {
 
     #[test]
     fn a_tpu_computes_in_bf16_and_every_other_device_in_f32() {
-        assert_eq!(model(DeviceKind::Tpu, None).precision, Precision::Bf16);
+        assert_eq!(
+            model(DeviceKind::Tpu, None).network.precision,
+            Precision::Bf16
+        );
         for device in [
             DeviceKind::Cpu,
             DeviceKind::CpuPlugin,
             DeviceKind::Gpu,
             DeviceKind::Other,
         ] {
-            assert_eq!(model(device, None).precision, Precision::F32, "{device:?}");
+            assert_eq!(
+                model(device, None).network.precision,
+                Precision::F32,
+                "{device:?}"
+            );
         }
     }
 
@@ -183,9 +188,9 @@ mod tests {
     fn a_precision_that_was_asked_for_holds_on_every_device() {
         for device in [DeviceKind::Tpu, DeviceKind::Cpu] {
             let f32 = model(device, Some(PrecisionChoice::F32));
-            assert_eq!(f32.precision, Precision::F32);
+            assert_eq!(f32.network.precision, Precision::F32);
             let bf16 = model(device, Some(PrecisionChoice::Bf16));
-            assert_eq!(bf16.precision, Precision::Bf16);
+            assert_eq!(bf16.network.precision, Precision::Bf16);
         }
     }
 

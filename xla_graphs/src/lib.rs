@@ -28,7 +28,7 @@ pub mod table;
 pub mod tensors;
 
 pub use error::{GraphError, Result};
-pub use network::{Architecture, ResNet};
+pub use network::{Architecture, Precision, ResNet};
 pub use optimiser::Optimiser;
-pub use step::{Model, Precision, eval_step, predict_step, train_step};
+pub use step::{Model, eval_step, predict_step, train_step};
 pub use table::{Init, Layout, TensorSpec};

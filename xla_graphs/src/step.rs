@@ -10,11 +10,9 @@
 //! Every input and output is an array (no tuples inside): first the flat arrays of the state
 //! ([`Layout::arrays`]), then the batch. Images and weights are always parameters, never constants.
 
-use std::fmt;
+use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
 
-use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
-
-use crate::arrays::{cast, to_i64};
+use crate::arrays::to_i64;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::network::ResNet;
@@ -22,31 +20,6 @@ use crate::ops::{batch_norm, loss};
 use crate::optimiser::{Optimiser, Update};
 use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
-
-/// The number format of activations and kernels; master weights, statistics and loss are f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    F32,
-    Bf16,
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-impl Precision {
-    fn primitive(self) -> PrimitiveType {
-        match self {
-            Self::F32 => PrimitiveType::F32,
-            Self::Bf16 => PrimitiveType::Bf16,
-        }
-    }
-}
 
 /// Everything that shapes the computations.
 #[derive(Clone, Debug)]
@@ -56,7 +29,6 @@ pub struct Model {
     pub batch: usize,
     /// Side of the square images.
     pub image_side: usize,
-    pub precision: Precision,
     /// Programs that run side by side and share one update.
     pub replicas: Replicas,
     /// Whether batch statistics cover all replicas, or each replica its own images.
@@ -127,7 +99,6 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 
     let statistics = model.batch_norm_replicas();
     let mut batch = Tensors::new();
-    let images = cast(&images, model.precision.primitive())?;
     let (logits, saved) = model
         .network
         .forward(&state.tensors, &images, statistics, &mut batch)?;
@@ -170,7 +141,6 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let labels = inputs.array(ElementType::S32, &[model.batch], "labels")?;
     let weights = inputs.array(ElementType::F32, &[model.batch], "weights")?;
 
-    let images = cast(&images, model.precision.primitive())?;
     let logits = model.network.infer(&network.tensors, &images)?;
     let loss = loss::forward(&logits, &labels, 0.0)?;
     let sums = model.replicas.sum(&image_sums(&loss, &weights)?)?;
@@ -184,7 +154,6 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
     let mut inputs = Inputs::new("predict_step");
     let network = inputs.state(&layout, &layout.arrays()[..NETWORK_ARRAYS])?;
     let images = inputs.array(ElementType::F32, &model.image_dims(), "images")?;
-    let images = cast(&images, model.precision.primitive())?;
     let logits = model.network.infer(&network.tensors, &images)?;
     inputs.build(&[logits])
 }

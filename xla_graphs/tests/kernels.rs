@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{Graph, Input, NO_KERNELS, ROUNDING, input, shift_away_from_zero};
 use kernel_contract::plan::{Part, Start};
 use kernel_contract::{Kernel, Plan};
-use xla::{ElementType, XlaOp};
+use xla::{ElementType, PrimitiveType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::BatchNorm;
@@ -142,38 +142,43 @@ impl Chain {
         Ok(results)
     }
 
-    fn fused(&self, t: &Tensors) -> Result<Vec<XlaOp>> {
+    /// The same on the kernels, with images of type `images`, f32 or bf16.
+    fn fused(&self, t: &Tensors, images: PrimitiveType) -> Result<Vec<XlaOp>> {
         let one = Replicas(1);
         let (mut batch, mut gradients) = (Tensors::new(), Tensors::new());
         let [(bn0, conv0), (bn1, conv1)] = &self.layers;
-        let x = t.get("x")?;
-        bn0.forward(t, x, one, &mut batch)?;
+        let stored = |name| -> Result<XlaOp> { Ok(t.get(name)?.convert(images)?) };
+        let (x, skip, dy) = (stored("x")?, stored("skip")?, stored("dy")?);
+        bn0.forward(t, &x, one, &mut batch)?;
         let mean = batch.get("b0/moving_mean")?;
-        let x = Features::new(x, mean, batch.get("b0/moving_variance")?)?;
+        let x = Features::new(&x, mean, batch.get("b0/moving_variance")?)?;
         let h = kernels::forward(t, bn0, conv0, &x, None, one)?;
-        let skip = Features::inferring(t, t.get("skip")?, bn1)?;
+        let added = Features::inferring(t, &skip, bn1)?;
         // Only 1x1 layers have a skip in this network.
         let has_skip = conv1.side == 1;
-        let y = kernels::forward(t, bn1, conv1, &h, has_skip.then_some(&skip), one)?;
+        let y = kernels::forward(t, bn1, conv1, &h, has_skip.then_some(&added), one)?;
         let mut y = y.images()?;
         if !has_skip {
-            y = (y + t.get("skip")?)?;
+            y = (y + &skip)?;
         }
 
-        let inferred = Features::inferring(t, t.get("x")?, bn0)?;
+        let inferred = Features::inferring(t, &x.images()?, bn0)?;
         let inferred = kernels::forward(t, bn0, conv0, &inferred, None, one)?;
         let inferred = inferred.with_moving_statistics(t, bn1)?;
         let inferred = kernels::forward(t, bn1, conv1, &inferred, None, one)?;
 
         x.record(bn0, &mut batch)?;
         h.record(bn1, &mut batch)?;
-        let dy = Gradient::Plain(t.get("dy")?.clone());
+        let dy = Gradient::Plain(dy);
         let dz1 = kernels::backward(t, bn1, conv1, &h, &dy, one, &mut gradients)?;
         let dz1 = Gradient::BehindNorm(Box::new(dz1));
         let dz0 = kernels::backward(t, bn0, conv0, &x, &dz1, one, &mut gradients)?;
-        let dx = dz0.through_norm(t, &t.get("x")?.zeros_like()?)?;
+        let dx = dz0.through_norm(t, &x.zeros()?)?;
 
         let mut results = vec![y, inferred.images()?, dx];
+        for result in &mut results {
+            *result = result.convert(PrimitiveType::F32)?;
+        }
         for (bn, conv) in &self.layers {
             let half = |pair: &XlaOp, which: i64| {
                 let channels = bn.channels as i64;
@@ -189,7 +194,16 @@ impl Chain {
     }
 }
 
+/// What every rounding to bf16 moves a value by, at most, as a share of it. A result here has gone through the roundings
+/// of up to six arrays on its way, and where terms cancel the share grows: this is four times the largest seen.
+const BF16_ROUNDING: f32 = 0.06;
+
 fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
+    check_in(PrimitiveType::F32, ROUNDING, x_dims, shapes);
+    check_in(PrimitiveType::Bf16, BF16_ROUNDING, x_dims, shapes);
+}
+
+fn check_in(images: PrimitiveType, bound: f32, x_dims: [usize; 4], shapes: [Shape; 2]) {
     cpu_kernels::register();
     if !cpu_kernels::supported() {
         println!("skipped: {NO_KERNELS}");
@@ -201,7 +215,7 @@ fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
         Graph::new(&inputs, |t| trace(t)).run(&inputs)
     };
     let expected = run(&|t| chain.composed(t));
-    let got = run(&|t| chain.fused(t));
+    let got = run(&|t| chain.fused(t, images));
     let mut most = 0f32;
     for ((name, got), expected) in chain.names().iter().zip(&got).zip(&expected) {
         assert_eq!(got.len(), expected.len(), "{name}");
@@ -209,13 +223,13 @@ fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
         for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
             let error = (got - expected).abs() / scale;
             assert!(
-                error < ROUNDING,
+                error < bound,
                 "{x_dims:?}: {name}[{index}] is {got}, composed {expected}: {error:.1e}"
             );
             most = most.max(error);
         }
     }
-    println!("{x_dims:?}: largest error {most:.1e}");
+    println!("{x_dims:?} in {images:?}: largest error {most:.1e}");
 }
 
 #[test]
@@ -330,7 +344,7 @@ fn a_kernel_ends_the_process_at_a_plan_that_is_not_its_own() {
     }
     for (place, reason) in [
         (0, "it begins with 0x4d2 instead of 0x524e584c"),
-        (1, "expected version 1 of the plans, got 1234"),
+        (1, "expected version 2 of the plans, got 1234"),
         (2, "expected the plan of kernel 3, got that of kernel 1234"),
     ] {
         let output = Command::new(env::current_exe().unwrap())

@@ -13,7 +13,7 @@ use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
-use xla_graphs::{Architecture, Layout, Model, Precision, ResNet, eval_step, train_step};
+use xla_graphs::{Architecture, Layout, Model, ResNet, eval_step, train_step};
 
 const BATCH: usize = 4;
 const SIDE: usize = 8;
@@ -28,7 +28,6 @@ fn model(lowering: Lowering) -> Model {
         network: ResNet::new(&Architecture::resnet_v2(11).unwrap(), CLASSES, lowering).unwrap(),
         batch: BATCH,
         image_side: SIDE,
-        precision: Precision::F32,
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: L2,

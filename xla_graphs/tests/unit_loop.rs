@@ -13,8 +13,7 @@ use xla_graphs::network::Units;
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::table::Role;
 use xla_graphs::{
-    Architecture, Model, Precision, ResNet, TensorSpec, eval_step, optimiser, predict_step,
-    train_step,
+    Architecture, Model, ResNet, TensorSpec, eval_step, optimiser, predict_step, train_step,
 };
 
 const LABELS: [i32; 4] = [3, 0, 9, 3];
@@ -30,7 +29,6 @@ fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
         network: network.with_units(units),
         batch: LABELS.len(),
         image_side: SIDE,
-        precision: Precision::F32,
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: 1e-2,

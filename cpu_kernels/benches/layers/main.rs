@@ -4,10 +4,10 @@
 //! convolution, so that Gelem/s reads as GFLOP/s.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+mod layers;
 
 #[cfg(target_arch = "x86_64")]
-criterion::criterion_main!(avx2::all);
+criterion::criterion_main!(layers::all);
 
 #[cfg(not(target_arch = "x86_64"))]
 fn main() {

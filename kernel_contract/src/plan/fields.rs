@@ -1,11 +1,12 @@
 //! The fields that several plans share.
 
 use crate::error::PlanError;
+use crate::format::Format;
 use crate::layer::Layer;
 use crate::numbers::{Reader, Writer};
 
-/// Where an array begins: at value `offset` of an operand, and `per_round` further on for each round
-/// of a loop.
+/// Where an array begins: at place `offset` of an operand, and `per_round` places further on for each
+/// round of a loop. A place has 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The operand's number among the arrays.
@@ -38,6 +39,7 @@ impl Layer {
             self.outputs,
             self.side,
             self.stride,
+            self.format.number(),
         ])
     }
 
@@ -50,6 +52,7 @@ impl Layer {
             outputs: numbers.number()?,
             side: numbers.number()?,
             stride: numbers.number()?,
+            format: Format::of_number(numbers.number()?)?,
         })
     }
 }

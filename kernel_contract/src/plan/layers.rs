@@ -23,9 +23,14 @@ pub struct LayerForward {
 }
 
 impl LayerForward {
-    /// Values of the result.
+    /// Where the mean begins in the result, followed by the variance.
+    pub fn moments_at(&self) -> usize {
+        self.layer.format.places(self.layer.output_values())
+    }
+
+    /// Places of the result.
     pub fn result_len(&self) -> usize {
-        self.layer.output_values() + 2 * self.layer.outputs
+        self.moments_at() + 2 * self.layer.outputs
     }
 }
 
@@ -94,7 +99,7 @@ pub struct LayerBackward {
 impl LayerBackward {
     /// Where dgamma begins in the result, followed by dbeta.
     pub fn sums_at(&self) -> usize {
-        self.layer.input_values()
+        self.layer.format.places(self.layer.input_values())
     }
 
     /// Where the kernel's gradient begins in the result.
@@ -102,7 +107,7 @@ impl LayerBackward {
         self.sums_at() + 2 * self.layer.inputs
     }
 
-    /// Values of the result.
+    /// Places of the result.
     pub fn result_len(&self) -> usize {
         self.kernel_at() + self.layer.kernel_len()
     }

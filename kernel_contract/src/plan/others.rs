@@ -3,6 +3,7 @@
 use super::fields::{BehindNorm, Start};
 use crate::codec::Plan;
 use crate::error::PlanError;
+use crate::format::Format;
 use crate::kernel::{Kernel, LANES};
 use crate::layer::check_channels;
 use crate::numbers::{Reader, Writer};
@@ -12,6 +13,8 @@ use crate::numbers::{Reader, Writer};
 pub struct NormBackward {
     pub pixels: usize,
     pub channels: usize,
+    /// Of the result and the gradients that it is made of.
+    pub format: Format,
     pub behind: BehindNorm,
     /// Whether `added` belongs to the gradient of the batch norm's result, or else to its input's.
     pub joined: bool,
@@ -21,13 +24,13 @@ pub struct NormBackward {
 
 impl NormBackward {
     /// Values of the result.
-    pub fn result_len(&self) -> usize {
+    pub fn values(&self) -> usize {
         self.pixels * self.channels
     }
 
     /// The result in lanes.
     pub fn lanes(&self) -> usize {
-        self.result_len() / LANES
+        self.values() / LANES
     }
 }
 
@@ -39,7 +42,7 @@ impl Plan for NormBackward {
     }
 
     fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
-        out.numbers(&[self.pixels, self.channels])?;
+        out.numbers(&[self.pixels, self.channels, self.format.number()])?;
         self.behind.write(out)?;
         out.number(self.joined.into())?;
         self.added.write(out)
@@ -49,6 +52,7 @@ impl Plan for NormBackward {
         Ok(Self {
             pixels: numbers.number()?,
             channels: numbers.number()?,
+            format: Format::of_number(numbers.number()?)?,
             behind: BehindNorm::read(numbers)?,
             joined: numbers.yes_or_no("whether two gradients are joined")?,
             added: Start::read(numbers)?,
@@ -56,7 +60,7 @@ impl Plan for NormBackward {
     }
 }
 
-/// A copy of part of an array: `count` values.
+/// A copy of part of an array: `count` places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     pub start: Start,

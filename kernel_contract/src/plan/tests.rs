@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::*;
 use crate::error::PlanError;
+use crate::format::Format;
 use crate::kernel::Kernel;
 use crate::layer::Layer;
 use crate::numbers::Writer;
@@ -51,6 +52,7 @@ fn layer(side: usize, stride: usize) -> Layer {
         outputs: 48,
         side,
         stride,
+        format: Format::F32,
     }
 }
 
@@ -84,12 +86,18 @@ fn comes_back<P: Plan + Debug + PartialEq>(plan: &P) {
 fn every_plan_comes_back_from_its_numbers() {
     comes_back(&forward(layer(1, 2), true));
     comes_back(&forward(layer(3, 1), false));
+    let bf16 = Layer {
+        format: Format::Bf16,
+        ..layer(1, 1)
+    };
+    comes_back(&forward(bf16, false));
     comes_back(&backward(OutputGradient::Plain(Starts(50).next())));
     comes_back(&backward(OutputGradient::BehindNorm(Starts(50).behind())));
     for joined in [false, true] {
         comes_back(&NormBackward {
             pixels: 11,
             channels: 32,
+            format: Format::Bf16,
             behind: Starts(0).behind(),
             joined,
             added: Starts(90).next(),
@@ -112,8 +120,8 @@ fn a_part_is_these_numbers() {
         },
         count: 4000,
     };
-    // "RNXL", version 1, the fourth kernel, eight numbers in all.
-    let expected = [0x524e_584c, 1, 3, 8, 1, 20, 300, 4000];
+    // "RNXL", version 2, the fourth kernel, eight numbers in all.
+    let expected = [0x524e_584c, 2, 3, 8, 1, 20, 300, 4000];
     assert_eq!(part.encode().unwrap(), expected);
 }
 
@@ -126,7 +134,7 @@ fn a_header_that_is_not_the_kernels_own_is_refused() {
         Unwritten::decode(&numbers).unwrap_err()
     };
     assert_eq!(with(0, 0), PlanError::Magic { got: 0 });
-    assert_eq!(with(1, 2), PlanError::Version { got: 2 });
+    assert_eq!(with(1, 1), PlanError::Version { got: 1 });
     let (expected, got) = (Kernel::Unwritten as i32, Kernel::Part as i32);
     assert_eq!(with(2, got), PlanError::Kernel { expected, got });
     let (expected, got) = (6, 5);
@@ -185,6 +193,31 @@ fn what_no_kernel_computes_is_refused_on_both_sides() {
         forward(narrow, false),
         "input channels: expected a multiple of 16, got 24",
     );
+}
+
+#[test]
+fn a_format_that_does_not_exist_is_refused() {
+    let mut numbers = forward(layer(1, 1), true).encode().unwrap();
+    // The last number of the layer.
+    numbers[HEADER + 7] = 2;
+    let error = LayerForward::decode(&numbers).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the number format: expected 0 for f32 or 1 for bf16, got 2"
+    );
+}
+
+#[test]
+fn a_result_in_bf16_takes_half_the_places_and_its_sums_all_of_them() {
+    let mut plan = forward(layer(1, 1), true);
+    assert_eq!(plan.result_len(), 5 * 7 * 9 * 48 + 2 * 48);
+    plan.layer.format = Format::Bf16;
+    assert_eq!(plan.moments_at(), 5 * 7 * 9 * 24);
+    assert_eq!(plan.result_len(), 5 * 7 * 9 * 24 + 2 * 48);
+    let mut back = backward(OutputGradient::Plain(Starts(50).next()));
+    back.layer.format = Format::Bf16;
+    assert_eq!(back.sums_at(), 5 * 7 * 9 * 8);
+    assert_eq!(back.result_len(), 5 * 7 * 9 * 8 + 2 * 16 + 9 * 16 * 48);
 }
 
 #[test]

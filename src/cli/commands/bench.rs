@@ -55,7 +55,7 @@ fn host(args: &BenchArgs) -> Result<HostReport> {
 fn step(args: &BenchArgs) -> Result<StepReport> {
     let device = open(args)?;
     let settings = settings(args, &device)?;
-    let lowering = lowering(args, &settings, &device)?;
+    let lowering = lowering(args, &device)?;
     let program = program(&settings, &device, lowering)?;
     let bench = StepBench {
         network: network(args),
@@ -68,7 +68,7 @@ fn step(args: &BenchArgs) -> Result<StepReport> {
 fn ops(args: &BenchArgs) -> Result<OpsReport> {
     let device = open(args)?;
     let settings = settings(args, &device)?;
-    let kernels = choose::lowering(&settings, device.kind);
+    let kernels = choose::lowering(device.kind);
     if kernels != Lowering::Kernels {
         return Err(no_kernels("ops", &device).into());
     }
@@ -111,8 +111,8 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
 }
 
 /// The lowering that `args` name, or the best one for the device.
-fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Result<Lowering> {
-    let suited = choose::lowering(settings, device.kind);
+fn lowering(args: &BenchArgs, device: &Device) -> Result<Lowering> {
+    let suited = choose::lowering(device.kind);
     match args.lowering {
         None => Ok(suited),
         Some(LoweringChoice::Native) => Ok(Lowering::Native),
@@ -125,7 +125,7 @@ fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Resu
 fn no_kernels(option: &'static str, device: &Device) -> ConfigError {
     ConfigError::Value {
         option,
-        expected: "the runtime's own CPU, with AVX2, in f32: the kernels are made for it",
+        expected: "the runtime's own CPU, with AVX2: the kernels are made for it",
         got: device.description(),
     }
 }

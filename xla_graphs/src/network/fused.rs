@@ -1,7 +1,8 @@
 //! The units of a network on the fused kernels of the CPU: see [`crate::ops::kernels`].
 
-use xla::XlaOp;
+use xla::{PrimitiveType, XlaOp};
 
+use crate::arrays::cast;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::loops::{Values, next, repeat, write};
@@ -21,17 +22,19 @@ pub(crate) struct UnitSaved {
 }
 
 /// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
-/// batch norm.
+/// batch norm. Both are f32; all images between them are of type `inside`, f32 or bf16.
 pub(crate) fn forward<'a>(
     parts: Vec<Part<'a>>,
     params: &Tensors,
     x: &XlaOp,
+    inside: PrimitiveType,
     replicas: Replicas,
     batch: &mut Tensors,
 ) -> Result<(XlaOp, Vec<Traced<'a, UnitSaved>>)> {
     let bn = &parts[0].unit().layers[0].bn;
-    let (mean, variance) = bn.statistics(params, x, replicas)?;
-    let mut x = Features::new(x, &mean, &variance)?;
+    let x = cast(x, inside)?;
+    let (mean, variance) = bn.statistics(params, &x, replicas)?;
+    let mut x = Features::new(&x, &mean, &variance)?;
     let mut traced = Vec::new();
     for part in parts {
         match part {
@@ -47,17 +50,19 @@ pub(crate) fn forward<'a>(
             }
         }
     }
-    Ok((x.images()?, traced))
+    Ok((cast(&x.images()?, PrimitiveType::F32)?, traced))
 }
 
-/// The backward pass through [`forward`], from the gradient of its result to dx.
+/// The backward pass through [`forward`], from the gradient of its result to dx, both f32.
 pub(crate) fn backward(
     traced: &[Traced<UnitSaved>],
     params: &Tensors,
-    mut dx: XlaOp,
+    dy: &XlaOp,
+    inside: PrimitiveType,
     replicas: Replicas,
     gradients: &mut Tensors,
 ) -> Result<XlaOp> {
+    let mut dx = cast(dy, inside)?;
     for part in traced.iter().rev() {
         dx = match part {
             Traced::Unit(unit, saved) => {
@@ -68,19 +73,25 @@ pub(crate) fn backward(
             }
         };
     }
-    Ok(dx)
+    cast(&dx, PrimitiveType::F32)
 }
 
 /// [`forward`] with moving statistics.
-pub(crate) fn infer(parts: Vec<Part>, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
-    let mut x = Features::inferring(params, x, &parts[0].unit().layers[0].bn)?;
+pub(crate) fn infer(
+    parts: Vec<Part>,
+    params: &Tensors,
+    x: &XlaOp,
+    inside: PrimitiveType,
+) -> Result<XlaOp> {
+    let x = cast(x, inside)?;
+    let mut x = Features::inferring(params, &x, &parts[0].unit().layers[0].bn)?;
     for part in parts {
         x = match part {
             Part::Unit(unit) => unit.fused_infer(params, &x)?,
             Part::Loop(units) => units.fused_infer(params, &x)?,
         };
     }
-    x.images()
+    cast(&x.images()?, PrimitiveType::F32)
 }
 
 impl EqualUnits<'_> {
@@ -101,7 +112,12 @@ impl EqualUnits<'_> {
             // A unit reads its row of the first stack and writes the next one. So no input is copied
             // twice: as a row, and as what the next round begins with.
             let rows = if index == 0 { count + 1 } else { count };
-            stacks.push(kernels::unwritten(builder, &[rows, n, h, w, c], index)?);
+            stacks.push(kernels::unwritten(
+                builder,
+                x.format(),
+                &[rows, n, h, w, c],
+                index,
+            )?);
         }
         stacks[0] = write(&stacks[0], &builder.c0(0i32)?, &images)?;
         let carried = Values {

@@ -14,11 +14,13 @@ mod architecture;
 mod block;
 mod fused;
 mod parts;
+mod precision;
 mod resnet;
 mod unit;
 mod unit_loop;
 
 pub use architecture::{Architecture, Downsampling, Stage, Stem};
 pub use block::Block;
+pub use precision::Precision;
 pub use resnet::{ResNet, Saved, Units};
 pub use unit::{Layer, Shortcut, Unit};

@@ -11,6 +11,7 @@ use crate::network::architecture::{Architecture, Downsampling};
 use crate::network::block::Convolution;
 use crate::network::fused;
 use crate::network::parts::{self, Part, Traced};
+use crate::network::precision::Precision;
 use crate::network::unit::{Unit, UnitSaved, conv};
 use crate::network::unit_loop::EqualUnits;
 use crate::ops::batch_norm::{self, BatchNorm};
@@ -31,6 +32,8 @@ pub struct ResNet {
     pub bn_out: BatchNorm,
     pub dense: Dense,
     lowering: Lowering,
+    /// Of activations and kernels; [`Self::new`] makes it f32.
+    pub precision: Precision,
     /// How equal units are traced.
     pub units_as: Units,
 }
@@ -110,8 +113,14 @@ impl ResNet {
                 outputs: classes,
             },
             lowering,
+            precision: Precision::F32,
             units_as: Units::Unrolled,
         })
+    }
+
+    /// The same network in another precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The same network with its equal units traced as `units` says; [`Self::new`] unrolls them.
@@ -131,9 +140,8 @@ impl ResNet {
         tensors
     }
 
-    /// Logits `[N, classes]` (f32) of normalised `images` `[N, H, W, 3]` in training mode. The precision
-    /// of `images` is the precision of all activations. The batch's statistics go into `batch`, under
-    /// the names of the moving ones.
+    /// Logits `[N, classes]` (f32) of normalised `images` `[N, H, W, 3]` (f32) in training mode. The
+    /// batch's statistics go into `batch`, under the names of the moving ones.
     pub fn forward(
         &self,
         params: &Tensors,
@@ -141,20 +149,30 @@ impl ResNet {
         replicas: Replicas,
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved<'_>)> {
-        let x = self.stem.forward(params, images)?;
+        let images = cast(images, self.outside())?;
+        let x = self.stem.forward(params, &images)?;
         let (x, units) = self.forward_units(params, x, replicas, batch)?;
         let (y, bn_out) = self.bn_out.forward(params, &x, replicas, batch)?;
         let features = relu::forward(&y)?;
         let pooled = pool::forward(&features)?;
         let logits = self.dense.forward(params, &pooled)?;
         let saved = Saved {
-            images: images.clone(),
+            images,
             units,
             bn_out,
             features,
             pooled,
         };
         Ok((logits, saved))
+    }
+
+    /// The type of activations outside the units. The kernels convert on their own what they take and give; XLA's CPU
+    /// backend would convert around each operation.
+    fn outside(&self) -> PrimitiveType {
+        match self.lowering {
+            Lowering::Kernels => PrimitiveType::F32,
+            Lowering::Native | Lowering::Dots => self.precision.primitive(),
+        }
     }
 
     /// The units in the order in which data meets them, alone or as loops.
@@ -183,7 +201,14 @@ impl ResNet {
     ) -> Result<(XlaOp, UnitsSaved<'_>)> {
         let parts = self.parts();
         if self.lowering == Lowering::Kernels {
-            let (x, traced) = fused::forward(parts, params, &x, replicas, batch)?;
+            let (x, traced) = fused::forward(
+                parts,
+                params,
+                &x,
+                self.precision.primitive(),
+                replicas,
+                batch,
+            )?;
             return Ok((x, UnitsSaved::Fused(traced)));
         }
         let (x, traced) = parts::forward(parts, params, x, replicas, batch)?;
@@ -212,17 +237,25 @@ impl ResNet {
             UnitsSaved::Composed(traced) => {
                 parts::backward(traced, params, dx, replicas, gradients)?
             }
-            UnitsSaved::Fused(traced) => fused::backward(traced, params, dx, replicas, gradients)?,
+            UnitsSaved::Fused(traced) => fused::backward(
+                traced,
+                params,
+                &dx,
+                self.precision.primitive(),
+                replicas,
+                gradients,
+            )?,
         };
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
 
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
-        let x = self.stem.forward(params, images)?;
+        let images = cast(images, self.outside())?;
+        let x = self.stem.forward(params, &images)?;
         let parts = self.parts();
         let x = match self.lowering {
-            Lowering::Kernels => fused::infer(parts, params, &x)?,
+            Lowering::Kernels => fused::infer(parts, params, &x, self.precision.primitive())?,
             Lowering::Native | Lowering::Dots => parts::infer(parts, params, x)?,
         };
         let features = relu::forward(&self.bn_out.infer(params, &x)?)?;

@@ -33,7 +33,7 @@ pub fn start_block(
         format!(
             "device      {}, {}, {}",
             device.description(),
-            program.model().precision,
+            program.model().network.precision,
             Counted(device.replicas)
         ),
         format!(

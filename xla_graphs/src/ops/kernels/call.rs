@@ -1,10 +1,10 @@
 //! A call under construction: its operands, and where in them each array begins.
 
-use kernel_contract::Plan;
 use kernel_contract::plan::{self, Start};
+use kernel_contract::{Format, Plan};
 use xla::{ElementType, XlaBuilder, XlaOp};
 
-use crate::arrays::{len_of, to_i64};
+use crate::arrays::{places_of, to_i64};
 use crate::error::{GraphError, Result};
 use crate::tensors::Place;
 
@@ -27,12 +27,12 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// Adds an array: `len` values from `place` on.
+    /// Adds an array: `len` places from `place` on.
     ///
     /// # Errors
     /// [`GraphError::Bounds`] when that is more than there are.
     pub fn add(&mut self, what: &'static str, place: &Place, len: usize) -> Result<Start> {
-        let (expected, got) = (place.offset + len, len_of(&place.array)?);
+        let (expected, got) = (place.offset + len, places_of(&place.array)?);
         if expected > got {
             return Err(GraphError::Bounds {
                 layer: self.layer.to_owned(),
@@ -52,11 +52,17 @@ impl<'a> Operands<'a> {
         })
     }
 
-    /// The call of the kernel that `plan` is for. Its result is f32 and has dimensions `dims`.
+    /// The call of the kernel that `plan` is for. Its result has dimensions `dims`.
     ///
     /// # Errors
     /// [`GraphError::Kernel`] when the kernel cannot compute what the plan says.
-    pub fn call<P: Plan>(self, builder: &XlaBuilder, plan: &P, dims: &[usize]) -> Result<XlaOp> {
+    pub fn call<P: Plan>(
+        self,
+        builder: &XlaBuilder,
+        plan: &P,
+        element: ElementType,
+        dims: &[usize],
+    ) -> Result<XlaOp> {
         let kernel = P::KERNEL.name();
         let numbers = plan.encode().map_err(|reason| GraphError::Kernel {
             layer: self.layer.to_owned(),
@@ -70,23 +76,42 @@ impl<'a> Operands<'a> {
         };
         let mut operands = vec![plan, round];
         operands.extend(self.arrays);
-        Ok(builder.custom_call(kernel, &operands, ElementType::F32, &to_i64(dims), &[])?)
+        Ok(builder.custom_call(kernel, &operands, element, &to_i64(dims), &[])?)
     }
 }
 
-/// `len` values from `place` on.
+/// The element type of images in `format`.
+pub fn element(format: Format) -> ElementType {
+    match format {
+        Format::F32 => ElementType::F32,
+        Format::Bf16 => ElementType::Bf16,
+    }
+}
+
+/// `len` values of f32 from `place` on.
 pub fn part(place: &Place, len: usize) -> Result<XlaOp> {
+    part_in(Format::F32, place, len)
+}
+
+/// `len` values in `format` from `place` on.
+pub fn part_in(format: Format, place: &Place, len: usize) -> Result<XlaOp> {
     let mut operands = Operands::new("a part of an array");
+    let count = format.places(len);
     let plan = plan::Part {
-        start: operands.add("the part", place, len)?,
-        count: len,
+        start: operands.add("the part", place, count)?,
+        count,
     };
-    operands.call(place.array.builder(), &plan, &[len])
+    operands.call(place.array.builder(), &plan, element(format), &[len])
 }
 
 /// An array of dimensions `dims` whose values are not set: whoever takes it must write before reading.
 /// `number` sets it apart from others of the same size, or XLA would make one of them and copy it.
-pub fn unwritten(builder: &XlaBuilder, dims: &[usize], number: usize) -> Result<XlaOp> {
+pub fn unwritten(
+    builder: &XlaBuilder,
+    format: Format,
+    dims: &[usize],
+    number: usize,
+) -> Result<XlaOp> {
     let plan = plan::Unwritten { number };
-    Operands::new("an array of a loop").call(builder, &plan, dims)
+    Operands::new("an array of a loop").call(builder, &plan, element(format), dims)
 }

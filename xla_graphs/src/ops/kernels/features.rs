@@ -1,14 +1,14 @@
 //! Images with their statistics: what one kernel hands to the next on the way forward.
 
-use kernel_contract::plan;
-use xla::XlaOp;
+use kernel_contract::{Format, plan};
+use xla::{PrimitiveType, XlaOp};
 
-use crate::arrays::{dims_of, len_of, scalar_like, to_i64};
+use crate::arrays::{cast, dims_of, len_of, scalar_like, to_i64};
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::channels::{per_channel, sum_to_channel};
-use crate::ops::kernels::call::{Operands, part};
+use crate::ops::kernels::call::{Operands, part, part_in};
 use crate::ops::lowering::Lowering;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
@@ -18,6 +18,7 @@ use crate::tensors::{Place, Tensors};
 pub struct Features {
     pub(super) values: Place,
     pub(super) dims: [usize; 4],
+    pub(super) format: Format,
     pub(super) statistics: Statistics,
 }
 
@@ -34,6 +35,7 @@ impl Features {
         Ok(Self {
             values: Place::new(x, 0),
             dims: dims_of(x, "[N, H, W, C]")?,
+            format: format_of(x)?,
             statistics: Statistics::joined(mean, variance)?,
         })
     }
@@ -41,11 +43,12 @@ impl Features {
     /// Images `x` `[N, H, W, C]` that no kernel made, with their statistics over all `replicas`.
     pub fn of(x: &XlaOp, replicas: Replicas) -> Result<Self> {
         let dims: [usize; 4] = dims_of(x, "[N, H, W, C]")?;
-        let count = scalar_like(x, (dims[0] * dims[1] * dims[2]) as f32)?;
+        let wide = cast(x, PrimitiveType::F32)?;
+        let count = scalar_like(&wide, (dims[0] * dims[1] * dims[2]) as f32)?;
         let mean_of =
             |x: &XlaOp| -> Result<XlaOp> { Ok((sum_to_channel(x, Lowering::Kernels)? / &count)?) };
-        let mean = mean_of(x)?;
-        let apart = (x - per_channel(&mean, &dims)?)?;
+        let mean = mean_of(&wide)?;
+        let apart = (wide - per_channel(&mean, &dims)?)?;
         let own = Self::new(x, &mean, &mean_of(&(&apart * &apart)?)?)?;
         Ok(Self {
             statistics: own.statistics.over(replicas, dims[3])?,
@@ -55,7 +58,8 @@ impl Features {
 
     /// Zeros in the images' place.
     pub fn zeros(&self) -> Result<XlaOp> {
-        let zero = scalar_like(&self.values.array, 0.0)?;
+        let zero = self.values.array.builder().c0(0f32)?;
+        let zero = cast(&zero, primitive(self.format))?;
         Ok(zero.broadcast(&to_i64(&self.dims))?)
     }
 
@@ -64,6 +68,7 @@ impl Features {
         Ok(Self {
             values: Place::new(x, 0),
             dims: dims_of(x, "[N, H, W, C]")?,
+            format: format_of(x)?,
             statistics: Statistics::moving(params, bn)?,
         })
     }
@@ -85,29 +90,30 @@ impl Features {
         bn: &BatchNorm,
     ) -> Result<Self> {
         let [_, n, h, w, c] = dims_of(stack, "[rows, N, H, W, C]")?;
-        let dims = [n, h, w, c];
+        let (dims, format) = ([n, h, w, c], format_of(stack)?);
         let values = Place {
-            round: Some((round.clone(), dims.iter().product())),
+            round: Some((round.clone(), format.places(dims.iter().product()))),
             ..Place::new(stack, 0)
         };
         Ok(Self {
             values,
             dims,
+            format,
             statistics: Statistics::moving(statistics, bn)?,
         })
     }
 
     /// The images alone, `[N, H, W, C]`.
     pub fn images(&self) -> Result<XlaOp> {
-        let (start, len) = (self.values.offset, self.len());
-        let values = match self.values.round {
-            Some(_) => part(&self.values, len)?,
+        let Place { array, offset, .. } = &self.values;
+        let len = self.len();
+        let values = match (self.format, &self.values.round) {
             // XLA writes this one straight to where it goes.
-            None => {
-                let array = &self.values.array;
+            (Format::F32, None) => {
                 let flat = array.reshape(&[len_of(array)? as i64])?;
-                flat.slice_in_dim(start as i64, (start + len) as i64, 1, 0)?
+                flat.slice_in_dim(*offset as i64, (offset + len) as i64, 1, 0)?
             }
+            _ => part_in(self.format, &self.values, len)?,
         };
         Ok(values.reshape(&to_i64(&self.dims))?)
     }
@@ -126,6 +132,10 @@ impl Features {
         batch.insert_block(&moving, self.moments()?)
     }
 
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// `[N, H, W, C]`.
     pub fn dims(&self) -> [usize; 4] {
         self.dims
@@ -135,9 +145,30 @@ impl Features {
         self.dims.iter().product()
     }
 
+    /// Places that the images fill.
+    pub(super) fn places(&self) -> usize {
+        self.format.places(self.len())
+    }
+
     /// Values per channel.
     pub(super) fn pixels(&self) -> usize {
         self.len() / self.dims[3]
+    }
+}
+
+/// The format of `images`, an array of bf16 or f32.
+fn format_of(images: &XlaOp) -> Result<Format> {
+    Ok(match images.primitive_type()? {
+        PrimitiveType::Bf16 => Format::Bf16,
+        _ => Format::F32,
+    })
+}
+
+/// The type of images in `format`.
+fn primitive(format: Format) -> PrimitiveType {
+    match format {
+        Format::F32 => PrimitiveType::F32,
+        Format::Bf16 => PrimitiveType::Bf16,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::arrays::to_i64;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::kernels::call::{Operands, part};
+use crate::ops::kernels::call::{Operands, element, part};
 use crate::ops::kernels::features::Features;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
@@ -34,7 +34,7 @@ pub struct BehindNorm {
 }
 
 impl Gradient {
-    /// Describes the gradient of a layer's result, `len` values, to a kernel.
+    /// Describes the gradient of a layer's result, which fills `len` places, to a kernel.
     pub(super) fn describe(
         &self,
         params: &Tensors,
@@ -61,7 +61,7 @@ impl BehindNorm {
             bn: bn.clone(),
             x: x.clone(),
             dz: dz.clone(),
-            sums: Place::new(dz, x.len()),
+            sums: Place::new(dz, x.places()),
             count: x.pixels(),
         }
     }
@@ -92,7 +92,7 @@ impl BehindNorm {
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
         let own = |behind: &Self| {
-            let sums = Place::new(&behind.dz, behind.x.len());
+            let sums = Place::new(&behind.dz, behind.x.places());
             part(&sums, 2 * behind.x.dims[3])
         };
         let own = (own(self)? + own(other)?)?;
@@ -119,17 +119,19 @@ impl BehindNorm {
         let plan = plan::NormBackward {
             pixels: self.x.pixels(),
             channels: self.x.dims[3],
+            format: self.x.format,
             behind: self.describe(params, &mut operands)?,
             joined,
-            added: operands.add("what is added", &Place::new(added, 0), self.x.len())?,
+            added: operands.add("what is added", &Place::new(added, 0), self.x.places())?,
         };
-        let dx = operands.call(added.builder(), &plan, &[plan.result_len()])?;
+        let ty = element(self.x.format);
+        let dx = operands.call(added.builder(), &plan, ty, &[plan.values()])?;
         Ok(dx.reshape(&to_i64(&self.x.dims))?)
     }
 
     /// Describes this gradient to a kernel.
     fn describe(&self, params: &Tensors, operands: &mut Operands) -> Result<plan::BehindNorm> {
-        let (channels, len) = (self.x.dims[3], self.x.len());
+        let (channels, len) = (self.x.dims[3], self.x.places());
         let dbeta = Place::new(&self.sums.array, self.sums.offset + channels);
         Ok(plan::BehindNorm {
             norm: self.x.statistics.norm(params, &self.bn, operands)?,

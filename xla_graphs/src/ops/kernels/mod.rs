@@ -7,13 +7,14 @@
 //!
 //! The crate `kernel_contract` says what each call takes and gives. A kernel has one result; where
 //! several arrays lie in it, the next kernel gets the whole result and is told where to look, so that
-//! no large array is ever copied. Weights are read in the same way from the flat array of the state.
+//! no large array is ever copied. Such a result is declared as f32; images in it may be bf16, two in a place. Weights are read in the same way from the flat array of the state.
 
 mod call;
 mod features;
 mod gradient;
 
 use kernel_contract::{Layer, plan};
+use xla::ElementType;
 
 use crate::collective::Replicas;
 use crate::error::Result;
@@ -30,7 +31,7 @@ pub use gradient::{BehindNorm, Gradient};
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
 ///
-/// `x` `[N, H, W, C]`, `skip` and y `[N, h, w, O]`.
+/// `x` `[N, H, W, C]`, `skip` and y `[N, h, w, O]`, all in the format of `x`.
 ///
 /// # Errors
 /// [`crate::GraphError::Kernel`] when no kernel computes this: a 3x3 convolution with a stride or a
@@ -44,7 +45,7 @@ pub fn forward(
     replicas: Replicas,
 ) -> Result<Features> {
     let layer = layer(conv, x);
-    let (channels, len) = (layer.outputs, layer.output_values());
+    let len = layer.format.places(layer.output_values());
     let mut operands = Operands::new(&conv.name);
     let plan = plan::LayerForward {
         layer,
@@ -54,18 +55,20 @@ pub fn forward(
             params.home(&conv.kernel())?,
             layer.kernel_len(),
         )?,
-        x: operands.add("x", &x.values, x.len())?,
+        x: operands.add("x", &x.values, x.places())?,
         skip: match skip {
             Some(skip) => Some(operands.add("the skip", &skip.values, len)?),
             None => None,
         },
     };
     let builder = x.values.array.builder();
-    let values = operands.call(builder, &plan, &[plan.result_len()])?;
-    let own = Statistics::within(&values, len, channels);
+    let values = operands.call(builder, &plan, ElementType::F32, &[plan.result_len()])?;
+    let channels = layer.outputs;
+    let own = Statistics::within(&values, plan.moments_at(), channels);
     Ok(Features {
         statistics: own.over(replicas, channels)?,
         values: Place::new(&values, 0),
+        format: layer.format,
         dims: [
             layer.images,
             layer.output_height(),
@@ -100,11 +103,15 @@ pub fn backward(
             params.home(&conv.kernel())?,
             layer.kernel_len(),
         )?,
-        x: operands.add("x", &x.values, x.len())?,
-        dy: dy.describe(params, layer.output_values(), &mut operands)?,
+        x: operands.add("x", &x.values, x.places())?,
+        dy: dy.describe(
+            params,
+            layer.format.places(layer.output_values()),
+            &mut operands,
+        )?,
     };
     let builder = x.values.array.builder();
-    let dz = operands.call(builder, &plan, &[plan.result_len()])?;
+    let dz = operands.call(builder, &plan, ElementType::F32, &[plan.result_len()])?;
 
     let kernel = Place::new(&dz, plan.kernel_at());
     gradients.insert(conv.kernel(), part(&kernel, layer.kernel_len())?);
@@ -122,5 +129,6 @@ fn layer(conv: &Conv, x: &Features) -> Layer {
         outputs: conv.outputs,
         side: conv.side,
         stride: conv.stride,
+        format: x.format,
     }
 }

@@ -2,36 +2,41 @@
 
 pub use kernel_contract::Layer;
 
-use super::norm::{Lanes, Norm, NormGradient};
+use super::format::{F32, Format};
+use super::norm::{Norm, NormGradient};
+use super::sets::Set;
 
 /// The gradient of a layer's output.
-pub enum OutputGradient<'a> {
+pub enum OutputGradient<'a, F: Format = F32> {
     /// `[N, h, w, O]`.
-    Plain(&'a [Lanes]),
+    Plain(&'a [F::Lanes]),
     /// Not yet taken through the batch normalisation that follows the layer: the gradient `dz` of its result
     /// and its input `x`, `[N, h, w, O]` each.
     BehindNorm {
         norm: NormGradient,
-        dz: &'a [Lanes],
-        x: &'a [Lanes],
+        dz: &'a [F::Lanes],
+        x: &'a [F::Lanes],
     },
 }
 
-impl OutputGradient<'_> {
-    /// The gradient of the channels `part` that lie at `index`.
+impl<F: Format> OutputGradient<'_, F> {
+    /// Register `n` of the gradient of the channels `part` that lie at `index`.
     #[inline(always)]
-    pub fn at(&self, index: usize, part: usize) -> Lanes {
+    pub fn at<S: Set>(&self, set: S, index: usize, part: usize, n: usize) -> S::Register {
         match self {
-            Self::Plain(dy) => dy[index],
-            Self::BehindNorm { norm, dz, x } => norm.apply(part, &dz[index], &x[index]),
+            Self::Plain(dy) => F::get(set, &dy[index], n),
+            Self::BehindNorm { norm, dz, x } => {
+                let (dz, x) = (F::get(set, &dz[index], n), F::get(set, &x[index], n));
+                norm.apply(set, part, n, dz, x)
+            }
         }
     }
 }
 
 /// What a backward kernel writes.
-pub struct Gradients<'a> {
+pub struct Gradients<'a, F: Format = F32> {
     /// Gradient of the normalisation's result before the ReLU, `[N, H, W, C]`.
-    pub dz: &'a mut [Lanes],
+    pub dz: &'a mut [F::Lanes],
     /// Σ dz, `[C]`.
     pub dbeta: &'a mut [f32],
     /// Σ dz · x̂, `[C]`.
@@ -46,7 +51,7 @@ pub struct Part {
     pub kernel: Vec<f32>,
 }
 
-impl Gradients<'_> {
+impl<F: Format> Gradients<'_, F> {
     /// Adds up the `parts`, in order.
     pub fn total(&mut self, parts: &[Part], norm: &Norm) {
         for (c, rstd) in norm.rstd.as_flattened().iter().enumerate() {

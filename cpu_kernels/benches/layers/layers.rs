@@ -1,13 +1,42 @@
 //! The layers on the kernels.
 
+use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
 use cpu_kernels::layer::{Gradients, Layer, OutputGradient};
-use cpu_kernels::norm::{self, Lanes, Norm, NormGradient};
-use cpu_kernels::{conv3x3, pointwise};
+use cpu_kernels::norm::{self, Norm, NormGradient};
+use cpu_kernels::{Isa, conv3x3, pointwise};
 use criterion::{Criterion, Throughput, criterion_group};
+use kernel_contract as contract;
 
 const IMAGES: usize = 128;
 /// Side of the images and channels of the residual stream of each stage.
 const STAGES: [(usize, usize); 3] = [(32, 64), (16, 128), (8, 256)];
+
+/// A format with its name.
+trait Stored: Format {
+    const FORMAT: contract::Format;
+
+    fn of(lanes: &Lanes) -> Self::Lanes;
+}
+
+impl Stored for F32 {
+    const FORMAT: contract::Format = contract::Format::F32;
+
+    fn of(lanes: &Lanes) -> Lanes {
+        *lanes
+    }
+}
+
+impl Stored for Bf16 {
+    const FORMAT: contract::Format = contract::Format::Bf16;
+
+    fn of(lanes: &Lanes) -> Half {
+        Half(lanes.map(|x| (x.to_bits() >> 16) as u16))
+    }
+}
+
+fn stored<F: Stored>(lanes: &[Lanes]) -> Vec<F::Lanes> {
+    lanes.iter().map(F::of).collect()
+}
 
 /// Values of a deterministic noise in [-1, 1), in lanes.
 fn noise(lanes: usize) -> Vec<Lanes> {
@@ -27,6 +56,16 @@ fn unit_norm(channels: usize) -> Norm {
 }
 
 fn layers(criterion: &mut Criterion) {
+    let best = Isa::of_processor();
+    for isa in Isa::ALL {
+        if (Isa::Avx2..=best).contains(&isa) {
+            layers_on::<F32>(criterion, isa);
+            layers_on::<Bf16>(criterion, isa);
+        }
+    }
+}
+
+fn layers_on<F: Stored>(criterion: &mut Criterion, isa: Isa) {
     for (side, channels) in STAGES {
         let inner = channels / 4;
         for (kernel, inputs, outputs) in [
@@ -42,22 +81,24 @@ fn layers(criterion: &mut Criterion) {
                 outputs,
                 side: kernel,
                 stride: 1,
+                format: F::FORMAT,
             };
-            bench_layer(criterion, &layer);
+            bench_layer::<F>(criterion, isa, &layer);
         }
-        bench_norm(criterion, IMAGES * side * side, channels);
+        bench_norm::<F>(criterion, isa, IMAGES * side * side, channels);
     }
 }
 
-fn bench_layer(criterion: &mut Criterion, layer: &Layer) {
+fn bench_layer<F: Stored>(criterion: &mut Criterion, isa: Isa, layer: &Layer) {
+    let format = F::FORMAT;
     let name = format!(
-        "{0}x{0}, {1}x{1}, {2} to {3}",
+        "{isa}, {format:?}, {0}x{0}, {1}x{1}, {2} to {3}",
         layer.side, layer.height, layer.inputs, layer.outputs
     );
     let operations = 2 * layer.images * layer.output_pixels() * layer.kernel_len();
     let norm = unit_norm(layer.inputs);
-    let x = noise(layer.images * layer.input_len());
-    let other = noise(layer.images * layer.output_len());
+    let x = stored::<F>(&noise(layer.images * layer.input_len()));
+    let other = stored::<F>(&noise(layer.images * layer.output_len()));
     let kernel = noise(layer.kernel_len() / 16);
     let kernel = kernel.as_flattened();
     // Only the layer that widens the channels again has a skip.
@@ -70,9 +111,9 @@ fn bench_layer(criterion: &mut Criterion, layer: &Layer) {
     group.bench_function("forward", |b| {
         b.iter(|| {
             if layer.side == 1 {
-                pointwise::forward(layer, &norm, &x, kernel, skip, &mut y, &mut moments);
+                pointwise::forward::<F>(isa, layer, &norm, &x, kernel, skip, &mut y, &mut moments);
             } else {
-                conv3x3::forward(layer, &norm, &x, kernel, &mut y, &mut moments);
+                conv3x3::forward::<F>(isa, layer, &norm, &x, kernel, &mut y, &mut moments);
             }
         })
     });
@@ -81,36 +122,38 @@ fn bench_layer(criterion: &mut Criterion, layer: &Layer) {
     let mut dz = x.clone();
     let (mut dbeta, mut dgamma) = (vec![0.0; layer.inputs], vec![0.0; layer.inputs]);
     let mut dkernel = vec![0.0; layer.kernel_len()];
-    let dy = OutputGradient::Plain(&other);
+    let dy = OutputGradient::<F>::Plain(&other);
     group.bench_function("backward", |b| {
         b.iter(|| {
-            let mut gradients = Gradients {
+            let mut gradients = Gradients::<F> {
                 dz: &mut dz,
                 dbeta: &mut dbeta,
                 dgamma: &mut dgamma,
                 kernel: &mut dkernel,
             };
             if layer.side == 1 {
-                pointwise::backward(layer, &norm, &x, kernel, &dy, &mut gradients);
+                pointwise::backward(isa, layer, &norm, &x, kernel, &dy, &mut gradients);
             } else {
-                conv3x3::backward(layer, &norm, &x, kernel, &dy, &mut gradients);
+                conv3x3::backward(isa, layer, &norm, &x, kernel, &dy, &mut gradients);
             }
         })
     });
 }
 
 /// The backward pass through the first batch norm of a unit, with the skip: bytes, not operations.
-fn bench_norm(criterion: &mut Criterion, pixels: usize, channels: usize) {
+fn bench_norm<F: Stored>(criterion: &mut Criterion, isa: Isa, pixels: usize, channels: usize) {
     let len = pixels * channels / 16;
-    let (x, dz) = (noise(len), noise(len));
+    let format = F::FORMAT;
+    let (x, dz) = (stored::<F>(&noise(len)), stored::<F>(&noise(len)));
     let mut dx = x.clone();
     let sums = vec![0.5; channels];
     let gradient = NormGradient::new(&unit_norm(channels), &sums, &sums, pixels as f32);
-    let mut group =
-        criterion.benchmark_group(format!("norm, {pixels} pixels, {channels} channels"));
+    let mut group = criterion.benchmark_group(format!(
+        "{isa}, {format:?}, norm, {pixels} pixels, {channels} channels"
+    ));
     group.throughput(Throughput::Bytes(4 * 4 * (pixels * channels) as u64));
     group.bench_function("backward", |b| {
-        b.iter(|| norm::backward(&gradient, &dz, &x, &dz, false, &mut dx))
+        b.iter(|| norm::backward::<F>(isa, &gradient, &dz, &x, &dz, false, &mut dx))
     });
 }
 

@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::gemm::assert_supported;
+use super::format::{Format, get, put, registers};
+use super::gemm::PANEL;
+use super::sets::{self, Set, Task};
+use crate::isa::Isa;
 
-/// 16 neighbouring channels of a pixel. Images are slices of these: pixel p's begin at p · C / 16.
-pub type Lanes = [f32; 16];
+pub use super::format::Lanes;
 
 /// One layer's normalisation, ready to apply: z = (x − mean) · scale + beta. Each field has C / 16
 /// elements.
@@ -34,17 +36,15 @@ impl Norm {
         }
     }
 
-    /// relu(z) of the channels `part`.
+    /// relu(z) of register `n` of the channels `part`.
     #[inline(always)]
-    pub fn activate(&self, part: usize, x: &Lanes) -> Lanes {
-        let (mean, scale, beta) = (&self.mean[part], &self.scale[part], &self.beta[part]);
-        let mut out = [0.0; 16];
-        for c in 0..16 {
-            let z = (x[c] - mean[c]).mul_add(scale[c], beta[c]);
-            // Not `z > 0.0`: what is not a number must stay so until it reaches the loss.
-            out[c] = if z < 0.0 { 0.0 } else { z };
-        }
-        out
+    pub fn activate<S: Set>(&self, set: S, part: usize, n: usize, x: S::Register) -> S::Register {
+        let apart = set.subtract(x, get(set, &self.mean[part], n));
+        let (scale, beta) = (
+            get(set, &self.scale[part], n),
+            get(set, &self.beta[part], n),
+        );
+        set.relu(set.multiply_add(apart, scale, beta))
     }
 }
 
@@ -80,71 +80,83 @@ impl NormGradient {
         }
     }
 
-    /// dx of the channels `part`.
+    /// dx of register `n` of the channels `part`.
     #[inline(always)]
-    pub fn apply(&self, part: usize, dz: &Lanes, x: &Lanes) -> Lanes {
-        let (mean, scale) = (&self.mean[part], &self.scale[part]);
-        let (slope, offset) = (&self.slope[part], &self.offset[part]);
-        let mut out = [0.0; 16];
-        for c in 0..16 {
-            let centred = (x[c] - mean[c]).mul_add(slope[c], offset[c]);
-            out[c] = dz[c].mul_add(scale[c], centred);
-        }
-        out
+    pub fn apply<S: Set>(
+        &self,
+        set: S,
+        part: usize,
+        n: usize,
+        dz: S::Register,
+        x: S::Register,
+    ) -> S::Register {
+        let apart = set.subtract(x, get(set, &self.mean[part], n));
+        let (slope, offset) = (
+            get(set, &self.slope[part], n),
+            get(set, &self.offset[part], n),
+        );
+        let centred = set.multiply_add(apart, slope, offset);
+        set.multiply_add(dz, get(set, &self.scale[part], n), centred)
     }
 }
 
 /// Sums of two quantities for each channel: those of a few hundred pixels in f32, all in f64.
 pub struct Sums {
     short: Vec<[Lanes; 2]>,
-    long: Vec<[[f64; 16]; 2]>,
+    long: Vec<[[f64; PANEL]; 2]>,
 }
 
 impl Sums {
     /// For `parts` times 16 channels.
     pub fn new(parts: usize) -> Self {
         Self {
-            short: vec![[[0.0; 16]; 2]; parts],
-            long: vec![[[0.0; 16]; 2]; parts],
+            short: vec![[[0.0; PANEL]; 2]; parts],
+            long: vec![[[0.0; PANEL]; 2]; parts],
         }
     }
 
-    /// Adds x − pivot and (x − pivot)² of the pixels `x` `[pixels, C]` of a tile or an image, `pivot` `[C]`.
+    /// Adds `first` and `second` to the sums of register `n` of the channels `part`, `second` a product of two.
     #[inline(always)]
-    pub fn add_moments(&mut self, x: &[Lanes], pivot: &[Lanes]) {
-        for x in x.chunks_exact(pivot.len()) {
-            for (part, x) in x.iter().enumerate() {
-                let [first, second] = &mut self.short[part];
-                let pivot = &pivot[part];
-                for c in 0..16 {
-                    let d = x[c] - pivot[c];
-                    first[c] += d;
-                    second[c] = d.mul_add(d, second[c]);
-                }
-            }
-        }
-        self.flush();
-    }
-
-    /// dz of the channels `part` of a pixel: `da` where the activation `a` is above 0. Adds dz and
-    /// dz · (x − mean).
-    #[inline(always)]
-    pub fn add_gradient(
+    fn add<S: Set>(
         &mut self,
+        set: S,
         part: usize,
-        da: &Lanes,
-        a: &Lanes,
-        x: &Lanes,
-        mean: &Lanes,
-    ) -> Lanes {
-        let [first, second] = &mut self.short[part];
-        let mut dz = [0.0; 16];
-        for c in 0..16 {
-            dz[c] = if a[c] > 0.0 { da[c] } else { 0.0 };
-            first[c] += dz[c];
-            second[c] = dz[c].mul_add(x[c] - mean[c], second[c]);
-        }
-        dz
+        n: usize,
+        first: S::Register,
+        second: [S::Register; 2],
+    ) {
+        let [sum, products] = &mut self.short[part];
+        let added = set.add(get(set, sum, n), first);
+        put(set, sum, n, added);
+        let added = set.multiply_add(second[0], second[1], get(set, products, n));
+        put(set, products, n, added);
+    }
+
+    /// Adds x − pivot and (x − pivot)².
+    #[inline(always)]
+    pub fn add_moments<S: Set>(
+        &mut self,
+        set: S,
+        part: usize,
+        n: usize,
+        x: S::Register,
+        pivot: S::Register,
+    ) {
+        let apart = set.subtract(x, pivot);
+        self.add(set, part, n, apart, [apart, apart]);
+    }
+
+    /// Adds dz and dz · (x − mean).
+    #[inline(always)]
+    pub fn add_gradient<S: Set>(
+        &mut self,
+        set: S,
+        part: usize,
+        n: usize,
+        dz: S::Register,
+        apart: S::Register,
+    ) {
+        self.add(set, part, n, dz, [dz, apart]);
     }
 
     /// Moves the short sums into the long ones. Call it every few hundred pixels.
@@ -222,55 +234,69 @@ impl Moments {
 ///
 /// With `joined`, `skip` belongs to the gradient of the normalisation's result instead, and is added
 /// to `dz`.
-pub fn backward(
+///
+/// # Panics
+/// When there are no kernels for `isa` on this processor.
+pub fn backward<F: Format>(
+    isa: Isa,
     norm: &NormGradient,
-    dz: &[Lanes],
-    x: &[Lanes],
-    skip: &[Lanes],
+    dz: &[F::Lanes],
+    x: &[F::Lanes],
+    skip: &[F::Lanes],
     joined: bool,
-    dx: &mut [Lanes],
+    dx: &mut [F::Lanes],
 ) {
     /// Pixels of one task.
     const TASK: usize = 4096;
-    assert_supported();
     let len = TASK * norm.mean.len();
     let tasks = dx.par_chunks_mut(len).enumerate();
     tasks.for_each(|(task, dx)| {
         let here = task * len..task * len + dx.len();
         let [dz, x, skip] = [dz, x, skip].map(|values| &values[here.clone()]);
-        // SAFETY: the processor has the instructions, as asserted above.
-        unsafe { backward_task(norm, dz, x, skip, joined, dx) }
+        let task = Backward::<F> {
+            norm,
+            dz,
+            x,
+            skip,
+            joined,
+            dx,
+        };
+        sets::run(isa, task);
     });
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn backward_task(
-    norm: &NormGradient,
-    dz: &[Lanes],
-    x: &[Lanes],
-    skip: &[Lanes],
+/// [`backward`] of some pixels.
+struct Backward<'a, F: Format> {
+    norm: &'a NormGradient,
+    dz: &'a [F::Lanes],
+    x: &'a [F::Lanes],
+    skip: &'a [F::Lanes],
     joined: bool,
-    dx: &mut [Lanes],
-) {
-    let parts = norm.mean.len();
-    for (first, dx) in dx.chunks_exact_mut(parts).enumerate() {
-        for (part, dx) in dx.iter_mut().enumerate() {
-            let index = first * parts + part;
-            let (dz, x, skip) = (&dz[index], &x[index], &skip[index]);
-            *dx = if joined {
-                norm.apply(part, &sum(dz, skip), x)
-            } else {
-                sum(&norm.apply(part, dz, x), skip)
-            };
-        }
-    }
+    dx: &'a mut [F::Lanes],
 }
 
-#[inline(always)]
-fn sum(a: &Lanes, b: &Lanes) -> Lanes {
-    let mut out = [0.0; 16];
-    for c in 0..16 {
-        out[c] = a[c] + b[c];
+impl<F: Format> Task for Backward<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(self, set: S) {
+        let norm = self.norm;
+        let parts = norm.mean.len();
+        let pixels = self.dx.chunks_exact_mut(parts);
+        let all = self.dz.chunks_exact(parts).zip(self.x.chunks_exact(parts));
+        for ((dx, (dz, x)), skip) in pixels.zip(all).zip(self.skip.chunks_exact(parts)) {
+            for part in 0..parts {
+                for n in 0..registers::<S>() {
+                    let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
+                    let skip = F::get(set, &skip[part], n);
+                    let result = if self.joined {
+                        norm.apply(set, part, n, set.add(dz, skip), x)
+                    } else {
+                        set.add(norm.apply(set, part, n, dz, x), skip)
+                    };
+                    F::put(set, &mut dx[part], n, result);
+                }
+            }
+        }
     }
-    out
 }

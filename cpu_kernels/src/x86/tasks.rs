@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::format::Format;
 use super::layer::{Gradients, Layer, Part};
-use super::norm::{Lanes, Moments, Norm};
+use super::norm::{Moments, Norm};
 
 /// Tasks of a batch. It does not depend on the number of threads, so that sums are always taken in the
 /// same order and runs repeat bit by bit.
@@ -11,12 +12,12 @@ const TASKS: usize = 16;
 
 /// Runs `task` on each share of the images, for a layer's result `y` and the moments of its channels.
 /// A task gets its images of `x`, the index in `y` at which its results begin, and the results.
-pub fn forward(
+pub fn forward<L: Send + Sync>(
     layer: &Layer,
-    x: &[Lanes],
-    y: &mut [Lanes],
+    x: &[L],
+    y: &mut [L],
     moments: &mut [f32],
-    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> Moments + Sync,
+    task: impl Fn(&[L], usize, &mut [L]) -> Moments + Sync,
 ) {
     let parts = share_out(layer, x, y, layer.output_len(), task);
     Moments::total(parts, moments);
@@ -24,24 +25,24 @@ pub fn forward(
 
 /// Runs `task` on each share of the images, for a layer's gradients `out`. A task gets its images of
 /// `x`, the index at which its part of the output's gradient begins, and its part of dz.
-pub fn backward(
+pub fn backward<F: Format>(
     layer: &Layer,
     norm: &Norm,
-    x: &[Lanes],
-    out: &mut Gradients,
-    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> Part + Sync,
+    x: &[F::Lanes],
+    out: &mut Gradients<F>,
+    task: impl Fn(&[F::Lanes], usize, &mut [F::Lanes]) -> Part + Sync,
 ) {
     let parts = share_out(layer, x, out.dz, layer.input_len(), task);
     out.total(&parts, norm);
 }
 
 /// What `task` returns for each share, in order. `out` has `len` lanes an image.
-fn share_out<T: Send>(
+fn share_out<L: Send + Sync, T: Send>(
     layer: &Layer,
-    x: &[Lanes],
-    out: &mut [Lanes],
+    x: &[L],
+    out: &mut [L],
     len: usize,
-    task: impl Fn(&[Lanes], usize, &mut [Lanes]) -> T + Sync,
+    task: impl Fn(&[L], usize, &mut [L]) -> T + Sync,
 ) -> Vec<T> {
     let images = layer.images.div_ceil(TASKS).max(1);
     let shares = out.par_chunks_mut(images * len).enumerate();

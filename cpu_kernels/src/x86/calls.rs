@@ -1,22 +1,32 @@
 //! The kernels as XLA calls them: by name, with the addresses of arrays.
 //!
 //! Each call reads its plan first (`kernel_contract` defines them all) and finds its arrays with it.
-//! Arrays are f32 and row-major. A call has one result, in which several arrays may lie one after
+//! Arrays are row-major. A call has one result, in which several arrays may lie one after
 //! another.
 
 use std::ffi::c_void;
-use std::sync::Once;
+use std::sync::{LazyLock, Once};
 use std::{process, slice};
 
 use kernel_contract::plan::{self, HEADER, Start};
-use kernel_contract::{EPSILON, Kernel, LANES, Plan, PlanError};
+use kernel_contract::{self as contract, EPSILON, Kernel, Plan, PlanError};
 
+use super::format::{Bf16, F32, Format};
 use super::layer::{Gradients, OutputGradient};
-use super::norm::{self, Lanes, Norm, NormGradient};
+use super::norm::{self, Norm, NormGradient};
 use super::{conv3x3, pointwise};
+use crate::isa::Isa;
 
 type Operands = *const *const c_void;
 type Function = extern "C" fn(*mut f32, Operands);
+
+/// Where a wrong one was asked for, no device is opened.
+static ISA: LazyLock<Isa> = LazyLock::new(|| Isa::chosen().unwrap_or(Isa::Generic));
+
+/// The set that the kernels run on in this process; [`Isa::Generic`] when they do not run.
+pub fn isa() -> Isa {
+    *ISA
+}
 
 /// Makes the kernels known to XLA's CPU backend in this process.
 pub fn register() {
@@ -90,8 +100,8 @@ impl<P: Plan> Call<P> {
     ///
     /// # Safety
     /// As for [`Self::address`].
-    unsafe fn lanes<'a>(&self, start: Start, count: usize) -> &'a [Lanes] {
-        // SAFETY: the caller's; an array of f32 has the alignment of an f32.
+    unsafe fn lanes<'a, F: Format>(&self, start: Start, count: usize) -> &'a [F::Lanes] {
+        // SAFETY: the caller's; an array has the alignment of an f32, and lanes need no more.
         unsafe { slice::from_raw_parts(self.address(start).cast(), count) }
     }
 
@@ -156,19 +166,32 @@ extern "C" fn layer_forward(out: *mut f32, operands: Operands) {
     // has the result.
     unsafe {
         let call = Call::<plan::LayerForward>::new(operands);
+        match call.plan.layer.format {
+            contract::Format::F32 => layer_forward_in::<F32>(&call, out),
+            contract::Format::Bf16 => layer_forward_in::<Bf16>(&call, out),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Call::address`]; `out` must have the places that the plan says, and nothing else.
+unsafe fn layer_forward_in<F: Format>(call: &Call<plan::LayerForward>, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
         let layer = &call.plan.layer;
         let norm = call.norm(&call.plan.norm, layer.inputs);
         let kernel = call.values(call.plan.kernel, layer.kernel_len());
-        let x = call.lanes(call.plan.x, layer.images * layer.input_len());
+        let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
         let len = layer.images * layer.output_len();
-        let skip = call.plan.skip.map(|skip| call.lanes(skip, len));
+        let skip = call.plan.skip.map(|skip| call.lanes::<F>(skip, len));
         let y = slice::from_raw_parts_mut(out.cast(), len);
-        let moments = slice::from_raw_parts_mut(out.add(len * LANES), 2 * layer.outputs);
+        let moments = out.add(call.plan.moments_at());
+        let moments = slice::from_raw_parts_mut(moments, 2 * layer.outputs);
         if layer.side == 1 {
-            pointwise::forward(layer, &norm, x, kernel, skip, y, moments);
+            pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, y, moments);
         } else {
             // The plan was checked: a 3x3 convolution has no skip and stride 1.
-            conv3x3::forward(layer, &norm, x, kernel, y, moments);
+            conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, y, moments);
         }
     }
 }
@@ -178,30 +201,42 @@ extern "C" fn layer_backward(out: *mut f32, operands: Operands) {
     // SAFETY: as in `layer_forward`.
     unsafe {
         let call = Call::<plan::LayerBackward>::new(operands);
+        match call.plan.layer.format {
+            contract::Format::F32 => layer_backward_in::<F32>(&call, out),
+            contract::Format::Bf16 => layer_backward_in::<Bf16>(&call, out),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`layer_forward_in`].
+unsafe fn layer_backward_in<F: Format>(call: &Call<plan::LayerBackward>, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
         let layer = &call.plan.layer;
         let norm = call.norm(&call.plan.norm, layer.inputs);
         let kernel = call.values(call.plan.kernel, layer.kernel_len());
-        let x = call.lanes(call.plan.x, layer.images * layer.input_len());
+        let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
         let len = layer.images * layer.output_len();
         let dy = match &call.plan.dy {
-            plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.lanes(*dy, len)),
+            plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.lanes::<F>(*dy, len)),
             plan::OutputGradient::BehindNorm(behind) => OutputGradient::BehindNorm {
                 norm: call.norm_gradient(behind, layer.outputs),
-                dz: call.lanes(behind.dz, len),
-                x: call.lanes(behind.x, len),
+                dz: call.lanes::<F>(behind.dz, len),
+                x: call.lanes::<F>(behind.x, len),
             },
         };
         let sums = out.add(call.plan.sums_at());
-        let mut gradients = Gradients {
+        let mut gradients = Gradients::<F> {
             dz: slice::from_raw_parts_mut(out.cast(), x.len()),
             dgamma: slice::from_raw_parts_mut(sums, layer.inputs),
             dbeta: slice::from_raw_parts_mut(sums.add(layer.inputs), layer.inputs),
             kernel: slice::from_raw_parts_mut(out.add(call.plan.kernel_at()), layer.kernel_len()),
         };
         if layer.side == 1 {
-            pointwise::backward(layer, &norm, x, kernel, &dy, &mut gradients);
+            pointwise::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
         } else {
-            conv3x3::backward(layer, &norm, x, kernel, &dy, &mut gradients);
+            conv3x3::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
         }
     }
 }
@@ -211,13 +246,25 @@ extern "C" fn norm_backward(out: *mut f32, operands: Operands) {
     // SAFETY: as in `layer_forward`.
     unsafe {
         let call = Call::<plan::NormBackward>::new(operands);
+        match call.plan.format {
+            contract::Format::F32 => norm_backward_in::<F32>(&call, out),
+            contract::Format::Bf16 => norm_backward_in::<Bf16>(&call, out),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`layer_forward_in`].
+unsafe fn norm_backward_in<F: Format>(call: &Call<plan::NormBackward>, out: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
         let plan = &call.plan;
         let norm = call.norm_gradient(&plan.behind, plan.channels);
-        let dz = call.lanes(plan.behind.dz, plan.lanes());
-        let x = call.lanes(plan.behind.x, plan.lanes());
-        let added = call.lanes(plan.added, plan.lanes());
+        let dz = call.lanes::<F>(plan.behind.dz, plan.lanes());
+        let x = call.lanes::<F>(plan.behind.x, plan.lanes());
+        let added = call.lanes::<F>(plan.added, plan.lanes());
         let dx = slice::from_raw_parts_mut(out.cast(), plan.lanes());
-        norm::backward(&norm, dz, x, added, plan.joined, dx);
+        norm::backward::<F>(*ISA, &norm, dz, x, added, plan.joined, dx);
     }
 }
 

@@ -1,0 +1,213 @@
+//! The number formats of images between layers and of the factors of products.
+
+use super::gemm::PANEL;
+use super::sets::Set;
+
+/// 16 neighbouring channels of a pixel in f32.
+pub type Lanes = [f32; PANEL];
+
+/// 16 neighbouring channels of a pixel in bf16, which is the upper half of an f32.
+#[derive(Clone, Copy)]
+#[repr(C, align(4))]
+pub struct Half(pub [u16; PANEL]);
+
+/// A number format. All sums are f32.
+///
+/// A product's factors are elements of 32 bits along the summed axis: a value of f32, or two of bf16.
+pub trait Format: Copy + Send + Sync + 'static {
+    /// 16 neighbouring channels of a pixel. Images are slices of these: pixel p's begin at p · C / 16.
+    type Lanes: Copy + Send + Sync;
+
+    const ZERO: Self::Lanes;
+
+    /// Values of an element.
+    const VALUES: usize;
+
+    /// Elements of [`Self::Lanes`].
+    const ELEMENTS: usize = PANEL / Self::VALUES;
+
+    /// Register `n` of the lanes.
+    fn get<S: Set>(set: S, lanes: &Self::Lanes, n: usize) -> S::Register;
+
+    /// Rounds `values` to register `n` of the lanes.
+    fn put<S: Set>(set: S, lanes: &mut Self::Lanes, n: usize, values: S::Register);
+
+    /// c + the products of the values of `a` and `b`, which are elements.
+    fn multiply_add<S: Set>(set: S, a: S::Register, b: S::Register, c: S::Register) -> S::Register;
+
+    /// Lanes as elements along the channels.
+    fn elements(lanes: &[Self::Lanes]) -> &[f32];
+
+    /// Pixels `[pixels, C]` with `parts` times 16 channels as elements along the pixels, `[pixels / VALUES, C]`:
+    /// [`Self::VALUES`] neighbours become one of `out`, which is the result, or `pixels` are as they stand.
+    fn along_pixels<'a, S: Set>(
+        set: S,
+        pixels: &'a [Self::Lanes],
+        parts: usize,
+        out: &'a mut [Lanes],
+    ) -> &'a [f32];
+
+    /// `matrix` `[rows, columns]` as panels of 16 columns, `[columns / 16, rows / VALUES, 16]` elements: what a product
+    /// reads fastest.
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32>;
+}
+
+/// Registers of 16 values.
+#[inline(always)]
+pub fn registers<S: Set>() -> usize {
+    PANEL / S::WIDTH
+}
+
+/// Register `n` of `lanes`.
+#[inline(always)]
+pub fn get<S: Set>(set: S, lanes: &Lanes, n: usize) -> S::Register {
+    let values = &lanes[n * S::WIDTH..(n + 1) * S::WIDTH];
+    // SAFETY: a register's values lie there.
+    unsafe { set.load(values.as_ptr()) }
+}
+
+/// Sets register `n` of `lanes`.
+#[inline(always)]
+pub fn put<S: Set>(set: S, lanes: &mut Lanes, n: usize, values: S::Register) {
+    let place = &mut lanes[n * S::WIDTH..(n + 1) * S::WIDTH];
+    // SAFETY: as in `get`.
+    unsafe { set.store(place.as_mut_ptr(), values) }
+}
+
+#[derive(Clone, Copy)]
+pub struct F32;
+
+impl Format for F32 {
+    type Lanes = Lanes;
+
+    const ZERO: Lanes = [0.0; PANEL];
+    const VALUES: usize = 1;
+
+    #[inline(always)]
+    fn get<S: Set>(set: S, lanes: &Lanes, n: usize) -> S::Register {
+        get(set, lanes, n)
+    }
+
+    #[inline(always)]
+    fn put<S: Set>(set: S, lanes: &mut Lanes, n: usize, values: S::Register) {
+        put(set, lanes, n, values);
+    }
+
+    #[inline(always)]
+    fn multiply_add<S: Set>(set: S, a: S::Register, b: S::Register, c: S::Register) -> S::Register {
+        set.multiply_add(a, b, c)
+    }
+
+    #[inline(always)]
+    fn elements(lanes: &[Lanes]) -> &[f32] {
+        lanes.as_flattened()
+    }
+
+    #[inline(always)]
+    fn along_pixels<'a, S: Set>(
+        _set: S,
+        pixels: &'a [Lanes],
+        _parts: usize,
+        _out: &'a mut [Lanes],
+    ) -> &'a [f32] {
+        pixels.as_flattened()
+    }
+
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        let mut panels = vec![0.0; rows * columns];
+        for (row, values) in matrix.chunks_exact(columns).enumerate() {
+            for (panel, part) in values.chunks_exact(PANEL).enumerate() {
+                let start = (panel * rows + row) * PANEL;
+                panels[start..start + PANEL].copy_from_slice(part);
+            }
+        }
+        panels
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Bf16;
+
+impl Format for Bf16 {
+    type Lanes = Half;
+
+    const ZERO: Half = Half([0; PANEL]);
+    const VALUES: usize = 2;
+
+    #[inline(always)]
+    fn get<S: Set>(set: S, lanes: &Half, n: usize) -> S::Register {
+        let values = &lanes.0[n * S::WIDTH..(n + 1) * S::WIDTH];
+        // SAFETY: a register's values lie there.
+        unsafe { set.load_bf16(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn put<S: Set>(set: S, lanes: &mut Half, n: usize, values: S::Register) {
+        let place = &mut lanes.0[n * S::WIDTH..(n + 1) * S::WIDTH];
+        // SAFETY: as in `get`.
+        unsafe { set.store_bf16(place.as_mut_ptr(), values) }
+    }
+
+    #[inline(always)]
+    fn multiply_add<S: Set>(set: S, a: S::Register, b: S::Register, c: S::Register) -> S::Register {
+        set.dot_pairs(a, b, c)
+    }
+
+    #[inline(always)]
+    fn elements(lanes: &[Half]) -> &[f32] {
+        // SAFETY: `Half` has the alignment of an f32 and the size of `ELEMENTS` of them, and every bit pattern is an f32.
+        unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * Self::ELEMENTS) }
+    }
+
+    #[inline(always)]
+    fn along_pixels<'a, S: Set>(
+        set: S,
+        pixels: &'a [Half],
+        parts: usize,
+        out: &'a mut [Lanes],
+    ) -> &'a [f32] {
+        let pairs = pixels.chunks_exact(2 * parts);
+        for (pair, out) in pairs.zip(out.chunks_exact_mut(parts)) {
+            let (even, odd) = pair.split_at(parts);
+            for (out, (even, odd)) in out.iter_mut().zip(even.iter().zip(odd)) {
+                interleave(set, even, odd, out);
+            }
+        }
+        out.as_flattened()
+    }
+
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        let mut panels = vec![0.0; rows / 2 * columns];
+        for (row, pair) in matrix.chunks_exact(2 * columns).enumerate() {
+            let (even, odd) = pair.split_at(columns);
+            for (column, (even, odd)) in even.iter().zip(odd).enumerate() {
+                let bits = u32::from(nearest(*even)) | u32::from(nearest(*odd)) << 16;
+                let start = (column / PANEL * rows / 2 + row) * PANEL;
+                panels[start + column % PANEL] = f32::from_bits(bits);
+            }
+        }
+        panels
+    }
+}
+
+/// Pairs of the channels of two pixels.
+#[inline(always)]
+fn interleave<S: Set>(set: S, even: &Half, odd: &Half, out: &mut Lanes) {
+    for n in 0..registers::<S>() {
+        let here = n * S::WIDTH..(n + 1) * S::WIDTH;
+        let (even, odd) = (&even.0[here.clone()], &odd.0[here]);
+        // SAFETY: a register's values lie at both.
+        let pairs = unsafe { set.pairs(even.as_ptr(), odd.as_ptr()) };
+        put(set, out, n, pairs);
+    }
+}
+
+/// The bf16 nearest to `x`, the even one of two. What is not a number stays so.
+fn nearest(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    let last = bits >> 16 & 1;
+    ((bits + 0x7fff + last) >> 16) as u16
+}

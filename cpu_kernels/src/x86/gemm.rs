@@ -1,0 +1,221 @@
+//! Small matrix products in registers, of the elements of a [`Format`].
+
+use std::marker::PhantomData;
+
+use super::format::Format;
+use super::sets::{Set, Task};
+
+/// Columns of a panel.
+pub const PANEL: usize = 16;
+
+/// The left factor: element (r, k) of segment s is `data[s * segment + r * row + k * step]`.
+///
+/// One of `row` and `step` is 1. A segment is a run of the summed axis that lies evenly in memory; a
+/// 3x3 convolution has one for each row of its kernel.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub step: usize,
+    pub segment: usize,
+}
+
+/// The right factor, panels of 16 columns: element (k, c) of segment s of panel p is
+/// `data[p * panel + s * segment + k * step + c]`.
+#[derive(Clone, Copy)]
+pub struct Right<'a> {
+    pub data: &'a [f32],
+    pub step: usize,
+    pub segment: usize,
+    pub panel: usize,
+}
+
+/// The summed axis: `segments` runs of `length`.
+#[derive(Clone, Copy)]
+pub struct Depth {
+    pub segments: usize,
+    pub length: usize,
+}
+
+/// A matrix product of `rows` rows and `panels` times 16 columns.
+#[derive(Clone, Copy)]
+pub struct Product<'a> {
+    pub left: Left<'a>,
+    pub right: Right<'a>,
+    pub depth: Depth,
+    pub rows: usize,
+    pub panels: usize,
+}
+
+impl Product<'_> {
+    /// `out[r * out_row + c] = Σ left(r, k) · right(k, c)`, or that added to `out`. Each sum is taken in the order of k,
+    /// by [`Format::multiply_add`], whatever the set.
+    ///
+    /// # Panics
+    /// When a factor or `out` is too short.
+    #[inline(always)]
+    pub fn compute<S: Set, F: Format>(&self, set: S, out: &mut [f32], out_row: usize, add: bool) {
+        let Self { left, right, .. } = self;
+        if [
+            self.rows,
+            self.panels,
+            self.depth.segments,
+            self.depth.length,
+        ]
+        .contains(&0)
+        {
+            return;
+        }
+        assert!(left.step == 1 || left.row == 1);
+        let last = |segment: usize, step: usize| {
+            (self.depth.segments - 1) * segment + (self.depth.length - 1) * step
+        };
+        let last_left = last(left.segment, left.step) + (self.rows - 1) * left.row;
+        assert!(last_left < left.data.len());
+        let last_right = last(right.segment, right.step) + (self.panels - 1) * right.panel;
+        assert!(last_right + PANEL <= right.data.len());
+        assert!((self.rows - 1) * out_row + self.panels * PANEL <= out.len());
+        for panel in (0..self.panels).step_by(S::PANELS) {
+            let panels = S::PANELS.min(self.panels - panel);
+            let mut row = 0;
+            while row < self.rows {
+                let height = S::height(self.rows - row, panels, F::VALUES > 1);
+                // SAFETY: the assertions above bound every address: the blocks cover rows 0 to `rows` and all panels
+                // once.
+                unsafe {
+                    let at = At {
+                        a: left.data.as_ptr().add(row * left.row),
+                        b: right.data.as_ptr().add(panel * right.panel),
+                        c: out.as_mut_ptr().add(row * out_row + panel * PANEL),
+                        out_row,
+                        add,
+                    };
+                    self.block::<S, F>(set, height, panels, at);
+                }
+                row += height;
+            }
+        }
+    }
+
+    /// One block of the product.
+    ///
+    /// # Safety
+    /// `height` rows and `panels` panels must lie at each address.
+    #[inline(always)]
+    unsafe fn block<S: Set, F: Format>(&self, set: S, height: usize, panels: usize, at: At) {
+        match (height, panels * PANEL / S::WIDTH) {
+            (16, 1) => set.run(Block::<16, 1, F>::new(self, at)),
+            (8, 1) => set.run(Block::<8, 1, F>::new(self, at)),
+            (4, 1) => set.run(Block::<4, 1, F>::new(self, at)),
+            (1, 1) => set.run(Block::<1, 1, F>::new(self, at)),
+            (8, 2) => set.run(Block::<8, 2, F>::new(self, at)),
+            (6, 2) => set.run(Block::<6, 2, F>::new(self, at)),
+            (4, 2) => set.run(Block::<4, 2, F>::new(self, at)),
+            (1, 2) => set.run(Block::<1, 2, F>::new(self, at)),
+            (height, width) => unreachable!("no block of {height} rows, {width} registers wide"),
+        }
+    }
+}
+
+/// Where a block's factors and results begin.
+#[derive(Clone, Copy)]
+struct At {
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    out_row: usize,
+    add: bool,
+}
+
+/// A block of `R` rows, `N` registers wide, of [`Product::compute`]. Whoever makes one knows that all its elements lie
+/// at its addresses.
+struct Block<'a, const R: usize, const N: usize, F> {
+    product: &'a Product<'a>,
+    at: At,
+    format: PhantomData<F>,
+}
+
+impl<'a, const R: usize, const N: usize, F> Block<'a, R, N, F> {
+    #[inline(always)]
+    fn new(product: &'a Product<'a>, at: At) -> Self {
+        Self {
+            product,
+            at,
+            format: PhantomData,
+        }
+    }
+}
+
+impl<const R: usize, const N: usize, F: Format> Task for Block<'_, R, N, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(self, set: S) {
+        let Product {
+            left, right, depth, ..
+        } = self.product;
+        let At { a, b, c, .. } = self.at;
+        // SAFETY: all elements lie there.
+        unsafe {
+            let mut sums = [[set.zero(); N]; R];
+            for index in 0..depth.segments {
+                let (a, b) = (a.add(index * left.segment), b.add(index * right.segment));
+                // A constant step of 1 lets the compiler keep one index for all rows.
+                if left.step == 1 {
+                    add_segment::<S, F, R, N>(set, &mut sums, a, left.row, 1, b, self.product);
+                } else {
+                    add_segment::<S, F, R, N>(set, &mut sums, a, 1, left.step, b, self.product);
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (n, sum) in sums.iter().enumerate() {
+                    let c = c.add(r * self.at.out_row + column::<S>(n, PANEL));
+                    let sum = match self.at.add {
+                        true => set.add(*sum, set.load(c)),
+                        false => *sum,
+                    };
+                    set.store(c, sum);
+                }
+            }
+        }
+    }
+}
+
+/// Adds one segment's products to `sums`. The segment's factors begin at `a` and `b`.
+///
+/// # Safety
+/// As many elements as `product` says must lie there.
+#[inline(always)]
+unsafe fn add_segment<S: Set, F: Format, const R: usize, const N: usize>(
+    set: S,
+    sums: &mut [[S::Register; N]; R],
+    a: *const f32,
+    row: usize,
+    step: usize,
+    b: *const f32,
+    product: &Product,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for k in 0..product.depth.length {
+            let b = b.add(k * product.right.step);
+            let mut factors = [set.zero(); N];
+            for (n, factor) in factors.iter_mut().enumerate() {
+                *factor = set.load(b.add(column::<S>(n, product.right.panel)));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let factor = set.broadcast(a.add(r * row + k * step));
+                for (sum, other) in sums.iter_mut().zip(factors) {
+                    *sum = F::multiply_add(set, factor, other, *sum);
+                }
+            }
+        }
+    }
+}
+
+/// Where the columns of a block's register `n` begin, when a panel's columns begin every `panel` values.
+#[inline(always)]
+fn column<S: Set>(n: usize, panel: usize) -> usize {
+    let registers = PANEL / S::WIDTH;
+    n / registers * panel + n % registers * S::WIDTH
+}

@@ -1,0 +1,15 @@
+//! The kernels on the registers of x86-64 processors.
+
+mod calls;
+pub mod conv3x3;
+pub mod format;
+mod gemm;
+pub mod layer;
+pub mod norm;
+mod padded;
+pub mod pointwise;
+mod result;
+mod sets;
+mod tasks;
+
+pub use calls::{isa, register};

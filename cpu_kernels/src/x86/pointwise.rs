@@ -1,0 +1,347 @@
+//! 1x1 convolutions, with any stride: products of a tile of pixels with the kernel.
+//!
+//! A tile's activations are computed into panels of 16 channels, `[C / 16, TILE, 16]`, which stay in
+//! the cache; they never reach memory.
+
+use super::format::{Format, Lanes, get, registers};
+use super::gemm::{Depth, Left, PANEL, Product, Right};
+use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
+use super::norm::{Moments, Norm, Sums};
+use super::result::Results;
+use super::sets::{self, Set, Task};
+use super::tasks;
+use crate::isa::Isa;
+
+/// Pixels of a tile: what stays in a first or second level cache with all its channels. Even, for pairs of pixels.
+const TILE: usize = 96;
+
+/// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one; the mean and the
+/// variance of each output channel go into `moments` `[2, O]`.
+///
+/// # Panics
+/// When there are no kernels for `isa` on this processor.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "operands and results of one call"
+)]
+pub fn forward<F: Format>(
+    isa: Isa,
+    layer: &Layer,
+    norm: &Norm,
+    x: &[F::Lanes],
+    kernel: &[f32],
+    skip: Option<&[F::Lanes]>,
+    y: &mut [F::Lanes],
+    moments: &mut [f32],
+) {
+    let kernel = &F::pack(kernel, layer.inputs, layer.outputs);
+    tasks::forward(layer, x, y, moments, |x, start, y| {
+        let task = Forward::<F> {
+            layer,
+            norm,
+            x,
+            kernel,
+            skip: skip.map(|skip| &skip[start..]),
+            y,
+        };
+        sets::run(isa, task)
+    });
+}
+
+/// [`forward`] of some images.
+struct Forward<'a, F: Format> {
+    layer: &'a Layer,
+    norm: &'a Norm,
+    x: &'a [F::Lanes],
+    /// Packed.
+    kernel: &'a [f32],
+    skip: Option<&'a [F::Lanes]>,
+    y: &'a mut [F::Lanes],
+}
+
+impl<F: Format> Task for Forward<'_, F> {
+    type Output = Moments;
+
+    #[inline(always)]
+    fn run<S: Set>(self, set: S) -> Moments {
+        let layer = self.layer;
+        let parts = layer.output_parts();
+        let pixels = self.y.len() / parts;
+        let mut tile = vec![F::ZERO; TILE * layer.input_parts()];
+        let mut out = vec![[0.0; PANEL]; TILE * parts];
+        let mut results = Results::new(parts);
+        for first in (0..pixels).step_by(TILE) {
+            let count = TILE.min(pixels - first);
+            activate::<S, F>(set, layer, self.norm, self.x, first, count, &mut tile);
+            let out = &mut out[..count * parts];
+            product::<S, F>(set, &tile, self.kernel, count, out);
+            let y = &mut self.y[first * parts..][..count * parts];
+            let skip = self.skip.map(|skip| &skip[first * parts..]);
+            results.store::<S, F>(set, out, skip, y);
+        }
+        results.moments()
+    }
+}
+
+/// The gradients of [`forward`] at `x`.
+///
+/// # Panics
+/// As [`forward`].
+pub fn backward<F: Format>(
+    isa: Isa,
+    layer: &Layer,
+    norm: &Norm,
+    x: &[F::Lanes],
+    kernel: &[f32],
+    dy: &OutputGradient<F>,
+    out: &mut Gradients<F>,
+) {
+    let turned = transpose(kernel, layer.inputs, layer.outputs);
+    let turned = &F::pack(&turned, layer.outputs, layer.inputs);
+    tasks::backward(layer, norm, x, out, |x, start, dz| {
+        let task = Backward {
+            layer,
+            norm,
+            x,
+            turned,
+            dy,
+            start,
+            dz,
+        };
+        sets::run(isa, task)
+    });
+}
+
+/// [`backward`] of some images.
+struct Backward<'a, F: Format> {
+    layer: &'a Layer,
+    norm: &'a Norm,
+    x: &'a [F::Lanes],
+    /// The transposed kernel, packed.
+    turned: &'a [f32],
+    dy: &'a OutputGradient<'a, F>,
+    /// Where the first output pixel lies in `dy`.
+    start: usize,
+    dz: &'a mut [F::Lanes],
+}
+
+/// What a task's tiles are computed in.
+struct Buffers<F: Format> {
+    /// The activations, in panels.
+    a: Vec<F::Lanes>,
+    /// The gradient of the output, in panels.
+    d: Vec<F::Lanes>,
+    /// The gradient of the activations, `[TILE, C]`.
+    da: Vec<Lanes>,
+    /// For `a` and `d` as pairs of pixels, in formats that have them.
+    pairs: [Vec<Lanes>; 2],
+}
+
+impl<F: Format> Buffers<F> {
+    fn new(layer: &Layer) -> Self {
+        let (inputs, outputs) = (TILE * layer.input_parts(), TILE * layer.output_parts());
+        Self {
+            a: vec![F::ZERO; inputs],
+            d: vec![F::ZERO; outputs],
+            da: vec![[0.0; PANEL]; inputs],
+            pairs: [inputs, outputs].map(|len| vec![[0.0; PANEL]; len / F::VALUES]),
+        }
+    }
+}
+
+impl<F: Format> Task for Backward<'_, F> {
+    type Output = Part;
+
+    #[inline(always)]
+    fn run<S: Set>(mut self, set: S) -> Part {
+        let layer = self.layer;
+        let inputs = layer.input_parts();
+        let pixels = self.dz.len() / layer.input_len() * layer.output_pixels();
+        let mut sums = Sums::new(inputs);
+        let mut kernel = vec![0.0; layer.kernel_len()];
+        let mut buffers = Buffers::<F>::new(layer);
+        if layer.stride > 1 {
+            self.dz.fill(F::ZERO);
+        }
+        for first in (0..pixels).step_by(TILE) {
+            let count = TILE.min(pixels - first);
+            let Buffers { a, d, da, pairs } = &mut buffers;
+            activate::<S, F>(set, layer, self.norm, self.x, first, count, a);
+            self.output_gradient(set, first, count, d);
+            kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel);
+            let da = &mut da[..count * inputs];
+            product::<S, F>(set, d, self.turned, count, da);
+            self.input_gradient(set, first, a, da, &mut sums);
+        }
+        Part {
+            sums: sums.finish(),
+            kernel,
+        }
+    }
+}
+
+impl<F: Format> Backward<'_, F> {
+    /// The gradient of `count` output pixels from `first`, in panels.
+    #[inline(always)]
+    fn output_gradient<S: Set>(&self, set: S, first: usize, count: usize, d: &mut [F::Lanes]) {
+        let outputs = self.layer.output_parts();
+        for p in 0..count {
+            for part in 0..outputs {
+                let index = self.start + (first + p) * outputs + part;
+                for n in 0..registers::<S>() {
+                    let dy = self.dy.at(set, index, part, n);
+                    F::put(set, &mut d[part * TILE + p], n, dy);
+                }
+            }
+        }
+        end_pairs::<F>(d, count);
+    }
+
+    /// dz of the pixels under the output pixels from `first`, from the gradient `da` of their activations `a`.
+    #[inline(always)]
+    fn input_gradient<S: Set>(
+        &mut self,
+        set: S,
+        first: usize,
+        a: &[F::Lanes],
+        da: &[Lanes],
+        sums: &mut Sums,
+    ) {
+        let inputs = self.layer.input_parts();
+        for (p, da) in da.chunks_exact(inputs).enumerate() {
+            let at = input_pixel(self.layer, first + p) * inputs;
+            let (x, dz) = (&self.x[at..at + inputs], &mut self.dz[at..at + inputs]);
+            for part in 0..inputs {
+                for n in 0..registers::<S>() {
+                    let a = F::get(set, &a[part * TILE + p], n);
+                    let da = set.where_positive(a, get(set, &da[part], n));
+                    F::put(set, &mut dz[part], n, da);
+                    let mean = get(set, &self.norm.mean[part], n);
+                    let apart = set.subtract(F::get(set, &x[part], n), mean);
+                    sums.add_gradient(set, part, n, F::get(set, &dz[part], n), apart);
+                }
+            }
+        }
+        sums.flush();
+    }
+}
+
+/// The input pixel under output pixel `index`, both counted over a task's images.
+#[inline(always)]
+fn input_pixel(layer: &Layer, index: usize) -> usize {
+    if layer.stride == 1 {
+        return index;
+    }
+    let (image, pixel) = (index / layer.output_pixels(), index % layer.output_pixels());
+    let (i, j) = (pixel / layer.output_width(), pixel % layer.output_width());
+    image * layer.input_pixels() + i * layer.stride * layer.width + j * layer.stride
+}
+
+/// The activations under `count` output pixels from `first`, in panels.
+#[inline(always)]
+fn activate<S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    norm: &Norm,
+    x: &[F::Lanes],
+    first: usize,
+    count: usize,
+    tile: &mut [F::Lanes],
+) {
+    let parts = layer.input_parts();
+    for p in 0..count {
+        let at = input_pixel(layer, first + p) * parts;
+        for (part, x) in x[at..at + parts].iter().enumerate() {
+            for n in 0..registers::<S>() {
+                let a = norm.activate(set, part, n, F::get(set, x, n));
+                F::put(set, &mut tile[part * TILE + p], n, a);
+            }
+        }
+    }
+    end_pairs::<F>(tile, count);
+}
+
+/// Where `count` pixels do not fill their last pair, zeros do.
+#[inline(always)]
+fn end_pairs<F: Format>(tile: &mut [F::Lanes], count: usize) {
+    if !count.is_multiple_of(F::VALUES) {
+        tile.iter_mut()
+            .skip(count)
+            .step_by(TILE)
+            .for_each(|lanes| *lanes = F::ZERO);
+    }
+}
+
+/// `out` `[count, columns]` = `tile` (panels) x `matrix` (packed).
+#[inline(always)]
+fn product<S: Set, F: Format>(
+    set: S,
+    tile: &[F::Lanes],
+    matrix: &[f32],
+    count: usize,
+    out: &mut [Lanes],
+) {
+    let depth = Depth {
+        segments: tile.len() / TILE,
+        length: F::ELEMENTS,
+    };
+    let panels = out.len() / count;
+    let product = Product {
+        left: Left {
+            data: F::elements(tile),
+            row: F::ELEMENTS,
+            step: 1,
+            segment: TILE * F::ELEMENTS,
+        },
+        right: Right {
+            data: matrix,
+            step: PANEL,
+            segment: depth.length * PANEL,
+            panel: depth.segments * depth.length * PANEL,
+        },
+        depth,
+        rows: count,
+        panels,
+    };
+    product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, false);
+}
+
+/// Adds aᵀ · d of a tile to `kernel` `[C, O]`.
+#[inline(always)]
+fn kernel_gradient<S: Set, F: Format>(
+    set: S,
+    a: &[F::Lanes],
+    d: &[F::Lanes],
+    layer: &Layer,
+    count: usize,
+    [a_pairs, d_pairs]: &mut [Vec<Lanes>; 2],
+    kernel: &mut [f32],
+) {
+    let a = F::along_pixels(set, a, 1, a_pairs);
+    let d = F::along_pixels(set, d, 1, d_pairs);
+    let panel = TILE / F::VALUES * PANEL;
+    for c in 0..layer.input_parts() {
+        let product = Product {
+            left: Left {
+                data: &a[c * panel..][..panel],
+                row: 1,
+                step: PANEL,
+                segment: 0,
+            },
+            right: Right {
+                data: d,
+                step: PANEL,
+                segment: 0,
+                panel,
+            },
+            depth: Depth {
+                segments: 1,
+                length: count.div_ceil(F::VALUES),
+            },
+            rows: PANEL,
+            panels: layer.output_parts(),
+        };
+        let out = &mut kernel[c * PANEL * layer.outputs..];
+        product.compute::<S, F>(set, out, layer.outputs, true);
+    }
+}

@@ -1,0 +1,170 @@
+//! AVX-512: 32 registers of 16 values.
+
+use std::arch::x86_64::*;
+
+use super::{Set, Task};
+use crate::isa::Isa;
+
+/// Shows that the processor has AVX-512 (F, BW, DQ and VL), and with `BF16` its products of bf16 too.
+#[derive(Clone, Copy)]
+pub struct Avx512<const BF16: bool>(());
+
+impl<const BF16: bool> Avx512<BF16> {
+    /// `None` when the processor does not have it.
+    pub fn new() -> Option<Self> {
+        let needed = if BF16 { Isa::Avx512Bf16 } else { Isa::Avx512 };
+        (Isa::of_processor() >= needed).then_some(Self(()))
+    }
+}
+
+// SAFETY, of all blocks below: the processor has the instructions, because there is a value of `Avx512`; addresses are
+// the caller's.
+impl<const BF16: bool> Set for Avx512<BF16> {
+    type Register = __m512;
+
+    const WIDTH: usize = 16;
+    const PANELS: usize = 2;
+
+    /// Sixteen registers of sums in the tallest: a value from the left is loaded for two products where there are two
+    /// panels.
+    #[inline(always)]
+    fn height(rows: usize, panels: usize, _pairs: bool) -> usize {
+        match rows {
+            16.. if panels == 1 => 16,
+            8.. => 8,
+            4.. => 4,
+            _ => 1,
+        }
+    }
+
+    #[inline(always)]
+    fn run<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn compiled<T: Task, const BF16: bool>(set: Avx512<BF16>, task: T) -> T::Output {
+            task.run(set)
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        fn compiled_with_bf16<T: Task, const BF16: bool>(set: Avx512<BF16>, task: T) -> T::Output {
+            task.run(set)
+        }
+        match BF16 {
+            true => unsafe { compiled_with_bf16(self, task) },
+            false => unsafe { compiled(self, task) },
+        }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, values: __m512) {
+        unsafe { _mm512_storeu_ps(at, values) }
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast(self, at: *const f32) -> __m512 {
+        unsafe { _mm512_set1_ps(*at) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn subtract(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn relu(self, x: __m512) -> __m512 {
+        // The second operand is the result where either is not a number.
+        unsafe { _mm512_max_ps(_mm512_setzero_ps(), x) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, a: __m512, x: __m512) -> __m512 {
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(positive, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, at: *const u16) -> __m512 {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, at: *mut u16, values: __m512) {
+        unsafe {
+            if BF16 {
+                let halves: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(values));
+                _mm256_storeu_si256(at.cast(), halves);
+                return;
+            }
+            let bits = _mm512_castps_si512(values);
+            // Half a unit of the result, less one bit where the result would be even: halves go to the even one.
+            let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+            let nearest = _mm512_add_epi32(bits, half);
+            // Rounding could turn what is not a number into one.
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
+            let quiet = _mm512_set1_epi32(0x0040_0000);
+            let rounded = _mm512_mask_or_epi32(nearest, is_nan, bits, quiet);
+            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            _mm256_storeu_si256(at.cast(), upper);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(self, even: *const u16, odd: *const u16) -> __m512 {
+        unsafe {
+            let even = _mm512_cvtepu16_epi32(_mm256_loadu_si256(even.cast()));
+            let odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256(odd.cast()));
+            _mm512_castsi512_ps(_mm512_or_si512(even, _mm512_slli_epi32::<16>(odd)))
+        }
+    }
+
+    #[inline(always)]
+    fn even(self, pairs: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs))) }
+    }
+
+    #[inline(always)]
+    fn odd(self, pairs: __m512) -> __m512 {
+        unsafe {
+            let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), upper))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        match BF16 {
+            true => unsafe {
+                let (a, b) = (std::mem::transmute(a), std::mem::transmute(b));
+                _mm512_dpbf16_ps(c, a, b)
+            },
+            false => {
+                let odd = self.multiply_add(self.odd(a), self.odd(b), c);
+                self.multiply_add(self.even(a), self.even(b), odd)
+            }
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Each kernel on each instruction set of this processor and in each format, against the same layer in plain loops of
+//! f64.
+//!
+//! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
+//! every factor is exact in bf16, every product and every sum in f32. So whatever the order of the sums, the results must
+//! be equal, but for the rounding of those that are stored in bf16.
+
+#![cfg(target_arch = "x86_64")]
+
+use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
+use cpu_kernels::layer::{Gradients, Layer, OutputGradient};
+use cpu_kernels::norm::{self, Norm, NormGradient};
+use cpu_kernels::{Isa, conv3x3, pointwise};
+use kernel_contract as contract;
+
+/// Pixels that a kernel of 1x1 takes at a time.
+const TILE: usize = 96;
+
+/// Whole numbers from `-most` to `most`, different for each `seed`.
+fn whole_numbers(seed: u32, count: usize, most: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((state >> 16) % (2 * most + 1)) as f32 - most as f32
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A format, and how a test writes and reads it.
+trait Stored: Format {
+    const FORMAT: contract::Format;
+
+    fn of(lanes: &Lanes) -> Self::Lanes;
+    fn values(lanes: &Self::Lanes) -> Lanes;
+
+    /// What is stored for `x`.
+    fn rounded(x: f64) -> f64;
+
+    fn lanes(values: &[f32]) -> Vec<Self::Lanes> {
+        norm::lanes(values).iter().map(Self::of).collect()
+    }
+
+    fn in_f64(lanes: &[Self::Lanes]) -> Vec<f64> {
+        let values = lanes.iter().flat_map(Self::values);
+        values.map(f64::from).collect()
+    }
+}
+
+impl Stored for F32 {
+    const FORMAT: contract::Format = contract::Format::F32;
+
+    fn of(lanes: &Lanes) -> Lanes {
+        *lanes
+    }
+
+    fn values(lanes: &Lanes) -> Lanes {
+        *lanes
+    }
+
+    fn rounded(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Stored for Bf16 {
+    const FORMAT: contract::Format = contract::Format::Bf16;
+
+    fn of(lanes: &Lanes) -> Half {
+        Half(lanes.map(|x| (x.to_bits() >> 16) as u16))
+    }
+
+    fn values(lanes: &Half) -> Lanes {
+        lanes.0.map(|x| f32::from_bits(u32::from(x) << 16))
+    }
+
+    /// To eight binary digits, the even one of two.
+    fn rounded(x: f64) -> f64 {
+        if x == 0.0 || !x.is_finite() {
+            return x;
+        }
+        let unit = 2f64.powi(x.abs().log2().floor() as i32 - 7);
+        (x / unit).round_ties_even() * unit
+    }
+}
+
+/// A normalisation by whole numbers and powers of two.
+struct PlainNorm {
+    mean: Vec<f32>,
+    /// A quarter: multiplied by 2.
+    variance: Vec<f32>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+}
+
+impl PlainNorm {
+    fn new(seed: u32, channels: usize) -> Self {
+        let powers = whole_numbers(seed + 2, channels, 1);
+        Self {
+            mean: whole_numbers(seed, channels, 2),
+            variance: vec![0.25; channels],
+            gamma: powers.iter().map(|p| 0.5 * p.exp2()).collect(),
+            // Off what the rest can be: no activation is 0, where ReLU has a kink.
+            beta: whole_numbers(seed + 1, channels, 2)
+                .iter()
+                .map(|b| b + 0.125)
+                .collect(),
+        }
+    }
+
+    fn norm(&self) -> Norm {
+        Norm::new(&self.mean, &self.variance, &self.gamma, &self.beta, 0.0)
+    }
+
+    fn activate(&self, c: usize, x: f32) -> f64 {
+        let z = f64::from(x - self.mean[c]) * 2.0 * f64::from(self.gamma[c]);
+        (z + f64::from(self.beta[c])).max(0.0)
+    }
+}
+
+/// Calls `each` with every product of the convolution: indices of an input pixel, of an output pixel, both in the whole
+/// batch, and of a tap of the kernel.
+fn taps(layer: &Layer, mut each: impl FnMut(usize, usize, usize)) {
+    let border = layer.side / 2;
+    for n in 0..layer.images {
+        for i in 0..layer.output_height() {
+            for j in 0..layer.output_width() {
+                for a in 0..layer.side {
+                    for b in 0..layer.side {
+                        let (y, x) = (i * layer.stride + a, j * layer.stride + b);
+                        let (Some(y), Some(x)) = (y.checked_sub(border), x.checked_sub(border))
+                        else {
+                            continue;
+                        };
+                        if y < layer.height && x < layer.width {
+                            let input = (n * layer.height + y) * layer.width + x;
+                            let output = (n * layer.output_height() + i) * layer.output_width() + j;
+                            each(input, output, a * layer.side + b);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A layer with its inputs.
+struct Case {
+    layer: Layer,
+    norm: PlainNorm,
+    x: Vec<f32>,
+    kernel: Vec<f32>,
+    skip: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Case {
+    fn new(
+        [images, height, width]: [usize; 3],
+        [inputs, outputs]: [usize; 2],
+        [side, stride]: [usize; 2],
+    ) -> Self {
+        let layer = Layer {
+            images,
+            height,
+            width,
+            inputs,
+            outputs,
+            side,
+            stride,
+            format: contract::Format::F32,
+        };
+        Self {
+            layer,
+            norm: PlainNorm::new(1, inputs),
+            x: whole_numbers(4, layer.input_values(), 3),
+            kernel: whole_numbers(5, layer.kernel_len(), 2),
+            skip: whole_numbers(6, layer.output_values(), 3),
+            dy: whole_numbers(7, layer.output_values(), 2),
+        }
+    }
+
+    fn has_skip(&self) -> bool {
+        self.layer.side == 1
+    }
+
+    fn activations(&self) -> Vec<f64> {
+        let channels = self.layer.inputs;
+        let activate = |(index, x): (usize, &f32)| self.norm.activate(index % channels, *x);
+        self.x.iter().enumerate().map(activate).collect()
+    }
+
+    /// y in f64.
+    fn forward(&self) -> Vec<f64> {
+        let Layer {
+            inputs, outputs, ..
+        } = self.layer;
+        let a = self.activations();
+        let mut y: Vec<f64> = vec![0.0; self.layer.output_values()];
+        if self.has_skip() {
+            y = self.skip.iter().map(|v| f64::from(*v)).collect();
+        }
+        taps(&self.layer, |input, output, tap| {
+            for c in 0..inputs {
+                for o in 0..outputs {
+                    let weight = f64::from(self.kernel[(tap * inputs + c) * outputs + o]);
+                    y[output * outputs + o] += a[input * inputs + c] * weight;
+                }
+            }
+        });
+        y
+    }
+
+    /// dz, dgamma, dbeta and the kernel's gradient in f64, from the gradient `dy` of y. The sums are of dz as it is stored.
+    fn backward<F: Stored>(&self, dy: &[f64]) -> [Vec<f64>; 4] {
+        let Layer {
+            inputs, outputs, ..
+        } = self.layer;
+        let a = self.activations();
+        let mut dz = vec![0.0; a.len()];
+        let mut dkernel = vec![0.0; self.kernel.len()];
+        taps(&self.layer, |input, output, tap| {
+            for c in 0..inputs {
+                for o in 0..outputs {
+                    let at = (tap * inputs + c) * outputs + o;
+                    dz[input * inputs + c] += dy[output * outputs + o] * f64::from(self.kernel[at]);
+                    dkernel[at] += dy[output * outputs + o] * a[input * inputs + c];
+                }
+            }
+        });
+        let (mut dgamma, mut dbeta) = (vec![0.0; inputs], vec![0.0; inputs]);
+        for (index, dz) in dz.iter_mut().enumerate() {
+            let c = index % inputs;
+            *dz = if a[index] > 0.0 { F::rounded(*dz) } else { 0.0 };
+            dbeta[c] += *dz;
+            dgamma[c] += *dz * f64::from(self.x[index] - self.norm.mean[c]) * 2.0;
+        }
+        [dz, dgamma, dbeta, dkernel]
+    }
+
+    fn layer_in<F: Stored>(&self) -> Layer {
+        Layer {
+            format: F::FORMAT,
+            ..self.layer
+        }
+    }
+
+    /// y, and the mean and variance of its channels, by the kernel.
+    fn forward_on<F: Stored>(&self, isa: Isa) -> (Vec<f64>, Vec<f32>) {
+        let (layer, norm) = (&self.layer_in::<F>(), self.norm.norm());
+        let mut y = F::lanes(&vec![f32::NAN; layer.output_values()]);
+        let mut moments = vec![f32::NAN; 2 * layer.outputs];
+        let x = &F::lanes(&self.x);
+        if layer.side == 1 {
+            let skip = Some(&F::lanes(&self.skip)[..]);
+            let (kernel, y) = (&self.kernel, &mut y);
+            pointwise::forward::<F>(isa, layer, &norm, x, kernel, skip, y, &mut moments);
+        } else {
+            conv3x3::forward::<F>(isa, layer, &norm, x, &self.kernel, &mut y, &mut moments);
+        }
+        (F::in_f64(&y), moments)
+    }
+
+    /// dz, dgamma, dbeta and the kernel's gradient, by the kernel.
+    fn backward_on<F: Stored>(&self, isa: Isa, dy: &OutputGradient<F>) -> [Vec<f64>; 4] {
+        let (layer, norm) = (&self.layer_in::<F>(), self.norm.norm());
+        let nothing = |len| vec![f32::NAN; len];
+        let mut dz = F::lanes(&nothing(self.x.len()));
+        let (mut dgamma, mut dbeta) = (nothing(layer.inputs), nothing(layer.inputs));
+        let mut kernel = nothing(layer.kernel_len());
+        let mut out = Gradients::<F> {
+            dz: &mut dz,
+            dgamma: &mut dgamma,
+            dbeta: &mut dbeta,
+            kernel: &mut kernel,
+        };
+        let x = &F::lanes(&self.x);
+        if layer.side == 1 {
+            pointwise::backward(isa, layer, &norm, x, &self.kernel, dy, &mut out);
+        } else {
+            conv3x3::backward(isa, layer, &norm, x, &self.kernel, dy, &mut out);
+        }
+        let [dgamma, dbeta, kernel] = [dgamma, dbeta, kernel].map(|values| in_f64(&values));
+        [F::in_f64(&dz), dgamma, dbeta, kernel]
+    }
+}
+
+/// Layers whose sizes divide nothing evenly, and those of the networks.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for images in [[3, 5, 7], [2, 33, 3], [19, 4, 4], [1, 1, 1], [2, 8, 32]] {
+        for channels in [[16, 48], [32, 16], [48, 80]] {
+            for shape in [[1, 1], [1, 2], [3, 1]] {
+                cases.push(Case::new(images, channels, shape));
+            }
+        }
+    }
+    cases
+}
+
+/// The instruction sets with kernels that this processor has.
+fn sets() -> Vec<Isa> {
+    let (have, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL
+        .into_iter()
+        .filter(|isa| *isa != Isa::Generic)
+        .partition(|isa| *isa <= Isa::of_processor());
+    for isa in lack {
+        println!("skipped: {isa}, which this processor does not have");
+    }
+    have
+}
+
+fn in_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+fn forwards<F: Stored>() {
+    for case in cases() {
+        let expected: Vec<f64> = case.forward().into_iter().map(F::rounded).collect();
+        for isa in sets() {
+            let (y, moments) = case.forward_on::<F>(isa);
+            assert_eq!(y, expected, "{isa}: {:?}", case.layer);
+            check_moments(&expected, &moments, case.layer.output_pixels().max(TILE));
+        }
+    }
+}
+
+#[test]
+fn forwards_every_result_is_that_of_plain_loops() {
+    forwards::<F32>();
+    forwards::<Bf16>();
+}
+
+/// Whether `moments` are the mean and the variance of each channel of `y`. The sums of `pixels` differences from one of
+/// the values are taken in f32, all others in f64: a sum is off by a unit of 2^-24 for each term at most.
+fn check_moments(y: &[f64], moments: &[f32], pixels: usize) {
+    let channels = moments.len() / 2;
+    let count = (y.len() / channels) as f64;
+    for c in 0..channels {
+        let values = y.iter().skip(c).step_by(channels).copied();
+        let mean = values.clone().sum::<f64>() / count;
+        let variance = values.clone().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+        let range = values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min);
+        // One unit more for the result.
+        let unit = (pixels as f64 + 1.0) * f64::from(2f32.powi(-24));
+        let check = |got: f32, expected: f64, bound: f64| {
+            let apart = (f64::from(got) - expected).abs();
+            assert!(
+                apart <= bound,
+                "{got} for {expected}: off by {apart:e}, not {bound:e}"
+            );
+        };
+        check(moments[c], mean, unit * range.max(mean.abs()));
+        check(moments[channels + c], variance, unit * range * range);
+    }
+}
+
+fn backwards<F: Stored>() {
+    for case in cases() {
+        let expected = case.backward::<F>(&in_f64(&case.dy));
+        for isa in sets() {
+            let got = case.backward_on::<F>(isa, &OutputGradient::Plain(&F::lanes(&case.dy)));
+            for (index, name) in ["dz", "dgamma", "dbeta", "kernel"].iter().enumerate() {
+                let (got, expected) = (&got[index], &expected[index]);
+                assert_eq!(got, expected, "{isa}: {name} of {:?}", case.layer);
+            }
+        }
+    }
+}
+
+#[test]
+fn backwards_every_gradient_is_that_of_plain_loops() {
+    backwards::<F32>();
+    backwards::<Bf16>();
+}
+
+/// The gradient of y by the definition of batch norm's, as the products take it.
+fn behind_norm<F: Stored>(
+    case: &Case,
+    behind: &PlainNorm,
+    sums: [&[f32]; 2],
+    count: f32,
+) -> Vec<f64> {
+    let (x, [dgamma, dbeta]) = (&case.skip, sums);
+    let outputs = case.layer.outputs;
+    let dy = (0..x.len()).map(|index| {
+        let c = index % outputs;
+        let x_hat = f64::from(x[index] - behind.mean[c]) * 2.0;
+        let mean_parts = f64::from(dbeta[c]) + x_hat * f64::from(dgamma[c]);
+        let apart = f64::from(case.dy[index]) - mean_parts / f64::from(count);
+        F::rounded(2.0 * f64::from(behind.gamma[c]) * apart)
+    });
+    dy.collect()
+}
+
+fn backwards_behind_norm<F: Stored>() {
+    const COUNT: f32 = 2.0;
+    for case in cases() {
+        let outputs = case.layer.outputs;
+        let behind = PlainNorm::new(20, outputs);
+        let (dgamma, dbeta) = (whole_numbers(23, outputs, 1), whole_numbers(24, outputs, 1));
+        let dy = behind_norm::<F>(&case, &behind, [&dgamma, &dbeta], COUNT);
+        let expected = case.backward::<F>(&dy);
+        for isa in sets() {
+            let gradient: OutputGradient<F> = OutputGradient::BehindNorm {
+                norm: NormGradient::new(&behind.norm(), &dbeta, &dgamma, COUNT),
+                dz: &F::lanes(&case.dy),
+                x: &F::lanes(&case.skip),
+            };
+            let got = case.backward_on::<F>(isa, &gradient);
+            for (got, expected) in got.iter().zip(&expected) {
+                assert_eq!(got, expected, "{isa}: {:?}", case.layer);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_goes_through_the_norm_behind_a_layer() {
+    backwards_behind_norm::<F32>();
+    backwards_behind_norm::<Bf16>();
+}
+
+fn wrong_values<F: Stored>() {
+    for shape in [[1, 1], [3, 1]] {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let mut case = Case::new([2, 6, 6], [16, 32], shape);
+            case.kernel.iter_mut().for_each(|weight| *weight = 1.0);
+            let pixel = 6 * 3 + 2;
+            case.x[pixel * 16 + 5] = wrong;
+            for isa in sets() {
+                let (y, _) = case.forward_on::<F>(isa);
+                let pixels = y.chunks(32);
+                let reached = pixels.filter(|pixel| pixel.iter().any(|v| !v.is_finite()));
+                assert_eq!(reached.count(), shape[0] * shape[0], "{isa}");
+                assert!(y[pixel * 32..][..32].iter().all(|v| !v.is_finite()));
+            }
+        }
+    }
+}
+
+/// The kernels leave no infinity and nothing that is not a number behind.
+#[test]
+fn what_is_no_finite_number_reaches_the_result() {
+    wrong_values::<F32>();
+    wrong_values::<Bf16>();
+}
