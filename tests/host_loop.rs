@@ -10,10 +10,10 @@ use program::in_process::open_cpu;
 use resnet_xla::data::{
     Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
 };
-use resnet_xla::model::choose::PrecisionChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::program::{PendingMetrics, Program};
+use xla_graphs::ops::Lowering;
 
 const BATCH: usize = 16;
 const LEARNING_RATE: f64 = 0.01;
@@ -39,12 +39,10 @@ fn source() -> Arc<BatchSource> {
 #[test]
 fn a_step_takes_less_memory_on_the_host_than_one_image() {
     let device = open_cpu(1, "");
-    let settings = ModelSettings {
-        // Without the CPU's kernels: what they allocate inside the executable would count too.
-        precision: Some(PrecisionChoice::Bf16),
-        ..ModelSettings::tutorial(11, BATCH)
-    };
-    let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
+    let settings = ModelSettings::tutorial(11, BATCH);
+    // Without the CPU's kernels: what they allocate inside the executable would count too.
+    let model = choose::build_as(&settings, device.kind, Lowering::Dots).unwrap();
+    let program = Program::new(&device, model);
     let mut state = Some(
         program
             .upload_state(&initial_state(program.layout(), 0))

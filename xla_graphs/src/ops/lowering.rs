@@ -11,8 +11,7 @@ pub enum Lowering {
     /// gradient 2 times and a fused sum of products 3 times faster this way.
     Dots,
     /// [`Lowering::Dots`], and the layers of the units as calls of kernels made for XLA's CPU backend
-    /// ([`crate::ops::kernels`]): f32, a processor with AVX2, and the kernels registered in this
-    /// process.
+    /// ([`crate::ops::kernels`]): a processor with AVX2, and the kernels registered in this process.
     Kernels,
 }
 
