@@ -93,3 +93,41 @@ fn training_starts_from_weights_that_another_program_wrote() {
         assert!(view == loaded, "{name} differs");
     }
 }
+
+#[test]
+fn an_exported_file_in_bf16_has_half_the_bytes_and_the_nearest_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, exported) = (
+        folder.path().join("run"),
+        folder.path().join("w.safetensors"),
+    );
+    train(&run, &[]);
+    let args = ["export", "--bf16", "--checkpoint", text(&run)];
+    succeed(&[&args[..], &["--out", text(&exported)]].concat());
+
+    let bytes = fs::read(&exported).unwrap();
+    let checkpoint = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
+    let all = SafeTensors::deserialize(&checkpoint).unwrap();
+    let ours = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, view) in ours.tensors() {
+        assert_eq!(view.dtype(), Dtype::BF16, "{name}");
+        let exact = all.tensor(&name).unwrap();
+        assert_eq!(view.shape(), exact.shape());
+        assert_eq!(2 * view.data().len(), exact.data().len());
+        let (halves, wholes) = (view.data().as_chunks().0, exact.data().as_chunks().0);
+        for (half, whole) in halves.iter().zip(wholes) {
+            let stored = f32::from_bits(u32::from(u16::from_le_bytes(*half)) << 16);
+            let value = f32::from_le_bytes(*whole);
+            // Half a unit of the last of eight digits.
+            assert!(
+                (stored - value).abs() <= value.abs() / 256.0,
+                "{name}: {stored} {value}"
+            );
+        }
+    }
+    // Nothing of the machine it was made on.
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let info = &header.metadata().as_ref().unwrap()["resnet-xla"];
+    assert!(!info.contains(text(folder.path())), "{info}");
+    assert!(evaluate(&exported).contains("\nacc: "));
+}

@@ -54,7 +54,10 @@ fn a_run_trains_on_the_first_images_alone_and_is_validated_on_the_last() {
     let sample = data::load(DatasetKind::Sample, Path::new("")).unwrap();
     let (first, last) = sample.train.split_at(8);
     let normalization = Normalization::of(&first);
-    let settings = ModelSettings::tutorial(11, 8);
+    let settings = ModelSettings {
+        bn_momentum: 0.9,
+        ..ModelSettings::tutorial(11, 8)
+    };
     let device = open_cpu(1, COMPILE_FAST);
     let program = Program::new(&device, choose::build(&settings, device.kind).unwrap());
     let mut batch = Batch::default();

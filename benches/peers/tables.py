@@ -29,23 +29,29 @@ def machine():
 
 
 def read(path):
-    """All results, by kind."""
-    results = [json.loads(line) for line in path.read_text().splitlines()]
-    by_kind = {}
-    for result in results:
-        by_kind.setdefault(result["kind"], []).append(result)
-    return by_kind
+    """All results, by processor and kind: those behind a machine's line are of that machine."""
+    machines, here = {}, None
+    for result in map(json.loads, path.read_text().splitlines()):
+        if result["kind"] == "machine":
+            here = machines.setdefault(result["cpu"], {})
+        here.setdefault(result["kind"], []).append(result)
+    return machines
+
+
+def newest(machines, kind):
+    """The results of the last machine that has some of this kind."""
+    return [results for results in machines.values() if kind in results][-1]
 
 
 def write(results_path, document, program):
     """Replaces what stands between the markers of `document`."""
-    results = read(results_path)
+    machines = read(results_path)
     text = document.read_text()
     for name, lines in [
-        ("machine", machine_lines(results)),
-        ("steps", step_lines(results, program)),
-        ("ops", ops_lines(results)),
-        ("input", input_lines(results)),
+        ("machine", [line for results in machines.values() for line in machine_lines(results)]),
+        ("steps", [line for results in machines.values() for line in step_lines(results, program)]),
+        ("ops", ops_lines(newest(machines, "ops"))),
+        ("input", input_lines(newest(machines, "input"))),
     ]:
         begin, end = BEGIN.format(name), END.format(name)
         before, rest = text.split(begin)
@@ -57,9 +63,9 @@ def write(results_path, document, program):
 def machine_lines(results):
     machine, roofline = results["machine"][-1], middle_roofline(results)
     return [
-        f"{machine['cpu']}, {machine['threads']} cores used, {', '.join(machine['vector_instructions'])};",
-        f"{machine['memory_gib']} GiB; {machine['system']}; {machine['date']}. A float32 matrix product of 2048 x 2048",
-        f"reaches {roofline['gemm_gflops']:.0f} GFLOP/s, a copy {roofline['memory_gb_per_s']:.0f} GB/s read and written.",
+        f"- {machine['cpu']}, {machine['threads']} cores used, {', '.join(machine['vector_instructions'])};",
+        f"  {machine['memory_gib']} GiB; {machine['system']}; {machine['date']}. A float32 matrix product of 2048 x 2048",
+        f"  reaches {roofline['gemm_gflops']:.0f} GFLOP/s, a copy {roofline['memory_gb_per_s']:.0f} GB/s read and written.",
     ]
 
 
@@ -71,14 +77,14 @@ def middle_roofline(results):
 
 def step_lines(results, program):
     measured = [result for result in results.get("step", []) if "error" not in result]
-    lines = []
+    lines = [f"### {results['machine'][-1]['cpu']}"]
     for depth in sorted({result["depth"] for result in measured}):
         at_depth = [result for result in measured if result["depth"] == depth]
         lines += ["", *depth_lines(depth, at_depth, middle_roofline(results), program)]
     for result in results.get("step", []):
         if "error" in result:
             lines += ["", f"{result['peer']} at depth {result['depth']} gave no result: `{result['error']}`."]
-    return lines[1:] or ["Not measured yet on this machine: the command above does it."]
+    return [*lines, ""]
 
 
 def depth_lines(depth, results, roofline, program):

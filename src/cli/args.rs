@@ -77,7 +77,8 @@ Examples:
 Examples:
   resnet-xla predict --checkpoint runs/keras
   resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
-  resnet-xla predict --checkpoint runs/quick cat.png dog.jpg")]
+  resnet-xla predict --checkpoint runs/quick cat.png dog.jpg
+  resnet-xla predict cat.png              with the network that comes with the program, before there is a run")]
     Predict(PredictArgs),
 
     /// Plot accuracy and loss of one or more runs in the same axes, as PNG and SVG
@@ -98,6 +99,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  resnet-xla export --checkpoint runs/fast --bf16 --out small.safetensors
   python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
@@ -166,11 +168,14 @@ pub struct SummaryArgs {
     pub json: bool,
 }
 
+/// The run that commands use which name no other.
+pub const DEFAULT_RUN: &str = "runs/keras";
+
 /// The trained weights, and the device and data to run them on.
 #[derive(Args, Debug)]
 pub struct CheckpointArgs {
     /// A .safetensors file, or a run's folder (its newest checkpoint)
-    #[arg(long, default_value = "runs/keras", value_name = "PATH")]
+    #[arg(long, default_value = DEFAULT_RUN, value_name = "PATH")]
     pub checkpoint: PathBuf,
 
     #[command(flatten)]
@@ -278,6 +283,10 @@ pub struct ExportArgs {
     /// The file to write
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
+
+    /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits
+    #[arg(long)]
+    pub bf16: bool,
 }
 
 #[derive(Args, Debug)]

@@ -16,22 +16,40 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which lists all settings that have a value and that its program knew.
+/// The settings in a run's `config.toml`, which lists all settings that have a value and that its program knew. Those
+/// that came later get the values that mean what the program did without them, whatever the run's preset says today.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
-    let saved = read(path)?;
+    let mut saved = read(path)?;
     let had = |setting: &Setting| {
         let first = setting.came_with;
         first.is_none_or(|first| saved.contains_key(first))
     };
     let with_default = |setting: &&Setting| setting.default_in(Preset::Keras).is_some();
     let mut needed = settings::all().iter().filter(with_default);
-    match needed.find(|setting| had(setting) && !saved.contains_key(setting.name)) {
-        None => Ok(saved),
-        Some(lost) => Err(ConfigError::Parse {
+    if let Some(lost) = needed.find(|setting| had(setting) && !saved.contains_key(setting.name)) {
+        return Err(ConfigError::Parse {
             path: path.to_owned(),
             message: format!("it is cut short: it has no `{}`", lost.name),
-        }),
+        });
     }
+    let later: Vec<&str> = settings::all()
+        .iter()
+        .filter(|setting| !had(setting))
+        .map(|setting| setting.name)
+        .collect();
+    let defaults = arguments::defaults(Preset::Keras)?.into_iter();
+    saved.extend(defaults.filter(|(name, _)| later.contains(&name.as_str())));
+    Ok(saved)
+}
+
+/// The settings `config` of a run but for files and folders of the machine that it ran on.
+pub fn without_paths(config: &str) -> String {
+    const PATHS: [&str; 4] = ["data-dir", "out-dir", "init-weights", "plugin"];
+    let Ok(mut settings) = config.parse::<Table>() else {
+        return String::new();
+    };
+    settings.retain(|name, _| !PATHS.contains(&name));
+    settings.to_string()
 }
 
 /// The data folder of a run with the settings `config`.
@@ -116,8 +134,8 @@ mod tests {
     use super::*;
     use crate::cli::config::Config;
 
-    /// What is wrong with a run's `config.toml` that lacks the settings `lost`.
-    fn fault_without(lost: &[&str]) -> Option<String> {
+    /// What is read from the `config.toml` of a run of the quick preset that lacks the settings `lost`.
+    fn saved_without(lost: &[&str]) -> Result<Table, ConfigError> {
         let config = Config::preset(Preset::Quick).unwrap().to_toml().unwrap();
         let is_lost = |line: &&str| lost.iter().any(|name| line.starts_with(name));
         let kept: Vec<_> = config.lines().filter(|line| !is_lost(line)).collect();
@@ -125,17 +143,39 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, kept.join("\n")).unwrap();
-        read_saved(&path).err().map(|fault| fault.to_string())
+        read_saved(&path)
+    }
+
+    #[test]
+    fn a_setting_that_came_later_is_what_it_was_before_and_not_what_the_preset_says_now() {
+        let quick = saved_without(&[]).unwrap();
+        assert_eq!(quick["bn-momentum"].as_float(), Some(0.9));
+        let later: Vec<&str> = settings::all()
+            .iter()
+            .filter(|setting| setting.came_with == Some("lr-schedule"))
+            .filter(|setting| setting.default_in(Preset::Keras).is_some())
+            .map(|setting| setting.name)
+            .collect();
+        let old = saved_without(&later).unwrap();
+        assert_eq!(old["bn-momentum"].as_float(), Some(0.99));
+        assert_eq!(old["lr"].as_float(), Some(0.05));
     }
 
     #[test]
     fn a_saved_file_lacks_no_setting_but_those_that_its_program_did_not_have() {
-        assert_eq!(fault_without(&[]), None);
-        assert_eq!(fault_without(&["cutout", "validation-split"]), None);
+        assert!(saved_without(&[]).is_ok());
+        assert!(saved_without(&["cutout", "validation-split"]).is_ok());
         for lost in ["seed", "validation-split"] {
-            let fault = fault_without(&[lost]).unwrap();
+            let fault = saved_without(&[lost]).unwrap_err().to_string();
             assert!(fault.ends_with(&format!("it has no `{lost}`")), "{fault}");
         }
+    }
+
+    #[test]
+    fn what_leaves_the_machine_names_no_folder_of_it() {
+        let config = "data-dir = \"/home/me/data\"\ndepth = 11\nout-dir = \"runs/mine\"\n";
+        assert_eq!(without_paths(config), "depth = 11\n");
+        assert_eq!(without_paths(""), "");
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::io::Write;
 
 use anyhow::Result;
+use safetensors::Dtype;
 
 use super::inputs;
 use super::output::stdout;
 use crate::cli::args::ExportArgs;
 use crate::cli::config::ConfigError;
+use crate::cli::config_file::without_paths;
 use crate::cli::outputs::Output;
 use crate::model::summary::grouped;
-use crate::run::checkpoint;
+use crate::run::checkpoint::{self, CheckpointInfo};
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -26,7 +28,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let layout = info.network().layout(info.spec.classes(), &[]);
     let layout = layout.map_err(ConfigError::from)?;
     let weights = checkpoint::load_network(&path, &layout)?;
-    checkpoint::save_network(&args.out, &layout, &weights, &info)?;
+    let info = CheckpointInfo {
+        config: without_paths(&info.config),
+        ..info
+    };
+    let dtype = if args.bf16 { Dtype::BF16 } else { Dtype::F32 };
+    checkpoint::save_network(&args.out, &layout, &weights, &info, dtype)?;
     writeln!(
         stdout(),
         "{}: {}, step {}, {} tensors, {} parameters",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::cli::args::CheckpointArgs;
+use crate::cli::args::{CheckpointArgs, DEFAULT_RUN};
 use crate::cli::config::check_validation_split;
 use crate::cli::config_error::ConfigError;
 use crate::cli::config_file::{saved_data_dir, saved_validation_split};
@@ -15,9 +15,10 @@ use crate::model::choose::{self, ModelSettings};
 use crate::model::program::{Program, Weights};
 use crate::run::checkpoint::{self, CheckpointInfo};
 
-/// A checkpoint file and its metadata.
+/// A checkpoint and its metadata.
 pub struct Checkpoint {
-    path: PathBuf,
+    /// `None`: the network that comes with the program.
+    path: Option<PathBuf>,
     pub info: CheckpointInfo,
 }
 
@@ -44,7 +45,23 @@ pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
         info.network(),
         info.position.step
     );
-    Ok(Checkpoint { path, info })
+    Ok(Checkpoint {
+        path: Some(path),
+        info,
+    })
+}
+
+/// [`find`], or where `args` name no checkpoint and there is no run yet, the network that comes with the program.
+pub fn find_or_shipped(args: &CheckpointArgs) -> Result<Checkpoint> {
+    if args.checkpoint != Path::new(DEFAULT_RUN) || args.checkpoint.exists() {
+        return find(args);
+    }
+    let info = checkpoint::shipped::info()?;
+    log::info!(
+        "there is no run in {DEFAULT_RUN} yet: taking the network that comes with the program, {} trained on CIFAR-10",
+        info.network()
+    );
+    Ok(Checkpoint { path: None, info })
 }
 
 /// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, which must be a
@@ -67,7 +84,10 @@ pub fn load<'a>(
         ..ModelSettings::tutorial(checkpoint.info.depth, batch_size)
     };
     let program = Program::new(device, choose::build(&settings, device.kind)?);
-    let network = checkpoint::load_network(&checkpoint.path, program.layout())?;
+    let network = match &checkpoint.path {
+        Some(path) => checkpoint::load_network(path, program.layout())?,
+        None => checkpoint::shipped::network(program.layout())?,
+    };
     let weights = program.upload_weights(&network)?;
     Ok(Trained { program, weights })
 }

@@ -74,6 +74,7 @@ fn network() -> [Setting; 5] {
         )
         .value_name("M")
         .default("0.99")
+        .in_preset(Quick, "0.9")
         .in_preset(Fast, "0.9")
         .came_with("lr-schedule"),
         Setting::choice::<NetworkKind>("model", "Kind of network")
@@ -104,7 +105,7 @@ fn optimiser() -> [Setting; 7] {
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
             .in_preset(Quick, "3")
-            .in_preset(Fast, "12")
+            .in_preset(Fast, "18")
             .free(),
         // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
         // have that many only if the batches are small.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use byteorder::{ByteOrder, LittleEndian};
+use half::bf16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -142,14 +143,20 @@ impl Position {
     }
 }
 
-/// Writes only the network's tensors ([`Layout::network`]) to `path`. A run cannot resume from that.
+/// Writes only the network's tensors ([`Layout::network`]) to `path`, as F32 or BF16. A run cannot resume from that.
 pub fn save_network(
     path: &Path,
     layout: &Layout,
     weights: &HostState,
     info: &CheckpointInfo,
+    dtype: Dtype,
 ) -> Result<(), CheckpointError> {
-    save(&Disk, path, layout.network(), weights, info)
+    if dtype != Dtype::BF16 {
+        return save(&Disk, path, layout.network(), weights, info);
+    }
+    let round = |values: &Vec<f32>| values.iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
+    let rounded = HostState::new(weights.values().iter().map(round).collect());
+    save_as(&Disk, path, layout.network(), &rounded, info, dtype)
 }
 
 /// Writes the tensors `specs` with the values in `state` to `path`, atomically.
@@ -160,14 +167,33 @@ pub(super) fn save(
     state: &HostState,
     info: &CheckpointInfo,
 ) -> Result<(), CheckpointError> {
+    save_as(storage, path, specs, state, info, Dtype::F32)
+}
+
+/// [`save`] as `dtype`, F32 or BF16, which must hold the values exactly: the digest is of the values in f32.
+fn save_as(
+    storage: &impl Storage,
+    path: &Path,
+    specs: &[TensorSpec],
+    state: &HostState,
+    info: &CheckpointInfo,
+    dtype: Dtype,
+) -> Result<(), CheckpointError> {
     let unwritable = |reason: String| format_error(path, reason);
     let info = serde_json::to_string(info).map_err(|e| unwritable(e.to_string()))?;
-    let tensors: Vec<Vec<u8>> = state.values().iter().map(|v| to_bytes(v)).collect();
+    let stored = |values: &Vec<f32>| match dtype {
+        Dtype::BF16 => values
+            .iter()
+            .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
+            .collect(),
+        _ => to_bytes(values),
+    };
+    let tensors: Vec<Vec<u8>> = state.values().iter().map(stored).collect();
     let mut views = Vec::with_capacity(tensors.len());
     let mut digest = Sha256::new_with_prefix(&info);
-    for (spec, bytes) in specs.iter().zip(&tensors) {
-        digest.update(bytes);
-        let view = TensorView::new(Dtype::F32, spec.dims.clone(), bytes)
+    for ((spec, bytes), values) in specs.iter().zip(&tensors).zip(state.values()) {
+        digest.update(to_bytes(values));
+        let view = TensorView::new(dtype, spec.dims.clone(), bytes)
             .map_err(|e| unwritable(e.to_string()))?;
         views.push((spec.name.as_str(), view));
     }
@@ -261,7 +287,10 @@ fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError>
     Ok(bytes)
 }
 
-fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>, CheckpointError> {
+pub(super) fn metadata(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<HashMap<String, String>, CheckpointError> {
     let (_, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|e| format_error(path, e.to_string()))?;
     Ok(metadata.metadata().clone().unwrap_or_default())
@@ -276,7 +305,7 @@ fn entry<'a>(
     metadata.get(key).ok_or_else(missing)
 }
 
-fn parse_info(
+pub(super) fn parse_info(
     path: &Path,
     metadata: &HashMap<String, String>,
 ) -> Result<CheckpointInfo, CheckpointError> {
@@ -289,7 +318,12 @@ fn parse_info(
     Ok(info)
 }
 
-fn tensors(path: &Path, bytes: &[u8], specs: &[TensorSpec]) -> Result<HostState, CheckpointError> {
+/// The tensors `specs` in the file `bytes`; `path` is its name in errors.
+pub(super) fn tensors(
+    path: &Path,
+    bytes: &[u8],
+    specs: &[TensorSpec],
+) -> Result<HostState, CheckpointError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| format_error(path, e.to_string()))?;
     let values = specs.iter().map(|spec| tensor(path, &tensors, spec));
     Ok(HostState::new(values.collect::<Result<_, _>>()?))
@@ -304,18 +338,27 @@ fn tensor(
     let wrong = |got: String| CheckpointError::Tensor {
         path: path.to_owned(),
         name: spec.name.clone(),
-        expected: format!("F32 {:?}", spec.dims),
+        expected: format!("F32 or BF16 {:?}", spec.dims),
         got,
     };
     let view = tensors
         .tensor(&spec.name)
         .map_err(|_| wrong("no such tensor".to_owned()))?;
-    if view.dtype() != Dtype::F32 || view.shape() != spec.dims {
-        return Err(wrong(format!("{:?} {:?}", view.dtype(), view.shape())));
+    match view.dtype() {
+        Dtype::F32 if view.shape() == spec.dims => {
+            let mut values = vec![0.0; spec.len()];
+            LittleEndian::read_f32_into(view.data(), &mut values);
+            Ok(values)
+        }
+        Dtype::BF16 if view.shape() == spec.dims => {
+            let (pairs, _) = view.data().as_chunks();
+            Ok(pairs
+                .iter()
+                .map(|pair| bf16::from_le_bytes(*pair).to_f32())
+                .collect())
+        }
+        other => Err(wrong(format!("{other:?} {:?}", view.shape()))),
     }
-    let mut values = vec![0.0; spec.len()];
-    LittleEndian::read_f32_into(view.data(), &mut values);
-    Ok(values)
 }
 
 fn to_bytes(values: &[f32]) -> Vec<u8> {

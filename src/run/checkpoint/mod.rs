@@ -7,6 +7,7 @@
 mod file;
 mod foreign;
 mod saver;
+pub mod shipped;
 
 #[cfg(test)]
 mod power_cuts;

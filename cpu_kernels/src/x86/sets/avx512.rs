@@ -158,8 +158,8 @@ impl<const BF16: bool> Set for Avx512<BF16> {
     fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         match BF16 {
             true => unsafe {
-                let (a, b) = (std::mem::transmute(a), std::mem::transmute(b));
-                _mm512_dpbf16_ps(c, a, b)
+                let pairs = |x| std::mem::transmute::<__m512, __m512bh>(x);
+                _mm512_dpbf16_ps(c, pairs(a), pairs(b))
             },
             false => {
                 let odd = self.multiply_add(self.odd(a), self.odd(b), c);

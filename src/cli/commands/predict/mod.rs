@@ -42,7 +42,7 @@ struct Classifier<'a> {
 pub fn run(args: &PredictArgs) -> Result<()> {
     check_output(args)?;
     let device = trained::open_device(&args.from)?;
-    let checkpoint = trained::find(&args.from)?;
+    let checkpoint = trained::find_or_shipped(&args.from)?;
     let subjects = Subjects::of(args, &checkpoint.info)?;
     let batch_size = subjects.len().min(BATCH_SIZE);
     let batch_size = batch_size.next_multiple_of(device.replicas);
