@@ -28,9 +28,10 @@ mod x86;
 pub use absent::{isa, register};
 pub use isa::{Isa, IsaError};
 
+#[cfg(target_arch = "x86_64")]
+pub use x86::{conv3x3, format, isa, layer, norm, pointwise, register};
+
 /// Whether the kernels run in this process: the processor can run them, and nobody chose [`Isa::Generic`].
 pub fn supported() -> bool {
     isa() != Isa::Generic
 }
-#[cfg(target_arch = "x86_64")]
-pub use x86::{conv3x3, format, isa, layer, norm, pointwise, register};

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A call's operands are its plan, the number of the round of a loop (0 outside one), and then the
-//! arrays. The plan says which layer it is and where in the operands each array begins, in places of 32 bits
-//! ([`Format::places`]). Its first
-//! numbers are a header ([`plan::HEADER`]), which the kernel checks before it reads anything else.
+//! arrays. The plan says which layer it is and where in the operands each array begins, in places of 32
+//! bits ([`Format::places`]). Its first numbers are a header ([`plan::HEADER`]), which the kernel checks
+//! before it reads anything else.
 
 mod codec;
 mod error;

@@ -195,7 +195,7 @@ impl Chain {
 }
 
 /// What every rounding to bf16 moves a value by, at most, as a share of it. A result here has gone through the roundings
-/// of up to six arrays on its way, and where terms cancel the share grows: this is four times the largest seen.
+/// of up to six arrays on its way, and where terms cancel the share grows: this is three times the largest seen.
 const BF16_ROUNDING: f32 = 0.06;
 
 fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {

@@ -3,7 +3,7 @@
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
 
-use super::format::{Format, Lanes, get, registers};
+use super::format::{Format, Lanes};
 use super::gemm::PANEL;
 use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
@@ -166,14 +166,8 @@ fn input_gradient<S: Set, F: Format>(
     {
         let (a, x) = (a.at(pixel), &x[pixel * parts..][..parts]);
         for part in 0..parts {
-            for n in 0..registers::<S>() {
-                let a = F::get(set, &a[part], n);
-                let da = set.where_positive(a, get(set, &da[part], n));
-                F::put(set, &mut dz[part], n, da);
-                let mean = get(set, &norm.mean[part], n);
-                let apart = set.subtract(F::get(set, &x[part], n), mean);
-                sums.add_gradient(set, part, n, F::get(set, &dz[part], n), apart);
-            }
+            let seen = [&a[part], &x[part]];
+            sums.store_gradient::<S, F>(set, norm, part, seen, &da[part], &mut dz[part]);
         }
     }
     sums.flush();

@@ -1,5 +1,7 @@
 //! The number formats of images between layers and of the factors of products.
 
+use half::bf16;
+
 use super::gemm::PANEL;
 use super::sets::Set;
 
@@ -181,7 +183,8 @@ impl Format for Bf16 {
         for (row, pair) in matrix.chunks_exact(2 * columns).enumerate() {
             let (even, odd) = pair.split_at(columns);
             for (column, (even, odd)) in even.iter().zip(odd).enumerate() {
-                let bits = u32::from(nearest(*even)) | u32::from(nearest(*odd)) << 16;
+                let [even, odd] = [even, odd].map(|x| u32::from(bf16::from_f32(*x).to_bits()));
+                let bits = even | odd << 16;
                 let start = (column / PANEL * rows / 2 + row) * PANEL;
                 panels[start + column % PANEL] = f32::from_bits(bits);
             }
@@ -200,14 +203,4 @@ fn interleave<S: Set>(set: S, even: &Half, odd: &Half, out: &mut Lanes) {
         let pairs = unsafe { set.pairs(even.as_ptr(), odd.as_ptr()) };
         put(set, out, n, pairs);
     }
-}
-
-/// The bf16 nearest to `x`, the even one of two. What is not a number stays so.
-fn nearest(x: f32) -> u16 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    let last = bits >> 16 & 1;
-    ((bits + 0x7fff + last) >> 16) as u16
 }

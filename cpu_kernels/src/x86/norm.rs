@@ -146,17 +146,25 @@ impl Sums {
         self.add(set, part, n, apart, [apart, apart]);
     }
 
-    /// Adds dz and dz · (x − mean).
+    /// Stores dz of the channels `part` of a pixel: `da` where the activation `a` is above 0. Adds dz, as it was rounded,
+    /// and dz · (x − mean).
     #[inline(always)]
-    pub fn add_gradient<S: Set>(
+    pub fn store_gradient<S: Set, F: Format>(
         &mut self,
         set: S,
+        norm: &Norm,
         part: usize,
-        n: usize,
-        dz: S::Register,
-        apart: S::Register,
+        [a, x]: [&F::Lanes; 2],
+        da: &Lanes,
+        dz: &mut F::Lanes,
     ) {
-        self.add(set, part, n, dz, [dz, apart]);
+        for n in 0..registers::<S>() {
+            let da = set.where_positive(F::get(set, a, n), get(set, da, n));
+            F::put(set, dz, n, da);
+            let dz = F::get(set, dz, n);
+            let apart = set.subtract(F::get(set, x, n), get(set, &norm.mean[part], n));
+            self.add(set, part, n, dz, [dz, apart]);
+        }
     }
 
     /// Moves the short sums into the long ones. Call it every few hundred pixels.

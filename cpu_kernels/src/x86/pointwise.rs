@@ -3,7 +3,7 @@
 //! A tile's activations are computed into panels of 16 channels, `[C / 16, TILE, 16]`, which stay in
 //! the cache; they never reach memory.
 
-use super::format::{Format, Lanes, get, registers};
+use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
@@ -212,14 +212,8 @@ impl<F: Format> Backward<'_, F> {
             let at = input_pixel(self.layer, first + p) * inputs;
             let (x, dz) = (&self.x[at..at + inputs], &mut self.dz[at..at + inputs]);
             for part in 0..inputs {
-                for n in 0..registers::<S>() {
-                    let a = F::get(set, &a[part * TILE + p], n);
-                    let da = set.where_positive(a, get(set, &da[part], n));
-                    F::put(set, &mut dz[part], n, da);
-                    let mean = get(set, &self.norm.mean[part], n);
-                    let apart = set.subtract(F::get(set, &x[part], n), mean);
-                    sums.add_gradient(set, part, n, F::get(set, &dz[part], n), apart);
-                }
+                let seen = [&a[part * TILE + p], &x[part]];
+                sums.store_gradient::<S, F>(set, self.norm, part, seen, &da[part], &mut dz[part]);
             }
         }
         sums.flush();

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Set, Task};
+use super::{Set, Task, dot_pairs_in_two};
 use crate::isa::Isa;
 
 /// Shows that the processor has AVX-512 (F, BW, DQ and VL), and with `BF16` its products of bf16 too.
@@ -161,10 +161,7 @@ impl<const BF16: bool> Set for Avx512<BF16> {
                 let pairs = |x| std::mem::transmute::<__m512, __m512bh>(x);
                 _mm512_dpbf16_ps(c, pairs(a), pairs(b))
             },
-            false => {
-                let odd = self.multiply_add(self.odd(a), self.odd(b), c);
-                self.multiply_add(self.even(a), self.even(b), odd)
-            }
+            false => dot_pairs_in_two(self, a, b, c),
         }
     }
 }

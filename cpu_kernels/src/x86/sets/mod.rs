@@ -99,9 +99,15 @@ pub trait Set: Copy + Send + Sync {
     /// once, as the instruction does that some processors have.
     #[inline(always)]
     fn dot_pairs(self, a: Self::Register, b: Self::Register, c: Self::Register) -> Self::Register {
-        let odd = self.multiply_add(self.odd(a), self.odd(b), c);
-        self.multiply_add(self.even(a), self.even(b), odd)
+        dot_pairs_in_two(self, a, b, c)
     }
+}
+
+/// [`Set::dot_pairs`] on a set without an instruction for it.
+#[inline(always)]
+fn dot_pairs_in_two<S: Set>(set: S, a: S::Register, b: S::Register, c: S::Register) -> S::Register {
+    let odd = set.multiply_add(set.odd(a), set.odd(b), c);
+    set.multiply_add(set.even(a), set.even(b), odd)
 }
 
 /// Runs `task`, compiled for `isa`.

@@ -8,7 +8,7 @@ use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::channels::{per_channel, sum_to_channel};
-use crate::ops::kernels::call::{Operands, part, part_in};
+use crate::ops::kernels::call::{Operands, element, part, part_in};
 use crate::ops::lowering::Lowering;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
@@ -59,7 +59,7 @@ impl Features {
     /// Zeros in the images' place.
     pub fn zeros(&self) -> Result<XlaOp> {
         let zero = self.values.array.builder().c0(0f32)?;
-        let zero = cast(&zero, primitive(self.format))?;
+        let zero = cast(&zero, element(self.format).primitive_type())?;
         Ok(zero.broadcast(&to_i64(&self.dims))?)
     }
 
@@ -162,14 +162,6 @@ fn format_of(images: &XlaOp) -> Result<Format> {
         PrimitiveType::Bf16 => Format::Bf16,
         _ => Format::F32,
     })
-}
-
-/// The type of images in `format`.
-fn primitive(format: Format) -> PrimitiveType {
-    match format {
-        Format::F32 => PrimitiveType::F32,
-        Format::Bf16 => PrimitiveType::Bf16,
-    }
 }
 
 impl Statistics {
