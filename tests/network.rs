@@ -5,7 +5,6 @@ mod program;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -124,8 +123,7 @@ impl Machine {
             proxy = machine.path("npm_proxy").display(),
             authorities = machine.path("npm_authorities").display(),
         );
-        fs::write(&npm, script).unwrap();
-        fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).unwrap();
+        program::executable::write(&npm, script.as_bytes());
         machine
     }
 

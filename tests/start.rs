@@ -65,9 +65,7 @@ impl Moved {
         for path in gone {
             assert!(replace(&mut bytes, path) > 0, "{name} does not name {path}");
         }
-        let copy = self.folder.path().join(name);
-        fs::write(&copy, bytes).unwrap();
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        program::executable::write(&self.folder.path().join(name), &bytes);
     }
 
     fn command(&self, args: &[&str]) -> Command {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of this module")]
 
+pub mod executable;
 pub mod in_process;
 pub mod plugins;
 pub mod runs;

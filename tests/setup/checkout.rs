@@ -1,11 +1,13 @@
 //! A checkout with nothing in it but `setup` and what it reads, and a `PATH` of its own.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::executable;
 
 /// What `setup` and the pretended download call, besides `c++` and `python3`.
 const TOOLS: &str = "basename bash cat cp cut df dirname du env find flock getconf grep head ln mkdir mktemp mv \
@@ -26,12 +28,14 @@ impl Checkout {
         let checkout = Self {
             folder: TempDir::with_prefix(name).unwrap(),
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        fs::create_dir(checkout.path("scripts")).unwrap();
-        for file in ["setup", "scripts/pip_settings.py"] {
-            fs::copy(source.join(file), checkout.path(file)).unwrap();
-        }
-        copy_folder(&source.join("xla_runtime"), &checkout.path("xla_runtime"));
+        // Another process copies what will be run, for the reason that `executable::write` gives.
+        let copied = Command::new("cp")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["-r", "--parents", "setup", "scripts/pip_settings.py"])
+            .arg("xla_runtime")
+            .arg(checkout.folder.path())
+            .status();
+        assert!(copied.unwrap().success());
         fs::create_dir(checkout.path("bin")).unwrap();
         for tool in TOOLS.split_whitespace().chain(["c++", "python3"]) {
             symlink(find_in_path(tool), checkout.path("bin").join(tool)).unwrap();
@@ -50,8 +54,7 @@ impl Checkout {
     pub fn replace_tool(&self, name: &str, script: &str) {
         self.remove_tool(name);
         let tool = self.path("bin").join(name);
-        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::write(&tool, format!("#!/bin/sh\n{script}\n").as_bytes());
     }
 
     /// Makes `python3 -m MODULE` run `script`.
@@ -101,19 +104,6 @@ impl Checkout {
 
     pub fn linked_libclang(&self) -> String {
         fs::read_to_string(self.path(".xla/libclang/lib/libclang.so")).unwrap()
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

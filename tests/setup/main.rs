@@ -7,6 +7,8 @@ mod cache;
 mod calls;
 mod checkout;
 mod downloads;
+#[path = "../program/executable.rs"]
+mod executable;
 mod locks;
 mod machine;
 mod pip_settings;
