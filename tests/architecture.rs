@@ -13,9 +13,10 @@ const ROOMS: [&str; 11] = [
 ];
 
 /// The modules of `xla_graphs/src/`, likewise.
-const GRAPHS: [&str; 10] = [
+const GRAPHS: [&str; 11] = [
     "error",
     "arrays",
+    "average",
     "table",
     "collective",
     "tensors",

@@ -24,6 +24,7 @@ fn source() -> Arc<BatchSource> {
     let options = TrainingOptions {
         augment: Augment::Keras,
         cutout: 0,
+        mix: None,
         seed: 0,
         batch_size: BATCH,
         shuffle: true,

@@ -115,6 +115,7 @@ fn training_source() -> BatchSource {
     let options = TrainingOptions {
         augment: Augment::None,
         cutout: 0,
+        mix: None,
         seed: 3,
         batch_size: BATCH,
         shuffle: true,

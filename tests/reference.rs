@@ -129,6 +129,7 @@ impl Reference {
                 labels,
                 weights: vec![1.0; count],
                 count,
+                ..Batch::default()
             },
             tensors,
         }

@@ -64,6 +64,7 @@ fn batches(count: u64) -> Vec<Batch> {
     let options = TrainingOptions {
         augment: Augment::Keras,
         cutout: 0,
+        mix: None,
         seed: 0,
         batch_size: BATCH,
         shuffle: true,
@@ -237,6 +238,7 @@ fn share(batch: &Batch, replica: usize, images: usize) -> Batch {
         labels: batch.labels[part.clone()].to_vec(),
         weights: batch.weights[part].to_vec(),
         count: images,
+        ..Batch::default()
     }
 }
 

@@ -105,6 +105,7 @@ pub fn noise_source(
     let options = TrainingOptions {
         augment,
         cutout: 0,
+        mix: None,
         seed,
         batch_size,
         shuffle: true,

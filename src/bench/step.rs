@@ -200,6 +200,7 @@ pub fn synthetic_batch(model: &Model) -> Batch {
         labels: (0..size).map(|image| (image % classes) as i32).collect(),
         weights: vec![1.0; size],
         count: size,
+        ..Batch::default()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::NetworkKind;
+use crate::run::checkpoint::WeightsChoice;
 use crate::system::limits::{self, whole};
 
 const EXAMPLES: &str = "\
@@ -178,6 +179,10 @@ pub struct CheckpointArgs {
     #[arg(long, default_value = DEFAULT_RUN, value_name = "PATH")]
     pub checkpoint: PathBuf,
 
+    /// Which weights of the run to take [default: average, if the run has one]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub weights: Option<WeightsChoice>,
+
     #[command(flatten)]
     pub device: DeviceArgs,
 
@@ -279,6 +284,10 @@ pub struct ExportArgs {
     /// A .safetensors file, or a run's folder (its newest checkpoint)
     #[arg(long, default_value = "runs/keras", value_name = "PATH")]
     pub checkpoint: PathBuf,
+
+    /// Which weights of the run to take [default: average, if the run has one]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub weights: Option<WeightsChoice>,
 
     /// The file to write
     #[arg(long, value_name = "FILE.safetensors")]

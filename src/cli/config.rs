@@ -18,7 +18,7 @@ use crate::cli::config_file;
 use crate::cli::resume;
 use crate::cli::settings;
 pub use crate::cli::settings::Preset;
-use crate::data::{Augment, DatasetKind};
+use crate::data::{Augment, DatasetKind, Mix};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
@@ -61,6 +61,10 @@ pub struct Config {
     pub rest_lr: f64,
     pub l2: f64,
     pub label_smoothing: f64,
+    /// 0: none.
+    pub weight_decay: f64,
+    /// 0: no average.
+    pub ema: f64,
     pub lr: f64,
     pub lr_schedule: ScheduleChoice,
     pub lr_drops: LearningRateDrops,
@@ -69,6 +73,10 @@ pub struct Config {
     pub augment: Augment,
     /// 0: none.
     pub cutout: usize,
+    /// 0: none.
+    pub mixup: f64,
+    /// 0: none.
+    pub cutmix: f64,
     /// `None`: the number of whole batches in the training images.
     pub steps_per_epoch: Option<u64>,
     pub max_steps: Option<u64>,
@@ -162,6 +170,20 @@ impl Config {
         }
     }
 
+    /// How images are mixed, if they are. Only one of the two settings is above 0.
+    pub fn mix(&self) -> Option<Mix> {
+        match (self.mixup > 0.0, self.cutmix > 0.0) {
+            (true, _) => Some(Mix::Blend { alpha: self.mixup }),
+            (false, true) => Some(Mix::Paste { alpha: self.cutmix }),
+            (false, false) => None,
+        }
+    }
+
+    /// Share of the old value that the average of the weights keeps, if there is one.
+    pub fn averaging(&self) -> Option<f64> {
+        (self.ema > 0.0).then_some(self.ema)
+    }
+
     /// What shapes the computations on `replicas` devices.
     pub fn model(&self, replicas: usize) -> ModelSettings {
         let spec = self.dataset.spec();
@@ -177,7 +199,10 @@ impl Config {
             bn_momentum: self.bn_momentum,
             l2: self.l2,
             label_smoothing: self.label_smoothing,
+            mixes_labels: self.mix().is_some(),
             optimiser: self.optimiser(),
+            weight_decay: self.weight_decay,
+            averaging: self.averaging(),
         }
     }
 
@@ -213,6 +238,9 @@ impl Config {
                 drops: self.lr_drops.to_string(),
                 schedule: self.lr_schedule.name(),
             });
+        }
+        if self.mixup > 0.0 && self.cutmix > 0.0 {
+            return Err(ConfigError::TwoMixes);
         }
         if let Some(per_epoch) = self.steps_per_epoch {
             self.check_warmup(per_epoch)?;

@@ -49,6 +49,8 @@ pub enum ConfigError {
         drops: String,
         schedule: &'static str,
     },
+    #[error("--mixup and --cutmix do not go together; set one of them to 0")]
+    TwoMixes,
     #[error(
         "--warmup: expected 0 to {}, fewer than the {all} steps of {epochs} epochs of {per_epoch} steps, got {warmup}; \
          take fewer, or more --epochs", .all - 1

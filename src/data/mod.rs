@@ -34,6 +34,7 @@ pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::check_spec;
 pub use pipeline::cutout::Cutout;
+pub use pipeline::mix::{Mix, Mixed};
 pub use pipeline::normalization::Normalization;
 pub use pipeline::order::epoch_order;
 pub use pipeline::prefetch::Batches;

@@ -96,6 +96,7 @@ mod tests {
         let options = TrainingOptions {
             augment: Augment::None,
             cutout: 0,
+            mix: None,
             seed: 1,
             batch_size: 1,
             shuffle: true,

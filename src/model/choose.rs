@@ -73,7 +73,13 @@ pub struct ModelSettings {
     /// Share of a label's weight that is spread over all classes. Evaluation and prediction do not read it,
     /// nor the optimiser.
     pub label_smoothing: f64,
+    /// Whether training mixes two images with two labels into one. Evaluation and prediction do not read it.
+    pub mixes_labels: bool,
     pub optimiser: OptimiserSettings,
+    /// Decoupled weight decay of the kernels. Evaluation and prediction do not read it.
+    pub weight_decay: f64,
+    /// Share of the old value that the average of the weights keeps at each step; `None`: no average.
+    pub averaging: Option<f64>,
 }
 
 impl ModelSettings {
@@ -92,7 +98,10 @@ impl ModelSettings {
             bn_momentum: batch_norm::MOMENTUM,
             l2: 1e-4,
             label_smoothing: 0.0,
+            mixes_labels: false,
             optimiser: OptimiserSettings::sgd(0.9),
+            weight_decay: 0.0,
+            averaging: None,
         }
     }
 }
@@ -122,7 +131,10 @@ pub fn build_as(
         l2: settings.l2 as f32,
         bn_momentum: settings.bn_momentum,
         label_smoothing: settings.label_smoothing as f32,
+        mixes_labels: settings.mixes_labels,
         optimiser: settings.optimiser.rule(),
+        weight_decay: settings.weight_decay as f32,
+        averaging: settings.averaging,
     })
 }
 

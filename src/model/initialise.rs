@@ -3,12 +3,14 @@
 //! Each tensor has a random stream of its own, chosen by the seed and the tensor's name: the same
 //! seed gives the same weights on every device, for any replica count and in any order of work.
 
+use std::collections::HashMap;
 use std::f64::consts::TAU;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
-use xla_graphs::{Init, Layout, TensorSpec};
+use xla_graphs::table::slot_name;
+use xla_graphs::{Init, Layout, TensorSpec, average};
 
 use crate::model::state::HostState;
 
@@ -21,6 +23,21 @@ const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
 /// The state that training starts from: kernels and gammas as Keras initialises them, momentum 0.
 pub fn initial_state(layout: &Layout, seed: u64) -> HostState {
     let values = layout.state().iter().map(|t| values(t, seed)).collect();
+    HostState::new(values)
+}
+
+/// `state`, with the average of each weight, where there is one, at the weight's value.
+pub fn begin_averages(layout: &Layout, state: HostState) -> HostState {
+    let mut values = state.into_values();
+    let network = layout.network().iter().zip(&values);
+    let weights: HashMap<String, Vec<f32>> = network
+        .map(|(spec, values)| (slot_name(average::SLOT, &spec.name), values.clone()))
+        .collect();
+    for (spec, values) in layout.state().iter().zip(&mut values) {
+        if let Some(weight) = weights.get(&spec.name) {
+            values.clone_from(weight);
+        }
+    }
     HostState::new(values)
 }
 
@@ -165,6 +182,22 @@ mod tests {
                 let error: f64 = f64::from(*got) - expected;
                 assert!(error.abs() < 2e-8, "{name}: {got} {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn averages_begin_with_the_weights_and_other_slots_with_zeros() {
+        let architecture = Architecture::resnet_v2(11).unwrap();
+        let network = ResNet::new(&architecture, 10, Lowering::Native).unwrap();
+        let layout = Layout::new(network.tensors(), &["momentum", "average"]);
+        let state = begin_averages(&layout, initial_state(&layout, 0));
+        let value = |name: &str| {
+            let index = layout.state().iter().position(|t| t.name == name).unwrap();
+            &state.values()[index]
+        };
+        for name in ["conv_in/kernel", "bn_out/gamma", "dense/bias"] {
+            assert_eq!(value(&format!("average/{name}")), value(name));
+            assert!(value(&format!("momentum/{name}")).iter().all(|v| *v == 0.0));
         }
     }
 

@@ -15,6 +15,8 @@ pub enum OptimiserKind {
     Nesterov,
     /// Orthogonal directions for hidden convolutions, Nesterov momentum for the rest
     Muon,
+    /// Adam with decoupled weight decay; --momentum is its first beta, the second is 0.999
+    Adamw,
 }
 
 /// An optimiser with its settings.
@@ -43,6 +45,7 @@ impl OptimiserSettings {
             OptimiserKind::Sgd => optimiser::sgd(momentum),
             OptimiserKind::Nesterov => optimiser::nesterov(momentum),
             OptimiserKind::Muon => optimiser::muon(momentum, self.rest_lr as f32),
+            OptimiserKind::Adamw => optimiser::adam(self.momentum),
         }
     }
 }

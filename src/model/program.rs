@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use xla::{ArrayElement, PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
 use xla_graphs::step::metrics as slot;
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
-use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
+use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
-use crate::data::Batch;
+use crate::data::{Batch, Mixed};
 use crate::device::Device;
 use crate::model::metrics::BatchMetrics;
 use crate::model::state::HostState;
@@ -201,11 +201,21 @@ impl<'a> Program<'a> {
     /// Puts what a training step reads besides the state on each device.
     pub fn upload_batch(&self, batch: &Batch, learning_rate: f64) -> Result<StepInputs> {
         let replicas = self.on_each_replica(|replica| {
-            Ok(vec![
+            let mut inputs = vec![
                 self.upload_images(&batch.images, replica)?,
                 self.upload_per_image("labels", &batch.labels, replica)?,
                 self.upload("learning rate", &[learning_rate as f32], &[], replica)?,
-            ])
+            ];
+            if self.model.optimiser.needs_step_count() {
+                let count = (batch.step + 1) as f32;
+                inputs.push(self.upload("step count", &[count], &[], replica)?);
+            }
+            if self.model.mixes_labels {
+                let Mixed { labels, shares } = &batch.mixed;
+                inputs.push(self.upload_per_image("second labels", labels, replica)?);
+                inputs.push(self.upload_per_image("label shares", shares, replica)?);
+            }
+            Ok(inputs)
         })?;
         Ok(StepInputs { replicas })
     }
@@ -213,30 +223,47 @@ impl<'a> Program<'a> {
     /// One training step: forward, backward and update in one execution.
     pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
         let outputs = self.layout.arrays().len() + 1;
-        let state = state.replicas.iter().map(Vec::as_slice);
+        let state = state.replicas.iter().map(|arrays| arrays.iter().collect());
         let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
         Ok((State { replicas }, metrics))
     }
 
-    /// [`Self::eval_step`] with the weights of a training state.
+    /// [`Self::eval_step`] with the weights of a training state, or with their average where there is one.
     pub fn eval_step_of_state(
         &self,
         state: &State,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
-        let networks = state.replicas.iter().map(|state| &state[..NETWORK_ARRAYS]);
+        let average = self
+            .layout
+            .arrays()
+            .iter()
+            .position(|array| array.name() == average::SLOT);
+        let networks = state.replicas.iter().map(|state| {
+            let mut network: Vec<&PjRtBuffer> = state[..NETWORK_ARRAYS].iter().collect();
+            if let Some(index) = average {
+                network[Array::Weights.index()] = &state[index];
+            }
+            network
+        });
         self.run_eval(networks, batch)
     }
 
     /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
-        self.run_eval(weights.replicas.iter().map(Vec::as_slice), batch)
+        self.run_eval(
+            weights
+                .replicas
+                .iter()
+                .map(|arrays| arrays.iter().collect()),
+            batch,
+        )
     }
 
     fn run_eval<'b>(
         &self,
-        networks: impl Iterator<Item = &'b [PjRtBuffer]>,
+        networks: impl Iterator<Item = Vec<&'b PjRtBuffer>>,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
         let shards = self.on_each_replica(|replica| {
@@ -256,7 +283,10 @@ impl<'a> Program<'a> {
     pub fn predict_step(&self, weights: &Weights, images: &[f32]) -> Result<Vec<f32>> {
         let shards =
             self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
-        let networks = weights.replicas.iter().map(Vec::as_slice);
+        let networks = weights
+            .replicas
+            .iter()
+            .map(|arrays| arrays.iter().collect());
         let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
         download_rows(&take_last(&mut replicas))
     }
@@ -354,13 +384,13 @@ fn download_rows(replicas: &[PjRtBuffer]) -> Result<Vec<f32>> {
 /// arrays of each, and checks that there are `outputs`.
 fn execute<'b>(
     executable: &PjRtLoadedExecutable,
-    states: impl Iterator<Item = &'b [PjRtBuffer]>,
+    states: impl Iterator<Item = Vec<&'b PjRtBuffer>>,
     shards: &[Vec<PjRtBuffer>],
     outputs: usize,
 ) -> Result<Vec<Vec<PjRtBuffer>>> {
     let pairs = states.zip(shards);
     let inputs: Vec<Vec<&PjRtBuffer>> = pairs
-        .map(|(state, shard)| state.iter().chain(shard).collect())
+        .map(|(state, shard)| state.into_iter().chain(shard).collect())
         .collect();
     let replicas = executable
         .execute_replicated_b(&inputs)

@@ -96,6 +96,7 @@ proptest! {
         let config = match Config::resolve(&args) {
             Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
             Err(ConfigError::Drops { .. }) => return Err(TestCaseError::reject("drops")),
+            Err(ConfigError::TwoMixes) => return Err(TestCaseError::reject("two mixes")),
             Err(ConfigError::Warmup { .. }) => return Err(TestCaseError::reject("warm-up")),
             other => other.unwrap(),
         };

@@ -17,6 +17,14 @@ pub fn scalar_like(like: &XlaOp, value: f32) -> Result<XlaOp> {
     cast(&like.builder().c0(value)?, like.primitive_type()?)
 }
 
+/// kept · old + (1 − kept) · new: the next value of a moving average, any shape.
+pub fn blend(old: &XlaOp, new: &XlaOp, kept: f64) -> Result<XlaOp> {
+    let old = (old * scalar_like(old, kept as f32)?)?;
+    // 1 - 0.99 in f32 would be 1e-6 too small.
+    let share = scalar_like(new, (1.0 - kept) as f32)?;
+    Ok((old + new * share)?)
+}
+
 pub fn to_i64(dims: &[usize]) -> Vec<i64> {
     dims.iter().map(|&d| d as i64).collect()
 }

@@ -23,6 +23,10 @@ pub enum GraphError {
     #[error("the network has no tensor of this kind to put into an array")]
     NoTensors,
 
+    /// The training step has no such input ([`crate::Optimiser::needs_step_count`]).
+    #[error("the optimiser needs the number of the step, which it was not given")]
+    NoStepCount,
+
     /// A tensor has more or fewer axes than an operation takes.
     #[error("expected dimensions {expected}, got {got:?}")]
     Rank {

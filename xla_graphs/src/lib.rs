@@ -10,6 +10,7 @@
 //!   ├─ network      stem, units and head; the units one by one, in loops, on the CPU's kernels
 //!   │   └─ ops          the layers, each with its gradient
 //!   ├─ optimiser    from gradients to the next weights
+//!   ├─ average      the average of the weights over the steps
 //!   └─ table        names, sizes and places of all tensors
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! `collective` (sums over replicas), `arrays` and `error`.
 
 mod arrays;
+pub mod average;
 pub mod collective;
 mod error;
 mod loops;

@@ -4,7 +4,7 @@
 //!  state ──┬──────────────────────────────────────────────┬─► update ─► finite? ─► next state
 //!          ▼                                              │     ▲         ▲
 //!  images ─► forward ─► logits ─► softmax, cross-entropy ─┼─► backward    │
-//!  labels ──────────────────────► one-hot ────────────────┘               └── metrics
+//!  labels ──────────────────────► targets ────────────────┘               └── metrics
 //! ```
 //!
 //! Every input and output is an array (no tuples inside): first the flat arrays of the state
@@ -13,11 +13,12 @@
 use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::arrays::to_i64;
+use crate::average;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::network::ResNet;
 use crate::ops::{batch_norm, loss};
-use crate::optimiser::{Optimiser, Update};
+use crate::optimiser::{Optimiser, Update, decayed};
 use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
 
@@ -38,7 +39,13 @@ pub struct Model {
     pub l2: f32,
     /// Share of a label's weight that is spread over all classes, 0 for none.
     pub label_smoothing: f32,
+    /// Whether each image of a training step is mixed of two, and has two labels.
+    pub mixes_labels: bool,
     pub optimiser: Optimiser,
+    /// Decoupled weight decay of the kernels, 0 for none.
+    pub weight_decay: f32,
+    /// Share of the old value that the average of the weights keeps at each step, if there is one.
+    pub averaging: Option<f64>,
 }
 
 /// Values in the metrics vector that [`train_step`] and [`eval_step`] return, f32 each.
@@ -58,7 +65,9 @@ pub mod metrics {
 impl Model {
     /// The ordered table of state tensors.
     pub fn layout(&self) -> Layout {
-        Layout::new(self.network.tensors(), self.optimiser.slots())
+        let mut slots = self.optimiser.slots().to_vec();
+        slots.extend(self.averaging.map(|_| average::SLOT));
+        Layout::new(self.network.tensors(), &slots)
     }
 
     /// Images that all replicas together see in one step.
@@ -83,8 +92,10 @@ impl Model {
 /// Forward, backward and update of one batch.
 ///
 /// Inputs: the state's arrays ([`Layout::arrays`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
-/// learning rate f32, and the number of the step, from 1, f32, where the optimiser needs it. Outputs: the next state, its buffers shared with the input's (donated), and the metrics
-/// ([`metrics`]) of this batch. With a loss that is not finite the next state is the old one.
+/// learning rate f32; where the optimiser needs it, the number of the step, from 1, f32; where the model
+/// mixes labels, each image's second label `[N]` s32 and the share of its first `[N]` f32. Outputs: the next
+/// state, its buffers shared with the input's (donated), and the metrics ([`metrics`]) of this batch. With a
+/// loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
     let mut inputs = Inputs::new("train_step");
@@ -96,13 +107,20 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
         true => Some(inputs.array(ElementType::F32, &[], "step_count")?),
         false => None,
     };
+    let mixed = match model.mixes_labels {
+        true => Some(loss::Mixed {
+            others: inputs.array(ElementType::S32, &[model.batch], "second_labels")?,
+            shares: inputs.array(ElementType::F32, &[model.batch], "label_shares")?,
+        }),
+        false => None,
+    };
 
     let statistics = model.batch_norm_replicas();
     let mut batch = Tensors::new();
     let (logits, saved) = model
         .network
         .forward(&state.tensors, &images, statistics, &mut batch)?;
-    let loss = loss::forward(&logits, &labels, model.label_smoothing)?;
+    let loss = loss::forward(&logits, &labels, mixed.as_ref(), model.label_smoothing)?;
     let dlogits = loss::backward(&loss, model.global_batch())?;
     let mut gradients = Tensors::new();
     model
@@ -142,7 +160,7 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let weights = inputs.array(ElementType::F32, &[model.batch], "weights")?;
 
     let logits = model.network.infer(&network.tensors, &images)?;
-    let loss = loss::forward(&logits, &labels, 0.0)?;
+    let loss = loss::forward(&logits, &labels, None, 0.0)?;
     let sums = model.replicas.sum(&image_sums(&loss, &weights)?)?;
     let metrics = metrics_vector(model, &network, &sums)?;
     inputs.build(&[metrics, logits])
@@ -204,10 +222,12 @@ fn next_state(
     let decaying = layout.decaying_len();
     let weights = state.array(Array::Weights);
     let gradient = loss::l2_gradient(weights, &whole.gradient, decaying, model.l2)?;
+    let slots = &state.arrays[NETWORK_ARRAYS..];
+    let (slots, average) = slots.split_at(model.optimiser.slots().len());
     let updated = model.optimiser.update(&Update {
         tensors: &layout.tensors_of(Array::Weights),
         weights,
-        slots: &state.arrays[NETWORK_ARRAYS..],
+        slots,
         gradient: &gradient,
         learning_rate,
         step_count,
@@ -217,8 +237,13 @@ fn next_state(
         &whole.statistics,
         model.bn_momentum,
     )?;
-    let mut next = vec![updated.weights, statistics];
+    let strength = model.weight_decay;
+    let new = decayed(weights, updated.weights, decaying, learning_rate, strength)?;
+    let mut next = vec![new.clone(), statistics];
     next.extend(updated.slots);
+    if let (Some(kept), [average]) = (model.averaging, average) {
+        next.push(average::moved(average, &new, kept)?);
+    }
     Ok(next)
 }
 

@@ -339,7 +339,7 @@ fn smoothed_cross_entropy() {
     const SMOOTHING: f32 = 0.2;
     let (batch, classes) = (6, 4);
     let logits = input("z", &[batch, classes]);
-    let loss = |z: &XlaOp| loss::forward(z, &labels(z)?, SMOOTHING);
+    let loss = |z: &XlaOp| loss::forward(z, &labels(z)?, None, SMOOTHING);
     let graph = Graph::new(std::slice::from_ref(&logits), |t| {
         Ok(vec![loss(t.get("z")?)?.cross_entropy])
     });
@@ -364,18 +364,63 @@ fn smoothed_cross_entropy() {
 }
 
 #[test]
+fn cross_entropy_of_two_labels_is_the_mean_of_that_of_each_by_their_shares() {
+    const SMOOTHING: f32 = 0.1;
+    let (batch, classes) = (4, 5);
+    let seconds = [2i32, 1, 0, 4];
+    let shares = [0.75f32, 0.5, 1.0, 0.0];
+    let logits = input("z", &[batch, classes]);
+    let loss = |z: &XlaOp| {
+        let builder = z.builder();
+        let mixed = loss::Mixed {
+            others: builder.c1(&seconds)?,
+            shares: builder.c1(&shares)?,
+        };
+        loss::forward(z, &labels(z)?, Some(&mixed), SMOOTHING)
+    };
+    let graph = Graph::new(std::slice::from_ref(&logits), |t| {
+        let loss = loss(t.get("z")?)?;
+        Ok(vec![loss.cross_entropy, loss.correct])
+    });
+    let [got, correct] = graph.run(std::slice::from_ref(&logits)).try_into().unwrap();
+    for (image, row) in logits.values.chunks(classes).enumerate() {
+        let row: Vec<f64> = row.iter().map(|z| f64::from(*z)).collect();
+        let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
+        // mixup's criterion: share * loss(first) + (1 - share) * loss(second), each smoothed.
+        let of = |label: usize| {
+            0.9 * (log_sum - row[label]) + 0.1 * (log_sum - row.iter().sum::<f64>() / 5.0)
+        };
+        let share = f64::from(shares[image]);
+        let expected = share * of(image) + (1.0 - share) * of(seconds[image] as usize);
+        let error = f64::from(got[image]) - expected;
+        assert!(error.abs() < 1e-6, "{} {expected}", got[image]);
+        let first_wins = row.iter().all(|z| *z <= row[image]);
+        assert_eq!(correct[image] == 1.0, first_wins);
+    }
+    check_gradients(
+        &[logits],
+        &["z"],
+        |t| Ok(loss(t.get("z")?)?.cross_entropy.reduce_mean(&[0], false)?),
+        |t, dy| {
+            let dz = loss::backward(&loss(t.get("z")?)?, batch)?;
+            only("z", (&dz * dy.broadcast_in_dim(&[4, 5], &[])?)?)
+        },
+    );
+}
+
+#[test]
 fn softmax_cross_entropy() {
     for (batch, classes) in [(6, 4), (1, 3), (3, 1)] {
         let mut logits = input("z", &[batch, classes]);
         logits.values.iter_mut().for_each(|v| *v *= 3.0);
         let mean = |t: &Tensors| {
             let z = t.get("z")?;
-            let loss = loss::forward(z, &labels(z)?, 0.0)?;
+            let loss = loss::forward(z, &labels(z)?, None, 0.0)?;
             Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
         };
         check_gradients(&[logits], &["z"], mean, |t, dy| {
             let z = t.get("z")?;
-            let dz = loss::backward(&loss::forward(z, &labels(z)?, 0.0)?, batch)?;
+            let dz = loss::backward(&loss::forward(z, &labels(z)?, None, 0.0)?, batch)?;
             let spread = dy.broadcast(&[batch as i64, classes as i64])?;
             only("z", (dz * spread)?)
         });
@@ -391,7 +436,7 @@ fn cross_entropy_of_huge_logits_is_finite_and_right() {
     };
     let graph = Graph::new(std::slice::from_ref(&logits), |t| {
         let z = t.get("z")?;
-        let loss = loss::forward(z, &labels(z)?, 0.0)?;
+        let loss = loss::forward(z, &labels(z)?, None, 0.0)?;
         Ok(vec![loss.cross_entropy, loss.correct])
     });
     let outputs = graph.run(std::slice::from_ref(&logits));

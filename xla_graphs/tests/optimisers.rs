@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Graph, Input, input};
-use xla_graphs::optimiser::{Optimiser, Update, muon, nesterov};
+use xla_graphs::optimiser::{Optimiser, Update, adam, muon, nesterov};
 use xla_graphs::table::Role;
 use xla_graphs::{Init, TensorSpec};
 
@@ -19,33 +19,35 @@ fn tensor(name: &str, dims: &[usize]) -> TensorSpec {
     }
 }
 
-/// Weights and slot after each of two steps, with the gradients `g1` and `g2`; and the inputs.
-fn two_steps(optimiser: &Optimiser, tensors: &[TensorSpec]) -> ([Vec<f64>; 3], [[Vec<f64>; 2]; 2]) {
+/// The inputs, and weights and slots after each of two steps, with the gradients `g1` and `g2`.
+fn two_steps(optimiser: &Optimiser, tensors: &[TensorSpec]) -> ([Vec<f64>; 3], [Vec<Vec<f64>>; 2]) {
     let len = tensors.iter().map(TensorSpec::len).sum();
     let tensors: Vec<&TensorSpec> = tensors.iter().collect();
     let inputs: Vec<Input> = ["w", "g1", "g2"].map(|name| input(name, &[len])).to_vec();
     let graph = Graph::new(&inputs, |t| {
-        let weights = t.get("w")?;
-        let mut state = [weights.clone(), weights.zeros_like()?];
+        let mut weights = t.get("w")?.clone();
+        let mut slots = vec![weights.zeros_like()?; optimiser.slots().len()];
         let mut outputs = Vec::new();
-        for gradient in ["g1", "g2"] {
+        for (gradient, number) in [("g1", 1f32), ("g2", 2f32)] {
             let next = optimiser.update(&Update {
                 tensors: &tensors,
-                weights: &state[0],
-                slots: &state[1..],
+                weights: &weights,
+                slots: &slots,
                 gradient: t.get(gradient)?,
                 learning_rate: &weights.builder().c0(RATE as f32)?,
-                step_count: None,
+                step_count: Some(&weights.builder().c0(number)?),
             })?;
-            state = [next.weights, next.slots[0].clone()];
-            outputs.extend(state.clone());
+            (weights, slots) = (next.weights, next.slots);
+            outputs.push(weights.clone());
+            outputs.extend(slots.clone());
         }
         Ok(outputs)
     });
     let wide = |values: &Vec<f32>| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-    let [w1, v1, w2, v2] = graph.run(&inputs).try_into().unwrap();
+    let outputs: Vec<Vec<f64>> = graph.run(&inputs).iter().map(wide).collect();
+    let (first, second) = outputs.split_at(outputs.len() / 2);
     let given = [0, 1, 2].map(|index| wide(&inputs[index].values));
-    (given, [[wide(&w1), wide(&v1)], [wide(&w2), wide(&v2)]])
+    (given, [first.to_vec(), second.to_vec()])
 }
 
 fn assert_near(what: &str, got: &[f64], expected: &[f64], bound: f64) {
@@ -65,13 +67,33 @@ fn nesterov_looks_ahead_as_keras_does() {
     // Keras: velocity = momentum * velocity - rate * g; w = w + momentum * velocity - rate * g.
     let mut weights = w;
     let mut velocity = vec![0.0; weights.len()];
-    for (g, [got_w, got_v]) in [(g1, first), (g2, second)] {
+    for (g, got) in [(g1, first), (g2, second)] {
         for index in 0..weights.len() {
             velocity[index] = MOMENTUM * velocity[index] - RATE * g[index];
             weights[index] += MOMENTUM * velocity[index] - RATE * g[index];
         }
-        assert_near("weight", &got_w, &weights, 1e-6);
-        assert_near("velocity", &got_v, &velocity, 1e-6);
+        assert_near("weight", &got[0], &weights, 1e-6);
+        assert_near("velocity", &got[1], &velocity, 1e-6);
+    }
+}
+
+#[test]
+fn adam_divides_by_the_size_of_its_gradients_as_keras_does() {
+    let tensors = [tensor("a/kernel", &[3, 5])];
+    let ([w, g1, g2], [first, second]) = two_steps(&adam(MOMENTUM), &tensors);
+    let mut weights = w;
+    let (mut m, mut v) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
+    for (t, g, got) in [(1, g1, first), (2, g2, second)] {
+        // Keras: alpha = rate * sqrt(1 - b2^t) / (1 - b1^t); w = w - alpha * m / (sqrt(v) + 1e-7).
+        let rate = RATE * (1.0 - 0.999f64.powi(t)).sqrt() / (1.0 - MOMENTUM.powi(t));
+        for index in 0..weights.len() {
+            m[index] += (1.0 - MOMENTUM) * (g[index] - m[index]);
+            v[index] += (1.0 - 0.999) * (g[index] * g[index] - v[index]);
+            weights[index] -= rate * m[index] / (v[index].sqrt() + 1e-7);
+        }
+        assert_near("weight", &got[0], &weights, 1e-6);
+        assert_near("first moment", &got[1], &m, 1e-6);
+        assert_near("second moment", &got[2], &v, 1e-7);
     }
 }
 
@@ -127,7 +149,7 @@ fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nester
     let ([w, g1, g2], [first, second]) = two_steps(&muon(MOMENTUM as f32, 2.0), &tensors);
     let mut weights = w;
     let mut velocity = vec![0.0; weights.len()];
-    for (g, [got_w, got_v]) in [(g1, first), (g2, second)] {
+    for (g, got) in [(g1, first), (g2, second)] {
         let mut direction = Vec::new();
         for (v, g) in velocity.iter_mut().zip(&g) {
             *v = MOMENTUM * *v + g;
@@ -149,7 +171,7 @@ fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nester
                 *w = *w * scale - RATE * step;
             }
         }
-        assert_near("weight", &got_w, &weights, 1e-5);
-        assert_near("velocity", &got_v, &velocity, 1e-5);
+        assert_near("weight", &got[0], &weights, 1e-5);
+        assert_near("velocity", &got[1], &velocity, 1e-5);
     }
 }

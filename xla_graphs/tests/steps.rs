@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use common::{
     ROUNDING, array, arrays, execute_computation, initial, input, lowerings, without_kinks,
 };
+use xla_graphs::average;
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::{Block, Stage, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
@@ -33,6 +34,9 @@ fn model(lowering: Lowering) -> Model {
         l2: L2,
         bn_momentum: batch_norm::MOMENTUM,
         label_smoothing: 0.0,
+        mixes_labels: false,
+        weight_decay: 0.0,
+        averaging: None,
         optimiser: optimiser::sgd(MOMENTUM),
     }
 }
@@ -275,6 +279,46 @@ fn the_second_step_carries_momentum_over() {
             assert!((second[slot][element] - expected).abs() < 1e-6);
             let moved = first[weight][element] + second[slot][element];
             assert!((second[weight][element] - moved).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn decay_shrinks_the_kernels_alone_and_the_average_follows_the_weights() {
+    const DECAY: f32 = 0.5;
+    const KEPT: f64 = 0.75;
+    let plain = &TRAINERS[0];
+    let trainer = Trainer::new(Model {
+        weight_decay: DECAY,
+        averaging: Some(KEPT),
+        ..plain.model.clone()
+    });
+    let names: Vec<&str> = (trainer.layout.arrays().iter().map(|array| array.name())).collect();
+    assert_eq!(names, ["weights", "statistics", "momentum", "average"]);
+    let before = initial(&trainer.layout);
+    let (after, _) = trainer.step(&before, &images());
+    let (expected, _) = plain.step(&before[..plain.layout.state().len()], &images());
+    for (index, spec) in trainer.layout.network().iter().enumerate() {
+        let Role::Weight { decays } = spec.role else {
+            for (got, expected) in after[index].iter().zip(&expected[index]) {
+                assert!((got - expected).abs() < 1e-6, "{}", spec.name);
+            }
+            continue;
+        };
+        assert_eq!(decays, spec.name.ends_with("kernel"), "{}", spec.name);
+        let average = trainer.index(&slot_name(average::SLOT, &spec.name));
+        for element in 0..spec.len() {
+            let (old, got) = (before[index][element], after[index][element]);
+            let lost = if decays {
+                LEARNING_RATE * DECAY * old
+            } else {
+                0.0
+            };
+            let error = got - (expected[index][element] - lost);
+            assert!(error.abs() < 1e-6, "{}: {got}", spec.name);
+            let follows = 0.75 * before[average][element] + 0.25 * got;
+            let error = after[average][element] - follows;
+            assert!(error.abs() < 1e-6, "the average of {}", spec.name);
         }
     }
 }

@@ -34,6 +34,9 @@ fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
         l2: 1e-2,
         bn_momentum: batch_norm::MOMENTUM,
         label_smoothing: 0.0,
+        mixes_labels: false,
+        weight_decay: 0.0,
+        averaging: None,
         optimiser: optimiser::sgd(0.9),
     }
 }

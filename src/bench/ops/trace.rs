@@ -314,7 +314,7 @@ impl Graph {
         let features = relu::forward(&y)?;
         let pooled = pool::forward(&features)?;
         let logits = dense.forward(&self.tensors, &pooled)?;
-        let loss = loss::forward(&logits, &labels, 0.0)?;
+        let loss = loss::forward(&logits, &labels, None, 0.0)?;
         let dlogits = loss::backward(&loss, self.batch)?;
         let kept = vec![features, pooled, saved.mean, saved.rstd];
         Ok([kept, vec![dlogits, loss.correct, loss.cross_entropy]].concat())

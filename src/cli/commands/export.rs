@@ -27,9 +27,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let info = checkpoint::load_info(&path)?;
     let layout = info.network().layout(info.spec.classes(), &[]);
     let layout = layout.map_err(ConfigError::from)?;
-    let weights = checkpoint::load_network(&path, &layout)?;
+    let weights = checkpoint::load_chosen(&path, &layout, &info, args.weights)?;
     let info = CheckpointInfo {
         config: without_paths(&info.config),
+        averages: false,
         ..info
     };
     let dtype = if args.bf16 { Dtype::BF16 } else { Dtype::F32 };

@@ -85,8 +85,10 @@ pub fn load<'a>(
     };
     let program = Program::new(device, choose::build(&settings, device.kind)?);
     let network = match &checkpoint.path {
-        Some(path) => checkpoint::load_network(path, program.layout())?,
-        None => checkpoint::shipped::network(program.layout())?,
+        Some(path) => {
+            checkpoint::load_chosen(path, program.layout(), &checkpoint.info, args.weights)?
+        }
+        None => checkpoint::shipped::network(program.layout(), args.weights)?,
     };
     let weights = program.upload_weights(&network)?;
     Ok(Trained { program, weights })

@@ -100,7 +100,7 @@ fn network() -> [Setting; 5] {
     ]
 }
 
-fn optimiser() -> [Setting; 7] {
+fn optimiser() -> [Setting; 9] {
     [
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
@@ -141,6 +141,24 @@ fn optimiser() -> [Setting; 7] {
         .default("0")
         .in_preset(Fast, "0.2")
         .came_with("lr-schedule"),
+        Setting::real(
+            "weight-decay",
+            "Decoupled weight decay: in each step a kernel loses the share --lr times this; not a part of the loss, as \
+             --l2 is",
+            limits::L2,
+        )
+        .value_name("SHARE")
+        .default("0")
+        .came_with("weight-decay"),
+        Setting::real(
+            "ema",
+            "Keep an average of the weights, of whose old value each step keeps this share; validation, eval, predict, \
+             export and report then read it. 0: none",
+            limits::MOMENTUM,
+        )
+        .value_name("SHARE")
+        .default("0")
+        .came_with("weight-decay"),
     ]
 }
 
@@ -182,7 +200,7 @@ fn learning_rate() -> [Setting; 4] {
     ]
 }
 
-fn batches() -> [Setting; 7] {
+fn batches() -> [Setting; 9] {
     [
         Setting::whole::<u64>(
             "seed",
@@ -200,6 +218,24 @@ fn batches() -> [Setting; 7] {
         )
         .default("0")
         .came_with("cutout"),
+        Setting::real(
+            "mixup",
+            "Blend each training image, and its label, with another of its batch, by shares from the beta distribution \
+             Beta(ALPHA, ALPHA); 0: none",
+            limits::MIX,
+        )
+        .value_name("ALPHA")
+        .default("0")
+        .came_with("weight-decay"),
+        Setting::real(
+            "cutmix",
+            "Paste a part of another image of its batch into each training image, and mix the labels by area, a share \
+             from Beta(ALPHA, ALPHA); 0: none",
+            limits::MIX,
+        )
+        .value_name("ALPHA")
+        .default("0")
+        .came_with("weight-decay"),
         Setting::whole::<u64>("steps-per-epoch", "Steps in an epoch", limits::STEPS)
             .stated("all whole batches of the data"),
         Setting::whole::<u64>(

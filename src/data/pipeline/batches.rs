@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::data::dataset::{CHANNELS, Split};
 use crate::data::pipeline::augment::{Augment, Transform};
 use crate::data::pipeline::cutout::Cutout;
+use crate::data::pipeline::mix::{self, Mix, Mixed};
 use crate::data::pipeline::normalization::Normalization;
 use crate::data::pipeline::order::epoch_order;
 use crate::data::pipeline::resample::Resampler;
@@ -20,6 +21,10 @@ pub struct Batch {
     pub weights: Vec<f32>,
     /// The number of images that are not padding; they come first.
     pub count: usize,
+    /// What each image is mixed of.
+    pub mixed: Mixed,
+    /// The global step that it is for, from 0.
+    pub step: u64,
 }
 
 impl Batch {
@@ -46,6 +51,8 @@ pub struct TrainingOptions {
     pub augment: Augment,
     /// Rows and columns of the square that each image loses; 0: none.
     pub cutout: usize,
+    /// How images are mixed, if they are.
+    pub mix: Option<Mix>,
     pub seed: u64,
     /// Images per step, at least 1.
     pub batch_size: usize,
@@ -71,6 +78,7 @@ pub struct BatchSource {
     normalization: Normalization,
     transforms: Transforms,
     cutout: usize,
+    mix: Option<Mix>,
     seed: u64,
     batch_size: usize,
     shuffle: bool,
@@ -93,6 +101,7 @@ impl BatchSource {
             normalization,
             transforms: Transforms::Drawn(options.augment),
             cutout: options.cutout,
+            mix: options.mix,
             seed: options.seed,
             batch_size: options.batch_size,
             shuffle: options.shuffle,
@@ -124,6 +133,7 @@ impl BatchSource {
             normalization,
             transforms: Transforms::Same(view),
             cutout: 0,
+            mix: None,
             seed: 0,
             batch_size,
             shuffle: false,
@@ -154,6 +164,7 @@ impl BatchSource {
         let image_len = side * side * CHANNELS;
         let mut resampler = Resampler::new(side, &self.normalization);
 
+        let mut recipes = Vec::new();
         let mut count = 0;
         batch.resize(self.batch_size, image_len);
         for (slot, out) in batch.images.chunks_exact_mut(image_len).enumerate() {
@@ -175,11 +186,23 @@ impl BatchSource {
             if self.cutout > 0 {
                 Cutout::draw(self.cutout, side, self.seed, epoch, sample).apply(side, out);
             }
+            let mix = self.mix.map(|mix| mix.draw(side, self.seed, epoch, sample));
+            recipes.extend(mix);
             batch.labels[slot] = i32::from(self.split.labels[index]);
             batch.weights[slot] = 1.0;
             count += 1;
         }
         batch.pad_from(count);
+        batch.step = step;
+        if !recipes.is_empty() {
+            let Batch {
+                images,
+                labels,
+                mixed,
+                ..
+            } = batch;
+            mix::apply(&recipes, side, images, labels, mixed);
+        }
     }
 
     fn order_of(&self, epoch: u64) -> Arc<Vec<u32>> {
@@ -205,6 +228,7 @@ mod tests {
         TrainingOptions {
             augment: Augment::None,
             cutout: 0,
+            mix: None,
             seed: 1,
             batch_size,
             shuffle: true,

@@ -1,18 +1,22 @@
 //! From images in memory to batches on time.
 //!
 //! ```text
-//!  order (which image comes when) ─► batches ─► augment ─► resample (and normalise) ─► cutout ─► prefetch ─► the loop
+//!  order (which image comes when) ─► batches ─► augment ─► resample (and normalise) ─► cutout ─► mix ─► prefetch
+//!                                                                                                         ▼
+//!                                                                                                      the loop
 //!  random: numbers depend only on (seed, epoch, index), so any thread makes the same batch
 //! ```
 
 pub mod augment;
 pub mod batches;
 pub mod cutout;
+pub mod mix;
 pub mod normalization;
 pub mod order;
 pub mod prefetch;
 pub mod random;
 pub mod resample;
+mod square;
 pub mod views;
 
 use std::ops::RangeInclusive;

@@ -173,6 +173,7 @@ mod tests {
         let options = TrainingOptions {
             augment: Augment::Keras,
             cutout: 0,
+            mix: None,
             seed: 1,
             batch_size: 4,
             shuffle: true,

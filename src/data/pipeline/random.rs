@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_distr::{Beta, Distribution};
 
 /// Keeps the random numbers for different uses independent.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +11,7 @@ pub(super) enum Purpose {
     Augment = 2,
     Flip = 3,
     Cutout = 4,
+    Mix = 5,
 }
 
 /// A stream of random numbers that depends only on its arguments and is the same on every machine.
@@ -40,6 +42,11 @@ impl Random {
     /// Uniform in 0, 1, …, `n` - 1.
     pub(super) fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
+    }
+
+    /// From the beta distribution Beta(alpha, alpha), 0 to 1. With an `alpha` that is not above 0, 1.
+    pub(super) fn beta(&mut self, alpha: f64) -> f64 {
+        Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(&mut self.0))
     }
 
     /// True with probability one half.

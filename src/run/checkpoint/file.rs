@@ -8,7 +8,8 @@ use half::bf16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xla_graphs::{Layout, TensorSpec};
+use xla_graphs::table::{Role, slot_name};
+use xla_graphs::{Layout, TensorSpec, average};
 
 use super::{CheckpointError, foreign};
 use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
@@ -30,6 +31,15 @@ const MAX_LEN: u64 = 1 << 30;
 /// Nor are files with a longer header: its table takes many times its size in memory.
 const MAX_HEADER_LEN: u64 = 16 << 20;
 
+/// Which weights of a run to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WeightsChoice {
+    /// Those after the last step
+    Last,
+    /// Their average over the steps, which a run with --ema keeps
+    Average,
+}
+
 /// What a checkpoint records besides its tensors. A file from another program
 /// (`scripts/keras_weights.py`) has no version, config or position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +55,9 @@ pub struct CheckpointInfo {
     /// The optimiser whose slots the checkpoint has; absent in older ones, which all have that of `sgd`.
     #[serde(default)]
     pub optimizer: OptimiserKind,
+    /// Whether there is an average of the weights.
+    #[serde(default)]
+    pub averages: bool,
     /// Strength of the L2 penalty, part of the loss that evaluation prints.
     pub l2: f64,
     /// The images that the network was trained on.
@@ -83,6 +96,7 @@ impl CheckpointInfo {
             model: NetworkKind::ResnetV2,
             depth,
             optimizer: OptimiserKind::Sgd,
+            averages: false,
             l2: 1e-4,
             dataset: DatasetKind::Sample,
             spec: DatasetKind::Sample.spec(),
@@ -219,9 +233,11 @@ pub(super) fn load_checked_info(path: &Path) -> Result<CheckpointInfo, Checkpoin
         kind: info.optimizer,
         ..OptimiserSettings::sgd(0.0)
     };
+    let mut slots = optimiser.rule().slots().to_vec();
+    slots.extend(info.averages.then_some(average::SLOT));
     let layout = info
         .network()
-        .layout(info.spec.classes(), optimiser.rule().slots())
+        .layout(info.spec.classes(), &slots)
         .map_err(|error| format_error(path, error.to_string()))?;
     let (_, info) = load(&Disk, path, layout.state())?;
     Ok(info)
@@ -253,6 +269,35 @@ pub(super) fn load(
 /// [`Layout::network`]; momentum, digest and info need not be there.
 pub fn load_network(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
     tensors(path, &read(&Disk, path)?, layout.network())
+}
+
+/// [`load_network`] of the checkpoint with `info`, with the weights of the `choice`; by default the averages, where
+/// there are any.
+pub fn load_chosen(
+    path: &Path,
+    layout: &Layout,
+    info: &CheckpointInfo,
+    choice: Option<WeightsChoice>,
+) -> Result<HostState, CheckpointError> {
+    match (choice, info.averages) {
+        (Some(WeightsChoice::Average), false) => Err(CheckpointError::NoAverages {
+            path: path.to_owned(),
+        }),
+        (Some(WeightsChoice::Last), _) | (None, false) => load_network(path, layout),
+        (Some(WeightsChoice::Average) | None, true) => load_averages(path, layout),
+    }
+}
+
+/// [`load_network`] with the averages of the weights, which must be there, in the place of the last ones.
+fn load_averages(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
+    let stored = layout.network().iter().map(|spec| match spec.role {
+        Role::Weight { .. } => TensorSpec {
+            name: slot_name(average::SLOT, &spec.name),
+            ..spec.clone()
+        },
+        _ => spec.clone(),
+    });
+    tensors(path, &read(&Disk, path)?, &stored.collect::<Vec<_>>())
 }
 
 /// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is.

@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 
 use xla_graphs::{Layout, TensorSpec};
 
-pub use file::{CheckpointInfo, Position, load_info, load_into, load_network, save_network};
+pub use file::{
+    CheckpointInfo, Position, WeightsChoice, load_chosen, load_info, load_into, load_network,
+    save_network,
+};
 pub use saver::Saver;
 
 use crate::model::state::HostState;
@@ -62,6 +65,8 @@ pub enum CheckpointError {
         step_in_epoch: u64,
         steps_per_epoch: u64,
     },
+    #[error("{path} has no average of the weights: its run had no --ema; take --weights last")]
+    NoAverages { path: PathBuf },
     #[error("cannot remove the old checkpoint {path}: {reason}")]
     Prune {
         path: PathBuf,

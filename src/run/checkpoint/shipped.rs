@@ -5,7 +5,7 @@ use std::path::Path;
 use xla_graphs::Layout;
 
 use super::CheckpointError;
-use super::file::{CheckpointInfo, metadata, parse_info, tensors};
+use super::file::{CheckpointInfo, WeightsChoice, metadata, parse_info, tensors};
 use crate::model::state::HostState;
 
 const FILE: &[u8] = include_bytes!("../../../assets/fast.safetensors");
@@ -18,7 +18,14 @@ pub fn info() -> Result<CheckpointInfo, CheckpointError> {
     parse_info(path, &metadata(path, FILE)?)
 }
 
-/// Its weights and moving statistics, in the order of [`Layout::network`].
-pub fn network(layout: &Layout) -> Result<HostState, CheckpointError> {
+/// Its weights and moving statistics, in the order of [`Layout::network`]. It has no averages to choose.
+pub fn network(
+    layout: &Layout,
+    choice: Option<WeightsChoice>,
+) -> Result<HostState, CheckpointError> {
+    if choice == Some(WeightsChoice::Average) {
+        let path = NAME.into();
+        return Err(CheckpointError::NoAverages { path });
+    }
     tensors(Path::new(NAME), FILE, layout.network())
 }

@@ -2,7 +2,7 @@
 
 use xla::{PrimitiveType, XlaOp};
 
-use crate::arrays::{cast, scalar_like};
+use crate::arrays::{blend, cast, scalar_like};
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::channels::{per_channel, sum_to_channel};
@@ -192,8 +192,5 @@ fn values_per_channel(x: &XlaOp, replicas: Replicas) -> Result<f32> {
 
 /// The next value of a moving statistic: m ← momentum · m + (1 − momentum) · batch value, any shape.
 pub fn moved(moving: &XlaOp, batch: &XlaOp, momentum: f64) -> Result<XlaOp> {
-    let old = (moving * scalar_like(moving, momentum as f32)?)?;
-    // 1 - 0.99 in f32 would be 1e-6 too small.
-    let share = scalar_like(batch, (1.0 - momentum) as f32)?;
-    Ok((old + batch * share)?)
+    blend(moving, batch, momentum)
 }

@@ -13,8 +13,16 @@ pub struct Loss {
     pub correct: XlaOp,
     /// Softmax of the logits, `[N, K]`.
     pub probabilities: XlaOp,
-    /// What the probabilities should be: the labels as one-hot rows, smoothed, `[N, K]`.
+    /// What the probabilities should be: the labels as one-hot rows, mixed and smoothed, `[N, K]`.
     pub targets: XlaOp,
+}
+
+/// The second labels of images that are mixed of two (Zhang et al. 2018, "mixup"; Yun et al. 2019, "CutMix").
+pub struct Mixed {
+    /// `[N]` s32.
+    pub others: XlaOp,
+    /// The share of each image's first label, 0 to 1, `[N]` f32; the rest is the second's.
+    pub shares: XlaOp,
 }
 
 /// Integer labels `[N]` to one-hot rows `[N, classes]` in f32.
@@ -31,24 +39,38 @@ fn per_row(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
 }
 
 /// One-hot rows with the share `smoothing` spread evenly over all classes:
-/// (1 − smoothing) · one_hot + smoothing / K (Szegedy et al. 2016; Keras's `label_smoothing`).
-fn targets(labels: &XlaOp, classes: usize, smoothing: f32) -> Result<XlaOp> {
-    let one_hot = one_hot(labels, classes)?;
+/// (1 − smoothing) · one_hot + smoothing / K (Szegedy et al. 2016; Keras's `label_smoothing`). Where two
+/// labels are mixed, share · one_hot + (1 − share) · one_hot of the second takes the place of one_hot.
+fn targets(labels: &XlaOp, mixed: Option<&Mixed>, classes: usize, smoothing: f32) -> Result<XlaOp> {
+    let first = one_hot(labels, classes)?;
+    let shown = match mixed {
+        Some(Mixed { others, shares }) => {
+            let second = one_hot(others, classes)?;
+            let shares = per_row(shares, &first.dims()?)?;
+            (&second + (&shares * (&first - &second)?)?)?
+        }
+        None => first,
+    };
     if smoothing == 0.0 {
-        return Ok(one_hot);
+        return Ok(shown);
     }
-    let kept = (&one_hot * scalar_like(&one_hot, 1.0 - smoothing)?)?;
-    Ok((kept + scalar_like(&one_hot, smoothing / classes as f32)?)?)
+    let kept = (&shown * scalar_like(&shown, 1.0 - smoothing)?)?;
+    Ok((kept + scalar_like(&shown, smoothing / classes as f32)?)?)
 }
 
 /// cross_entropy = `log Σₖ exp(zₖ) − Σₖ qₖ·zₖ` with the targets q, whose sum is 1: without `smoothing`,
 /// qₖ·zₖ sums to `z[label]`. The largest logit is taken out first so that no exponential overflows.
-/// `logits` `[N, K]` f32, `labels` `[N]` s32.
+/// `logits` `[N, K]` f32, `labels` `[N]` s32. An image of two labels is right if the first is predicted.
 ///
 /// Of equal logits the one of lowest index counts as the prediction, as in `tf.argmax`.
-pub fn forward(logits: &XlaOp, labels: &XlaOp, smoothing: f32) -> Result<Loss> {
+pub fn forward(
+    logits: &XlaOp,
+    labels: &XlaOp,
+    mixed: Option<&Mixed>,
+    smoothing: f32,
+) -> Result<Loss> {
     let dims = logits.dims()?;
-    let targets = targets(labels, dims[1], smoothing)?;
+    let targets = targets(labels, mixed, dims[1], smoothing)?;
     let shifted = (logits - per_row(&logits.reduce_max(&[1], false)?, &dims)?)?;
     let exp = shifted.exp()?;
     let sum = exp.reduce_sum(&[1], false)?;

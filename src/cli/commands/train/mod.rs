@@ -17,7 +17,7 @@ use crate::cli::resume;
 use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
 use crate::model::choose;
-use crate::model::initialise::initial_state;
+use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
 use crate::model::state::HostState;
 use crate::model::whitening;
@@ -73,7 +73,10 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         validation,
     } = images(args, &config)?;
     let normalization = Normalization::of(&training);
-    let first = first.map(|state| whitened(&config, &program, state, &training, &normalization));
+    let first = first.map(|state| {
+        let state = whitened(&config, &program, state, &training, &normalization);
+        begin_averages(program.layout(), state)
+    });
     let training = Arc::new(training_source(&config, training, normalization));
     config.check_warmup(training.steps_per_epoch())?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
@@ -240,6 +243,7 @@ fn checkpoint_info(
         model: config.model,
         depth: config.depth,
         optimizer: config.optimizer,
+        averages: config.averaging().is_some(),
         l2: config.l2,
         dataset: config.dataset,
         spec: config.dataset.spec(),
@@ -254,6 +258,7 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
     let options = TrainingOptions {
         augment: config.augment,
         cutout: config.cutout,
+        mix: config.mix(),
         seed: config.seed,
         batch_size: config.batch_size,
         shuffle: !config.no_shuffle,
