@@ -10,7 +10,7 @@ use program::{fail, program, run, succeed, text};
 use resnet_xla::cli::arguments;
 use resnet_xla::cli::config::{Config, ConfigError};
 
-/// Of the preset `quick`.
+/// Of the runs here.
 const LR: f64 = 0.05;
 
 fn read(run: &Path, name: &str) -> String {

@@ -61,8 +61,8 @@ fn the_quick_preset_learns() {
     let epochs = losses_and_accuracies(&out);
     assert_eq!(epochs.len(), 3);
     assert!(epochs[2].0 < epochs[0].0, "{epochs:?}");
-    // Who guesses has 50 of the 500 images right, and 80 or more once in 100,000 times: five standard deviations.
-    assert!(epochs[2].1 >= 0.16, "{epochs:?}");
+    // Five seeds reach 0.49 with a standard deviation of 0.016 (docs/accuracy.md).
+    assert!(epochs[2].1 >= 0.40, "{epochs:?}");
 
     // Evaluation of the saved weights, in a process of its own, agrees with the run: it is the same program.
     let logits = folder.path().join("logits.npy");

@@ -10,11 +10,13 @@ use serde_json::Value;
 
 use super::{program, succeed, text};
 
+/// The settings of [`quick_run`].
+const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/small.toml");
+
 /// The arguments of a run of seconds in `out_dir`: the smallest network on the sample, in batches of 8, with
 /// `options` as on a command line.
 pub fn quick_run<'a>(out_dir: &'a Path, options: &'a str) -> Vec<&'a str> {
-    let mut args = vec!["--preset", "quick", "--device", "cpu", "--batch-size", "8"];
-    args.extend(["--out-dir", text(out_dir)]);
+    let mut args = vec!["-c", SMALL, "--device", "cpu", "--out-dir", text(out_dir)];
     args.extend(options.split_whitespace());
     args
 }

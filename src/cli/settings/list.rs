@@ -87,6 +87,7 @@ fn network() -> [Setting; 5] {
              --init-weights that of the file stays",
         )
         .stated("false")
+        .in_preset(Quick, "true")
         .in_preset(Fast, "true")
         .came_with("lr-schedule"),
         Setting::new(
@@ -115,11 +116,13 @@ fn optimiser() -> [Setting; 9] {
             .in_preset(Fast, "512"),
         Setting::choice::<OptimiserKind>("optimizer", "Update rule of the weights")
             .default("sgd")
+            .in_preset(Quick, "muon")
             .in_preset(Fast, "muon")
             .came_with("lr-schedule"),
         Setting::real("momentum", "Momentum of the optimizer", limits::MOMENTUM)
             .value_name("M")
-            .default("0.9"),
+            .default("0.9")
+            .in_preset(Quick, "0.6"),
         Setting::real(
             "rest-lr",
             "Learning rate of what Muon leaves to Nesterov momentum (first convolution, classifier, biases, \
@@ -128,6 +131,7 @@ fn optimiser() -> [Setting; 9] {
         )
         .value_name("MULTIPLE")
         .default("1")
+        .in_preset(Quick, "0.5")
         .came_with("lr-schedule"),
         Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2)
             .default("1e-4")
@@ -171,13 +175,13 @@ fn learning_rate() -> [Setting; 4] {
         )
         .value_name("RATE")
         .default("0.1")
-        .in_preset(Quick, "0.05")
         .in_preset(Fast, "0.12"),
         Setting::choice::<ScheduleChoice>(
             "lr-schedule",
             "How the learning rate changes after the warm-up",
         )
         .default("step")
+        .in_preset(Quick, "one-cycle")
         .in_preset(Fast, "one-cycle")
         .came_with("lr-schedule"),
         Setting::new(
@@ -188,6 +192,7 @@ fn learning_rate() -> [Setting; 4] {
         .value_name("EPOCH:RATE,...")
         .shape(|arg| arg.allow_hyphen_values(true))
         .default("80:0.01,120:0.001")
+        .in_preset(Quick, "none")
         .in_preset(Fast, "none"),
         Setting::whole::<u64>(
             "warmup",
@@ -210,6 +215,7 @@ fn batches() -> [Setting; 9] {
         .default("0"),
         Setting::choice::<Augment>("augment", "Augmentation of the training images")
             .default("keras")
+            .in_preset(Quick, "translate")
             .in_preset(Fast, "translate"),
         Setting::whole::<usize>(
             "cutout",
