@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// Eight steps of 16 images.
-const SHORT: &str = "--preset fast --device cpu --dataset sample --batch-size 16 --epochs 2 --steps-per-epoch 4 \
+const SHORT: &str = "--preset fast --widths 64,256,256 --device cpu --dataset sample --batch-size 16 --epochs 2 --steps-per-epoch 4 \
                      --eval-steps 2";
 
 fn train(out: &Path, more: &[&str]) -> String {
@@ -46,7 +46,7 @@ fn a_fast_run_resumes_exactly_and_every_command_reads_it() {
         &parameters[4..]
     );
     assert!(
-        said.contains(&format!("Fast network, {grouped} parameters")),
+        said.contains(&format!("Fast-64-256-256, {grouped} parameters")),
         "{said}"
     );
 
@@ -71,7 +71,7 @@ fn a_fast_run_resumes_exactly_and_every_command_reads_it() {
     assert_eq!(scores["acc"], result["val_acc"]);
     assert_eq!(scores["tta"]["views"], "flip");
     let page = fs::read_to_string(whole.join("report.html")).unwrap();
-    assert!(page.contains("Fast network on sample"));
+    assert!(page.contains("Fast-64-256-256 on sample"));
 }
 
 #[test]
@@ -99,10 +99,24 @@ fn weights_from_a_file_keep_their_first_convolution_and_random_ones_get_one_that
     ]
     .map(str::to_owned);
     let line = succeed(&export.each_ref().map(String::as_str));
-    assert!(line.contains(": Fast network, step 1, "), "{line}");
+    assert!(line.contains(": Fast-64-256-256, step 1, "), "{line}");
     train(
         &path("loaded"),
         &[&still[..], &["--init-weights", text(&weights)]].concat(),
     );
     assert_eq!(stem_of(&path("loaded")), random);
+}
+
+#[test]
+fn the_recipe_learns_the_sample_in_two_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let recipe = "--preset fast --widths 64,256,256 --lr 0.06 --device cpu --dataset sample --batch-size 100 --epochs 2";
+    let args: Vec<&str> = recipe.split_whitespace().collect();
+    succeed(&[&args[..], &["--out-dir", text(&run)]].concat());
+    let result = fs::read_to_string(run.join("result.json")).unwrap();
+    let result: Value = serde_json::from_str(&result).unwrap();
+    let accuracy = result["val_acc"].as_f64().unwrap();
+    // Seeds 1 to 5 reach SEEDS (docs/accuracy.md).
+    assert!(accuracy >= 0.45, "{accuracy}");
 }

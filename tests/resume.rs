@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cpu_kernels::isa::{self, Isa};
 use program::runs::{
     assert_same_end, checkpoints, finish, quick_run, run_with_checkpoints, signal, start,
     wait_for_checkpoint,
@@ -223,6 +224,32 @@ fn copy_run(from: &Path, to: &Path) {
         )
         .unwrap();
     }
+}
+
+#[test]
+fn a_run_that_goes_on_with_other_instructions_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let best = Isa::of_processor();
+    if best == Isa::Generic {
+        println!("skipped: this processor has one instruction set of those that the program knows");
+        return;
+    }
+    let said = |args: &[&str], isa: Isa| {
+        let output = program(args)
+            .env(isa::VARIABLE, isa.to_string())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    said(&quick_run(&run, "--max-steps 1 --eval-steps 1"), Isa::Avx2);
+    let resume = |steps| ["--resume", "--out-dir", text(&run), "--max-steps", steps];
+    let warning = "with avx2 and goes on with generic";
+    assert!(!said(&resume("2"), Isa::Avx2).contains("goes on with"));
+    let said = said(&resume("3"), Isa::Generic);
+    assert!(said.contains(warning), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
-use crate::model::network::NetworkKind;
+use crate::model::network::{NetworkKind, Widths};
 use crate::run::checkpoint::WeightsChoice;
 use crate::system::limits::{self, whole};
 
@@ -164,6 +164,10 @@ pub struct SummaryArgs {
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
+    /// Channels of the three stages of the model fast, multiples of 16
+    #[arg(long, default_value = Widths::EXAMPLE, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    pub widths: Widths,
+
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -301,12 +305,12 @@ pub struct ExportArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "widths", "depth", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
     /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one
-    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "widths", "depth", "steps", "warmup", "init_weights"])]
     pub host: bool,
 
     /// Time each operation of the step by itself: as CPU kernels and as XLA operations
@@ -332,6 +336,10 @@ pub struct BenchArgs {
     /// Layers of the network, 9n+2
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
+
+    /// Channels of the three stages of the model fast, multiples of 16
+    #[arg(long, default_value = Widths::EXAMPLE, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    pub widths: Widths,
 
     /// Images in a step
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]

@@ -22,7 +22,7 @@ use crate::data::{Augment, DatasetKind, Mix};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
-use crate::model::network::{Network, NetworkKind};
+use crate::model::network::{Network, NetworkKind, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::{
@@ -52,6 +52,7 @@ pub struct Config {
     pub bn: BatchNormMode,
     pub bn_momentum: f64,
     pub model: NetworkKind,
+    pub widths: Widths,
     pub whiten: bool,
     pub depth: usize,
     pub epochs: usize,
@@ -159,6 +160,7 @@ impl Config {
         Network {
             kind: self.model,
             depth: self.depth,
+            widths: self.widths,
         }
     }
 

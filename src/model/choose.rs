@@ -147,6 +147,11 @@ pub fn lowering(device: DeviceKind) -> Lowering {
     }
 }
 
+/// The instruction set that a device of kind `device` chooses its kernels by, if it does.
+pub fn instructions(device: DeviceKind) -> Option<String> {
+    (device == DeviceKind::Cpu).then(|| cpu_kernels::isa().to_string())
+}
+
 fn units(choice: Option<UnitsChoice>) -> Units {
     match choice {
         Some(UnitsChoice::Loop) => Units::Loop,

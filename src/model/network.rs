@@ -1,6 +1,7 @@
 //! The networks that a user can choose.
 
 use std::fmt;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -18,12 +19,68 @@ pub enum NetworkKind {
     Fast,
 }
 
+/// Output channels of the three stages of [`NetworkKind::Fast`]. Written `64,256,256`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Widths([usize; 3]);
+
+impl Widths {
+    /// The CPU's kernels take so many channels at a time.
+    const UNIT: usize = 16;
+    const MOST: usize = 2048;
+    /// What widths look like.
+    pub const EXAMPLE: &str = "64,256,256";
+}
+
+impl Default for Widths {
+    /// Those of checkpoints that do not say.
+    fn default() -> Self {
+        Self([64, 256, 256])
+    }
+}
+
+impl FromStr for Widths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed: Result<Vec<usize>, _> =
+            text.split(',').map(|part| part.trim().parse()).collect();
+        let fits =
+            |width: &usize| width.is_multiple_of(Self::UNIT) && (1..=Self::MOST).contains(width);
+        match parsed.map(<[usize; 3]>::try_from) {
+            Ok(Ok(widths)) if widths.iter().all(fits) => Ok(Self(widths)),
+            _ => Err(format!(
+                "expected three multiples of {} up to {}, for example {}",
+                Self::UNIT,
+                Self::MOST,
+                Self::EXAMPLE
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for Widths {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Widths> for String {
+    fn from(widths: Widths) -> Self {
+        widths.0.map(|width| width.to_string()).join(",")
+    }
+}
+
 /// A network, without image size and classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     pub kind: NetworkKind,
     /// Layers, 9n+2; read by [`NetworkKind::ResnetV2`] alone.
     pub depth: usize,
+    /// Read by [`NetworkKind::Fast`] alone.
+    pub widths: Widths,
 }
 
 impl Network {
@@ -32,6 +89,7 @@ impl Network {
         Self {
             kind: NetworkKind::ResnetV2,
             depth,
+            widths: Widths::default(),
         }
     }
 
@@ -42,7 +100,7 @@ impl Network {
     pub fn architecture(self) -> Result<Architecture, GraphError> {
         match self.kind {
             NetworkKind::ResnetV2 => Architecture::resnet_v2(self.depth),
-            NetworkKind::Fast => Ok(Architecture::fast([64, 256, 256], 1)),
+            NetworkKind::Fast => Ok(Architecture::fast(self.widths.0, 1)),
         }
     }
 
@@ -61,7 +119,40 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.kind {
             NetworkKind::ResnetV2 => write!(f, "ResNet-{} v2", self.depth),
-            NetworkKind::Fast => f.write_str("Fast network"),
+            NetworkKind::Fast => {
+                let [first, second, third] = self.widths.0;
+                write!(f, "Fast-{first}-{second}-{third}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_three_multiples_of_16() {
+        let widths: Widths = "128, 256,384".parse().unwrap();
+        assert_eq!(widths, Widths([128, 256, 384]));
+        assert_eq!(String::from(widths), "128,256,384");
+        assert_eq!(Widths::EXAMPLE.parse(), Ok(Widths::default()));
+        for wrong in [
+            "",
+            "64",
+            "64,64",
+            "64,64,64,64",
+            "8,16,16",
+            "0,16,16",
+            "-16,16,16",
+            "16,16,2064",
+            "16,x,16",
+        ] {
+            let error = wrong.parse::<Widths>().unwrap_err();
+            assert_eq!(
+                error,
+                "expected three multiples of 16 up to 2048, for example 64,256,256"
+            );
         }
     }
 }

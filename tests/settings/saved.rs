@@ -47,6 +47,10 @@ fn value(arg: &Arg, raw: &Raw) -> String {
     if is_path(arg) {
         return raw.text.clone();
     }
+    if name(arg) == "widths" {
+        let [first, second] = [raw.pick, raw.pick + 1].map(|number| 16 * number);
+        return format!("{first},{second},{second}");
+    }
     if name(arg) == "lr-drops" {
         let epoch = raw.whole % 100_000;
         return format!("{epoch}:{:?},{}:0.5", raw.real, epoch + 1);

@@ -94,6 +94,7 @@ fn network(args: &BenchArgs) -> Network {
     Network {
         kind: args.model,
         depth: args.depth,
+        widths: args.widths,
     }
 }
 

@@ -16,6 +16,7 @@ pub fn run(args: &SummaryArgs) -> Result<()> {
     let kind = Network {
         kind: args.model,
         depth: args.depth,
+        widths: args.widths,
     };
     let architecture = kind.architecture().map_err(ConfigError::from)?;
     let spec = Config::preset(Preset::Keras)?.dataset.spec();

@@ -6,7 +6,7 @@ use crate::data::{self, Augment, DatasetKind};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
-use crate::model::network::NetworkKind;
+use crate::model::network::{NetworkKind, Widths};
 use crate::model::optimisers::OptimiserKind;
 use crate::run::schedule::{LearningRateDrops, ScheduleChoice};
 use crate::show::progress::ProgressMode;
@@ -60,7 +60,7 @@ fn device() -> [Setting; 5] {
     ]
 }
 
-fn network() -> [Setting; 5] {
+fn network() -> [Setting; 6] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
@@ -81,6 +81,15 @@ fn network() -> [Setting; 5] {
             .default("resnet-v2")
             .in_preset(Fast, "fast")
             .came_with("lr-schedule"),
+        Setting::new(
+            "widths",
+            "Channels of the three stages of the model fast, multiples of 16",
+            str::parse::<Widths>,
+        )
+        .value_name("A,B,C")
+        .default(Widths::EXAMPLE)
+        .in_preset(Fast, "128,256,384")
+        .came_with("weight-decay"),
         Setting::flag(
             "whiten",
             "Start with a first convolution that whitens patches of the training images, instead of a random one; with \

@@ -14,7 +14,7 @@ use xla_graphs::{Layout, TensorSpec, average};
 use super::{CheckpointError, foreign};
 use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::model::metrics::Mean;
-use crate::model::network::{Network, NetworkKind};
+use crate::model::network::{Network, NetworkKind, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
@@ -52,6 +52,9 @@ pub struct CheckpointInfo {
     pub model: NetworkKind,
     /// Layers of the network.
     pub depth: usize,
+    /// Channels of the stages of the kind `fast`; absent in older checkpoints, which all have the default.
+    #[serde(default)]
+    pub widths: Widths,
     /// The optimiser whose slots the checkpoint has; absent in older ones, which all have that of `sgd`.
     #[serde(default)]
     pub optimizer: OptimiserKind,
@@ -73,6 +76,9 @@ pub struct CheckpointInfo {
     /// Devices that shared each batch.
     #[serde(default = "one_replica")]
     pub replicas: usize,
+    /// The instruction set that the CPU's kernels were chosen by; `None`: not on a CPU, or in an older checkpoint.
+    #[serde(default)]
+    pub instructions: Option<String>,
     #[serde(default)]
     pub position: Position,
 }
@@ -83,6 +89,7 @@ impl CheckpointInfo {
         Network {
             kind: self.model,
             depth: self.depth,
+            widths: self.widths,
         }
     }
 }
@@ -95,6 +102,7 @@ impl CheckpointInfo {
             version: "0".to_owned(),
             model: NetworkKind::ResnetV2,
             depth,
+            widths: Widths::default(),
             optimizer: OptimiserKind::Sgd,
             averages: false,
             l2: 1e-4,
@@ -106,6 +114,7 @@ impl CheckpointInfo {
             },
             config: String::new(),
             replicas: 1,
+            instructions: None,
             position: Position::default(),
         }
     }

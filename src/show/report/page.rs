@@ -227,12 +227,13 @@ fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
     })
 }
 
-/// The network of `run`; a run from before there were several does not name its kind.
+/// The network of `run`; a run from before there were several does not name its kind or its widths.
 fn network(run: &Run) -> Option<Network> {
     let kind = NetworkKind::from_str(&run.setting("model"), false);
     Some(Network {
         kind: kind.unwrap_or_default(),
         depth: run.setting("depth").parse().ok()?,
+        widths: run.setting("widths").parse().unwrap_or_default(),
     })
 }
 

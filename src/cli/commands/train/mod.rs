@@ -83,7 +83,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
-        None => resumed::state(&run_dir, program.layout(), &settings)?,
+        None => resumed::state(&run_dir, program.layout(), &settings, device.kind)?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     let data = words::about_data(&name, &training, &validation);
@@ -242,6 +242,7 @@ fn checkpoint_info(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: config.model,
         depth: config.depth,
+        widths: config.widths,
         optimizer: config.optimizer,
         averages: config.averaging().is_some(),
         l2: config.l2,
@@ -250,6 +251,7 @@ fn checkpoint_info(
         normalization,
         config: config.to_toml()?,
         replicas: device.replicas,
+        instructions: choose::instructions(device.kind),
         position,
     })
 }

@@ -8,8 +8,9 @@ use xla_graphs::Layout;
 use crate::cli::config::{Config, ConfigError};
 use crate::cli::resume;
 use crate::data::BatchSource;
+use crate::device::DeviceKind;
 use crate::device::replicas::Counted;
-use crate::model::choose::{BatchNormMode, ModelSettings};
+use crate::model::choose::{self, BatchNormMode, ModelSettings};
 use crate::model::state::HostState;
 use crate::run::checkpoint::{self, CheckpointError, Position};
 use crate::run::history::History;
@@ -20,6 +21,7 @@ pub fn state(
     run_dir: &RunDir,
     layout: &Layout,
     settings: &ModelSettings,
+    device: DeviceKind,
 ) -> Result<(HostState, Position)> {
     resume::mend_config(run_dir)?;
     let newest = checkpoint::load_newest(&run_dir.checkpoints(), layout);
@@ -30,6 +32,7 @@ pub fn state(
         other => other?,
     };
     check_replicas(info.replicas, settings)?;
+    compare_instructions(info.instructions, choose::instructions(device));
     Ok((state, info.position))
 }
 
@@ -61,6 +64,19 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
         Counted(now)
     );
     Ok(())
+}
+
+/// Says so if the run goes on with another instruction set.
+fn compare_instructions(before: Option<String>, now: Option<String>) {
+    let (Some(before), Some(now)) = (before, now) else {
+        return;
+    };
+    if before != now {
+        log::warn!(
+            "the run was on a processor with {before} and goes on with {now}: the CPU's kernels give the same bits on \
+             both, but XLA's own operations may round otherwise"
+        );
+    }
 }
 
 /// Whether there is nothing left to do: all steps are done, and the result is written or can no longer be computed.
