@@ -111,7 +111,7 @@ fn weights_from_a_file_keep_their_first_convolution_and_random_ones_get_one_that
 fn the_recipe_learns_the_sample_in_two_epochs() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let recipe = "--preset fast --widths 64,256,256 --lr 0.06 --device cpu --dataset sample --batch-size 100 --epochs 2";
+    let recipe = "--preset fast --widths 64,256,256 --lr 0.06 --rest-lr 1 --device cpu --dataset sample --batch-size 100 --epochs 2";
     let args: Vec<&str> = recipe.split_whitespace().collect();
     succeed(&[&args[..], &["--out-dir", text(&run)]].concat());
     let result = fs::read_to_string(run.join("result.json")).unwrap();

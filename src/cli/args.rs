@@ -165,7 +165,7 @@ pub struct SummaryArgs {
     pub depth: usize,
 
     /// Channels of the three stages of the model fast, multiples of 16
-    #[arg(long, default_value = Widths::EXAMPLE, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Widths,
 
     /// Print JSON instead of a table
@@ -338,7 +338,7 @@ pub struct BenchArgs {
     pub depth: usize,
 
     /// Channels of the three stages of the model fast, multiples of 16
-    #[arg(long, default_value = Widths::EXAMPLE, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Widths,
 
     /// Images in a step

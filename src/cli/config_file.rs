@@ -16,10 +16,16 @@ use crate::system::text;
 /// Longer files are not read.
 pub const MAX_LEN: u64 = 64 << 10;
 
-/// The settings in a run's `config.toml`, which lists all settings that have a value and that its program knew. Those
-/// that came later get the values that mean what the program did without them, whatever the run's preset says today.
+/// The settings in a run's `config.toml`, completed as [`parse_saved`] does.
 pub fn read_saved(path: &Path) -> Result<Table, ConfigError> {
-    let mut saved = read(path)?;
+    parse_saved(path, &read_text(path)?)
+}
+
+/// The settings that a run saved as `content`, which lists all settings that have a value and that its program knew.
+/// Those that came later get the values that mean what the program did without them, whatever the run's preset says
+/// today. Errors name `path`.
+pub fn parse_saved(path: &Path, content: &str) -> Result<Table, ConfigError> {
+    let mut saved = parse(path, content)?;
     let had = |setting: &Setting| {
         let first = setting.came_with;
         first.is_none_or(|first| saved.contains_key(first))
@@ -158,7 +164,11 @@ mod tests {
             .collect();
         let old = saved_without(&later).unwrap();
         assert_eq!(old["bn-momentum"].as_float(), Some(0.99));
-        assert_eq!(old["lr"].as_float(), Some(0.05));
+        assert_eq!(old["optimizer"].as_str(), Some("sgd"));
+        assert_eq!(old["lr-schedule"].as_str(), Some("step"));
+        assert_eq!(old["whiten"].as_bool(), Some(false));
+        // What was there is kept.
+        assert_eq!(old["lr"].as_float(), Some(0.1));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn settings(run_dir: &RunDir) -> Result<Table, ConfigError> {
     };
     match checkpoint::newest_info(&run_dir.checkpoints()) {
         Ok(info) if info.config.is_empty() => Err(fault),
-        Ok(info) => config_file::parse(&path, &info.config),
+        Ok(info) => config_file::parse_saved(&path, &info.config),
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
             folder: run_dir.root().to_owned(),
         }),

@@ -28,12 +28,14 @@ impl Widths {
     /// The CPU's kernels take so many channels at a time.
     const UNIT: usize = 16;
     const MOST: usize = 2048;
-    /// What widths look like.
-    pub const EXAMPLE: &str = "64,256,256";
+    /// Those of the preset `fast`.
+    pub const OF_PRESET: &str = "128,256,384";
+    /// Those of checkpoints from before there was a choice.
+    pub const FORMER: &str = "64,256,256";
 }
 
 impl Default for Widths {
-    /// Those of checkpoints that do not say.
+    /// [`Self::FORMER`].
     fn default() -> Self {
         Self([64, 256, 256])
     }
@@ -53,7 +55,7 @@ impl FromStr for Widths {
                 "expected three multiples of {} up to {}, for example {}",
                 Self::UNIT,
                 Self::MOST,
-                Self::EXAMPLE
+                Self::OF_PRESET
             )),
         }
     }
@@ -136,7 +138,8 @@ mod tests {
         let widths: Widths = "128, 256,384".parse().unwrap();
         assert_eq!(widths, Widths([128, 256, 384]));
         assert_eq!(String::from(widths), "128,256,384");
-        assert_eq!(Widths::EXAMPLE.parse(), Ok(Widths::default()));
+        assert_eq!(Widths::FORMER.parse(), Ok(Widths::default()));
+        assert_eq!(Widths::OF_PRESET.parse(), Ok(widths));
         for wrong in [
             "",
             "64",
@@ -151,7 +154,7 @@ mod tests {
             let error = wrong.parse::<Widths>().unwrap_err();
             assert_eq!(
                 error,
-                "expected three multiples of 16 up to 2048, for example 64,256,256"
+                "expected three multiples of 16 up to 2048, for example 128,256,384"
             );
         }
     }

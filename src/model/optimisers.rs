@@ -15,7 +15,7 @@ pub enum OptimiserKind {
     Nesterov,
     /// Orthogonal directions for hidden convolutions, Nesterov momentum for the rest
     Muon,
-    /// Adam with decoupled weight decay; --momentum is its first beta, the second is 0.999
+    /// Adam with decoupled weight decay (--weight-decay; set --l2 to 0); --momentum is its first beta, the second 0.999
     Adamw,
 }
 

@@ -223,7 +223,7 @@ impl<'a> Program<'a> {
     /// One training step: forward, backward and update in one execution.
     pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
         let outputs = self.layout.arrays().len() + 1;
-        let state = state.replicas.iter().map(|arrays| arrays.iter().collect());
+        let state = borrowed(&state.replicas);
         let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
         Ok((State { replicas }, metrics))
@@ -252,13 +252,7 @@ impl<'a> Program<'a> {
 
     /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
-        self.run_eval(
-            weights
-                .replicas
-                .iter()
-                .map(|arrays| arrays.iter().collect()),
-            batch,
-        )
+        self.run_eval(borrowed(&weights.replicas), batch)
     }
 
     fn run_eval<'b>(
@@ -283,10 +277,7 @@ impl<'a> Program<'a> {
     pub fn predict_step(&self, weights: &Weights, images: &[f32]) -> Result<Vec<f32>> {
         let shards =
             self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
-        let networks = weights
-            .replicas
-            .iter()
-            .map(|arrays| arrays.iter().collect());
+        let networks = borrowed(&weights.replicas);
         let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
         download_rows(&take_last(&mut replicas))
     }
@@ -402,6 +393,11 @@ fn execute<'b>(
         inputs.len()
     );
     Ok(replicas)
+}
+
+/// The arrays of each replica, by reference.
+fn borrowed(replicas: &[Vec<PjRtBuffer>]) -> impl Iterator<Item = Vec<&PjRtBuffer>> {
+    replicas.iter().map(|arrays| arrays.iter().collect())
 }
 
 /// Takes the last array off those of each replica.

@@ -43,7 +43,7 @@ pub const MULTIPLE: RangeInclusive<f64> = 0.0..=1e6;
 /// With 1 the labels would say nothing.
 pub const SMOOTHING: RangeInclusive<f64> = 0.0..=0.999;
 
-/// Of a beta distribution: 1 is uniform, far below 1 hardly anything is mixed, far above 1 all images by halves.
+/// Alpha of a beta distribution. 1: uniform shares; near 0: hardly any mixing; large: nearly halves.
 pub const MIX: RangeInclusive<f64> = 0.0..=100.0;
 
 /// A parser of whole numbers in `range`.

@@ -2,13 +2,15 @@
 
 use xla::XlaOp;
 
-use crate::arrays::blend;
+use crate::arrays::scalar_like;
 use crate::error::Result;
 
 /// The name of the average's array: its tensor for a weight is called `average/<weight>`.
 pub const SLOT: &str = "average";
 
-/// The average after a step: kept · average + (1 − kept) · weights. It begins with the first weights.
+/// The average after a step: average + (1 − kept) · (weights − average). It begins with the first weights,
+/// and in this form stays exactly where it is as long as they do.
 pub fn moved(average: &XlaOp, weights: &XlaOp, kept: f64) -> Result<XlaOp> {
-    blend(average, weights, kept)
+    let share = scalar_like(average, (1.0 - kept) as f32)?;
+    Ok((average + ((weights - average)? * share)?)?)
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Graph, Input, input};
+use xla_graphs::average;
 use xla_graphs::optimiser::{Optimiser, Update, adam, muon, nesterov};
 use xla_graphs::table::Role;
 use xla_graphs::{Init, TensorSpec};
@@ -94,6 +95,17 @@ fn adam_divides_by_the_size_of_its_gradients_as_keras_does() {
         assert_near("weight", &got[0], &weights, 1e-6);
         assert_near("first moment", &got[1], &m, 1e-6);
         assert_near("second moment", &got[2], &v, 1e-7);
+    }
+}
+
+#[test]
+fn an_average_that_equals_the_weights_stays_as_it_is() {
+    let inputs = [input("w", &[1000])];
+    for kept in [0.5, 0.9, 0.999, 0.999_999] {
+        let graph = Graph::new(&inputs, |t| {
+            Ok(vec![average::moved(t.get("w")?, t.get("w")?, kept)?])
+        });
+        assert_eq!(graph.run(&inputs)[0], inputs[0].values, "{kept}");
     }
 }
 

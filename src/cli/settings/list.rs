@@ -87,8 +87,8 @@ fn network() -> [Setting; 6] {
             str::parse::<Widths>,
         )
         .value_name("A,B,C")
-        .default(Widths::EXAMPLE)
-        .in_preset(Fast, "128,256,384")
+        .default(Widths::FORMER)
+        .in_preset(Fast, Widths::OF_PRESET)
         .came_with("weight-decay"),
         Setting::flag(
             "whiten",
@@ -115,7 +115,7 @@ fn optimiser() -> [Setting; 9] {
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
             .in_preset(Quick, "3")
-            .in_preset(Fast, "18")
+            .in_preset(Fast, "12")
             .free(),
         // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
         // have that many only if the batches are small.
@@ -141,6 +141,7 @@ fn optimiser() -> [Setting; 9] {
         .value_name("MULTIPLE")
         .default("1")
         .in_preset(Quick, "0.5")
+        .in_preset(Fast, "0.5")
         .came_with("lr-schedule"),
         Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2)
             .default("1e-4")
@@ -156,8 +157,8 @@ fn optimiser() -> [Setting; 9] {
         .came_with("lr-schedule"),
         Setting::real(
             "weight-decay",
-            "Decoupled weight decay: in each step a kernel loses the share --lr times this; not a part of the loss, as \
-             --l2 is",
+            "Decoupled weight decay: each step takes the current learning rate times this off each kernel; no part of the \
+             loss, as --l2 is",
             limits::L2,
         )
         .value_name("SHARE")
@@ -165,8 +166,8 @@ fn optimiser() -> [Setting; 9] {
         .came_with("weight-decay"),
         Setting::real(
             "ema",
-            "Keep an average of the weights, of whose old value each step keeps this share; validation, eval, predict, \
-             export and report then read it. 0: none",
+            "Keep a moving average of the weights; each step keeps this share of its old value. Validation, eval, predict, \
+             export and report read it. 0: none",
             limits::MOMENTUM,
         )
         .value_name("SHARE")
@@ -184,7 +185,7 @@ fn learning_rate() -> [Setting; 4] {
         )
         .value_name("RATE")
         .default("0.1")
-        .in_preset(Fast, "0.12"),
+        .in_preset(Fast, "0.08"),
         Setting::choice::<ScheduleChoice>(
             "lr-schedule",
             "How the learning rate changes after the warm-up",
@@ -244,8 +245,8 @@ fn batches() -> [Setting; 9] {
         .came_with("weight-decay"),
         Setting::real(
             "cutmix",
-            "Paste a part of another image of its batch into each training image, and mix the labels by area, a share \
-             from Beta(ALPHA, ALPHA); 0: none",
+            "Paste a square of another image of its batch into each training image, and mix the labels by its area, which \
+             comes from Beta(ALPHA, ALPHA); 0: none",
             limits::MIX,
         )
         .value_name("ALPHA")

@@ -194,14 +194,9 @@ impl BatchSource {
         }
         batch.pad_from(count);
         batch.step = step;
-        if !recipes.is_empty() {
-            let Batch {
-                images,
-                labels,
-                mixed,
-                ..
-            } = batch;
-            mix::apply(&recipes, side, images, labels, mixed);
+        match recipes.is_empty() {
+            true => batch.mixed = Mixed::default(),
+            false => batch.mixed = mix::apply(&recipes, side, &mut batch.images, &batch.labels),
         }
     }
 

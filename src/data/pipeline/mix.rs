@@ -76,13 +76,7 @@ impl Recipe {
 }
 
 /// Mixes the `images` `[B, side, side, 3]` with `labels` `[B]`, each by its recipe.
-pub(super) fn apply(
-    recipes: &[Recipe],
-    side: usize,
-    images: &mut [f32],
-    labels: &[i32],
-    mixed: &mut Mixed,
-) {
+pub(super) fn apply(recipes: &[Recipe], side: usize, images: &mut [f32], labels: &[i32]) -> Mixed {
     let len = images.len() / labels.len();
     let first = images[..len].to_vec();
     for (number, recipe) in recipes.iter().enumerate() {
@@ -90,12 +84,11 @@ pub(super) fn apply(
         let second = after.get(..len).unwrap_or(&first);
         recipe.apply(side, &mut before[number * len..], second);
     }
-    mixed.labels.clear();
-    mixed.labels.extend_from_slice(&labels[1..]);
-    mixed.labels.push(labels[0]);
-    mixed.shares.clear();
-    let shares = recipes.iter().map(|recipe| recipe.share(side));
-    mixed.shares.extend(shares);
+    let (first, others) = labels.split_at(1);
+    Mixed {
+        labels: [others, first].concat(),
+        shares: recipes.iter().map(|recipe| recipe.share(side)).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -170,9 +163,8 @@ mod tests {
     #[test]
     fn each_image_is_mixed_with_the_next_as_it_was() {
         let (mut images, labels) = batch();
-        let mut mixed = Mixed::default();
         let recipes = [0.75, 0.5].map(|share| Recipe::Blend { share });
-        apply(&recipes, 2, &mut images, &labels, &mut mixed);
+        let mixed = apply(&recipes, 2, &mut images, &labels);
         // The second is mixed with the first, whose values were 1.
         assert_eq!(images, [vec![1.5; 12], vec![2.0; 12]].concat());
         assert_eq!(mixed.labels, [8, 7]);
@@ -182,10 +174,9 @@ mod tests {
     #[test]
     fn a_pasted_square_is_the_next_images() {
         let (mut images, labels) = batch();
-        let mut mixed = Mixed::default();
         let square = |rows, columns| Recipe::Paste(Square { rows, columns });
         let recipes = [square(1..2, 0..1), square(0..2, 1..2)];
-        apply(&recipes, 2, &mut images, &labels, &mut mixed);
+        let mixed = apply(&recipes, 2, &mut images, &labels);
         let first = [1.0, 1.0, 3.0, 1.0].map(|value| [value; 3]);
         let second = [3.0, 1.0, 3.0, 1.0].map(|value| [value; 3]);
         assert_eq!(images, [first.concat(), second.concat()].concat());
@@ -195,14 +186,7 @@ mod tests {
     #[test]
     fn an_image_alone_is_mixed_with_itself() {
         let mut images = vec![2.0; 12];
-        let mut mixed = Mixed::default();
-        apply(
-            &[Recipe::Blend { share: 0.25 }],
-            2,
-            &mut images,
-            &[4],
-            &mut mixed,
-        );
+        let mixed = apply(&[Recipe::Blend { share: 0.25 }], 2, &mut images, &[4]);
         assert_eq!((images, mixed.labels), (vec![2.0; 12], vec![4]));
     }
 }

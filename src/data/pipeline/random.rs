@@ -44,7 +44,8 @@ impl Random {
         ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
     }
 
-    /// From the beta distribution Beta(alpha, alpha), 0 to 1. With an `alpha` that is not above 0, 1.
+    /// From the beta distribution Beta(alpha, alpha), 0 to 1; 1 if `alpha` is not above 0. The last bit depends on the C
+    /// library's logarithms.
     pub(super) fn beta(&mut self, alpha: f64) -> f64 {
         Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(&mut self.0))
     }

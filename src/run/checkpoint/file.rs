@@ -293,7 +293,10 @@ pub fn load_chosen(
             path: path.to_owned(),
         }),
         (Some(WeightsChoice::Last), _) | (None, false) => load_network(path, layout),
-        (Some(WeightsChoice::Average) | None, true) => load_averages(path, layout),
+        (Some(WeightsChoice::Average) | None, true) => {
+            log::info!("taking the average of the weights");
+            load_averages(path, layout)
+        }
     }
 }
 

@@ -65,7 +65,9 @@ pub enum CheckpointError {
         step_in_epoch: u64,
         steps_per_epoch: u64,
     },
-    #[error("{path} has no average of the weights: its run had no --ema; take --weights last")]
+    #[error(
+        "{path} has no average of the weights; leave out --weights, or name a checkpoint of a run with --ema"
+    )]
     NoAverages { path: PathBuf },
     #[error("cannot remove the old checkpoint {path}: {reason}")]
     Prune {

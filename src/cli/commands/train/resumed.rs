@@ -73,8 +73,8 @@ fn compare_instructions(before: Option<String>, now: Option<String>) {
     };
     if before != now {
         log::warn!(
-            "the run was on a processor with {before} and goes on with {now}: the CPU's kernels give the same bits on \
-             both, but XLA's own operations may round otherwise"
+            "the run used the instruction set {before} and goes on with {now}; its weights may differ in rounding from \
+             those of an uninterrupted run"
         );
     }
 }
