@@ -3,7 +3,7 @@
 mod program;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use program::runs::quick_run;
 use program::{succeed, text};
@@ -28,13 +28,10 @@ fn evaluate(checkpoint: &Path) -> String {
     ])
 }
 
-#[test]
-fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
-    let folder = tempfile::tempdir().unwrap();
-    let (run, exported) = (
-        folder.path().join("run"),
-        folder.path().join("w.safetensors"),
-    );
+/// Trains a step in `folder` and exports it, with `more` arguments: the run, the bytes of its checkpoint, the exported
+/// file, and what `export` printed.
+fn export(folder: &Path, more: &[&str]) -> (PathBuf, Vec<u8>, PathBuf, String) {
+    let (run, exported) = (folder.join("run"), folder.join("w.safetensors"));
     train(&run, &[]);
     let args = [
         "export",
@@ -43,7 +40,15 @@ fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
         "--out",
         text(&exported),
     ];
-    let line = succeed(&args);
+    let line = succeed(&[&args[..], more].concat());
+    let checkpoint = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
+    (run, checkpoint, exported, line)
+}
+
+#[test]
+fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, checkpoint, exported, line) = export(folder.path(), &[]);
     // 55 tensors of depth 11, and their parameters by Keras's count.
     assert!(
         line.ends_with("ResNet-11 v2, step 1, 55 tensors, 128,122 parameters\n"),
@@ -51,7 +56,6 @@ fn an_exported_file_has_the_network_bit_for_bit_and_no_momentum() {
     );
 
     let bytes = fs::read(&exported).unwrap();
-    let checkpoint = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
     let (ours, all) = (
         SafeTensors::deserialize(&bytes).unwrap(),
         SafeTensors::deserialize(&checkpoint).unwrap(),
@@ -97,16 +101,9 @@ fn training_starts_from_weights_that_another_program_wrote() {
 #[test]
 fn an_exported_file_in_bf16_has_half_the_bytes_and_the_nearest_values() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, exported) = (
-        folder.path().join("run"),
-        folder.path().join("w.safetensors"),
-    );
-    train(&run, &[]);
-    let args = ["export", "--bf16", "--checkpoint", text(&run)];
-    succeed(&[&args[..], &["--out", text(&exported)]].concat());
+    let (_, checkpoint, exported, _) = export(folder.path(), &["--bf16"]);
 
     let bytes = fs::read(&exported).unwrap();
-    let checkpoint = fs::read(run.join("checkpoints/step-00000001.safetensors")).unwrap();
     let all = SafeTensors::deserialize(&checkpoint).unwrap();
     let ours = SafeTensors::deserialize(&bytes).unwrap();
     for (name, view) in ours.tensors() {

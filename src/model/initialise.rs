@@ -3,13 +3,12 @@
 //! Each tensor has a random stream of its own, chosen by the seed and the tensor's name: the same
 //! seed gives the same weights on every device, for any replica count and in any order of work.
 
-use std::collections::HashMap;
 use std::f64::consts::TAU;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
-use xla_graphs::table::slot_name;
+use xla_graphs::table::Array;
 use xla_graphs::{Init, Layout, TensorSpec, average};
 
 use crate::model::state::HostState;
@@ -28,24 +27,12 @@ pub fn initial_state(layout: &Layout, seed: u64) -> HostState {
 
 /// `state`, with the average of each weight, where there is one, at the weight's value.
 pub fn begin_averages(layout: &Layout, state: HostState) -> HostState {
-    if !layout
-        .arrays()
-        .iter()
-        .any(|array| array.name() == average::SLOT)
-    {
+    let Some(average) = layout.slot(average::SLOT) else {
         return state;
-    }
-    let mut values = state.into_values();
-    let network = layout.network().iter().zip(&values);
-    let weights: HashMap<String, Vec<f32>> = network
-        .map(|(spec, values)| (slot_name(average::SLOT, &spec.name), values.clone()))
-        .collect();
-    for (spec, values) in layout.state().iter().zip(&mut values) {
-        if let Some(weight) = weights.get(&spec.name) {
-            values.clone_from(weight);
-        }
-    }
-    HostState::new(values)
+    };
+    let mut arrays = layout.join(state.values());
+    arrays[average.index()] = arrays[Array::Weights.index()].clone();
+    HostState::new(layout.split(&arrays))
 }
 
 fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {

@@ -235,15 +235,11 @@ impl<'a> Program<'a> {
         state: &State,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
-        let average = self
-            .layout
-            .arrays()
-            .iter()
-            .position(|array| array.name() == average::SLOT);
+        let average = self.layout.slot(average::SLOT);
         let networks = state.replicas.iter().map(|state| {
             let mut network: Vec<&PjRtBuffer> = state[..NETWORK_ARRAYS].iter().collect();
-            if let Some(index) = average {
-                network[Array::Weights.index()] = &state[index];
+            if let Some(average) = average {
+                network[Array::Weights.index()] = &state[average.index()];
             }
             network
         });

@@ -175,6 +175,12 @@ impl Layout {
         arrays
     }
 
+    /// The slot called `name`, if there is one.
+    pub fn slot(&self, name: &str) -> Option<Array> {
+        let slot = self.slots.iter().find(|slot| slot.name == name);
+        slot.copied().map(Array::Slot)
+    }
+
     /// Every state tensor, in order.
     pub fn state(&self) -> &[TensorSpec] {
         &self.tensors

@@ -334,6 +334,15 @@ fn labels(logits: &XlaOp) -> Result<XlaOp> {
     Ok(index.rem_(&builder.c0(dims[1] as i32)?.broadcast(&[dims[0] as i64])?)?)
 }
 
+/// The cross-entropy of an image's logits in f64, as PyTorch documents `label_smoothing`: the label's loss and the
+/// mean over all classes, mixed.
+fn smoothed_loss(logits: &[f32], label: usize, smoothing: f64) -> f64 {
+    let row: Vec<f64> = logits.iter().map(|z| f64::from(*z)).collect();
+    let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
+    let mean = row.iter().sum::<f64>() / row.len() as f64;
+    (1.0 - smoothing) * (log_sum - row[label]) + smoothing * (log_sum - mean)
+}
+
 #[test]
 fn smoothed_cross_entropy() {
     const SMOOTHING: f32 = 0.2;
@@ -345,11 +354,7 @@ fn smoothed_cross_entropy() {
     });
     let got = graph.run(std::slice::from_ref(&logits)).remove(0);
     for (image, (row, got)) in logits.values.chunks(classes).zip(got).enumerate() {
-        let row: Vec<f64> = row.iter().map(|z| f64::from(*z)).collect();
-        let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
-        let mean = row.iter().sum::<f64>() / classes as f64;
-        // As PyTorch documents `label_smoothing`: the label's loss and the mean over all classes, mixed.
-        let expected = 0.8 * (log_sum - row[image % classes]) + 0.2 * (log_sum - mean);
+        let expected = smoothed_loss(row, image % classes, 0.2);
         assert!((f64::from(got) - expected).abs() < 1e-6, "{got} {expected}");
     }
     check_gradients(
@@ -384,12 +389,8 @@ fn cross_entropy_of_two_labels_is_the_mean_of_that_of_each_by_their_shares() {
     });
     let [got, correct] = graph.run(std::slice::from_ref(&logits)).try_into().unwrap();
     for (image, row) in logits.values.chunks(classes).enumerate() {
-        let row: Vec<f64> = row.iter().map(|z| f64::from(*z)).collect();
-        let log_sum = row.iter().map(|z| z.exp()).sum::<f64>().ln();
         // mixup's criterion: share * loss(first) + (1 - share) * loss(second), each smoothed.
-        let of = |label: usize| {
-            0.9 * (log_sum - row[label]) + 0.1 * (log_sum - row.iter().sum::<f64>() / 5.0)
-        };
+        let of = |label: usize| smoothed_loss(row, label, 0.1);
         let share = f64::from(shares[image]);
         let expected = share * of(image) + (1.0 - share) * of(seconds[image] as usize);
         let error = f64::from(got[image]) - expected;

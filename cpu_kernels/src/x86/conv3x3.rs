@@ -5,7 +5,7 @@
 
 use super::format::{Format, Lanes};
 use super::gemm::PANEL;
-use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
+use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
 use super::padded::{Padded, kernel_gradient};
 use super::result::Results;
@@ -86,58 +86,39 @@ pub fn backward<F: Format>(
 ) {
     let turned = half_turn(kernel, layer.inputs, layer.outputs);
     let turned = &F::pack(&turned, 9 * layer.outputs, layer.inputs);
-    tasks::backward(layer, norm, x, out, |x, start, dz| {
-        let task = Backward {
-            layer,
-            norm,
-            x,
-            turned,
-            dy,
-            start,
-            dz,
-        };
-        sets::run(isa, task)
+    tasks::backward(layer, norm, x, turned, dy, out, |share| {
+        sets::run(isa, Backward(share))
     });
 }
 
 /// [`backward`] of some images.
-struct Backward<'a, F: Format> {
-    layer: &'a Layer,
-    norm: &'a Norm,
-    x: &'a [F::Lanes],
-    /// The kernel after [`half_turn`], packed.
-    turned: &'a [f32],
-    dy: &'a OutputGradient<'a, F>,
-    /// Where the first output pixel lies in `dy`.
-    start: usize,
-    dz: &'a mut [F::Lanes],
-}
+struct Backward<'a, F: Format>(BackwardShare<'a, F>);
 
 impl<F: Format> Task for Backward<'_, F> {
     type Output = Part;
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Part {
-        let (layer, norm) = (self.layer, self.norm);
+        let (layer, norm) = (self.0.layer, self.0.norm);
         let mut sums = Sums::new(layer.input_parts());
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut a = Padded::<F>::new(layer, layer.input_parts());
         let mut d = Padded::<F>::new(layer, layer.output_parts());
         let mut da = vec![[0.0; PANEL]; layer.input_len()];
-        let images = self.x.chunks_exact(layer.input_len());
+        let images = self.0.x.chunks_exact(layer.input_len());
         for (image, (x, dz)) in images
-            .zip(self.dz.chunks_exact_mut(layer.input_len()))
+            .zip(self.0.dz.chunks_exact_mut(layer.input_len()))
             .enumerate()
         {
-            let start = self.start + image * layer.output_len();
+            let start = self.0.start + image * layer.output_len();
             a.fill(set, |index, part, n| {
                 norm.activate(set, part, n, F::get(set, &x[index], n))
             });
             d.fill(set, |index, part, n| {
-                self.dy.at(set, start + index, part, n)
+                self.0.dy.at(set, start + index, part, n)
             });
             kernel_gradient(set, &mut a, &mut d, &mut kernel);
-            d.convolve(set, self.turned, &mut da);
+            d.convolve(set, self.0.turned, &mut da);
             input_gradient(set, norm, x, &a, &da, dz, &mut sums);
         }
         Part {

@@ -45,6 +45,19 @@ pub struct Gradients<'a, F: Format = F32> {
     pub kernel: &'a mut [f32],
 }
 
+/// One task of a backward kernel: some of the images.
+pub struct BackwardShare<'a, F: Format> {
+    pub layer: &'a Layer,
+    pub norm: &'a Norm,
+    pub x: &'a [F::Lanes],
+    /// The kernel as it leads from the output to the input, packed.
+    pub turned: &'a [f32],
+    pub dy: &'a OutputGradient<'a, F>,
+    /// Where the first output pixel lies in `dy`.
+    pub start: usize,
+    pub dz: &'a mut [F::Lanes],
+}
+
 /// What one task of a backward kernel adds to the sums over the batch.
 pub struct Part {
     pub sums: [Vec<f64>; 2],

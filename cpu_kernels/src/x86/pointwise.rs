@@ -5,7 +5,7 @@
 
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
-use super::layer::{Gradients, Layer, OutputGradient, Part, transpose};
+use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
 use super::result::Results;
 use super::sets::{self, Set, Task};
@@ -98,32 +98,13 @@ pub fn backward<F: Format>(
 ) {
     let turned = transpose(kernel, layer.inputs, layer.outputs);
     let turned = &F::pack(&turned, layer.outputs, layer.inputs);
-    tasks::backward(layer, norm, x, out, |x, start, dz| {
-        let task = Backward {
-            layer,
-            norm,
-            x,
-            turned,
-            dy,
-            start,
-            dz,
-        };
-        sets::run(isa, task)
+    tasks::backward(layer, norm, x, turned, dy, out, |share| {
+        sets::run(isa, Backward(share))
     });
 }
 
 /// [`backward`] of some images.
-struct Backward<'a, F: Format> {
-    layer: &'a Layer,
-    norm: &'a Norm,
-    x: &'a [F::Lanes],
-    /// The transposed kernel, packed.
-    turned: &'a [f32],
-    dy: &'a OutputGradient<'a, F>,
-    /// Where the first output pixel lies in `dy`.
-    start: usize,
-    dz: &'a mut [F::Lanes],
-}
+struct Backward<'a, F: Format>(BackwardShare<'a, F>);
 
 /// What a task's tiles are computed in.
 struct Buffers<F: Format> {
@@ -154,23 +135,23 @@ impl<F: Format> Task for Backward<'_, F> {
 
     #[inline(always)]
     fn run<S: Set>(mut self, set: S) -> Part {
-        let layer = self.layer;
+        let layer = self.0.layer;
         let inputs = layer.input_parts();
-        let pixels = self.dz.len() / layer.input_len() * layer.output_pixels();
+        let pixels = self.0.dz.len() / layer.input_len() * layer.output_pixels();
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut buffers = Buffers::<F>::new(layer);
         if layer.stride > 1 {
-            self.dz.fill(F::ZERO);
+            self.0.dz.fill(F::ZERO);
         }
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
             let Buffers { a, d, da, pairs } = &mut buffers;
-            activate::<S, F>(set, layer, self.norm, self.x, first, count, a);
+            activate::<S, F>(set, layer, self.0.norm, self.0.x, first, count, a);
             self.output_gradient(set, first, count, d);
             kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel);
             let da = &mut da[..count * inputs];
-            product::<S, F>(set, d, self.turned, count, da);
+            product::<S, F>(set, d, self.0.turned, count, da);
             self.input_gradient(set, first, a, da, &mut sums);
         }
         Part {
@@ -184,12 +165,12 @@ impl<F: Format> Backward<'_, F> {
     /// The gradient of `count` output pixels from `first`, in panels.
     #[inline(always)]
     fn output_gradient<S: Set>(&self, set: S, first: usize, count: usize, d: &mut [F::Lanes]) {
-        let outputs = self.layer.output_parts();
+        let outputs = self.0.layer.output_parts();
         for p in 0..count {
             for part in 0..outputs {
-                let index = self.start + (first + p) * outputs + part;
+                let index = self.0.start + (first + p) * outputs + part;
                 for n in 0..registers::<S>() {
-                    let dy = self.dy.at(set, index, part, n);
+                    let dy = self.0.dy.at(set, index, part, n);
                     F::put(set, &mut d[part * TILE + p], n, dy);
                 }
             }
@@ -207,13 +188,13 @@ impl<F: Format> Backward<'_, F> {
         da: &[Lanes],
         sums: &mut Sums,
     ) {
-        let inputs = self.layer.input_parts();
+        let inputs = self.0.layer.input_parts();
         for (p, da) in da.chunks_exact(inputs).enumerate() {
-            let at = input_pixel(self.layer, first + p) * inputs;
-            let (x, dz) = (&self.x[at..at + inputs], &mut self.dz[at..at + inputs]);
+            let at = input_pixel(self.0.layer, first + p) * inputs;
+            let (x, dz) = (&self.0.x[at..at + inputs], &mut self.0.dz[at..at + inputs]);
             for part in 0..inputs {
                 let seen = [&a[part * TILE + p], &x[part]];
-                sums.store_gradient::<S, F>(set, self.norm, part, seen, &da[part], &mut dz[part]);
+                sums.store_gradient::<S, F>(set, self.0.norm, part, seen, &da[part], &mut dz[part]);
             }
         }
         sums.flush();

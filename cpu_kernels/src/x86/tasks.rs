@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::format::Format;
-use super::layer::{Gradients, Layer, Part};
+use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part};
 use super::norm::{Moments, Norm};
 
 /// Tasks of a batch. It does not depend on the number of threads, so that sums are always taken in the
@@ -23,16 +23,27 @@ pub fn forward<L: Send + Sync>(
     Moments::total(parts, moments);
 }
 
-/// Runs `task` on each share of the images, for a layer's gradients `out`. A task gets its images of
-/// `x`, the index at which its part of the output's gradient begins, and its part of dz.
+/// Runs `task` on each share of the images, for a layer's gradients `out`.
 pub fn backward<F: Format>(
     layer: &Layer,
     norm: &Norm,
     x: &[F::Lanes],
+    turned: &[f32],
+    dy: &OutputGradient<F>,
     out: &mut Gradients<F>,
-    task: impl Fn(&[F::Lanes], usize, &mut [F::Lanes]) -> Part + Sync,
+    task: impl Fn(BackwardShare<F>) -> Part + Sync,
 ) {
-    let parts = share_out(layer, x, out.dz, layer.input_len(), task);
+    let parts = share_out(layer, x, out.dz, layer.input_len(), |x, start, dz| {
+        task(BackwardShare {
+            layer,
+            norm,
+            x,
+            turned,
+            dy,
+            start,
+            dz,
+        })
+    });
     out.total(&parts, norm);
 }
 
