@@ -8,7 +8,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
-use cpu_kernels::layer::{Gradients, Layer, OutputGradient};
+use cpu_kernels::layer::{Gradients, Layer, Output, OutputGradient};
 use cpu_kernels::norm::{self, Norm, NormGradient};
 use cpu_kernels::{Isa, conv3x3, pointwise};
 use kernel_contract as contract;
@@ -120,15 +120,20 @@ impl PlainNorm {
 /// Calls `each` with every product of the convolution: indices of an input pixel, of an output pixel, both in the whole
 /// batch, and of a tap of the kernel.
 fn taps(layer: &Layer, mut each: impl FnMut(usize, usize, usize)) {
-    let border = layer.side / 2;
+    // The smaller half of what the last kernel needs beyond the image comes before it.
+    let border = |size: usize| {
+        let last = (size.div_ceil(layer.stride) - 1) * layer.stride + layer.side;
+        last.saturating_sub(size) / 2
+    };
     for n in 0..layer.images {
         for i in 0..layer.output_height() {
             for j in 0..layer.output_width() {
                 for a in 0..layer.side {
                     for b in 0..layer.side {
                         let (y, x) = (i * layer.stride + a, j * layer.stride + b);
-                        let (Some(y), Some(x)) = (y.checked_sub(border), x.checked_sub(border))
-                        else {
+                        let y = y.checked_sub(border(layer.height));
+                        let x = x.checked_sub(border(layer.width));
+                        let (Some(y), Some(x)) = (y, x) else {
                             continue;
                         };
                         if y < layer.height && x < layer.width {
@@ -167,20 +172,18 @@ impl Case {
             outputs,
             side,
             stride,
+            pools: false,
             format: contract::Format::F32,
         };
+        let output_values = images * layer.output_pixels() * outputs;
         Self {
             layer,
             norm: PlainNorm::new(1, inputs),
             x: whole_numbers(4, layer.input_values(), 3),
             kernel: whole_numbers(5, layer.kernel_len(), 2),
-            skip: whole_numbers(6, layer.output_values(), 3),
-            dy: whole_numbers(7, layer.output_values(), 2),
+            skip: whole_numbers(6, output_values, 3),
+            dy: whole_numbers(7, output_values, 2),
         }
-    }
-
-    fn has_skip(&self) -> bool {
-        self.layer.side == 1
     }
 
     fn activations(&self) -> Vec<f64> {
@@ -195,10 +198,7 @@ impl Case {
             inputs, outputs, ..
         } = self.layer;
         let a = self.activations();
-        let mut y: Vec<f64> = vec![0.0; self.layer.output_values()];
-        if self.has_skip() {
-            y = self.skip.iter().map(|v| f64::from(*v)).collect();
-        }
+        let mut y = in_f64(&self.skip);
         taps(&self.layer, |input, output, tap| {
             for c in 0..inputs {
                 for o in 0..outputs {
@@ -244,20 +244,31 @@ impl Case {
         }
     }
 
-    /// y, and the mean and variance of its channels, by the kernel.
-    fn forward_on<F: Stored>(&self, isa: Isa) -> (Vec<f64>, Vec<f32>) {
+    /// y, the mean and variance of its channels, and what pooling chose, by the kernel.
+    fn forward_on<F: Stored>(&self, isa: Isa) -> (Vec<f64>, Vec<f32>, Vec<f64>) {
         let (layer, norm) = (&self.layer_in::<F>(), self.norm.norm());
-        let mut y = F::lanes(&vec![f32::NAN; layer.output_values()]);
-        let mut moments = vec![f32::NAN; 2 * layer.outputs];
-        let x = &F::lanes(&self.x);
-        if layer.side == 1 {
-            let skip = Some(&F::lanes(&self.skip)[..]);
-            let (kernel, y) = (&self.kernel, &mut y);
-            pointwise::forward::<F>(isa, layer, &norm, x, kernel, skip, y, &mut moments);
+        let nothing = vec![f32::NAN; layer.result_values()];
+        let mut y = F::lanes(&nothing);
+        let mut chosen = if layer.pools {
+            F::lanes(&nothing)
         } else {
-            conv3x3::forward::<F>(isa, layer, &norm, x, &self.kernel, &mut y, &mut moments);
-        }
-        (F::in_f64(&y), moments)
+            Vec::new()
+        };
+        let mut moments = vec![f32::NAN; 2 * layer.outputs];
+        let mut out = Output::<F> {
+            y: &mut y,
+            moments: &mut moments,
+            chosen: &mut chosen,
+        };
+        let x = &F::lanes(&self.x);
+        let forward = match layer.side {
+            1 => pointwise::forward::<F>,
+            _ => conv3x3::forward::<F>,
+        };
+        let skip = F::lanes(&self.skip);
+        let skip = (!layer.pools).then_some(&skip[..]);
+        forward(isa, layer, &norm, x, &self.kernel, skip, &mut out);
+        (F::in_f64(&y), moments, F::in_f64(&chosen))
     }
 
     /// dz, dgamma, dbeta and the kernel's gradient, by the kernel.
@@ -289,7 +300,7 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for images in [[3, 5, 7], [2, 33, 3], [19, 4, 4], [1, 1, 1], [2, 8, 32]] {
         for channels in [[16, 48], [32, 16], [48, 80]] {
-            for shape in [[1, 1], [1, 2], [3, 1]] {
+            for shape in [[1, 1], [1, 2], [3, 1], [3, 2], [3, 3]] {
                 cases.push(Case::new(images, channels, shape));
             }
         }
@@ -317,7 +328,7 @@ fn forwards<F: Stored>() {
     for case in cases() {
         let expected: Vec<f64> = case.forward().into_iter().map(F::rounded).collect();
         for isa in sets() {
-            let (y, moments) = case.forward_on::<F>(isa);
+            let (y, moments, _) = case.forward_on::<F>(isa);
             assert_eq!(y, expected, "{isa}: {:?}", case.layer);
             check_moments(&expected, &moments, case.layer.output_pixels().max(TILE));
         }
@@ -373,6 +384,91 @@ fn backwards_every_gradient_is_that_of_plain_loops() {
     backwards::<Bf16>();
 }
 
+/// A case with pooling behind its convolution, and without a skip.
+fn pooling(sizes: [usize; 3], channels: [usize; 2], stride: usize) -> Case {
+    let mut case = Case::new(sizes, channels, [3, stride]);
+    case.layer.pools = true;
+    case.skip.fill(0.0);
+    case
+}
+
+impl Case {
+    /// For each value of the result behind pooling, the values of its square in `y`, by their indices.
+    fn squares(&self) -> Vec<[usize; 4]> {
+        let layer = &self.layer;
+        let (height, width) = (layer.output_height(), layer.output_width());
+        let mut squares = Vec::new();
+        for n in 0..layer.images {
+            for i in 0..height / 2 {
+                for j in 0..width / 2 {
+                    for o in 0..layer.outputs {
+                        let value = |a, b| {
+                            ((n * height + 2 * i + a) * width + 2 * j + b) * layer.outputs + o
+                        };
+                        squares.push([value(0, 0), value(0, 1), value(1, 0), value(1, 1)]);
+                    }
+                }
+            }
+        }
+        squares
+    }
+
+    /// Which of its square each value of the result is: the first of the largest.
+    fn chosen(&self, y: &[f64]) -> Vec<usize> {
+        let of_square = |square: &[usize; 4]| {
+            let most = square
+                .iter()
+                .map(|index| y[*index])
+                .fold(f64::MIN, f64::max);
+            square.iter().position(|index| y[*index] == most).unwrap()
+        };
+        self.squares().iter().map(of_square).collect()
+    }
+}
+
+fn pooled<F: Stored>() {
+    let cases = [
+        pooling([19, 4, 6], [16, 32], 1),
+        pooling([3, 5, 7], [32, 16], 1),
+        pooling([2, 9, 8], [16, 48], 2),
+    ];
+    for case in cases {
+        let y = case.forward();
+        let (squares, chosen) = (case.squares(), case.chosen(&y));
+        let largest = squares.iter().zip(&chosen);
+        let largest = largest.map(|(square, chosen)| F::rounded(y[square[*chosen]]));
+        let largest: Vec<f64> = largest.collect();
+        let numbers: Vec<f64> = chosen.iter().map(|number| *number as f64).collect();
+        // The gradient of the result, and the one of y that it stands for.
+        let dy = &case.dy[..largest.len()];
+        let mut spread = vec![0.0; y.len()];
+        for (index, (square, chosen)) in squares.iter().zip(&chosen).enumerate() {
+            spread[square[*chosen]] = f64::from(dy[index]);
+        }
+        let expected = case.backward::<F>(&spread);
+        let numbers_in_f32: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+        let gradient: OutputGradient<F> = OutputGradient::Pooled {
+            dy: &F::lanes(dy),
+            chosen: &F::lanes(&numbers_in_f32),
+        };
+        for isa in sets() {
+            let (got, moments, got_numbers) = case.forward_on::<F>(isa);
+            assert_eq!(got, largest, "{isa}: {:?}", case.layer);
+            assert_eq!(got_numbers, numbers, "{isa}: {:?}", case.layer);
+            check_moments(&largest, &moments, TILE);
+            for (got, expected) in case.backward_on(isa, &gradient).iter().zip(&expected) {
+                assert_eq!(got, expected, "{isa}: {:?}", case.layer);
+            }
+        }
+    }
+}
+
+#[test]
+fn pooling_keeps_the_largest_of_each_square_and_its_gradient_goes_back_there() {
+    pooled::<F32>();
+    pooled::<Bf16>();
+}
+
 /// The gradient of y by the definition of batch norm's, as the products take it.
 fn behind_norm<F: Stored>(
     case: &Case,
@@ -420,6 +516,12 @@ fn a_gradient_goes_through_the_norm_behind_a_layer() {
     backwards_behind_norm::<Bf16>();
 }
 
+/// Pixels of 32 channels with a value that is not finite.
+fn wrong_pixels(y: &[f64]) -> usize {
+    let is_wrong = |pixel: &&[f64]| pixel.iter().any(|v| !v.is_finite());
+    y.chunks(32).filter(is_wrong).count()
+}
+
 fn wrong_values<F: Stored>() {
     for shape in [[1, 1], [3, 1]] {
         for wrong in [f32::NAN, f32::INFINITY] {
@@ -428,11 +530,17 @@ fn wrong_values<F: Stored>() {
             let pixel = 6 * 3 + 2;
             case.x[pixel * 16 + 5] = wrong;
             for isa in sets() {
-                let (y, _) = case.forward_on::<F>(isa);
-                let pixels = y.chunks(32);
-                let reached = pixels.filter(|pixel| pixel.iter().any(|v| !v.is_finite()));
-                assert_eq!(reached.count(), shape[0] * shape[0], "{isa}");
+                let (y, ..) = case.forward_on::<F>(isa);
+                assert_eq!(wrong_pixels(&y), shape[0] * shape[0], "{isa}");
                 assert!(y[pixel * 32..][..32].iter().all(|v| !v.is_finite()));
+            }
+            if shape[0] == 3 {
+                // Rows 2 to 4 and columns 1 to 3 lie in two rows and two columns of squares.
+                case.layer.pools = true;
+                for isa in sets() {
+                    let (y, ..) = case.forward_on::<F>(isa);
+                    assert_eq!(wrong_pixels(&y), 4, "{isa}");
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ pub const HEADER: usize = 4;
 /// The first number of every plan: "RNXL" in ASCII.
 pub const MAGIC: i32 = 0x524e_584c;
 /// Raise it whenever a plan, a result or the meaning of a kernel changes.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// Channels that a kernel works on at a time. Each layer has a multiple of it.
 pub const LANES: usize = 16;

@@ -16,9 +16,11 @@ pub struct Layer {
     pub inputs: usize,
     /// Output channels, a multiple of [`LANES`].
     pub outputs: usize,
-    /// Of the square kernel: 1, or 3 with stride 1.
+    /// Of the square kernel: 1 or 3.
     pub side: usize,
     pub stride: usize,
+    /// Whether max pooling over squares of 2x2 pixels follows.
+    pub pools: bool,
     /// Of the input, the output and their gradients.
     pub format: Format,
 }
@@ -36,11 +38,19 @@ impl Layer {
         check_channels("input channels", self.inputs)?;
         check_channels("output channels", self.outputs)?;
         match (self.side, self.stride) {
-            (1, 1..) | (3, 1) => Ok(()),
-            (1, 0) => refuse("the stride", "at least 1", "0".to_owned()),
-            (3, stride) => refuse("the stride of a 3x3 convolution", "1", format!("{stride}")),
+            (1 | 3, 1..) => Ok(()),
+            (1 | 3, 0) => refuse("the stride", "at least 1", "0".to_owned()),
             (side, _) => refuse("the convolution", "1x1 or 3x3", format!("{side}x{side}")),
+        }?;
+        if self.pools && self.side != 3 {
+            return refuse("pooling", "a 3x3 convolution before it", "1x1".to_owned());
         }
+        let (height, width) = (self.output_height(), self.output_width());
+        if self.pools && height.min(width) < 2 {
+            let got = format!("{height}x{width}");
+            return refuse("pooling", "at least 2x2 pixels", got);
+        }
+        Ok(())
     }
 
     /// Input channels in lanes.
@@ -53,12 +63,43 @@ impl Layer {
         self.outputs / LANES
     }
 
+    /// Rows of the convolution's output.
     pub fn output_height(&self) -> usize {
         self.height.div_ceil(self.stride)
     }
 
     pub fn output_width(&self) -> usize {
         self.width.div_ceil(self.stride)
+    }
+
+    /// The input row under the middle of the kernel for the first output row. Of the border that "same" padding needs,
+    /// the smaller half comes before the first row.
+    pub fn first_row(&self) -> usize {
+        self.first(self.height)
+    }
+
+    /// The same for columns.
+    pub fn first_column(&self) -> usize {
+        self.first(self.width)
+    }
+
+    fn first(&self, size: usize) -> usize {
+        let covered = size.saturating_sub(1) / self.stride * self.stride + self.side;
+        self.side / 2 - covered.saturating_sub(size) / 2
+    }
+
+    /// Rows of the result: of the output, or of its squares. The last row of an odd number is left out.
+    pub fn result_height(&self) -> usize {
+        self.pooled(self.output_height())
+    }
+
+    /// The same for columns.
+    pub fn result_width(&self) -> usize {
+        self.pooled(self.output_width())
+    }
+
+    fn pooled(&self, size: usize) -> usize {
+        if self.pools { size / 2 } else { size }
     }
 
     /// Pixels of one input image.
@@ -86,9 +127,14 @@ impl Layer {
         self.images * self.input_pixels() * self.inputs
     }
 
-    /// Values of all output images.
-    pub fn output_values(&self) -> usize {
-        self.images * self.output_pixels() * self.outputs
+    /// Lanes of one image of the result.
+    pub fn result_len(&self) -> usize {
+        self.result_height() * self.result_width() * self.output_parts()
+    }
+
+    /// Values of all images of the result.
+    pub fn result_values(&self) -> usize {
+        self.images * self.result_len() * LANES
     }
 
     /// Values of the convolution's kernel.

@@ -1,7 +1,7 @@
 //! The layers on the kernels.
 
 use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
-use cpu_kernels::layer::{Gradients, Layer, OutputGradient};
+use cpu_kernels::layer::{Gradients, Layer, Output, OutputGradient};
 use cpu_kernels::norm::{self, Norm, NormGradient};
 use cpu_kernels::{Isa, conv3x3, pointwise};
 use criterion::{Criterion, Throughput, criterion_group};
@@ -81,6 +81,7 @@ fn layers_on<F: Stored>(criterion: &mut Criterion, isa: Isa) {
                 outputs,
                 side: kernel,
                 stride: 1,
+                pools: false,
                 format: F::FORMAT,
             };
             bench_layer::<F>(criterion, isa, &layer);
@@ -108,12 +109,17 @@ fn bench_layer<F: Stored>(criterion: &mut Criterion, isa: Isa, layer: &Layer) {
     group.throughput(Throughput::Elements(operations as u64));
     let mut y = other.clone();
     let mut moments = vec![0.0; 2 * layer.outputs];
+    let mut out = Output::<F> {
+        y: &mut y,
+        moments: &mut moments,
+        chosen: &mut [],
+    };
     group.bench_function("forward", |b| {
         b.iter(|| {
             if layer.side == 1 {
-                pointwise::forward::<F>(isa, layer, &norm, &x, kernel, skip, &mut y, &mut moments);
+                pointwise::forward::<F>(isa, layer, &norm, &x, kernel, skip, &mut out);
             } else {
-                conv3x3::forward::<F>(isa, layer, &norm, &x, kernel, &mut y, &mut moments);
+                conv3x3::forward::<F>(isa, layer, &norm, &x, kernel, skip, &mut out);
             }
         })
     });

@@ -12,7 +12,7 @@ use kernel_contract::plan::{self, HEADER, Start};
 use kernel_contract::{self as contract, EPSILON, Kernel, Plan, PlanError};
 
 use super::format::{Bf16, F32, Format};
-use super::layer::{Gradients, OutputGradient};
+use super::layer::{Gradients, Output, OutputGradient};
 use super::norm::{self, Norm, NormGradient};
 use super::{conv3x3, pointwise};
 use crate::isa::Isa;
@@ -182,16 +182,21 @@ unsafe fn layer_forward_in<F: Format>(call: &Call<plan::LayerForward>, out: *mut
         let norm = call.norm(&call.plan.norm, layer.inputs);
         let kernel = call.values(call.plan.kernel, layer.kernel_len());
         let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
-        let len = layer.images * layer.output_len();
+        let len = layer.images * layer.result_len();
         let skip = call.plan.skip.map(|skip| call.lanes::<F>(skip, len));
-        let y = slice::from_raw_parts_mut(out.cast(), len);
         let moments = out.add(call.plan.moments_at());
-        let moments = slice::from_raw_parts_mut(moments, 2 * layer.outputs);
+        let mut out = Output::<F> {
+            y: slice::from_raw_parts_mut(out.cast(), len),
+            moments: slice::from_raw_parts_mut(moments, 2 * layer.outputs),
+            chosen: match layer.pools {
+                true => slice::from_raw_parts_mut(out.add(call.plan.chosen_at()).cast(), len),
+                false => &mut [],
+            },
+        };
         if layer.side == 1 {
-            pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, y, moments);
+            pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
         } else {
-            // The plan was checked: a 3x3 convolution has no skip and stride 1.
-            conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, y, moments);
+            conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
         }
     }
 }
@@ -217,13 +222,17 @@ unsafe fn layer_backward_in<F: Format>(call: &Call<plan::LayerBackward>, out: *m
         let norm = call.norm(&call.plan.norm, layer.inputs);
         let kernel = call.values(call.plan.kernel, layer.kernel_len());
         let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
-        let len = layer.images * layer.output_len();
+        let len = layer.images * layer.result_len();
         let dy = match &call.plan.dy {
             plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.lanes::<F>(*dy, len)),
             plan::OutputGradient::BehindNorm(behind) => OutputGradient::BehindNorm {
                 norm: call.norm_gradient(behind, layer.outputs),
                 dz: call.lanes::<F>(behind.dz, len),
                 x: call.lanes::<F>(behind.x, len),
+            },
+            plan::OutputGradient::Pooled { dy, chosen } => OutputGradient::Pooled {
+                dy: call.lanes::<F>(*dy, len),
+                chosen: call.lanes::<F>(*chosen, len),
             },
         };
         let sums = out.add(call.plan.sums_at());

@@ -1,20 +1,24 @@
-//! 3x3 convolutions of stride 1: one padded image at a time.
+//! 3x3 convolutions: one padded image at a time.
 //!
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
+//!
+//! On the way back from a stride, the gradient of the output lies spread over an image of the input's size, with zeros
+//! between its pixels. The products run over those too: four times the work that stride 2 needs for the input's gradient,
+//! twice for the kernel's.
 
 use super::format::{Format, Lanes};
 use super::gemm::PANEL;
-use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part, transpose};
+use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
-use super::padded::{Padded, kernel_gradient};
+use super::padded::{Centres, Padded, kernel_gradient};
+use super::pool;
 use super::result::Results;
 use super::sets::{self, Set, Task};
-use super::tasks;
+use super::tasks::{self, ForwardShare};
 use crate::isa::Isa;
 
-/// y = conv(relu(norm(x))) `[N, H, W, O]`; the mean and the variance of each output channel go into
-/// `moments` `[2, O]`.
+/// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one, or pooled where `layer` says so.
 ///
 /// # Panics
 /// When there are no kernels for `isa` on this processor.
@@ -24,17 +28,17 @@ pub fn forward<F: Format>(
     norm: &Norm,
     x: &[F::Lanes],
     kernel: &[f32],
-    y: &mut [F::Lanes],
-    moments: &mut [f32],
+    skip: Option<&[F::Lanes]>,
+    out: &mut Output<F>,
 ) {
     let kernel = &F::pack(kernel, 9 * layer.inputs, layer.outputs);
-    tasks::forward(layer, x, y, moments, |x, _, y| {
+    tasks::forward(layer, x, out, |share| {
         let task = Forward::<F> {
             layer,
             norm,
-            x,
             kernel,
-            y,
+            skip: skip.map(|skip| &skip[share.start..]),
+            share,
         };
         sets::run(isa, task)
     });
@@ -44,10 +48,10 @@ pub fn forward<F: Format>(
 struct Forward<'a, F: Format> {
     layer: &'a Layer,
     norm: &'a Norm,
-    x: &'a [F::Lanes],
     /// Packed.
     kernel: &'a [f32],
-    y: &'a mut [F::Lanes],
+    skip: Option<&'a [F::Lanes]>,
+    share: ForwardShare<'a, F>,
 }
 
 impl<F: Format> Task for Forward<'_, F> {
@@ -57,15 +61,25 @@ impl<F: Format> Task for Forward<'_, F> {
     fn run<S: Set>(self, set: S) -> Moments {
         let (layer, norm) = (self.layer, self.norm);
         let mut padded = Padded::<F>::new(layer, layer.input_parts());
-        let mut out = vec![[0.0; PANEL]; layer.output_len()];
+        let mut output = vec![[0.0; PANEL]; layer.output_len()];
+        let mut pooled = vec![[0.0; PANEL]; layer.result_len()];
         let mut results = Results::new(layer.output_parts());
-        let images = self.x.chunks_exact(layer.input_len());
-        for (x, y) in images.zip(self.y.chunks_exact_mut(layer.output_len())) {
-            padded.fill(set, |index, part, n| {
+        let ForwardShare { x, y, chosen, .. } = self.share;
+        let images = x.chunks_exact(layer.input_len());
+        let len = layer.result_len();
+        for (image, (x, y)) in images.zip(y.chunks_exact_mut(len)).enumerate() {
+            padded.fill(set, Centres::all(layer), |index, part, n| {
                 norm.activate(set, part, n, F::get(set, &x[index], n))
             });
-            padded.convolve(set, self.kernel, &mut out);
-            results.store::<S, F>(set, &out, None, y);
+            padded.convolve(set, Centres::of_outputs(layer), self.kernel, &mut output);
+            if layer.pools {
+                let chosen = &mut chosen[image * len..][..len];
+                pool::largest::<S, F>(set, layer, &output, &mut pooled, chosen);
+                results.store::<S, F>(set, &pooled, None, y);
+            } else {
+                let skip = self.skip.map(|skip| &skip[image * len..]);
+                results.store::<S, F>(set, &output, skip, y);
+            }
         }
         results.moments()
     }
@@ -100,6 +114,7 @@ impl<F: Format> Task for Backward<'_, F> {
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Part {
         let (layer, norm) = (self.0.layer, self.0.norm);
+        let (all, outputs) = (Centres::all(layer), Centres::of_outputs(layer));
         let mut sums = Sums::new(layer.input_parts());
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut a = Padded::<F>::new(layer, layer.input_parts());
@@ -110,15 +125,24 @@ impl<F: Format> Task for Backward<'_, F> {
             .zip(self.0.dz.chunks_exact_mut(layer.input_len()))
             .enumerate()
         {
-            let start = self.0.start + image * layer.output_len();
-            a.fill(set, |index, part, n| {
+            let start = self.0.start + image * layer.result_len();
+            a.fill(set, all, |index, part, n| {
                 norm.activate(set, part, n, F::get(set, &x[index], n))
             });
-            d.fill(set, |index, part, n| {
-                self.0.dy.at(set, start + index, part, n)
-            });
-            kernel_gradient(set, &mut a, &mut d, &mut kernel);
-            d.convolve(set, self.0.turned, &mut da);
+            match self.0.dy {
+                OutputGradient::Pooled { dy, chosen } => {
+                    let of_image = [&dy[start..], &chosen[start..]];
+                    d.fill(set, outputs, |index, part, n| {
+                        let pixel = index / layer.output_parts();
+                        pool::gradient::<S, F>(set, layer, of_image, pixel, part, n)
+                    });
+                }
+                dy => d.fill(set, outputs, |index, part, n| {
+                    dy.at(set, start + index, part, n)
+                }),
+            }
+            kernel_gradient(set, &mut a, &mut d, outputs, &mut kernel);
+            d.convolve(set, all, self.0.turned, &mut da);
             input_gradient(set, norm, x, &a, &da, dz, &mut sums);
         }
         Part {

@@ -6,10 +6,15 @@ use super::format::{F32, Format};
 use super::norm::{Norm, NormGradient};
 use super::sets::Set;
 
-/// The gradient of a layer's output.
+/// The gradient of a layer's result.
 pub enum OutputGradient<'a, F: Format = F32> {
     /// `[N, h, w, O]`.
     Plain(&'a [F::Lanes]),
+    /// Of a result behind pooling, with [`Output::chosen`], `[N, h, w, O]` each.
+    Pooled {
+        dy: &'a [F::Lanes],
+        chosen: &'a [F::Lanes],
+    },
     /// Not yet taken through the batch normalisation that follows the layer: the gradient `dz` of its result
     /// and its input `x`, `[N, h, w, O]` each.
     BehindNorm {
@@ -24,13 +29,23 @@ impl<F: Format> OutputGradient<'_, F> {
     #[inline(always)]
     pub fn at<S: Set>(&self, set: S, index: usize, part: usize, n: usize) -> S::Register {
         match self {
-            Self::Plain(dy) => F::get(set, &dy[index], n),
+            Self::Plain(dy) | Self::Pooled { dy, .. } => F::get(set, &dy[index], n),
             Self::BehindNorm { norm, dz, x } => {
                 let (dz, x) = (F::get(set, &dz[index], n), F::get(set, &x[index], n));
                 norm.apply(set, part, n, dz, x)
             }
         }
     }
+}
+
+/// What a forward kernel writes.
+pub struct Output<'a, F: Format = F32> {
+    /// `[N, h, w, O]`.
+    pub y: &'a mut [F::Lanes],
+    /// The mean and the variance of the channels of `y`, `[2, O]`.
+    pub moments: &'a mut [f32],
+    /// Which pixel of its square each value of `y` was, as `y`; empty without pooling.
+    pub chosen: &'a mut [F::Lanes],
 }
 
 /// What a backward kernel writes.
@@ -53,7 +68,7 @@ pub struct BackwardShare<'a, F: Format> {
     /// The kernel as it leads from the output to the input, packed.
     pub turned: &'a [f32],
     pub dy: &'a OutputGradient<'a, F>,
-    /// Where the first output pixel lies in `dy`.
+    /// Where the first pixel of the result lies in `dy`.
     pub start: usize,
     pub dz: &'a mut [F::Lanes],
 }

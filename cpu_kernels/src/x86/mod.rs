@@ -8,6 +8,7 @@ pub mod layer;
 pub mod norm;
 mod padded;
 pub mod pointwise;
+mod pool;
 mod result;
 mod sets;
 mod tasks;

@@ -5,10 +5,48 @@ use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::Layer;
 use super::sets::Set;
 
+/// The pixels of an image that lie under the middle of a kernel.
+#[derive(Clone, Copy)]
+pub struct Centres {
+    first_row: usize,
+    first_column: usize,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Centres {
+    /// Those of the input of `layer`, one for each pixel of its output.
+    pub fn of_outputs(layer: &Layer) -> Self {
+        Self {
+            first_row: layer.first_row(),
+            first_column: layer.first_column(),
+            stride: layer.stride,
+            rows: layer.output_height(),
+            columns: layer.output_width(),
+        }
+    }
+
+    /// All pixels of the input of `layer`.
+    pub fn all(layer: &Layer) -> Self {
+        Self {
+            first_row: 0,
+            first_column: 0,
+            stride: 1,
+            rows: layer.height,
+            columns: layer.width,
+        }
+    }
+
+    /// The row of the centres in row `i`.
+    fn row(&self, i: usize) -> usize {
+        self.first_row + i * self.stride
+    }
+}
+
 /// An image with a border of zeros one pixel wide, at the right two where its width is odd: `[H + 2, stride, C]`.
 pub struct Padded<F: Format> {
     values: Vec<F::Lanes>,
-    height: usize,
     width: usize,
     parts: usize,
     /// The same as elements along the pixels, from the first pixel and from the second, where the format's elements are
@@ -22,7 +60,6 @@ impl<F: Format> Padded<F> {
         let (height, width) = (layer.height, layer.width);
         let mut padded = Self {
             values: Vec::new(),
-            height,
             width,
             parts,
             pairs: [Vec::new(), Vec::new()],
@@ -40,21 +77,24 @@ impl<F: Format> Padded<F> {
         (self.width + 2).next_multiple_of(2) * self.parts
     }
 
-    /// Sets each register of the image without border: of index, channels and number.
+    /// Sets each register of the pixels at `centres`: of index, channels and number. All other pixels stay zeros.
     #[inline(always)]
-    pub fn fill<S: Set>(&mut self, set: S, value: impl Fn(usize, usize, usize) -> S::Register) {
-        let (row, parts, width) = (self.row(), self.parts, self.width);
-        for i in 0..self.height {
-            let inner = &mut self.values[(i + 1) * row + parts..][..width * parts];
-            for (j, pixel) in inner.chunks_exact_mut(parts).enumerate() {
-                for (part, lanes) in pixel.iter_mut().enumerate() {
+    pub fn fill<S: Set>(
+        &mut self,
+        set: S,
+        centres: Centres,
+        value: impl Fn(usize, usize, usize) -> S::Register,
+    ) {
+        let (row, parts, columns) = (self.row(), self.parts, centres.columns);
+        let step = centres.stride * parts;
+        for i in 0..centres.rows {
+            let first = (centres.row(i) + 1) * row + (centres.first_column + 1) * parts;
+            let pixels = self.values[first..].chunks_mut(step).take(columns);
+            for (j, pixel) in pixels.enumerate() {
+                for (part, lanes) in pixel[..parts].iter_mut().enumerate() {
                     for n in 0..registers::<S>() {
-                        F::put(
-                            set,
-                            lanes,
-                            n,
-                            value((i * width + j) * parts + part, part, n),
-                        );
+                        let index = (i * columns + j) * parts + part;
+                        F::put(set, lanes, n, value(index, part, n));
                     }
                 }
             }
@@ -68,10 +108,11 @@ impl<F: Format> Padded<F> {
         &self.values[(i + 1) * self.row() + (j + 1) * self.parts..][..self.parts]
     }
 
-    /// `y` `[H, W, O]` = the image convolved with `kernel` (packed).
+    /// `y` `[rows, columns, O]` = the image convolved with `kernel` (packed) at `centres`.
     #[inline(always)]
-    pub fn convolve<S: Set>(&self, set: S, kernel: &[f32], y: &mut [Lanes]) {
-        let panels = y.len() / (self.height * self.width);
+    pub fn convolve<S: Set>(&self, set: S, centres: Centres, kernel: &[f32], y: &mut [Lanes]) {
+        let columns = centres.columns;
+        let panels = y.len() / (centres.rows * columns);
         let channels = self.parts * F::ELEMENTS;
         let runs = Depth {
             segments: 3,
@@ -86,10 +127,11 @@ impl<F: Format> Padded<F> {
                 segment: runs.length * PANEL,
                 panel: depth * PANEL,
             };
-            for i in 0..self.height {
+            for i in 0..centres.rows {
+                let start = centres.row(i) * self.row() + centres.first_column * self.parts;
                 let left = Left {
-                    data: F::elements(&self.values[i * self.row()..]),
-                    row: channels,
+                    data: F::elements(&self.values[start..]),
+                    row: centres.stride * channels,
                     step: 1,
                     segment: self.row() * F::ELEMENTS,
                 };
@@ -97,17 +139,18 @@ impl<F: Format> Padded<F> {
                     left,
                     right,
                     depth: runs,
-                    rows: self.width,
+                    rows: columns,
                     panels: S::PANELS.min(panels - first),
                 };
-                let out = &mut y[(i * self.width * panels + first) * PANEL..];
+                let out = &mut y[(i * columns * panels + first) * PANEL..];
                 product.compute::<S, F>(set, out, panels * PANEL, false);
             }
         }
     }
 }
 
-/// Adds `dkernel[a, b, c, o] = Σ x[i + a, j + b, c] · d[i + 1, j + 1, o]` over the pixels i, j.
+/// Adds `dkernel[a, b, c, o] = Σ x[i + a, j + b, c] · d[i + 1, j + 1, o]` over the pixels i, j. `d` is 0 at all but the
+/// `centres`.
 ///
 /// With pairs of pixels, those that the middle tap b = 1 multiplies begin at odd pixels of `x`.
 #[inline(always)]
@@ -115,10 +158,11 @@ pub fn kernel_gradient<S: Set, F: Format>(
     set: S,
     x: &mut Padded<F>,
     d: &mut Padded<F>,
+    centres: Centres,
     kernel: &mut [f32],
 ) {
     let (inputs, outputs) = (x.parts * PANEL, d.parts * PANEL);
-    let (height, width) = (x.height, x.width);
+    let (height, width) = (centres.rows, x.width);
     let [x_row, d_row] = [&*x, &*d].map(|padded| padded.row() / F::VALUES);
     let [even, odd] = &mut x.pairs;
     let left = [
@@ -130,18 +174,18 @@ pub fn kernel_gradient<S: Set, F: Format>(
     for i in (0..height).step_by(rows) {
         for (tap, kernel) in kernel.chunks_exact_mut(inputs * outputs).enumerate() {
             let (a, b) = (tap / 3, tap % 3);
-            let first = (i + a) * x_row + b / F::VALUES * x.parts;
+            let first = (centres.row(i) + a) * x_row + b / F::VALUES * x.parts;
             let product = Product {
                 left: Left {
                     data: &left[b % F::VALUES][first * PANEL..],
                     row: 1,
                     step: inputs,
-                    segment: x_row * PANEL,
+                    segment: centres.stride * x_row * PANEL,
                 },
                 right: Right {
-                    data: &right[(i + 1) * d_row * PANEL..],
+                    data: &right[(centres.row(i) + 1) * d_row * PANEL..],
                     step: outputs,
-                    segment: d_row * PANEL,
+                    segment: centres.stride * d_row * PANEL,
                     panel: PANEL,
                 },
                 depth: Depth {

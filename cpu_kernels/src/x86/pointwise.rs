@@ -5,25 +5,20 @@
 
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
-use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part, transpose};
+use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
 use super::result::Results;
 use super::sets::{self, Set, Task};
-use super::tasks;
+use super::tasks::{self, ForwardShare};
 use crate::isa::Isa;
 
 /// Pixels of a tile: what stays in a first or second level cache with all its channels. Even, for pairs of pixels.
 const TILE: usize = 96;
 
-/// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one; the mean and the
-/// variance of each output channel go into `moments` `[2, O]`.
+/// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one. There is no pooling.
 ///
 /// # Panics
 /// When there are no kernels for `isa` on this processor.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "operands and results of one call"
-)]
 pub fn forward<F: Format>(
     isa: Isa,
     layer: &Layer,
@@ -31,18 +26,16 @@ pub fn forward<F: Format>(
     x: &[F::Lanes],
     kernel: &[f32],
     skip: Option<&[F::Lanes]>,
-    y: &mut [F::Lanes],
-    moments: &mut [f32],
+    out: &mut Output<F>,
 ) {
     let kernel = &F::pack(kernel, layer.inputs, layer.outputs);
-    tasks::forward(layer, x, y, moments, |x, start, y| {
+    tasks::forward(layer, x, out, |share| {
         let task = Forward::<F> {
             layer,
             norm,
-            x,
             kernel,
-            skip: skip.map(|skip| &skip[start..]),
-            y,
+            skip: skip.map(|skip| &skip[share.start..]),
+            share,
         };
         sets::run(isa, task)
     });
@@ -52,11 +45,10 @@ pub fn forward<F: Format>(
 struct Forward<'a, F: Format> {
     layer: &'a Layer,
     norm: &'a Norm,
-    x: &'a [F::Lanes],
     /// Packed.
     kernel: &'a [f32],
     skip: Option<&'a [F::Lanes]>,
-    y: &'a mut [F::Lanes],
+    share: ForwardShare<'a, F>,
 }
 
 impl<F: Format> Task for Forward<'_, F> {
@@ -66,16 +58,17 @@ impl<F: Format> Task for Forward<'_, F> {
     fn run<S: Set>(self, set: S) -> Moments {
         let layer = self.layer;
         let parts = layer.output_parts();
-        let pixels = self.y.len() / parts;
+        let ForwardShare { x, y, .. } = self.share;
+        let pixels = y.len() / parts;
         let mut tile = vec![F::ZERO; TILE * layer.input_parts()];
         let mut out = vec![[0.0; PANEL]; TILE * parts];
         let mut results = Results::new(parts);
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
-            activate::<S, F>(set, layer, self.norm, self.x, first, count, &mut tile);
+            activate::<S, F>(set, layer, self.norm, x, first, count, &mut tile);
             let out = &mut out[..count * parts];
             product::<S, F>(set, &tile, self.kernel, count, out);
-            let y = &mut self.y[first * parts..][..count * parts];
+            let y = &mut y[first * parts..][..count * parts];
             let skip = self.skip.map(|skip| &skip[first * parts..]);
             results.store::<S, F>(set, out, skip, y);
         }

@@ -3,24 +3,48 @@
 use rayon::prelude::*;
 
 use super::format::Format;
-use super::layer::{BackwardShare, Gradients, Layer, OutputGradient, Part};
+use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part};
 use super::norm::{Moments, Norm};
 
 /// Tasks of a batch. It does not depend on the number of threads, so that sums are always taken in the
 /// same order and runs repeat bit by bit.
 const TASKS: usize = 16;
 
-/// Runs `task` on each share of the images, for a layer's result `y` and the moments of its channels.
-/// A task gets its images of `x`, the index in `y` at which its results begin, and the results.
-pub fn forward<L: Send + Sync>(
+/// Images of a task.
+fn images_of_a_task(layer: &Layer) -> usize {
+    layer.images.div_ceil(TASKS).max(1)
+}
+
+/// One task of a forward kernel: some of the images.
+pub struct ForwardShare<'a, F: Format> {
+    /// From its first image on.
+    pub x: &'a [F::Lanes],
+    /// Where its results begin in those of all tasks.
+    pub start: usize,
+    pub y: &'a mut [F::Lanes],
+    pub chosen: &'a mut [F::Lanes],
+}
+
+/// Runs `task` on each share of the images, for a layer's results `out`.
+pub fn forward<F: Format>(
     layer: &Layer,
-    x: &[L],
-    y: &mut [L],
-    moments: &mut [f32],
-    task: impl Fn(&[L], usize, &mut [L]) -> Moments + Sync,
+    x: &[F::Lanes],
+    out: &mut Output<F>,
+    task: impl Fn(ForwardShare<F>) -> Moments + Sync,
 ) {
-    let parts = share_out(layer, x, y, layer.output_len(), task);
-    Moments::total(parts, moments);
+    let images = images_of_a_task(layer);
+    let len = images * layer.result_len();
+    let mut chosen = out.chosen.chunks_mut(len);
+    let shares = out.y.chunks_mut(len).enumerate();
+    let shares = shares.map(|(index, y)| ForwardShare {
+        x: &x[index * images * layer.input_len()..],
+        start: index * len,
+        y,
+        chosen: chosen.next().unwrap_or_default(),
+    });
+    let shares: Vec<_> = shares.collect();
+    let parts = shares.into_par_iter().map(&task).collect();
+    Moments::total(parts, out.moments);
 }
 
 /// Runs `task` on each share of the images, for a layer's gradients `out`.
@@ -33,37 +57,20 @@ pub fn backward<F: Format>(
     out: &mut Gradients<F>,
     task: impl Fn(BackwardShare<F>) -> Part + Sync,
 ) {
-    let parts = share_out(layer, x, out.dz, layer.input_len(), |x, start, dz| {
+    let images = images_of_a_task(layer);
+    let shares = out.dz.par_chunks_mut(images * layer.input_len());
+    let parts = shares.enumerate().map(|(index, dz)| {
+        let first = index * images;
         task(BackwardShare {
             layer,
             norm,
-            x,
+            x: &x[first * layer.input_len()..],
             turned,
             dy,
-            start,
+            start: first * layer.result_len(),
             dz,
         })
     });
+    let parts: Vec<_> = parts.collect();
     out.total(&parts, norm);
-}
-
-/// What `task` returns for each share, in order. `out` has `len` lanes an image.
-fn share_out<L: Send + Sync, T: Send>(
-    layer: &Layer,
-    x: &[L],
-    out: &mut [L],
-    len: usize,
-    task: impl Fn(&[L], usize, &mut [L]) -> T + Sync,
-) -> Vec<T> {
-    let images = layer.images.div_ceil(TASKS).max(1);
-    let shares = out.par_chunks_mut(images * len).enumerate();
-    let results = shares.map(|(index, out)| {
-        let first = index * images;
-        task(
-            &x[first * layer.input_len()..],
-            first * layer.output_len(),
-            out,
-        )
-    });
-    results.collect()
 }

@@ -39,6 +39,7 @@ impl Layer {
             self.outputs,
             self.side,
             self.stride,
+            self.pools.into(),
             self.format.number(),
         ])
     }
@@ -52,6 +53,7 @@ impl Layer {
             outputs: numbers.number()?,
             side: numbers.number()?,
             stride: numbers.number()?,
+            pools: numbers.yes_or_no("whether pooling follows")?,
             format: Format::of_number(numbers.number()?)?,
         })
     }

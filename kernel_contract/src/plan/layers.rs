@@ -7,9 +7,10 @@ use crate::kernel::Kernel;
 use crate::layer::Layer;
 use crate::numbers::{Reader, Writer};
 
-/// y = conv(relu(norm(x))) + skip.
+/// y = conv(relu(norm(x))) + skip, or pool(conv(relu(norm(x)))).
 ///
-/// The result is y `[N, h, w, O]`, then the mean and the variance of its channels, `[O]` each.
+/// The result is y `[N, h, w, O]`, then the mean and the variance of its channels, `[O]` each. Behind pooling follows
+/// which pixel of its square each value of y was, row by row from 0: `[N, h, w, O]`, stored as y is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerForward {
     pub layer: Layer,
@@ -18,19 +19,27 @@ pub struct LayerForward {
     pub kernel: Start,
     /// `[N, H, W, C]`.
     pub x: Start,
-    /// `[N, h, w, O]`; of a 1x1 convolution alone.
+    /// `[N, h, w, O]`; without pooling alone.
     pub skip: Option<Start>,
 }
 
 impl LayerForward {
     /// Where the mean begins in the result, followed by the variance.
     pub fn moments_at(&self) -> usize {
-        self.layer.format.places(self.layer.output_values())
+        self.layer.format.places(self.layer.result_values())
+    }
+
+    /// Where the pixels that pooling chose begin in the result.
+    pub fn chosen_at(&self) -> usize {
+        self.moments_at() + 2 * self.layer.outputs
     }
 
     /// Places of the result.
     pub fn result_len(&self) -> usize {
-        self.moments_at() + 2 * self.layer.outputs
+        match self.layer.pools {
+            true => self.chosen_at() + self.moments_at(),
+            false => self.chosen_at(),
+        }
     }
 }
 
@@ -39,11 +48,11 @@ impl Plan for LayerForward {
 
     fn check(&self) -> Result<(), PlanError> {
         self.layer.check()?;
-        match self.skip {
-            Some(_) if self.layer.side != 1 => Err(PlanError::Value {
+        match (self.layer.pools, self.skip) {
+            (true, Some(_)) => Err(PlanError::Value {
                 what: "the skip",
-                expected: "one beside a 1x1 convolution",
-                got: format!("one beside a {0}x{0} convolution", self.layer.side),
+                expected: "none before pooling",
+                got: "one".to_owned(),
             }),
             _ => Ok(()),
         }
@@ -77,6 +86,8 @@ impl Plan for LayerForward {
 pub enum OutputGradient {
     /// `[N, h, w, O]`.
     Plain(Start),
+    /// Behind pooling, with the pixels that it chose: `[N, h, w, O]` each.
+    Pooled { dy: Start, chosen: Start },
     /// Not yet taken through the batch norm of the next layer.
     BehindNorm(BehindNorm),
 }
@@ -117,7 +128,18 @@ impl Plan for LayerBackward {
     const KERNEL: Kernel = Kernel::LayerBackward;
 
     fn check(&self) -> Result<(), PlanError> {
-        self.layer.check()
+        self.layer.check()?;
+        let is_pooled = matches!(self.dy, OutputGradient::Pooled { .. });
+        let (expected, got) = match (self.layer.pools, is_pooled) {
+            (true, false) => ("one behind pooling", "one without"),
+            (false, true) => ("one without pooling", "one behind it"),
+            _ => return Ok(()),
+        };
+        Err(PlanError::Value {
+            what: "the gradient",
+            expected,
+            got: got.to_owned(),
+        })
     }
 
     fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
@@ -134,6 +156,11 @@ impl Plan for LayerBackward {
                 out.number(1)?;
                 behind.write(out)
             }
+            OutputGradient::Pooled { dy, chosen } => {
+                out.number(2)?;
+                dy.write(out)?;
+                chosen.write(out)
+            }
         }
     }
 
@@ -143,9 +170,20 @@ impl Plan for LayerBackward {
             norm: Norm::read(numbers)?,
             kernel: Start::read(numbers)?,
             x: Start::read(numbers)?,
-            dy: match numbers.yes_or_no("whether the gradient is behind a batch norm")? {
-                true => OutputGradient::BehindNorm(BehindNorm::read(numbers)?),
-                false => OutputGradient::Plain(Start::read(numbers)?),
+            dy: match numbers.number()? {
+                0 => OutputGradient::Plain(Start::read(numbers)?),
+                1 => OutputGradient::BehindNorm(BehindNorm::read(numbers)?),
+                2 => OutputGradient::Pooled {
+                    dy: Start::read(numbers)?,
+                    chosen: Start::read(numbers)?,
+                },
+                other => {
+                    return Err(PlanError::Value {
+                        what: "the kind of gradient",
+                        expected: "0, 1 or 2",
+                        got: other.to_string(),
+                    });
+                }
             },
         })
     }

@@ -52,6 +52,7 @@ fn layer(side: usize, stride: usize) -> Layer {
         outputs: 48,
         side,
         stride,
+        pools: false,
         format: Format::F32,
     }
 }
@@ -67,14 +68,29 @@ fn forward(layer: Layer, has_skip: bool) -> LayerForward {
     }
 }
 
-fn backward(dy: OutputGradient) -> LayerBackward {
+fn pooling(side: usize) -> Layer {
+    Layer {
+        pools: true,
+        ..layer(side, 1)
+    }
+}
+
+fn backward(layer: Layer, dy: OutputGradient) -> LayerBackward {
     let mut starts = Starts(100);
     LayerBackward {
-        layer: layer(3, 1),
+        layer,
         norm: starts.norm(),
         kernel: starts.next(),
         x: starts.next(),
         dy,
+    }
+}
+
+fn pooled() -> OutputGradient {
+    let mut starts = Starts(50);
+    OutputGradient::Pooled {
+        dy: starts.next(),
+        chosen: starts.next(),
     }
 }
 
@@ -91,8 +107,12 @@ fn every_plan_comes_back_from_its_numbers() {
         ..layer(1, 1)
     };
     comes_back(&forward(bf16, false));
-    comes_back(&backward(OutputGradient::Plain(Starts(50).next())));
-    comes_back(&backward(OutputGradient::BehindNorm(Starts(50).behind())));
+    comes_back(&forward(pooling(3), false));
+    let plain = OutputGradient::Plain(Starts(50).next());
+    comes_back(&backward(layer(3, 1), plain));
+    let behind = OutputGradient::BehindNorm(Starts(50).behind());
+    comes_back(&backward(layer(3, 1), behind));
+    comes_back(&backward(pooling(3), pooled()));
     for joined in [false, true] {
         comes_back(&NormBackward {
             pixels: 11,
@@ -120,8 +140,8 @@ fn a_part_is_these_numbers() {
         },
         count: 4000,
     };
-    // "RNXL", version 2, the fourth kernel, eight numbers in all.
-    let expected = [0x524e_584c, 2, 3, 8, 1, 20, 300, 4000];
+    // "RNXL", version 3, the fourth kernel, eight numbers in all.
+    let expected = [0x524e_584c, 3, 3, 8, 1, 20, 300, 4000];
     assert_eq!(part.encode().unwrap(), expected);
 }
 
@@ -163,23 +183,43 @@ fn a_plan_with_too_few_or_too_many_fields_is_refused() {
 
 #[test]
 fn what_no_kernel_computes_is_refused_on_both_sides() {
-    let refused = |plan: LayerForward, reason: &str| {
+    fn refused<P: Plan + Debug>(plan: P, reason: &str) {
         assert_eq!(plan.encode().unwrap_err().to_string(), reason);
         // As a graph from elsewhere could ask for it.
-        let mut out = Writer(vec![MAGIC, VERSION, Kernel::LayerForward as i32, 0]);
+        let mut out = Writer(vec![MAGIC, VERSION, P::KERNEL as i32, 0]);
         plan.write(&mut out).unwrap();
         let mut numbers = out.0;
         numbers[HEADER - 1] = numbers.len() as i32;
-        let error = LayerForward::decode(&numbers).unwrap_err();
+        let error = P::decode(&numbers).unwrap_err();
         assert_eq!(error.to_string(), reason);
-    };
+    }
     refused(
-        forward(layer(3, 1), true),
-        "the skip: expected one beside a 1x1 convolution, got one beside a 3x3 convolution",
+        forward(pooling(3), true),
+        "the skip: expected none before pooling, got one",
     );
     refused(
-        forward(layer(3, 2), false),
-        "the stride of a 3x3 convolution: expected 1, got 2",
+        forward(pooling(1), false),
+        "pooling: expected a 3x3 convolution before it, got 1x1",
+    );
+    let row = Layer {
+        height: 1,
+        ..pooling(3)
+    };
+    refused(
+        forward(row, false),
+        "pooling: expected at least 2x2 pixels, got 1x9",
+    );
+    refused(
+        backward(pooling(3), OutputGradient::Plain(Starts(50).next())),
+        "the gradient: expected one behind pooling, got one without",
+    );
+    refused(
+        backward(layer(3, 1), pooled()),
+        "the gradient: expected one without pooling, got one behind it",
+    );
+    refused(
+        forward(layer(3, 0), true),
+        "the stride: expected at least 1, got 0",
     );
     refused(
         forward(layer(5, 1), false),
@@ -199,7 +239,7 @@ fn what_no_kernel_computes_is_refused_on_both_sides() {
 fn a_format_that_does_not_exist_is_refused() {
     let mut numbers = forward(layer(1, 1), true).encode().unwrap();
     // The last number of the layer.
-    numbers[HEADER + 7] = 2;
+    numbers[HEADER + 8] = 2;
     let error = LayerForward::decode(&numbers).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -214,7 +254,12 @@ fn a_result_in_bf16_takes_half_the_places_and_its_sums_all_of_them() {
     plan.layer.format = Format::Bf16;
     assert_eq!(plan.moments_at(), 5 * 7 * 9 * 24);
     assert_eq!(plan.result_len(), 5 * 7 * 9 * 24 + 2 * 48);
-    let mut back = backward(OutputGradient::Plain(Starts(50).next()));
+    let mut pooled = forward(pooling(3), false);
+    assert_eq!(pooled.result_len(), 2 * (5 * 3 * 4 * 48) + 2 * 48);
+    pooled.layer.format = Format::Bf16;
+    assert_eq!(pooled.chosen_at(), 5 * 3 * 4 * 24 + 2 * 48);
+    assert_eq!(pooled.result_len(), 2 * (5 * 3 * 4 * 24) + 2 * 48);
+    let mut back = backward(layer(3, 1), OutputGradient::Plain(Starts(50).next()));
     back.layer.format = Format::Bf16;
     assert_eq!(back.sums_at(), 5 * 7 * 9 * 8);
     assert_eq!(back.result_len(), 5 * 7 * 9 * 8 + 2 * 16 + 9 * 16 * 48);

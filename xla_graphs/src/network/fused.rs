@@ -7,18 +7,18 @@ use crate::collective::Replicas;
 use crate::error::Result;
 use crate::loops::{Values, next, repeat, write};
 use crate::network::parts::{Part, Traced};
-use crate::network::unit::{Layer, Shortcut, Unit, before_pool};
+use crate::network::unit::{Layer, Shortcut, Unit};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
 use crate::ops::conv::Conv;
 use crate::ops::kernels::{self, Features, Gradient};
-use crate::ops::max_pool;
 use crate::tensors::{Place, Tensors};
 
 /// What a unit's backward pass needs from its forward pass.
 pub(crate) struct UnitSaved {
     /// The input of each layer.
     inputs: Vec<Features>,
-    pool: Option<max_pool::Saved>,
+    /// What pooling chose.
+    chosen: Option<Place>,
 }
 
 /// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
@@ -180,7 +180,7 @@ impl EqualUnits<'_> {
                     stacks.map(|(stack, layer)| Features::in_row(stack, round, &batch, &layer.bn));
                 let saved = UnitSaved {
                     inputs: inputs.collect::<Result<_>>()?,
-                    pool: None,
+                    chosen: None,
                 };
                 unit.fused_backward(params, &saved, dy, replicas, gradients)
             },
@@ -250,37 +250,17 @@ impl Unit {
             Shortcut::Identity => Some(x.clone()),
             Shortcut::None => None,
         };
-        let (y, pool) = match self.ends_in_kernel() {
-            true => (run(last, &h, skip.as_ref())?, None),
-            false => {
-                // Its own statistics are not read: those of the unit's result follow.
-                let y = kernels::forward(params, &last.bn, &last.conv, &h, None, Replicas(1))?;
-                let (y, pool) = self.end(&y, skip.as_ref())?;
-                (Features::of(&y, replicas)?, pool)
+        let skip = skip.as_ref();
+        let (y, chosen) = match self.pools {
+            false => (run(last, &h, skip)?, None),
+            true => {
+                let (bn, conv) = (&last.bn, &last.conv);
+                let (y, chosen) = kernels::forward_pooled(params, bn, conv, &h, skip, replicas)?;
+                (y, Some(chosen))
             }
         };
         inputs.push(h);
-        Ok((y, UnitSaved { inputs, pool }))
-    }
-
-    /// Whether the kernel of the last layer gives the unit's result: it adds a skip to a 1x1 convolution
-    /// alone, and does not pool.
-    fn ends_in_kernel(&self) -> bool {
-        let adds = !matches!(self.shortcut, Shortcut::None);
-        !self.pools && (!adds || self.split().0.conv.side == 1)
-    }
-
-    /// The unit's result by XLA's operations, from that of its layers, `y`, and its shortcut's.
-    fn end(
-        &self,
-        y: &Features,
-        skip: Option<&Features>,
-    ) -> Result<(XlaOp, Option<max_pool::Saved>)> {
-        let y = y.images()?;
-        self.pool(match skip {
-            Some(skip) => (y + skip.images()?)?,
-            None => y,
-        })
+        Ok((y, UnitSaved { inputs, chosen }))
     }
 
     /// [`Unit::backward`] on the kernels.
@@ -297,10 +277,15 @@ impl Unit {
             kernels::backward(params, bn, conv, x, dy, replicas, gradients)
         };
         let inputs = &saved.inputs;
-        let dy = &before_pool(&saved.pool, dy)?;
-        let plain = Gradient::Plain(dy.clone());
+        let dy_of_result = match &saved.chosen {
+            Some(chosen) => Gradient::Pooled {
+                dy: dy.clone(),
+                chosen: chosen.clone(),
+            },
+            None => Gradient::Plain(dy.clone()),
+        };
         let (last, inner) = self.split();
-        let mut dz = back(&last.bn, &last.conv, &inputs[inner.len()], &plain)?;
+        let mut dz = back(&last.bn, &last.conv, &inputs[inner.len()], &dy_of_result)?;
         for (layer, x) in inner.iter().zip(inputs).rev() {
             dz = back(
                 &layer.bn,
@@ -311,7 +296,7 @@ impl Unit {
         }
         match &self.shortcut {
             Shortcut::Projection(shortcut) => {
-                let other = back(first, shortcut, &inputs[0], &plain)?;
+                let other = back(first, shortcut, &inputs[0], &dy_of_result)?;
                 dz.join(params, &other, replicas, gradients)
             }
             Shortcut::Identity => dz.through_norm(params, dy),
@@ -321,9 +306,10 @@ impl Unit {
 
     /// [`Unit::infer`] on the kernels.
     fn fused_infer(&self, params: &Tensors, x: &Features) -> Result<Features> {
+        let one = Replicas(1);
         let run = |bn, conv: &Conv, x: &Features, skip: Option<&Features>| {
             let x = x.with_moving_statistics(params, bn)?;
-            kernels::forward(params, bn, conv, &x, skip, Replicas(1))
+            kernels::forward(params, bn, conv, &x, skip, one)
         };
         let (last, inner) = self.split();
         let mut h = x.clone();
@@ -335,11 +321,12 @@ impl Unit {
             Shortcut::Identity => Some(x.clone()),
             Shortcut::None => None,
         };
-        if self.ends_in_kernel() {
+        if !self.pools {
             return run(&last.bn, &last.conv, &h, skip.as_ref());
         }
-        let y = run(&last.bn, &last.conv, &h, None)?;
-        let (y, _) = self.end(&y, skip.as_ref())?;
-        Features::inferring(params, &y, &last.bn)
+        let (bn, conv) = (&last.bn, &last.conv);
+        let h = h.with_moving_statistics(params, bn)?;
+        let (y, _) = kernels::forward_pooled(params, bn, conv, &h, skip.as_ref(), one)?;
+        Ok(y)
     }
 }

@@ -231,7 +231,7 @@ impl Unit {
     }
 
     /// The maxima of `y` if the unit pools, else `y`.
-    pub(crate) fn pool(&self, y: XlaOp) -> Result<(XlaOp, Option<max_pool::Saved>)> {
+    fn pool(&self, y: XlaOp) -> Result<(XlaOp, Option<max_pool::Saved>)> {
         if !self.pools {
             return Ok((y, None));
         }
@@ -302,7 +302,7 @@ impl Unit {
 
 /// The gradient of what went into the pooling that saved `pool`, from `dy`, the gradient of its result;
 /// without pooling, `dy` itself.
-pub(crate) fn before_pool(pool: &Option<max_pool::Saved>, dy: &XlaOp) -> Result<XlaOp> {
+fn before_pool(pool: &Option<max_pool::Saved>, dy: &XlaOp) -> Result<XlaOp> {
     match pool {
         Some(saved) => max_pool::backward(saved, dy),
         None => Ok(dy.clone()),

@@ -91,6 +91,25 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
+    fn larger(self, a: __m256, b: __m256) -> __m256 {
+        unsafe {
+            // The instruction gives `b` where either is not a number.
+            let a_is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a);
+            _mm256_blendv_ps(_mm256_max_ps(a, b), a, a_is_nan)
+        }
+    }
+
+    #[inline(always)]
+    fn where_larger(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
+    }
+
+    #[inline(always)]
+    fn where_equal(self, a: __m256, b: __m256, x: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(a, b), x) }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(self, at: *const u16) -> __m256 {
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()));

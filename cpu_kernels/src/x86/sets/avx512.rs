@@ -103,6 +103,25 @@ impl<const BF16: bool> Set for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn larger(self, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            // The instruction gives `b` where either is not a number.
+            let a_is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_mov_ps(_mm512_max_ps(a, b), a_is_nan, a)
+        }
+    }
+
+    #[inline(always)]
+    fn where_larger(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        unsafe { _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), x) }
+    }
+
+    #[inline(always)]
+    fn where_equal(self, a: __m512, b: __m512, x: __m512) -> __m512 {
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), x) }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(self, at: *const u16) -> __m512 {
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));

@@ -71,6 +71,22 @@ pub trait Set: Copy + Send + Sync {
     /// `x` where `a` is above 0, else 0.
     fn where_positive(self, a: Self::Register, x: Self::Register) -> Self::Register;
 
+    /// The larger of `a` and `b`; not a number where one of them is none.
+    fn larger(self, a: Self::Register, b: Self::Register) -> Self::Register;
+
+    /// `x` where `a` is above `b`, else `y`.
+    fn where_larger(
+        self,
+        a: Self::Register,
+        b: Self::Register,
+        x: Self::Register,
+        y: Self::Register,
+    ) -> Self::Register;
+
+    /// `x` where `a` equals `b`, else 0.
+    fn where_equal(self, a: Self::Register, b: Self::Register, x: Self::Register)
+    -> Self::Register;
+
     /// Values of bf16, as f32.
     ///
     /// # Safety

@@ -76,7 +76,7 @@ impl Task for Check {
 #[inline(always)]
 fn check_f32<S: Set>(set: S, x: &[f32; 16], a: &[f32; 16], c: &[f32; 16]) {
     for start in (0..16).step_by(S::WIDTH) {
-        let mut got = [[0.0; 16]; 5];
+        let mut got = [[0.0; 16]; 8];
         // SAFETY: `start` and a register's values lie within 16.
         unsafe {
             let [x, a, c] = [x, a, c].map(|values| set.load(values.as_ptr().add(start)));
@@ -86,6 +86,9 @@ fn check_f32<S: Set>(set: S, x: &[f32; 16], a: &[f32; 16], c: &[f32; 16]) {
                 set.multiply_add(x, a, c),
                 set.relu(x),
                 set.where_positive(a, x),
+                set.larger(x, a),
+                set.where_larger(x, a, c, x),
+                set.where_equal(x, x, a),
             ];
             for (got, all) in got.iter_mut().zip(all) {
                 set.store(got.as_mut_ptr().add(start), all);
@@ -99,6 +102,9 @@ fn check_f32<S: Set>(set: S, x: &[f32; 16], a: &[f32; 16], c: &[f32; 16]) {
                 x.mul_add(a, c),
                 if x < 0.0 { 0.0 } else { x },
                 if a > 0.0 { x } else { 0.0 },
+                if x.is_nan() || x > a { x } else { a },
+                if x > a { c } else { x },
+                if x.is_nan() { 0.0 } else { a },
             ];
             for (got, expected) in got.iter().zip(expected) {
                 assert_eq!(bits(got[n]), bits(expected), "{x} {a} {c}");

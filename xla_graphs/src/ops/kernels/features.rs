@@ -3,13 +3,11 @@
 use kernel_contract::{Format, plan};
 use xla::{PrimitiveType, XlaOp};
 
-use crate::arrays::{cast, dims_of, len_of, scalar_like, to_i64};
+use crate::arrays::{cast, dims_of, len_of, to_i64};
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::channels::{per_channel, sum_to_channel};
 use crate::ops::kernels::call::{Operands, element, part, part_in};
-use crate::ops::lowering::Lowering;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
 
@@ -37,22 +35,6 @@ impl Features {
             dims: dims_of(x, "[N, H, W, C]")?,
             format: format_of(x)?,
             statistics: Statistics::joined(mean, variance)?,
-        })
-    }
-
-    /// Images `x` `[N, H, W, C]` that no kernel made, with their statistics over all `replicas`.
-    pub fn of(x: &XlaOp, replicas: Replicas) -> Result<Self> {
-        let dims: [usize; 4] = dims_of(x, "[N, H, W, C]")?;
-        let wide = cast(x, PrimitiveType::F32)?;
-        let count = scalar_like(&wide, (dims[0] * dims[1] * dims[2]) as f32)?;
-        let mean_of =
-            |x: &XlaOp| -> Result<XlaOp> { Ok((sum_to_channel(x, Lowering::Kernels)? / &count)?) };
-        let mean = mean_of(&wide)?;
-        let apart = (wide - per_channel(&mean, &dims)?)?;
-        let own = Self::new(x, &mean, &mean_of(&(&apart * &apart)?)?)?;
-        Ok(Self {
-            statistics: own.statistics.over(replicas, dims[3])?,
-            ..own
         })
     }
 

@@ -16,6 +16,8 @@ use crate::tensors::{Place, Tensors};
 pub enum Gradient {
     /// `[N, H, W, C]`.
     Plain(XlaOp),
+    /// Behind pooling, with the pixels that it chose: `[N, H, W, C]` each.
+    Pooled { dy: XlaOp, chosen: Place },
     /// Not yet taken through the batch norm of the next layer.
     BehindNorm(Box<BehindNorm>),
 }
@@ -46,6 +48,10 @@ impl Gradient {
                 let dy = operands.add("dy", &Place::new(dy, 0), len)?;
                 plan::OutputGradient::Plain(dy)
             }
+            Self::Pooled { dy, chosen } => plan::OutputGradient::Pooled {
+                dy: operands.add("dy", &Place::new(dy, 0), len)?,
+                chosen: operands.add("what pooling chose", chosen, len)?,
+            },
             Self::BehindNorm(behind) => {
                 plan::OutputGradient::BehindNorm(behind.describe(params, operands)?)
             }

@@ -34,8 +34,8 @@ pub use gradient::{BehindNorm, Gradient};
 /// `x` `[N, H, W, C]`, `skip` and y `[N, h, w, O]`, all in the format of `x`.
 ///
 /// # Errors
-/// [`crate::GraphError::Kernel`] when no kernel computes this: a 3x3 convolution with a stride or a
-/// skip, a kernel of another size, or channels that are not a multiple of 16.
+/// [`crate::GraphError::Kernel`] when no kernel computes this: the convolution is neither 1x1 nor 3x3, or
+/// its channels are not a multiple of 16.
 pub fn forward(
     params: &Tensors,
     bn: &BatchNorm,
@@ -44,8 +44,38 @@ pub fn forward(
     skip: Option<&Features>,
     replicas: Replicas,
 ) -> Result<Features> {
-    let layer = layer(conv, x);
-    let len = layer.format.places(layer.output_values());
+    let (y, _) = layer_forward(params, (bn, conv, false), x, skip, replicas)?;
+    Ok(y)
+}
+
+/// y = pool(conv(relu(bn(x)))), with max pooling over 2x2 pixels, and the pixels that it chose: for
+/// [`Gradient::Pooled`]. Otherwise as [`forward`].
+///
+/// # Errors
+/// As [`forward`], and when there is a skip, or the convolution is not 3x3.
+pub fn forward_pooled(
+    params: &Tensors,
+    bn: &BatchNorm,
+    conv: &Conv,
+    x: &Features,
+    skip: Option<&Features>,
+    replicas: Replicas,
+) -> Result<(Features, Place)> {
+    let (y, chosen_at) = layer_forward(params, (bn, conv, true), x, skip, replicas)?;
+    let chosen = Place::new(&y.values.array, chosen_at);
+    Ok((y, chosen))
+}
+
+/// A layer's result, and where in its array the pixels that pooling chose begin.
+fn layer_forward(
+    params: &Tensors,
+    (bn, conv, pools): (&BatchNorm, &Conv, bool),
+    x: &Features,
+    skip: Option<&Features>,
+    replicas: Replicas,
+) -> Result<(Features, usize)> {
+    let layer = layer(conv, x, pools);
+    let len = layer.format.places(layer.result_values());
     let mut operands = Operands::new(&conv.name);
     let plan = plan::LayerForward {
         layer,
@@ -65,20 +95,21 @@ pub fn forward(
     let values = operands.call(builder, &plan, ElementType::F32, &[plan.result_len()])?;
     let channels = layer.outputs;
     let own = Statistics::within(&values, plan.moments_at(), channels);
-    Ok(Features {
+    let y = Features {
         statistics: own.over(replicas, channels)?,
         values: Place::new(&values, 0),
         format: layer.format,
         dims: [
             layer.images,
-            layer.output_height(),
-            layer.output_width(),
+            layer.result_height(),
+            layer.result_width(),
             channels,
         ],
-    })
+    };
+    Ok((y, plan.chosen_at()))
 }
 
-/// The gradients of [`forward`] at `x`: those of the convolution's kernel and of the batch norm's
+/// The gradients of [`forward`] at `x`, or of [`forward_pooled`] where `dy` is [`Gradient::Pooled`]: those of the convolution's kernel and of the batch norm's
 /// gamma and beta go into `gradients` (the last two as a block), the one of what `bn` made of `x` is
 /// returned. The skip's gradient is `dy` itself.
 ///
@@ -93,7 +124,7 @@ pub fn backward(
     replicas: Replicas,
     gradients: &mut Tensors,
 ) -> Result<BehindNorm> {
-    let layer = layer(conv, x);
+    let layer = layer(conv, x, matches!(dy, Gradient::Pooled { .. }));
     let mut operands = Operands::new(&conv.name);
     let plan = plan::LayerBackward {
         layer,
@@ -106,7 +137,7 @@ pub fn backward(
         x: operands.add("x", &x.values, x.places())?,
         dy: dy.describe(
             params,
-            layer.format.places(layer.output_values()),
+            layer.format.places(layer.result_values()),
             &mut operands,
         )?,
     };
@@ -119,7 +150,7 @@ pub fn backward(
 }
 
 /// The layer as the kernels know it.
-fn layer(conv: &Conv, x: &Features) -> Layer {
+fn layer(conv: &Conv, x: &Features, pools: bool) -> Layer {
     let [images, height, width, inputs] = x.dims;
     Layer {
         images,
@@ -129,6 +160,7 @@ fn layer(conv: &Conv, x: &Features) -> Layer {
         outputs: conv.outputs,
         side: conv.side,
         stride: conv.stride,
+        pools,
         format: x.format,
     }
 }
