@@ -203,13 +203,21 @@ fn the_operations_add_up_to_the_work_of_a_step() {
         println!("skipped: this processor has no AVX2, or RESNET_XLA_ISA says generic");
         return;
     }
+    for precision in ["f32", "bf16"] {
+        check_operations(precision);
+    }
+}
+
+fn check_operations(precision: &str) {
     let started = Instant::now();
     let args = [
         "bench", "--ops", "--device", "cpu", "--json", "--depth", "11",
     ];
     let small = ["--batch-size", "2", "--steps", "3", "--warmup", "1"];
-    let report: Value = serde_json::from_str(&succeed(&[&args[..], &small].concat())).unwrap();
+    let args = [&args[..], &small, &["--precision", precision]].concat();
+    let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
     let took = started.elapsed().as_secs_f64();
+    assert_eq!(report["precision"], precision);
 
     let rows = report["operations"].as_array().unwrap();
     let sum = |value: &dyn Fn(&Value) -> f64| -> f64 {
@@ -241,6 +249,6 @@ fn the_operations_add_up_to_the_work_of_a_step() {
 
 #[test]
 fn operations_are_compared_where_there_are_kernels() {
-    assert!(fail(&["bench", "--ops", "--precision", "bf16"], 2).contains("--precision"));
+    assert!(fail(&["bench", "--ops", "--lowering", "dots"], 2).contains("--lowering"));
     assert!(fail(&["bench", "--ops", "--input"], 2).contains("--input"));
 }

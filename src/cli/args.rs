@@ -314,7 +314,7 @@ pub struct BenchArgs {
     pub host: bool,
 
     /// Time each operation of the step by itself: as CPU kernels and as XLA operations
-    #[arg(long, conflicts_with_all = ["pipeline", "model", "lowering", "precision", "replicas", "plugin"])]
+    #[arg(long, conflicts_with_all = ["pipeline", "model", "lowering", "replicas", "plugin"])]
     pub ops: bool,
 
     /// Formulation of the step for the compiler [default: the best for the device]

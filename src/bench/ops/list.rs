@@ -3,12 +3,14 @@
 use std::fmt;
 
 use serde::Serialize;
+use xla::ElementType;
 use xla_graphs::network::Unit;
+use xla_graphs::ops::Lowering;
 use xla_graphs::ops::conv::Conv;
-use xla_graphs::{Layout, ResNet};
+use xla_graphs::{Layout, Precision, ResNet};
 
 /// Bytes of an f32.
-const BYTES: usize = 4;
+const F32: usize = 4;
 /// Floating-point operations of a normalisation and its ReLU, per value.
 const NORM: usize = 3;
 
@@ -172,9 +174,19 @@ impl Op {
         batch * passes * forward
     }
 
-    /// The fewest bytes that must be read and written for `batch` images: each activation, gradient and
-    /// kernel once.
-    pub fn bytes(&self, batch: usize) -> usize {
+    /// The element type of its images in a network of `precision`. On the kernels, the first and the last operation take
+    /// f32 in any case.
+    pub fn images(&self, lowering: Lowering, precision: Precision) -> ElementType {
+        let outside = matches!(self.kind, Kind::Stem | Kind::Head);
+        match precision {
+            Precision::Bf16 if lowering != Lowering::Kernels || !outside => ElementType::Bf16,
+            _ => ElementType::F32,
+        }
+    }
+
+    /// The fewest bytes that must be read and written for `batch` images in `precision` on the kernels: each
+    /// activation, gradient and kernel once.
+    pub fn bytes(&self, batch: usize, precision: Precision) -> usize {
         // A 1x1 kernel does not see what lies between its strides.
         let seen = self.input_len() / (self.stride * self.stride);
         let (input, output) = (self.input_len(), self.output_len());
@@ -199,7 +211,8 @@ impl Op {
             (_, Pass::Backward) => 2 * self.kernel_len(),
             _ => self.kernel_len(),
         };
-        BYTES * (batch * per_image + weights)
+        let images = self.images(Lowering::Kernels, precision);
+        images.element_size_in_bytes() * batch * per_image + F32 * weights
     }
 
     /// Dimensions of `batch` input images.
@@ -249,7 +262,6 @@ mod tests {
     use super::*;
     use crate::model::summary::Summary;
     use xla_graphs::Architecture;
-    use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
         let architecture = Architecture::resnet_v2(depth).unwrap();
@@ -300,13 +312,17 @@ mod tests {
             let found = ops
                 .iter()
                 .find(|(op, _)| op.stride == 2 && op.kind == Kind::Inner && op.pass == pass);
-            found.unwrap().0.bytes(2)
+            found.unwrap().0
         };
         // 32x32x64 to 16x16x32, two images.
         let (seen, whole, out, kernel) = (16_384, 65_536, 8_192, 2_048);
-        assert_eq!(strided(Pass::Forward), 4 * (2 * (seen + out) + kernel));
+        let (forward, backward) = (strided(Pass::Forward), strided(Pass::Backward));
+        let images = 2 * (seen + out);
+        assert_eq!(forward.bytes(2, Precision::F32), 4 * (images + kernel));
+        // Weights are f32 in any case.
+        assert_eq!(forward.bytes(2, Precision::Bf16), 2 * images + 4 * kernel);
         assert_eq!(
-            strided(Pass::Backward),
+            backward.bytes(2, Precision::F32),
             4 * (2 * (seen + 2 * out + whole) + 2 * kernel)
         );
     }

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use xla_graphs::ops::Lowering;
 
-use self::list::{Op, Pass, operations};
+use self::list::{Pass, operations};
 use self::time::Operation;
 use super::step::LEARNING_RATE;
 use super::{Build, Spread, synthetic_batch};
@@ -48,6 +48,10 @@ pub struct OpsReport {
     pub device: String,
     /// Processors that the process may run on.
     pub threads: usize,
+    /// The instruction set that the kernels ran on.
+    pub isa: String,
+    /// Of activations and kernels, `f32` or `bf16`.
+    pub precision: String,
     pub depth: usize,
     pub batch_size: usize,
     /// Runs of each operation that were timed.
@@ -105,7 +109,8 @@ impl OpsBench {
         let mut rows = Vec::new();
         for (op, count) in operations(network, model.image_side) {
             let time = |program: &Program, lowering| {
-                let traced = trace::trace(&op, lowering, batch, program.layout())?;
+                let layout = program.layout();
+                let traced = trace::trace(&op, lowering, network.precision, batch, layout)?;
                 let operation = Operation::new(device, &traced)?;
                 self.time(|run| operation.run(run))
                     .with_context(|| format!("timing {op}, {}", op.shape()))
@@ -114,13 +119,23 @@ impl OpsBench {
                 kernels: time(&programs.kernels, Lowering::Kernels)?,
                 dots: time(&programs.dots, Lowering::Dots)?,
             };
-            rows.push(Operations::new(&op, count, batch, time));
+            rows.push(Operations {
+                operation: op.to_string(),
+                pass: op.pass,
+                shape: op.shape(),
+                count,
+                flops: op.flops(batch),
+                bytes: op.bytes(batch, network.precision),
+                time,
+            });
         }
         Ok(OpsReport {
             build: Build::THIS,
             runtime: runtime::VERSION,
             device: device.description(),
             threads: std::thread::available_parallelism()?.get(),
+            isa: cpu_kernels::isa().to_string(),
+            precision: network.precision.to_string(),
             depth: network.depth,
             batch_size: batch,
             n: self.runs,
@@ -186,18 +201,6 @@ impl<'a> Steps<'a> {
 }
 
 impl Operations {
-    fn new(op: &Op, count: usize, batch: usize, time: Pair<Timing>) -> Self {
-        Self {
-            operation: op.to_string(),
-            pass: op.pass,
-            shape: op.shape(),
-            count,
-            flops: op.flops(batch),
-            bytes: op.bytes(batch),
-            time,
-        }
-    }
-
     /// Milliseconds of all of them in a step.
     fn total_ms(&self, which: impl Fn(&Pair<Timing>) -> Timing) -> f64 {
         which(&self.time).ms * self.count as f64

@@ -9,8 +9,8 @@ impl fmt::Display for OpsReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(
             f,
-            "operations of a training step of ResNet-{}, batch {}, f32 on {}, n = {}",
-            self.depth, self.batch_size, self.device, self.n
+            "operations of a training step of ResNet-{}, batch {}, {} on {}, kernels for {}, n = {}",
+            self.depth, self.batch_size, self.precision, self.device, self.isa, self.n
         )?;
         writeln!(
             f,

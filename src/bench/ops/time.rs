@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use half::bf16;
 use xla::{ElementType, PjRtBuffer, PjRtLoadedExecutable};
 
 use super::trace::{Input, Traced};
@@ -24,7 +25,7 @@ pub struct Operation {
 impl Operation {
     pub fn new(device: &Device, traced: &Traced) -> Result<Self> {
         let executable = device.client().compile(&traced.computation)?;
-        let bytes: usize = traced.inputs.iter().map(|input| 4 * input.len()).sum();
+        let bytes: usize = traced.inputs.iter().map(Input::bytes).sum();
         let copies = ROTATION.div_ceil(bytes).clamp(2, MOST_COPIES);
         let copy = |_| {
             let inputs = traced.inputs.iter().map(|input| upload(device, input));
@@ -52,14 +53,17 @@ impl Operation {
 /// Values from 0.5 to 1.5, or labels 0.
 fn upload(device: &Device, input: &Input) -> Result<PjRtBuffer> {
     let len = input.len();
+    let noise = |place: u32| 0.5 + (place.wrapping_mul(0x9e37_79b9) >> 8) as f32 / 2f32.powi(24);
+    let noise = (0..len as u32).map(noise);
     let buffer = match input.element {
         ElementType::S32 => device.upload(&vec![0i32; len], &input.dims, 0),
-        _ => {
-            let noise =
-                |place: u32| 0.5 + (place.wrapping_mul(0x9e37_79b9) >> 8) as f32 / 2f32.powi(24);
-            let values: Vec<f32> = (0..len as u32).map(noise).collect();
-            device.upload(&values, &input.dims, 0)
+        ElementType::Bf16 => {
+            let bytes = noise.flat_map(|value| bf16::from_f32(value).to_le_bytes());
+            let bytes: Vec<u8> = bytes.collect();
+            let client = device.client();
+            client.buffer_from_host_raw_bytes(ElementType::Bf16, &bytes, &input.dims, None)
         }
+        _ => device.upload(&noise.collect::<Vec<f32>>(), &input.dims, 0),
     };
     buffer.context("uploading the inputs of an operation")
 }

@@ -4,7 +4,7 @@
 //! here. Where a batch's sums are taken differs: the kernels sum what they write, for the
 //! batch norm behind them; composed of XLA's operations, a batch norm sums what it reads.
 
-use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
+use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::{self, BatchNorm};
 use xla_graphs::ops::conv::Conv;
@@ -14,7 +14,7 @@ use xla_graphs::ops::{Lowering, loss, pool, relu};
 use xla_graphs::optimiser::{self, Update};
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::tensors::Tensors;
-use xla_graphs::{Layout, Result, TensorSpec};
+use xla_graphs::{Layout, Precision, Result, TensorSpec};
 
 use super::list::{Kind, Op, Pass};
 
@@ -41,20 +41,32 @@ impl Input {
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
+
+    pub fn bytes(&self) -> usize {
+        self.element.element_size_in_bytes() * self.len()
+    }
 }
 
-/// `op` on `batch` images. `layout` is that of the network, for its update. The last result has at least one f32.
-pub fn trace(op: &Op, lowering: Lowering, batch: usize, layout: &Layout) -> Result<Traced> {
+/// `op` on `batch` images of a network in `precision`. `layout` is that of the network, for its update. The last result
+/// has at least one f32.
+pub fn trace(
+    op: &Op,
+    lowering: Lowering,
+    precision: Precision,
+    batch: usize,
+    layout: &Layout,
+) -> Result<Traced> {
     let mut graph = Graph {
         op: *op,
         lowering,
+        images: op.images(lowering, precision),
         batch,
         builder: XlaBuilder::new("operation"),
         inputs: Vec::new(),
         tensors: Tensors::new(),
     };
     let fused = lowering == Lowering::Kernels;
-    let outputs = match (op.kind, op.pass) {
+    let mut outputs = match (op.kind, op.pass) {
         (Kind::Stem, Pass::Forward) => graph.stem_forward(),
         (Kind::Stem, _) => graph.stem_backward(),
         (Kind::Head, Pass::Forward) => graph.head_forward(),
@@ -67,6 +79,14 @@ pub fn trace(op: &Op, lowering: Lowering, batch: usize, layout: &Layout) -> Resu
         _ if fused => graph.fused_backward(),
         _ => graph.composed_backward(),
     }?;
+    if let Some(last) = outputs.last()
+        && last.primitive_type()? != PrimitiveType::F32
+    {
+        let len: usize = last.dims()?.iter().product();
+        let flat = last.reshape(&[len as i64])?;
+        let first = flat.slice_in_dim(0, 1, 1, 0)?;
+        outputs.push(first.convert(PrimitiveType::F32)?);
+    }
     let outputs = graph.builder.tuple(&outputs)?;
     Ok(Traced {
         computation: graph.builder.build(&outputs)?,
@@ -78,6 +98,8 @@ pub fn trace(op: &Op, lowering: Lowering, batch: usize, layout: &Layout) -> Resu
 struct Graph {
     op: Op,
     lowering: Lowering,
+    /// The element type of images.
+    images: ElementType,
     batch: usize,
     builder: XlaBuilder,
     inputs: Vec<Input>,
@@ -100,6 +122,10 @@ impl Graph {
         let dims = dims.to_vec();
         self.inputs.push(Input { element, dims });
         Ok(op)
+    }
+
+    fn images(&mut self, dims: &[usize]) -> Result<XlaOp> {
+        self.input_of(self.images, dims)
     }
 
     fn weights(&mut self, specs: Vec<TensorSpec>) -> Result<()> {
@@ -145,21 +171,22 @@ impl Graph {
 
     /// Images and their statistics, as a kernel leaves them for the next.
     fn features(&mut self, dims: [usize; 4]) -> Result<Features> {
-        let images = self.input(&dims)?;
+        let images = self.images(&dims)?;
         let mean = self.input(&dims[3..])?;
         Features::new(&images, &mean, &self.input(&dims[3..])?)
     }
 
     /// The gradient behind `bn`, which normalised `dims`, as a kernel leaves it for the next.
     fn behind(&mut self, bn: &BatchNorm, x: &Features, dims: [usize; 4]) -> Result<BehindNorm> {
-        let len = dims.iter().product::<usize>() + 2 * dims[3];
+        let format = x.format();
+        let len = format.places(dims.iter().product()) + 2 * dims[3];
         Ok(BehindNorm::new(bn, x, &self.input(&[len])?))
     }
 
     /// What a batch norm of `dims` keeps for its backward pass.
     fn saved(&mut self, dims: [usize; 4]) -> Result<batch_norm::Saved> {
         Ok(batch_norm::Saved {
-            x: self.input(&dims)?,
+            x: self.images(&dims)?,
             mean: self.input(&dims[3..])?,
             rstd: self.input(&dims[3..])?,
             count: dims[..3].iter().product::<usize>() as f32,
@@ -183,7 +210,7 @@ impl Graph {
 
     fn composed_forward(&mut self) -> Result<Vec<XlaOp>> {
         let conv = self.conv()?;
-        let x = self.input(&self.op.input_dims(self.batch))?;
+        let x = self.images(&self.op.input_dims(self.batch))?;
         if self.op.kind == Kind::Shortcut {
             return Ok(vec![conv.forward(&self.tensors, &x)?]);
         }
@@ -193,7 +220,7 @@ impl Graph {
         let activation = relu::forward(&z)?;
         let mut y = conv.forward(&self.tensors, &activation)?;
         if self.op.kind == Kind::Last {
-            y = (y + self.input(&self.op.output_dims(self.batch))?)?;
+            y = (y + self.images(&self.op.output_dims(self.batch))?)?;
         }
         Ok(vec![y, activation, saved.mean, saved.rstd])
     }
@@ -208,7 +235,7 @@ impl Graph {
             let y = self.features(output)?;
             Gradient::BehindNorm(Box::new(self.behind(&next, &y, output)?))
         } else {
-            Gradient::Plain(self.input(&output)?)
+            Gradient::Plain(self.images(&output)?)
         };
         let mut gradients = Tensors::new();
         kernels::backward(&self.tensors, &bn, &conv, &x, &dy, ONE, &mut gradients)?;
@@ -218,9 +245,9 @@ impl Graph {
     fn composed_backward(&mut self) -> Result<Vec<XlaOp>> {
         let mut gradients = Tensors::new();
         let conv = self.conv()?;
-        let activation = self.input(&self.op.input_dims(self.batch))?;
+        let activation = self.images(&self.op.input_dims(self.batch))?;
         let output = self.op.output_dims(self.batch);
-        let mut dy = self.input(&output)?;
+        let mut dy = self.images(&output)?;
         if self.op.kind == Kind::Inner {
             dy = self.through_norm(output, &dy, &mut gradients)?;
         }
@@ -238,7 +265,7 @@ impl Graph {
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
         let bn = self.batch_norm("norm", dims[3])?;
-        let activation = self.input(&dims)?;
+        let activation = self.images(&dims)?;
         let saved = self.saved(dims)?;
         let dz = relu::backward(&activation, da)?;
         bn.backward(&self.tensors, &saved, &dz, ONE, gradients)
@@ -254,7 +281,7 @@ impl Graph {
             let other = self.behind(&bn, &x, dims)?;
             behind.join(&self.tensors, &other, ONE, &mut gradients)?
         } else {
-            let skip = self.input(&dims)?;
+            let skip = self.images(&dims)?;
             behind.through_norm(&self.tensors, &skip)?
         };
         Ok(vec![dx])
@@ -262,8 +289,8 @@ impl Graph {
 
     fn composed_norm_backward(&mut self, joined: bool) -> Result<Vec<XlaOp>> {
         let dims = self.op.input_dims(self.batch);
-        let mut da = self.input(&dims)?;
-        let other = self.input(&dims)?;
+        let mut da = self.images(&dims)?;
+        let other = self.images(&dims)?;
         if joined {
             da = (da + &other)?;
         }
@@ -279,7 +306,7 @@ impl Graph {
 
     fn stem_forward(&mut self) -> Result<Vec<XlaOp>> {
         let conv = self.conv()?;
-        let images = self.input(&self.op.input_dims(self.batch))?;
+        let images = self.images(&self.op.input_dims(self.batch))?;
         let y = conv.forward(&self.tensors, &images)?;
         let mut outputs = vec![y.clone()];
         if self.lowering == Lowering::Kernels {
@@ -293,8 +320,8 @@ impl Graph {
 
     fn stem_backward(&mut self) -> Result<Vec<XlaOp>> {
         let conv = self.conv()?;
-        let images = self.input(&self.op.input_dims(self.batch))?;
-        let dy = self.input(&self.op.output_dims(self.batch))?;
+        let images = self.images(&self.op.input_dims(self.batch))?;
+        let dy = self.images(&self.op.output_dims(self.batch))?;
         let mut gradients = Tensors::new();
         conv.backward_kernel(&images, &dy, &mut gradients)?;
         all(&gradients)
@@ -307,7 +334,7 @@ impl Graph {
         let dims = self.op.input_dims(self.batch);
         let x = match self.lowering {
             Lowering::Kernels => self.features(dims)?.images()?,
-            _ => self.input(&dims)?,
+            _ => self.images(&dims)?,
         };
         let mut batch = Tensors::new();
         let (y, saved) = bn.forward(&self.tensors, &x, ONE, &mut batch)?;
@@ -328,6 +355,7 @@ impl Graph {
         let mut gradients = Tensors::new();
         let dpooled = dense.backward(&self.tensors, &pooled, &dlogits, &mut gradients)?;
         let dfeatures = pool::backward(&dims, &dpooled)?;
+        let dfeatures = dfeatures.convert(self.images.primitive_type())?;
         let mut outputs = vec![self.through_norm(dims, &dfeatures, &mut gradients)?];
         outputs.extend(all(&gradients)?);
         Ok(outputs)
