@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use xla::{ElementType, PjRtBuffer, PjRtLoadedExecutable};
+use xla::ElementType;
 
 use super::trace::{Input, Traced};
 use crate::device::Device;
+use crate::device::backend::{DeviceArray, Executable};
 
 /// Total bytes of the copies of inputs that runs use in turn: several times a last-level cache, so that the
 /// inputs of each run come from memory.
@@ -16,14 +17,14 @@ const MOST_COPIES: usize = 64;
 
 /// A compiled operation with its inputs on the device.
 pub struct Operation {
-    executable: PjRtLoadedExecutable,
+    executable: Box<dyn Executable>,
     /// Copies, taken in turn.
-    inputs: Vec<Vec<PjRtBuffer>>,
+    inputs: Vec<Vec<Box<dyn DeviceArray>>>,
 }
 
 impl Operation {
     pub fn new(device: &Device, traced: &Traced) -> Result<Self> {
-        let executable = device.client().compile(&traced.computation)?;
+        let executable = device.compile(&traced.computation.proto().to_bytes()?, 1)?;
         let bytes: usize = traced.inputs.iter().map(|input| 4 * input.len()).sum();
         let copies = ROTATION.div_ceil(bytes).clamp(2, MOST_COPIES);
         let copy = |_| {
@@ -39,20 +40,20 @@ impl Operation {
     /// Seconds that run number `run` takes.
     pub fn run(&self, run: usize) -> Result<f64> {
         let inputs = &self.inputs[run % self.inputs.len()];
+        let inputs = inputs.iter().map(Box::as_ref).collect();
         let start = Instant::now();
-        let outputs = self.executable.execute_b(inputs)?;
+        let outputs = self.executable.run(&[inputs])?;
         let last = outputs.first().and_then(|arrays| arrays.last());
         let last = last.context("an operation returned nothing")?;
-        // Waits for the end of the run; one value is copied.
-        last.copy_raw_to_host_sync(&mut [0f32], 0)?;
+        last.wait()?;
         Ok(start.elapsed().as_secs_f64())
     }
 }
 
 /// Values from 0.5 to 1.5, or labels 0.
-fn upload(device: &Device, input: &Input) -> Result<PjRtBuffer> {
+fn upload(device: &Device, input: &Input) -> Result<Box<dyn DeviceArray>> {
     let len = input.len();
-    let buffer = match input.element {
+    let array = match input.element {
         ElementType::S32 => device.upload(&vec![0i32; len], &input.dims, 0),
         _ => {
             let noise =
@@ -61,5 +62,5 @@ fn upload(device: &Device, input: &Input) -> Result<PjRtBuffer> {
             device.upload(&values, &input.dims, 0)
         }
     };
-    buffer.context("uploading the inputs of an operation")
+    array.context("uploading the inputs of an operation")
 }
