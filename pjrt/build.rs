@@ -22,6 +22,7 @@ fn generate(header: &Path) -> Result<(), Box<dyn std::error::Error>> {
         .header(header.to_string_lossy())
         .allowlist_item("PJRT_.*")
         .derive_default(true)
+        .prepend_enum_name(false)
         .generate()?
         .to_string();
     let out_dir = env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?;

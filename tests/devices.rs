@@ -421,7 +421,7 @@ fn hold_lock() -> Option<Child> {
 }
 
 #[test]
-fn training_evaluation_and_resuming_work_through_a_plugin() {
+fn training_resuming_evaluation_predictions_and_report_work_through_a_plugin() {
     let Some(plugin) = cpu_plugin() else { return };
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -466,6 +466,31 @@ fn training_evaluation_and_resuming_work_through_a_plugin() {
         (here - there).abs() < 1e-3 * here,
         "{here} here, {there} there"
     );
+
+    let picture = folder.path().join("predictions.png");
+    let predicted = [
+        "predict",
+        "--checkpoint",
+        text(&run),
+        "--out",
+        text(&picture),
+        "--json",
+    ];
+    let here = probabilities(&succeed(&predicted));
+    let there = probabilities(&on_plugin(&predicted));
+    assert!(here.len() >= 10);
+    let apart = here.iter().zip(&there).map(|(a, b)| (a - b).abs());
+    assert!(apart.fold(0.0, f64::max) < 1e-3, "{here:?} {there:?}");
+    let page = folder.path().join("report.html");
+    on_plugin(&["report", "--checkpoint", text(&run), "--out", text(&page)]);
+    assert!(page.is_file() && picture.is_file());
+}
+
+/// The probability of the first class of each prediction in what `predict --json` prints.
+fn probabilities(printed: &str) -> Vec<f64> {
+    let printed: Value = serde_json::from_str(printed).unwrap();
+    let first = |image: &Value| image["predictions"][0]["probability"].as_f64().unwrap();
+    printed.as_array().unwrap().iter().map(first).collect()
 }
 
 #[test]

@@ -10,9 +10,10 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use program::program;
+use program::plugins::cpu_plugin;
 use program::runs::{assert_same_end, checkpoints, finish, run_with_checkpoints, signal};
 use program::shims::HeldWrite;
+use program::{program, text};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use resnet_xla::run::checkpoint::{file_name, load_newest};
@@ -21,6 +22,7 @@ use xla_graphs::{Architecture, Layout, ResNet};
 
 const ROUNDS: &str = "RESNET_XLA_KILL_ROUNDS";
 const ROUNDS_IN_CI: u64 = 8;
+const ROUNDS_ON_A_PLUGIN_IN_CI: u64 = 2;
 const EVERY_STEP: [&str; 2] = ["--checkpoint-every", "1"];
 
 /// When a process is killed.
@@ -77,11 +79,23 @@ impl Moment {
 
 #[test]
 fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bits() {
-    let rounds = std::env::var(ROUNDS).map_or(ROUNDS_IN_CI, |rounds| rounds.parse().unwrap());
+    kill(ROUNDS_IN_CI, &[]);
+}
+
+#[test]
+fn so_does_a_run_on_a_plugin() {
+    if let Some(plugin) = cpu_plugin() {
+        kill(ROUNDS_ON_A_PLUGIN_IN_CI, &["--plugin", text(&plugin)]);
+    }
+}
+
+/// Kills a run with the arguments `on` in as many rounds as the environment says, or else in `rounds`.
+fn kill(rounds: u64, on: &[&str]) {
+    let rounds = std::env::var(ROUNDS).map_or(rounds, |rounds| rounds.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let disk = HeldWrite::new();
     let reference = folder.path().join("reference");
-    finish(&reference, &EVERY_STEP);
+    finish(&reference, &[&EVERY_STEP, on].concat());
     // The header of an earlier step may be some bytes shorter.
     let len = fs::metadata(checkpoints(&reference).pop().unwrap())
         .unwrap()
@@ -96,7 +110,7 @@ fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bi
             _ => Moment::random(&mut rng),
         };
         let committed = committed_step(&run);
-        let mut child = begin_or_resume(&run, committed, moment, &disk);
+        let mut child = begin_or_resume(&run, on, committed, moment, &disk);
         if !moment.wait(&mut child, &run, &disk) {
             assert!(child.wait().unwrap().success(), "{moment:?}");
             assert_same_end(&run, &reference);
@@ -122,7 +136,7 @@ fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bi
     if run.exists() {
         let committed = committed_step(&run);
         let unhurt = Moment::AfterStart(Duration::ZERO);
-        let mut child = begin_or_resume(&run, committed, unhurt, &disk);
+        let mut child = begin_or_resume(&run, on, committed, unhurt, &disk);
         assert!(child.wait().unwrap().success());
         assert_same_end(&run, &reference);
         ends += 1;
@@ -132,9 +146,15 @@ fn killed_in_every_round_a_run_loses_no_committed_step_and_ends_with_the_same_bi
     );
 }
 
-fn begin_or_resume(run: &Path, committed: Option<u64>, moment: Moment, disk: &HeldWrite) -> Child {
+fn begin_or_resume(
+    run: &Path,
+    on: &[&str],
+    committed: Option<u64>,
+    moment: Moment,
+    disk: &HeldWrite,
+) -> Child {
     let mut command = program(&run_with_checkpoints(run));
-    command.args(EVERY_STEP).arg(match committed {
+    command.args(on).args(EVERY_STEP).arg(match committed {
         // Killed before its first checkpoint, a run has to begin again.
         None => "--overwrite",
         Some(_) => "--resume",

@@ -309,9 +309,10 @@ fn training_logits(
     let (logits, _) = network
         .forward(&params, &images, Replicas(1), &mut Tensors::new())
         .unwrap();
-    let executable = device.client().compile(&logits.build().unwrap()).unwrap();
-    let output = &executable.execute_b(&buffers).unwrap()[0][0];
-    let logits: Vec<f32> = output.to_literal_sync().unwrap().to_vec().unwrap();
+    let hlo = logits.build().unwrap().proto().to_bytes().unwrap();
+    let inputs = buffers.iter().map(Box::as_ref).collect();
+    let outputs = device.compile(&hlo, 1).unwrap().run(&[inputs]).unwrap();
+    let logits = outputs[0][0].to_f32().unwrap();
     assert_eq!(logits.len(), batch.count * 10);
     logits
 }

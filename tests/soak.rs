@@ -8,6 +8,7 @@ mod program;
 use std::fs;
 use std::process::Stdio;
 
+use program::plugins::cpu_plugin;
 use program::shims::HeldWrite;
 use program::{program, program_as_shipped, text};
 
@@ -34,6 +35,18 @@ struct Held {
 
 #[test]
 fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
+    soak(&["--device", "cpu"]);
+}
+
+#[test]
+fn so_they_do_on_a_plugin() {
+    if let Some(plugin) = cpu_plugin() {
+        soak(&["--plugin", text(&plugin)]);
+    }
+}
+
+/// Looks at a long run on the device that the arguments `on` name.
+fn soak(on: &[&str]) {
     let asked = std::env::var(STEPS).ok();
     let steps = asked
         .as_ref()
@@ -47,8 +60,6 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
     let args = [
         "--preset",
         "quick",
-        "--device",
-        "cpu",
         "--epochs",
         &epochs,
         "--steps-per-epoch",
@@ -68,6 +79,7 @@ fn memory_files_and_threads_stay_as_they_are_however_long_a_run_is() {
     let disk = HeldWrite::new();
     disk.preload(&mut command, "history.csv", 0, 0);
     let mut child = command
+        .args(on)
         .args(more_args.split_whitespace())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

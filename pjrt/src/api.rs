@@ -65,14 +65,28 @@ impl Api {
             return Ok(());
         }
         let (code, message) = (self.code(error), self.message(error));
-        self.free(error);
+        self.free_error(error);
         let function = A::NAME;
         Err(match code {
-            Some(code) if code == PJRT_Error_Code_PJRT_Error_Code_UNIMPLEMENTED => {
+            Some(code) if code == PJRT_Error_Code_UNIMPLEMENTED => {
                 PjrtError::Unimplemented { function, message }
             }
             _ => PjrtError::Call { function, message },
         })
+    }
+
+    /// Fails where the plugin lacks the function of `A`: for a function that something which cannot be
+    /// undone will need.
+    pub(crate) fn require<A: Arguments>(&self) -> Result<()> {
+        match A::function(&self.table) {
+            Some(_) => Ok(()),
+            None => Err(PjrtError::MissingFunction(A::NAME)),
+        }
+    }
+
+    /// Gives something of the plugin's back to it. A failure leaves nobody to tell and nothing to do.
+    pub(crate) fn free<A: Arguments>(&self, mut args: A) {
+        let _ = self.call(&mut args);
     }
 
     fn code(&self, error: *mut PJRT_Error) -> Option<PJRT_Error_Code> {
@@ -86,7 +100,7 @@ impl Api {
         Some(args.code)
     }
 
-    /// An error's text.
+    /// An error's text, on one line.
     fn message(&self, error: *mut PJRT_Error) -> String {
         let mut args = PJRT_Error_Message_Args {
             struct_size: PJRT_Error_Message_Args_STRUCT_SIZE as usize,
@@ -97,13 +111,15 @@ impl Api {
             return "the plugin gives no text for its errors".to_owned();
         };
         // SAFETY: the error is live; the text that the call returns lives as long as the error.
-        unsafe {
+        let message = unsafe {
             function(&mut args);
             text(args.message, args.message_size)
-        }
+        };
+        let lines = message.lines().map(str::trim);
+        lines.collect::<Vec<_>>().join(" ")
     }
 
-    fn free(&self, error: *mut PJRT_Error) {
+    pub(crate) fn free_error(&self, error: *mut PJRT_Error) {
         let mut args = PJRT_Error_Destroy_Args {
             struct_size: PJRT_Error_Destroy_Args_STRUCT_SIZE as usize,
             error,
@@ -130,6 +146,17 @@ pub(crate) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
         );
     }
     ours
+}
+
+/// What the function of `A` returned as `raw`, a `what` of the plugin's.
+pub(crate) fn given<A: Arguments, T>(raw: *mut T, what: &'static str) -> Result<*mut T> {
+    if raw.is_null() {
+        return Err(PjrtError::Nothing {
+            function: A::NAME,
+            what,
+        });
+    }
+    Ok(raw)
 }
 
 /// The array of `len` elements at `data`; empty where there is none.

@@ -30,4 +30,21 @@ pub enum PjrtError {
         function: &'static str,
         message: String,
     },
+    #[error("{function} gave no {what}; expected one from every plugin")]
+    Nothing {
+        function: &'static str,
+        what: &'static str,
+    },
+    #[error("{got} values for an array of dimensions {dims:?}")]
+    Count { got: usize, dims: Vec<usize> },
+    #[error("the array on the device is of {got}; expected {expected}")]
+    ElementType { got: String, expected: String },
+    #[error("the plugin says that an array has the dimensions {0:?}")]
+    Dimensions(Vec<i64>),
+    #[error("lists of arguments for {got} devices; the program runs on {expected}")]
+    Devices { got: usize, expected: usize },
+    #[error("the devices get {0:?} arguments; expected as many for each")]
+    Arguments(Vec<usize>),
+    #[error("the {0} belongs to another client")]
+    OtherClient(&'static str),
 }

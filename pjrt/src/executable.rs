@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::api::{Api, slice_of, text};
+use crate::api::{Api, slice_of};
 use crate::bindings::*;
 use crate::error::{PjrtError, Result};
+use crate::value;
 
 /// A compiled program.
 pub struct Executable {
@@ -63,12 +64,39 @@ impl Executable {
             called => called?,
         }
         // SAFETY: the plugin returned this array; it lives as long as the executable.
-        let properties = unsafe { slice_of(args.properties, args.num_properties) };
-        // SAFETY: each property's name has the length beside it.
+        let properties = unsafe { value::read(args.properties, args.num_properties) };
         let found = properties
-            .iter()
-            .find(|property| unsafe { text(property.name, property.name_size) } == name);
-        Ok(found.and_then(number))
+            .into_iter()
+            .find(|(property, _)| property == name);
+        Ok(found.and_then(|(_, value)| value.number()))
+    }
+
+    /// Arrays that the program returns on each device.
+    pub fn outputs(&self) -> Result<usize> {
+        let mut args = PJRT_Executable_NumOutputs_Args {
+            executable: self.raw,
+            ..Default::default()
+        };
+        self.api.call(&mut args)?;
+        Ok(args.num_outputs)
+    }
+
+    /// The compiled program as bytes, for [`crate::Client::load`] on the same version of the plugin. Two compiles
+    /// of one program may give different bytes.
+    pub fn serialize(&self) -> Result<Vec<u8>> {
+        let mut args = PJRT_Executable_Serialize_Args {
+            executable: self.raw,
+            ..Default::default()
+        };
+        self.api.call(&mut args)?;
+        // SAFETY: the plugin returned these bytes; they live until the deleter is called.
+        let bytes = unsafe { slice_of(args.serialized_bytes.cast(), args.serialized_bytes_size) };
+        let bytes = bytes.to_vec();
+        if let Some(delete) = args.serialized_executable_deleter {
+            // SAFETY: called once, with what came with it.
+            unsafe { delete(args.serialized_executable) };
+        }
+        Ok(bytes)
     }
 
     /// The optimised program: a serialised `HloModuleProtoWithConfig`.
@@ -97,39 +125,9 @@ impl Executable {
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        let mut args = PJRT_Executable_Destroy_Args {
+        self.api.free(PJRT_Executable_Destroy_Args {
             executable: self.raw,
             ..Default::default()
-        };
-        // A failure to free leaves nobody to tell and nothing to do.
-        let _ = self.api.call(&mut args);
-    }
-}
-
-/// `hlo` as the interface takes it; good as long as `hlo` is.
-pub(crate) fn hlo_program(hlo: &mut [u8]) -> PJRT_Program {
-    const FORMAT: &str = "hlo";
-    PJRT_Program {
-        struct_size: PJRT_Program_STRUCT_SIZE as usize,
-        code: hlo.as_mut_ptr().cast(),
-        code_size: hlo.len(),
-        format: FORMAT.as_ptr().cast(),
-        format_size: FORMAT.len(),
-        ..Default::default()
-    }
-}
-
-/// The value of a property, if it is a number.
-fn number(property: &PJRT_NamedValue) -> Option<f64> {
-    let value = property.__bindgen_anon_1;
-    // SAFETY: the type beside the union says which member is set.
-    unsafe {
-        if property.type_ == PJRT_NamedValue_Type_PJRT_NamedValue_kFloat {
-            Some(value.float_value.into())
-        } else if property.type_ == PJRT_NamedValue_Type_PJRT_NamedValue_kInt64 {
-            Some(value.int64_value as f64)
-        } else {
-            None
-        }
+        });
     }
 }

@@ -1,29 +1,47 @@
-//! The PJRT C API, as far as compiling ahead of time needs it: load a plugin, describe a topology
-//! without its hardware, compile for it, ask about the result.
+//! The PJRT C API: load a plugin, open its devices, compile for them or for devices that are not there, and run.
 //!
-//! The `xla` crate can only compile for a client, and a client wants the devices. This crate is the
-//! fence around the interface: all unsafe code that concerns it is here.
+//! This crate is the fence around the interface: all unsafe code that concerns it is here, and what comes out is
+//! values and errors. Nothing that a plugin answers makes it panic.
 //!
 //! ```text
-//!  file ─► plugin ─┬─► topology (chips that need not be there) ─┐
-//!                  └─► client (devices of this machine) ────────┴─► executable ─► memory, cost, program
+//!  file ─► plugin ─┬─► topology (chips that need not be there) ──────────► executable ─► memory, cost, program,
+//!                  │                                                         ▲            bytes
+//!                  └─► client (devices of this machine) ─┬─► loaded ─────────┘                │
+//!                                                        │   executable ◄──── load ───────────┘
+//!                                                        │       │ run
+//!                                                        └─► buffer ─► values, events
 //!  api: one call for every function: sets the struct's size, turns an error into a PjrtError
 //! ```
 
 mod api;
+mod buffer;
 mod client;
+mod device;
+mod element;
 mod error;
+mod event;
 mod executable;
+mod extension;
+mod loaded;
 mod options;
 mod plugin;
+mod program;
 mod topology;
+mod value;
 
+pub use buffer::Buffer;
 pub use client::Client;
+pub use device::{Device, DeviceMemory};
+pub use element::{Element, ElementType};
 pub use error::PjrtError;
+pub use event::Event;
 pub use executable::{Executable, Memory};
-pub use options::compile_options;
+pub use loaded::LoadedExecutable;
+pub use options::{compile_options, compile_options_for};
 pub use plugin::{Plugin, check};
+pub use program::Program;
 pub use topology::Topology;
+pub use value::Value;
 
 #[allow(
     dead_code,

@@ -18,14 +18,52 @@ struct ExecutableBuildOptionsProto {
     num_replicas: i64,
     #[prost(int64, tag = "5")]
     num_partitions: i64,
+    #[prost(message, optional, tag = "9")]
+    device_assignment: Option<DeviceAssignmentProto>,
 }
 
-/// The compile options of a program for `replicas` devices: a serialised `CompileOptionsProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DeviceAssignmentProto {
+    #[prost(int32, tag = "1")]
+    replica_count: i32,
+    #[prost(int32, tag = "2")]
+    computation_count: i32,
+    #[prost(message, repeated, tag = "3")]
+    computation_devices: Vec<ComputationDevice>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ComputationDevice {
+    #[prost(int64, repeated, tag = "1")]
+    replica_device_ids: Vec<i64>,
+}
+
+/// The compile options of a program for `replicas` devices, whichever the plugin takes: a serialised
+/// `CompileOptionsProto`.
 pub fn compile_options(replicas: usize) -> Vec<u8> {
+    options(replicas, None)
+}
+
+/// The compile options of a program with a replica on each of the devices with these `ids`
+/// ([`crate::Device::id`]).
+pub fn compile_options_for(ids: &[i32]) -> Vec<u8> {
+    let devices = ComputationDevice {
+        replica_device_ids: ids.iter().map(|&id| id.into()).collect(),
+    };
+    let assignment = DeviceAssignmentProto {
+        replica_count: ids.len() as i32,
+        computation_count: 1,
+        computation_devices: vec![devices],
+    };
+    options(ids.len(), Some(assignment))
+}
+
+fn options(replicas: usize, device_assignment: Option<DeviceAssignmentProto>) -> Vec<u8> {
     let build = ExecutableBuildOptionsProto {
         device_ordinal: -1,
         num_replicas: replicas as i64,
         num_partitions: 1,
+        device_assignment,
     };
     CompileOptionsProto {
         executable_build_options: Some(build),
@@ -44,5 +82,12 @@ mod tests {
         expected.extend([0xff; 9]);
         expected.extend([0x01, 0x20, 8, 0x28, 1]);
         assert_eq!(compile_options(8), expected);
+    }
+
+    #[test]
+    fn devices_are_assigned_as_protoc_writes_it() {
+        // Field 9, 10 bytes: field 1 = 2, field 2 = 1, field 3, 4 bytes: field 1, 2 bytes: 3 and 5.
+        let expected = [0x4a, 10, 0x08, 2, 0x10, 1, 0x1a, 4, 0x0a, 2, 3, 5];
+        assert!(compile_options_for(&[3, 5]).ends_with(&expected));
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use libloading::Library;
 
-use crate::api::{Api, copy_table};
+use crate::api::{Api, copy_table, given};
 use crate::bindings::*;
 use crate::client::Client;
 use crate::error::{PjrtError, Result};
+use crate::extension;
 use crate::topology::Topology;
+use crate::value::{self, Value};
 
 /// The symbol that every plugin exports.
 const ENTRY: &[u8] = b"GetPjrtApi\0";
@@ -76,10 +78,23 @@ impl Plugin {
         (version.major_version, version.minor_version)
     }
 
+    /// The extensions of the interface that the plugin has, by the names of the header.
+    pub fn extensions(&self) -> Vec<String> {
+        extension::names(&self.api.table)
+    }
+
+    /// What the plugin says about itself, for example the versions that it is made of.
+    pub fn attributes(&self) -> Result<Vec<(String, Value)>> {
+        let mut args = PJRT_Plugin_Attributes_Args::default();
+        self.api.call(&mut args)?;
+        // SAFETY: the plugin returned this array; it lives as long as the plugin.
+        Ok(unsafe { value::read(args.attributes, args.num_attributes) })
+    }
+
     /// The topology that the plugin knows as `name`, for example `v5e:2x4`, with `options` of the
     /// plugin's own.
-    pub fn topology(&self, name: &str, options: &[(&str, &str)]) -> Result<Topology> {
-        let options: Vec<_> = options.iter().map(named_text).collect();
+    pub fn topology(&self, name: &str, options: &[(&str, Value)]) -> Result<Topology> {
+        let options = named_all(options);
         let mut args = PJRT_TopologyDescription_Create_Args {
             topology_name: name.as_ptr().cast(),
             topology_name_size: name.len(),
@@ -88,29 +103,28 @@ impl Plugin {
             ..Default::default()
         };
         self.api.call(&mut args)?;
-        Ok(Topology::new(&self.api, args.topology))
+        let topology = given::<PJRT_TopologyDescription_Create_Args, _>(args.topology, "topology")?;
+        Ok(Topology::new(&self.api, topology))
     }
 
-    /// Opens the plugin's devices.
-    pub fn client(&self) -> Result<Client> {
-        let mut args = PJRT_Client_Create_Args::default();
+    /// Opens the plugin's devices, with `options` of the plugin's own.
+    pub fn client(&self, options: &[(&str, Value)]) -> Result<Client> {
+        let options = named_all(options);
+        let mut args = PJRT_Client_Create_Args {
+            create_options: options.as_ptr(),
+            num_options: options.len(),
+            ..Default::default()
+        };
         self.api.call(&mut args)?;
-        Ok(Client::new(&self.api, args.client))
+        let client = given::<PJRT_Client_Create_Args, _>(args.client, "client")?;
+        Ok(Client::new(&self.api, client))
     }
 }
 
-/// A pair of texts as the interface takes it; good as long as both texts are.
-fn named_text((name, value): &(&str, &str)) -> PJRT_NamedValue {
-    let mut named = PJRT_NamedValue {
-        struct_size: PJRT_NamedValue_STRUCT_SIZE as usize,
-        name: name.as_ptr().cast(),
-        name_size: name.len(),
-        type_: PJRT_NamedValue_Type_PJRT_NamedValue_kString,
-        value_size: value.len(),
-        ..Default::default()
-    };
-    named.__bindgen_anon_1.string_value = value.as_ptr().cast();
-    named
+/// Good as long as `options` are.
+fn named_all(options: &[(&str, Value)]) -> Vec<PJRT_NamedValue> {
+    let named = |(name, value): &(&str, Value)| value::named(name, value);
+    options.iter().map(named).collect()
 }
 
 fn load_error(error: libloading::Error) -> PjrtError {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::api::{Api, slice_of, text};
+use crate::api::{Api, given, slice_of};
 use crate::bindings::*;
+use crate::device::Description;
 use crate::error::Result;
-use crate::executable::{Executable, hlo_program};
+use crate::executable::Executable;
+use crate::program::Program;
 
 /// The chips that a program is compiled for; none of them needs to be there.
 pub struct Topology {
@@ -28,23 +30,21 @@ impl Topology {
         self.api.call(&mut args)?;
         // SAFETY: the plugin returned this array; it lives as long as the topology.
         let descriptions = unsafe { slice_of(args.descriptions, args.num_descriptions) };
-        descriptions.iter().map(|&d| self.device_kind(d)).collect()
+        let kinds = descriptions.iter().map(|&raw| {
+            let raw = given::<PJRT_TopologyDescription_GetDeviceDescriptions_Args, _>(
+                raw,
+                "description",
+            )?;
+            // SAFETY: it lives as long as the topology.
+            let description = unsafe { Description::new(&self.api, raw) };
+            description.kind()
+        });
+        kinds.collect()
     }
 
-    fn device_kind(&self, description: *mut PJRT_DeviceDescription) -> Result<String> {
-        let mut args = PJRT_DeviceDescription_Kind_Args {
-            device_description: description,
-            ..Default::default()
-        };
-        self.api.call(&mut args)?;
-        // SAFETY: the plugin returned this text; it lives as long as the description.
-        Ok(unsafe { text(args.device_kind, args.device_kind_size) })
-    }
-
-    /// Compiles `hlo`, a serialised `HloModuleProto`, with `options`, a serialised
-    /// `CompileOptionsProto`.
-    pub fn compile(self, hlo: &mut [u8], options: &[u8]) -> Result<Executable> {
-        let program = hlo_program(hlo);
+    /// Compiles `program` with `options`, a serialised `CompileOptionsProto` ([`crate::compile_options`]).
+    pub fn compile(self, program: Program, options: &[u8]) -> Result<Executable> {
+        let program = program.as_argument();
         let mut args = PJRT_Compile_Args {
             topology: self.raw,
             program: &program,
@@ -54,17 +54,16 @@ impl Topology {
         };
         self.api.call(&mut args)?;
         let api = Arc::clone(&self.api);
-        Ok(Executable::new(api, args.executable, self))
+        let executable = given::<PJRT_Compile_Args, _>(args.executable, "executable")?;
+        Ok(Executable::new(api, executable, self))
     }
 }
 
 impl Drop for Topology {
     fn drop(&mut self) {
-        let mut args = PJRT_TopologyDescription_Destroy_Args {
+        self.api.free(PJRT_TopologyDescription_Destroy_Args {
             topology: self.raw,
             ..Default::default()
-        };
-        // A failure to free leaves nobody to tell and nothing to do.
-        let _ = self.api.call(&mut args);
+        });
     }
 }

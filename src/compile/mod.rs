@@ -25,7 +25,7 @@ use crate::device::plugins;
 use crate::device::threads;
 use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::model::choose::{self, ModelSettings};
-use pjrt::{Executable, PjrtError, Plugin};
+use pjrt::{Executable, PjrtError, Plugin, Program};
 use target::Target;
 
 /// The computations of a run.
@@ -81,21 +81,23 @@ pub fn run(
         Step::Eval => eval_step(&model),
         Step::Predict => predict_step(&model),
     };
-    let mut hlo = computation.context("tracing")?.proto().to_bytes()?;
+    let hlo = computation.context("tracing")?.proto().to_bytes()?;
     let traced = start.elapsed();
 
     let options = pjrt::compile_options(target.chips());
     let start = Instant::now();
+    let program = Program::Hlo(&hlo);
     let executable = match target {
         Target::Tpu { .. } => plugin
-            .topology(&target.to_string(), target.options())
+            .topology(&target.to_string(), &target.options())
             .map_err(unusable)?
-            .compile(&mut hlo, &options),
+            .compile(program, &options),
         // The CPU plugin cannot describe a topology, but its device always exists.
         Target::Cpu => plugin
-            .client()
+            .client(&[])
             .map_err(unusable)?
-            .compile(&mut hlo, &options),
+            .compile(program, &options)
+            .and_then(|loaded| loaded.executable()),
     };
     Ok(Compiled {
         model,

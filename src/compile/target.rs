@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pjrt::Value;
+
 use crate::system::limits::CHIPS;
 
 /// A slice of TPU chips, or the CPU.
@@ -84,13 +86,13 @@ impl Target {
 
     /// The options that libtpu needs with the topology's name to describe it as a run sees it: the two
     /// cores of a v4 chip work as one device.
-    pub fn options(&self) -> &'static [(&'static str, &'static str)] {
+    pub fn options(&self) -> Vec<(&'static str, Value)> {
         match self {
             Self::Tpu {
                 generation: Generation::V4,
                 ..
-            } => &[("chip_config_name", "megacore")],
-            _ => &[],
+            } => vec![("chip_config_name", Value::Text("megacore".to_owned()))],
+            _ => Vec::new(),
         }
     }
 }

@@ -42,19 +42,19 @@ pub fn check_plugin(kind: &PluginKind, path: &Path) -> Result<(), DeviceError> {
 /// libtpu reads the flags when it first compiles.
 fn have_libtpu_read_flags(path: &Path) -> anyhow::Result<()> {
     pjrt::keep_libtpu_offline();
-    let mut hlo = XlaBuilder::new("one")
+    let hlo = XlaBuilder::new("one")
         .c0(1f32)?
         .build()?
         .proto()
         .to_bytes()?;
     let topology = Plugin::load(path)?.topology("v5e:2x2", &[])?;
-    topology.compile(&mut hlo, &pjrt::compile_options(1))?;
+    topology.compile(pjrt::Program::Hlo(&hlo), &pjrt::compile_options(1))?;
     Ok(())
 }
 
 /// Other plugins read the flags when they open their devices.
 fn have_plugin_read_flags(path: &Path) -> anyhow::Result<()> {
-    Plugin::load(path)?.client()?;
+    Plugin::load(path)?.client(&[])?;
     Ok(())
 }
 

@@ -3,17 +3,20 @@
 //! ```text
 //!  flags, threads (tried before XLA, which would end the process)
 //!        │
-//!  hardware ─► plugins ─► plugin_file ─► Device: a PJRT client and its replicas ─► model
-//!  (there)     (found)    (checked)         ▲
-//!  runtime (the CPU's settings) ────────────┘
+//!  hardware ─► plugins ─► plugin_file ─► plugin ─────┐
+//!  (there)     (found)    (checked)                  ├─► backend ─► Device: its replicas ─► model
+//!  runtime (the CPU's settings) ─────────► embedded ─┘
 //! ```
 //!
 //! A device that was asked for and is not there is an error; nothing falls back silently.
 
+pub mod backend;
+mod embedded;
 mod entries;
 mod error;
 pub mod flags;
 pub mod hardware;
+mod plugin;
 pub mod plugin_file;
 pub mod plugin_kind;
 pub mod plugins;
@@ -25,12 +28,16 @@ pub mod threads;
 mod tpu_holders;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use anyhow::Result as AnyResult;
 use clap::ValueEnum;
 use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
-use xla::{ArrayElement, PjRtBuffer, PjRtClient};
 
+use crate::device::backend::{Backend, DeviceArray, Executable, HostElement, Values};
+use crate::device::embedded::EmbeddedCpu;
+use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::replicas::ReplicaChoice;
 use crate::system::signals;
@@ -49,12 +56,12 @@ pub enum DeviceChoice {
 
 pub use error::DeviceError;
 
-/// One device or several of a kind, with their PJRT client.
+/// One device or several of a kind, with what drives them.
 pub struct Device {
-    client: PjRtClient,
+    backend: Box<dyn Backend>,
     /// Which kind it turned out to be.
     pub kind: DeviceKind,
-    /// Devices that share each batch: the first ones of the client.
+    /// Devices that share each batch: the first ones of the back end.
     pub replicas: usize,
 }
 
@@ -93,7 +100,7 @@ impl Device {
     }
 
     fn replicas_of(&self, choice: Option<ReplicaChoice>) -> Result<usize, DeviceError> {
-        let there = self.client.addressable_device_count();
+        let there = self.backend.device_count();
         let accelerator = matches!(self.kind, DeviceKind::Tpu | DeviceKind::Gpu);
         match choice.map(ReplicaChoice::count) {
             None if accelerator => Ok(there),
@@ -166,11 +173,11 @@ impl Device {
         flags::check_cpu()?;
         runtime::divide_cpu(cpus);
         cpu_kernels::register();
-        let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
+        let cpu = EmbeddedCpu::open().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
         Ok(Self {
-            client,
+            backend: Box::new(cpu),
             kind: DeviceKind::Cpu,
             replicas: 1,
         })
@@ -189,51 +196,62 @@ impl Device {
         hardware::check_libtpu_may_load(kind)?;
         flags::check_plugin(kind, path)?;
         let options = kind.options(cpus);
-        let client = start_plugin(path, || {
-            PjRtClient::plugin_with_options(kind.registry_name(), path, &options)
-                .map_err(|error| first_line(&error))
+        let devices = start_plugin(path, || {
+            PluginDevices::open(path, &options).map_err(|error| error.to_string())
         })?;
-        let kind = match client.platform_name().to_lowercase().as_str() {
+        let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
             "cpu" | "host" => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
         Ok(Self {
-            client,
+            backend: Box::new(devices),
             kind,
             replicas: 1,
         })
     }
 
-    /// The PJRT client.
-    pub fn client(&self) -> &PjRtClient {
-        &self.client
-    }
-
     /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
     pub fn description(&self) -> String {
-        let kind = self.client.devices().first().map(|d| d.kind());
-        match (self.kind, kind) {
-            (DeviceKind::Cpu | DeviceKind::CpuPlugin, _) => {
+        match self.kind {
+            DeviceKind::Cpu | DeviceKind::CpuPlugin => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }
-            (_, Some(kind)) => kind,
-            (_, None) => self.client.platform_name(),
+            _ => self.backend.device_kind().to_owned(),
         }
     }
 
-    /// Copies `data` to the device of `replica`. Returns once the host may reuse `data`.
-    pub fn upload<T: ArrayElement>(
+    /// What there is to know about the devices and what drives them, a line each.
+    pub fn report(&self) -> AnyResult<Vec<String>> {
+        self.backend.report()
+    }
+
+    /// Compiles `hlo`, a serialised `HloModuleProto`, for the devices of `replicas` replicas.
+    pub fn compile(&self, hlo: &[u8], replicas: usize) -> AnyResult<Box<dyn Executable>> {
+        self.backend.compile(hlo, replicas)
+    }
+
+    /// Copies `data`, row-major, to the device of `replica` as an array of dimensions `dims`. Returns once the host
+    /// may reuse `data`.
+    pub fn upload<T: HostElement>(
         &self,
         data: &[T],
         dims: &[usize],
         replica: usize,
-    ) -> xla::Result<PjRtBuffer> {
-        let devices = self.client.addressable_devices();
-        self.client
-            .buffer_from_host_buffer(data, dims, devices.get(replica))
+    ) -> AnyResult<Box<dyn DeviceArray>> {
+        self.backend.upload(T::values(data), dims, replica)
+    }
+
+    /// Copies `data` to the device of `replica` as an array of one dimension, possibly after this has returned.
+    pub fn upload_shared(
+        &self,
+        data: Arc<Vec<f32>>,
+        replica: usize,
+    ) -> AnyResult<Box<dyn DeviceArray>> {
+        let dims = [data.len()];
+        self.backend.upload(Values::Shared(data), &dims, replica)
     }
 }
 

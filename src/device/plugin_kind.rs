@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xla::PluginOption;
+use pjrt::Value;
 
 /// The platforms whose plugins the program knows to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +26,6 @@ impl PluginKind {
         }
     }
 
-    /// The key under which PJRT registers the plugin.
-    pub fn registry_name(&self) -> &str {
-        match self {
-            Self::Tpu => "tpu",
-            Self::Gpu => "cuda",
-            Self::Cpu => "cpu",
-            Self::Named(name) => name,
-        }
-    }
-
     /// The argument of `./setup` that installs the plugin, and its place below the plugin folder.
     pub fn setup(&self) -> (&'static str, &'static str) {
         match self {
@@ -46,11 +36,9 @@ impl PluginKind {
     }
 
     /// The options that the plugin gets when it opens its devices; a CPU is opened as `cpus` devices.
-    pub fn options(&self, cpus: usize) -> Vec<(&'static str, PluginOption)> {
+    pub fn options(&self, cpus: usize) -> Vec<(&'static str, Value)> {
         match self {
-            Self::Cpu if cpus > 1 => {
-                vec![("cpu_device_count", PluginOption::Int(cpus as i64))]
-            }
+            Self::Cpu if cpus > 1 => vec![("cpu_device_count", Value::Int(cpus as i64))],
             _ => Vec::new(),
         }
     }

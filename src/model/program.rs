@@ -1,18 +1,19 @@
 //! The compiled computations of a run, and the state they pass on.
 
 use std::panic;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use xla::{ArrayElement, PjRtBuffer, PjRtLoadedExecutable, XlaComputation};
+use xla::XlaComputation;
 use xla_graphs::step::metrics as slot;
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
 use crate::device::Device;
+use crate::device::backend::{DeviceArray, Executable, HostElement};
 use crate::model::metrics::BatchMetrics;
 use crate::model::state::HostState;
 
@@ -21,47 +22,46 @@ pub struct Program<'a> {
     device: &'a Device,
     model: Model,
     layout: Layout,
-    train: OnceLock<PjRtLoadedExecutable>,
-    eval: OnceLock<PjRtLoadedExecutable>,
-    predict: OnceLock<PjRtLoadedExecutable>,
+    train: OnceLock<Box<dyn Executable>>,
+    eval: OnceLock<Box<dyn Executable>>,
+    predict: OnceLock<Box<dyn Executable>>,
 }
 
 /// The training state, the same on the device of each replica. A step consumes it and returns the
 /// next: its buffers are donated, and a donated buffer must not be named again.
 pub struct State {
-    replicas: Vec<Vec<PjRtBuffer>>,
+    replicas: Vec<Vec<Box<dyn DeviceArray>>>,
 }
 
 /// Weights and moving statistics on each device: what evaluation and prediction read.
 pub struct Weights {
-    replicas: Vec<Vec<PjRtBuffer>>,
+    replicas: Vec<Vec<Box<dyn DeviceArray>>>,
 }
 
 /// A batch and its learning rate on the device of each replica, a share each.
 pub struct StepInputs {
-    replicas: Vec<Vec<PjRtBuffer>>,
+    replicas: Vec<Vec<Box<dyn DeviceArray>>>,
 }
 
 /// The metrics of a step that may still be running.
 pub struct PendingMetrics {
-    buffer: PjRtBuffer,
+    array: Box<dyn DeviceArray>,
 }
 
 impl PendingMetrics {
     /// Of all replicas' metrics, which are the same, the first one's.
-    fn of(replicas: Vec<PjRtBuffer>) -> Result<Self> {
-        let buffer = replicas.into_iter().next();
+    fn of(replicas: Vec<Box<dyn DeviceArray>>) -> Result<Self> {
+        let array = replicas.into_iter().next();
         Ok(Self {
-            buffer: buffer.context("a step returned no metrics")?,
+            array: array.context("a step returned no metrics")?,
         })
     }
 
     /// Waits for the step and reads its metrics.
     pub fn read(&self) -> Result<BatchMetrics> {
-        let values: Vec<f32> = self
-            .buffer
-            .to_literal_sync()
-            .and_then(|literal| literal.to_vec())
+        let values = self
+            .array
+            .to_f32()
             .context("reading the metrics of a step")?;
         let vector: [f32; slot::LEN] = values.try_into().map_err(|got: Vec<f32>| {
             anyhow::anyhow!("metrics: expected {} values, got {}", slot::LEN, got.len())
@@ -100,41 +100,41 @@ impl<'a> Program<'a> {
         Ok(start.elapsed())
     }
 
-    fn train_executable(&self) -> Result<&PjRtLoadedExecutable> {
+    fn train_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.train, "train_step", train_step)
     }
 
-    fn eval_executable(&self) -> Result<&PjRtLoadedExecutable> {
+    fn eval_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.eval, "eval_step", eval_step)
     }
 
-    fn predict_executable(&self) -> Result<&PjRtLoadedExecutable> {
+    fn predict_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.predict, "predict_step", predict_step)
     }
 
     fn compiled<'c>(
         &self,
-        cell: &'c OnceLock<PjRtLoadedExecutable>,
+        cell: &'c OnceLock<Box<dyn Executable>>,
         name: &str,
         trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
-    ) -> Result<&'c PjRtLoadedExecutable> {
+    ) -> Result<&'c dyn Executable> {
         if let Some(executable) = cell.get() {
-            return Ok(executable);
+            return Ok(executable.as_ref());
         }
         let start = Instant::now();
         let computation = trace(&self.model).with_context(|| format!("tracing {name}"))?;
+        let hlo = computation.proto().to_bytes()?;
         let traced = start.elapsed();
         let executable = self
             .device
-            .client()
-            .compile_replicated(&computation, self.model.replicas.0)
+            .compile(&hlo, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
         log::info!(
             "compiled {name}: traced in {:.1} s, compiled in {:.1} s",
             traced.as_secs_f64(),
             (start.elapsed() - traced).as_secs_f64()
         );
-        Ok(cell.get_or_init(|| executable))
+        Ok(cell.get_or_init(|| executable).as_ref())
     }
 
     /// Puts a state from the host on each device.
@@ -149,19 +149,26 @@ impl<'a> Program<'a> {
         Ok(Weights { replicas })
     }
 
-    fn upload_arrays(&self, state: &HostState, tensors: usize) -> Result<Vec<Vec<PjRtBuffer>>> {
+    fn upload_arrays(
+        &self,
+        state: &HostState,
+        tensors: usize,
+    ) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
         let got = state.values().len();
         ensure!(
             got == tensors,
             "state: expected {tensors} tensors, got {got}"
         );
         let arrays = self.layout.join(state.values());
+        let arrays: Vec<_> = arrays.into_iter().map(Arc::new).collect();
         let names = self.layout.arrays();
         self.on_each_replica(|replica| {
             let pairs = names.iter().zip(&arrays);
-            pairs
-                .map(|(array, values)| self.upload(array.name(), values, &[values.len()], replica))
-                .collect()
+            let upload = |(array, values): (&Array, &Arc<Vec<f32>>)| {
+                let uploaded = self.device.upload_shared(Arc::clone(values), replica);
+                uploaded.with_context(|| uploading(array.name(), replica))
+            };
+            pairs.map(upload).collect()
         })
     }
 
@@ -237,9 +244,9 @@ impl<'a> Program<'a> {
     ) -> Result<(BatchMetrics, Vec<f32>)> {
         let average = self.layout.slot(average::SLOT);
         let networks = state.replicas.iter().map(|state| {
-            let mut network: Vec<&PjRtBuffer> = state[..NETWORK_ARRAYS].iter().collect();
+            let mut network: Vec<_> = references(&state[..NETWORK_ARRAYS]);
             if let Some(average) = average {
-                network[Array::Weights.index()] = &state[average.index()];
+                network[Array::Weights.index()] = state[average.index()].as_ref();
             }
             network
         });
@@ -253,7 +260,7 @@ impl<'a> Program<'a> {
 
     fn run_eval<'b>(
         &self,
-        networks: impl Iterator<Item = Vec<&'b PjRtBuffer>>,
+        networks: impl Iterator<Item = Vec<&'b dyn DeviceArray>>,
         batch: &Batch,
     ) -> Result<(BatchMetrics, Vec<f32>)> {
         let shards = self.on_each_replica(|replica| {
@@ -297,28 +304,28 @@ impl<'a> Program<'a> {
     }
 
     /// Uploads the images of `replica` out of those of a whole batch.
-    fn upload_images(&self, images: &[f32], replica: usize) -> Result<PjRtBuffer> {
+    fn upload_images(&self, images: &[f32], replica: usize) -> Result<Box<dyn DeviceArray>> {
         self.upload_shard("images", images, &self.model.image_dims(), replica)
     }
 
     /// Uploads the values of the images of `replica` out of one for each image of a whole batch.
-    fn upload_per_image<T: ArrayElement>(
+    fn upload_per_image<T: HostElement>(
         &self,
         name: &str,
         values: &[T],
         replica: usize,
-    ) -> Result<PjRtBuffer> {
+    ) -> Result<Box<dyn DeviceArray>> {
         self.upload_shard(name, values, &[self.model.batch], replica)
     }
 
     /// Uploads the share of `replica`, of dimensions `dims`, of the values of a whole batch.
-    fn upload_shard<T: ArrayElement>(
+    fn upload_shard<T: HostElement>(
         &self,
         name: &str,
         whole: &[T],
         dims: &[usize],
         replica: usize,
-    ) -> Result<PjRtBuffer> {
+    ) -> Result<Box<dyn DeviceArray>> {
         let len: usize = dims.iter().product();
         let expected = len * self.model.replicas.0;
         let got = whole.len();
@@ -329,40 +336,42 @@ impl<'a> Program<'a> {
         self.upload(name, &whole[len * replica..][..len], dims, replica)
     }
 
-    fn upload<T: ArrayElement>(
+    fn upload<T: HostElement>(
         &self,
         name: &str,
         values: &[T],
         dims: &[usize],
         replica: usize,
-    ) -> Result<PjRtBuffer> {
+    ) -> Result<Box<dyn DeviceArray>> {
         self.device
             .upload(values, dims, replica)
-            .with_context(|| format!("uploading the {name} to the device of replica {replica}"))
+            .with_context(|| uploading(name, replica))
     }
 }
 
-/// Copies an array off the device.
-fn download(name: &str, buffer: &PjRtBuffer) -> Result<Vec<f32>> {
-    buffer
-        .to_literal_sync()
-        .and_then(|literal| literal.to_vec())
-        .with_context(|| format!("downloading `{name}`"))
+fn uploading(name: &str, replica: usize) -> String {
+    format!("uploading the {name} to the device of replica {replica}")
 }
 
-/// Copies the first of `arrays`, as many as there are buffers, off a device.
-fn download_arrays(arrays: &[Array], buffers: &[PjRtBuffer]) -> Result<Vec<Vec<f32>>> {
-    let pairs = arrays.iter().zip(buffers);
+/// Copies an array off the device.
+fn download(name: &str, array: &dyn DeviceArray) -> Result<Vec<f32>> {
+    let values = array.to_f32();
+    values.with_context(|| format!("downloading `{name}`"))
+}
+
+/// Copies the first of `arrays`, as many as there are on the device, off it.
+fn download_arrays(arrays: &[Array], there: &[Box<dyn DeviceArray>]) -> Result<Vec<Vec<f32>>> {
+    let pairs = arrays.iter().zip(there);
     pairs
-        .map(|(array, buffer)| download(array.name(), buffer))
+        .map(|(array, there)| download(array.name(), there.as_ref()))
         .collect()
 }
 
 /// The logits of a whole batch, one replica's images behind the other's.
-fn download_rows(replicas: &[PjRtBuffer]) -> Result<Vec<f32>> {
+fn download_rows(replicas: &[Box<dyn DeviceArray>]) -> Result<Vec<f32>> {
     let mut logits = Vec::new();
     for rows in replicas {
-        logits.extend(download("logits", rows)?);
+        logits.extend(download("logits", rows.as_ref())?);
     }
     Ok(logits)
 }
@@ -370,18 +379,16 @@ fn download_rows(replicas: &[PjRtBuffer]) -> Result<Vec<f32>> {
 /// Runs `executable` on all replicas, each with its own of the `states` and the `shards`. Returns the
 /// arrays of each, and checks that there are `outputs`.
 fn execute<'b>(
-    executable: &PjRtLoadedExecutable,
-    states: impl Iterator<Item = Vec<&'b PjRtBuffer>>,
-    shards: &[Vec<PjRtBuffer>],
+    executable: &dyn Executable,
+    states: impl Iterator<Item = Vec<&'b dyn DeviceArray>>,
+    shards: &[Vec<Box<dyn DeviceArray>>],
     outputs: usize,
-) -> Result<Vec<Vec<PjRtBuffer>>> {
+) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
     let pairs = states.zip(shards);
-    let inputs: Vec<Vec<&PjRtBuffer>> = pairs
-        .map(|(state, shard)| state.into_iter().chain(shard).collect())
+    let inputs: Vec<Vec<&dyn DeviceArray>> = pairs
+        .map(|(state, shard)| state.into_iter().chain(references(shard)).collect())
         .collect();
-    let replicas = executable
-        .execute_replicated_b(&inputs)
-        .context("running a step")?;
+    let replicas = executable.run(&inputs).context("running a step")?;
     let lengths: Vec<usize> = replicas.iter().map(Vec::len).collect();
     ensure!(
         lengths == vec![outputs; inputs.len()],
@@ -392,11 +399,15 @@ fn execute<'b>(
 }
 
 /// The arrays of each replica, by reference.
-fn borrowed(replicas: &[Vec<PjRtBuffer>]) -> impl Iterator<Item = Vec<&PjRtBuffer>> {
-    replicas.iter().map(|arrays| arrays.iter().collect())
+fn borrowed(replicas: &[Vec<Box<dyn DeviceArray>>]) -> impl Iterator<Item = Vec<&dyn DeviceArray>> {
+    replicas.iter().map(|arrays| references(arrays))
+}
+
+fn references(arrays: &[Box<dyn DeviceArray>]) -> Vec<&dyn DeviceArray> {
+    arrays.iter().map(Box::as_ref).collect()
 }
 
 /// Takes the last array off those of each replica.
-fn take_last(replicas: &mut [Vec<PjRtBuffer>]) -> Vec<PjRtBuffer> {
+fn take_last(replicas: &mut [Vec<Box<dyn DeviceArray>>]) -> Vec<Box<dyn DeviceArray>> {
     replicas.iter_mut().filter_map(Vec::pop).collect()
 }

@@ -61,8 +61,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         "device      {}: works, {replicas}",
         device.description()
     )?;
-    for each in device.client().devices() {
-        writeln!(out, "            {}", each.to_string())?;
+    for line in device.report()? {
+        writeln!(out, "            {}", text::one_line(&line))?;
     }
     Ok(())
 }

@@ -1,0 +1,49 @@
+//! The extensions that plugins may have besides the interface's own functions.
+
+#![allow(non_upper_case_globals, reason = "the names of the C header")]
+
+use crate::bindings::*;
+
+/// More than there are types, so that a list that runs in a circle ends.
+const MOST: usize = 100;
+
+/// The names of the extensions in `table`.
+pub(crate) fn names(table: &PJRT_Api) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut next = table.extension_start;
+    // SAFETY: the interface says that extensions are a list, ended by a null, of structs that begin like this and
+    // live as long as the plugin.
+    while let Some(extension) = unsafe { next.as_ref() } {
+        names.push(name(extension.type_));
+        next = extension.next;
+        if names.len() == MOST {
+            break;
+        }
+    }
+    names
+}
+
+/// The name of an extension's type in the header, without its beginning.
+fn name(number: PJRT_Extension_Type) -> String {
+    let name = match number {
+        PJRT_Extension_Type_Gpu_Custom_Call => "Gpu_Custom_Call",
+        PJRT_Extension_Type_Profiler => "Profiler",
+        PJRT_Extension_Type_Custom_Partitioner => "Custom_Partitioner",
+        PJRT_Extension_Type_Stream => "Stream",
+        PJRT_Extension_Type_Layouts => "Layouts",
+        PJRT_Extension_Type_FFI => "FFI",
+        PJRT_Extension_Type_MemoryDescriptions => "MemoryDescriptions",
+        PJRT_Extension_Type_Triton => "Triton",
+        PJRT_Extension_Type_RawBuffer => "RawBuffer",
+        PJRT_Extension_Type_PhaseCompile => "PhaseCompile",
+        PJRT_Extension_Type_CrossHostTransfers => "CrossHostTransfers",
+        PJRT_Extension_Type_ExecutableMetadata => "ExecutableMetadata",
+        PJRT_Extension_Type_Callback => "Callback",
+        PJRT_Extension_Type_HostAllocator => "HostAllocator",
+        PJRT_Extension_Type_TpuTopology => "TpuTopology",
+        PJRT_Extension_Type_TpuExecutable => "TpuExecutable",
+        PJRT_Extension_Type_Megascale => "Megascale",
+        other => return format!("extension {other}"),
+    };
+    name.to_owned()
+}

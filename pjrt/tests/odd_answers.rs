@@ -1,0 +1,153 @@
+//! Whatever a plugin answers, the result is an error that says what was wrong. `stub_plugin.c` is the plugin.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use libloading::Library;
+use pjrt::{Buffer, Client, Device, PjrtError, Plugin};
+use tempfile::TempDir;
+
+/// A plugin with one oddity, a macro of `stub_plugin.c`.
+struct Stub {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Stub {
+    fn new(oddity: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugin.so");
+        let include = Path::new(&std::env::var("XLA_EXTENSION_DIR").unwrap()).join("include");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stub_plugin.c");
+        let output = Command::new("cc")
+            .args(["-shared", "-fPIC", "-D", oddity, "-I"])
+            .arg(include)
+            .arg("-o")
+            .args([&path, Path::new(source)])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        Self {
+            _folder: folder,
+            path,
+        }
+    }
+
+    fn plugin(&self) -> Plugin {
+        Plugin::load(&self.path).unwrap()
+    }
+
+    fn device(&self) -> (Client, Device) {
+        let client = self.plugin().client(&[]).unwrap();
+        let device = client.addressable_devices().unwrap().remove(0);
+        (client, device)
+    }
+}
+
+fn error<T>(result: Result<T, PjrtError>) -> String {
+    result.err().unwrap().to_string()
+}
+
+fn upload(stub: &Stub, values: &Arc<Vec<f32>>) -> Result<Buffer, PjrtError> {
+    let (client, device) = stub.device();
+    client.upload_shared(Arc::clone(values), &[values.len()], &device)
+}
+
+#[test]
+fn a_function_that_is_missing_is_named() {
+    let stub = Stub::new("NONE");
+    let (client, device) = stub.device();
+    for (error, function) in [
+        (error(client.platform_name()), "PJRT_Client_PlatformName"),
+        (error(client.devices()), "PJRT_Client_Devices"),
+        (
+            error(client.load(&[], None)),
+            "PJRT_Executable_DeserializeAndLoad",
+        ),
+        (error(device.kind()), "PJRT_Device_GetDescription"),
+        (error(stub.plugin().attributes()), "PJRT_Plugin_Attributes"),
+    ] {
+        assert_eq!(error, format!("it has no {function}: a newer plugin does"));
+    }
+    assert!(device.memory().unwrap().is_none());
+}
+
+#[test]
+fn a_table_of_an_older_version_lacks_the_functions_behind_its_end() {
+    let stub = Stub::new("SHORT_TABLE");
+    let (client, device) = stub.device();
+    assert_eq!(
+        error(client.upload(&[1f32], &[1], &device)),
+        "it has no PJRT_Client_BufferFromHostBuffer: a newer plugin does"
+    );
+}
+
+#[test]
+fn nothing_in_the_place_of_something_is_an_error() {
+    assert_eq!(
+        error(Stub::new("NO_CLIENT").plugin().client(&[])),
+        "PJRT_Client_Create gave no client; expected one from every plugin"
+    );
+    let client = Stub::new("NULL_DEVICE").plugin().client(&[]).unwrap();
+    assert_eq!(
+        error(client.addressable_devices()),
+        "PJRT_Client_AddressableDevices gave no device; expected one from every plugin"
+    );
+    assert_eq!(
+        error(upload(&Stub::new("NO_BUFFER"), &Arc::new(vec![1.]))),
+        "PJRT_Client_BufferFromHostBuffer gave no array; expected one from every plugin"
+    );
+}
+
+#[test]
+fn an_array_of_negative_size_is_not_read() {
+    let array = upload(&Stub::new("NONE"), &Arc::new(vec![1.])).unwrap();
+    assert_eq!(
+        error(array.download::<f32>()),
+        "the plugin says that an array has the dimensions [2, -1]"
+    );
+}
+
+#[test]
+fn no_event_means_that_there_is_nothing_to_wait_for() {
+    let array = upload(&Stub::new("NONE"), &Arc::new(vec![1.])).unwrap();
+    let event = array.ready().unwrap();
+    assert!(event.is_ready().unwrap());
+    event.wait().unwrap();
+}
+
+#[test]
+fn shared_values_are_kept_until_the_plugin_says_that_it_has_read_them() {
+    let stub = Stub::new("NONE");
+    let values = Arc::new(vec![1.; 8]);
+    drop(upload(&stub, &values).unwrap());
+    assert_eq!(Arc::strong_count(&values), 2);
+    // SAFETY: it is loaded already, and its function takes and returns nothing.
+    unsafe {
+        let library = Library::new(&stub.path).unwrap();
+        library
+            .get::<unsafe extern "C" fn()>(b"FinishUpload")
+            .unwrap()();
+    }
+    assert_eq!(Arc::strong_count(&values), 1);
+}
+
+#[test]
+fn a_plugin_that_cannot_say_when_it_has_read_them_gets_no_shared_values() {
+    let values = Arc::new(vec![1.]);
+    assert_eq!(
+        error(upload(&Stub::new("NO_CALLBACK"), &values)),
+        "it has no PJRT_Event_OnReady: a newer plugin does"
+    );
+    assert_eq!(Arc::strong_count(&values), 1);
+}
+
+#[test]
+fn a_list_of_extensions_without_an_end_ends() {
+    let extensions = Stub::new("CIRCLE").plugin().extensions();
+    assert_eq!(extensions.len(), 100);
+    assert_eq!(extensions[0], "Profiler");
+    assert!(Stub::new("NONE").plugin().extensions().is_empty());
+}

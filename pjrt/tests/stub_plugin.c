@@ -1,0 +1,88 @@
+// A plugin that does nothing, as odd as a plugin may be: each test compiles it with one oddity.
+
+#include <stddef.h>
+
+#include "xla/pjrt/c/pjrt_c_api.h"
+
+static int client, device, buffer, event;
+static PJRT_Device* devices[] = {(PJRT_Device*)&device};
+static PJRT_Event_OnReadyCallback callback;
+static void* callback_arg;
+
+static PJRT_Error* Initialize(PJRT_Plugin_Initialize_Args* args) { return NULL; }
+
+static PJRT_Error* CreateClient(PJRT_Client_Create_Args* args) {
+#ifndef NO_CLIENT
+  args->client = (PJRT_Client*)&client;
+#endif
+  return NULL;
+}
+
+static PJRT_Error* Devices(PJRT_Client_AddressableDevices_Args* args) {
+#ifdef NULL_DEVICE
+  devices[0] = NULL;
+#endif
+  args->addressable_devices = devices;
+  args->num_addressable_devices = 1;
+  return NULL;
+}
+
+static PJRT_Error* Upload(PJRT_Client_BufferFromHostBuffer_Args* args) {
+#ifndef NO_BUFFER
+  args->buffer = (PJRT_Buffer*)&buffer;
+#endif
+  args->done_with_host_buffer = (PJRT_Event*)&event;
+  return NULL;
+}
+
+static PJRT_Error* OnReady(PJRT_Event_OnReady_Args* args) {
+  callback = args->callback;
+  callback_arg = args->user_arg;
+  return NULL;
+}
+
+static PJRT_Error* ElementType(PJRT_Buffer_ElementType_Args* args) {
+  args->type = PJRT_Buffer_Type_F32;
+  return NULL;
+}
+
+static PJRT_Error* Dimensions(PJRT_Buffer_Dimensions_Args* args) {
+  static const int64_t dims[] = {2, -1};
+  args->dims = dims;
+  args->num_dims = 2;
+  return NULL;
+}
+
+static PJRT_Error* Ready(PJRT_Buffer_ReadyEvent_Args* args) { return NULL; }
+
+static PJRT_Error* Await(PJRT_Event_Await_Args* args) { return NULL; }
+
+// The plugin has read what was uploaded last.
+void FinishUpload(void) { callback(NULL, callback_arg); }
+
+const PJRT_Api* GetPjrtApi(void) {
+  static PJRT_Api api;
+  api.struct_size = sizeof(api);
+  api.pjrt_api_version.major_version = PJRT_API_MAJOR;
+  api.PJRT_Plugin_Initialize = Initialize;
+  api.PJRT_Client_Create = CreateClient;
+  api.PJRT_Client_AddressableDevices = Devices;
+  api.PJRT_Client_BufferFromHostBuffer = Upload;
+#ifndef NO_CALLBACK
+  api.PJRT_Event_OnReady = OnReady;
+#endif
+  api.PJRT_Buffer_ElementType = ElementType;
+  api.PJRT_Buffer_Dimensions = Dimensions;
+  api.PJRT_Buffer_ReadyEvent = Ready;
+  api.PJRT_Event_Await = Await;
+#ifdef SHORT_TABLE
+  // As of a version before there were uploads.
+  api.struct_size = offsetof(PJRT_Api, PJRT_Client_BufferFromHostBuffer);
+#endif
+#ifdef CIRCLE
+  static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};
+  extension.next = &extension;
+  api.extension_start = &extension;
+#endif
+  return &api;
+}

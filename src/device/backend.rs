@@ -1,0 +1,110 @@
+//! What drives devices: one interface, with a member for the CPU of the XLA runtime and one for every plugin.
+//!
+//! Programs go in as serialised `HloModuleProto`s, so that a back end need not know who traced them.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use anyhow::Result;
+use half::bf16;
+
+/// Devices of a kind, behind whatever drives them.
+pub trait Backend: Send + Sync {
+    /// Devices that this process can use.
+    fn device_count(&self) -> usize;
+
+    /// The kind of the first device, in the back end's words, for example `TPU v5 lite`.
+    fn device_kind(&self) -> &str;
+
+    /// What there is to know about the back end and its devices, a line each.
+    fn report(&self) -> Result<Vec<String>>;
+
+    /// Compiles `hlo`, a serialised `HloModuleProto`, for the first `replicas` devices.
+    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>>;
+
+    /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.
+    fn upload(
+        &self,
+        values: Values<'_>,
+        dims: &[usize],
+        device: usize,
+    ) -> Result<Box<dyn DeviceArray>>;
+}
+
+/// A compiled program.
+pub trait Executable: Send + Sync {
+    /// Starts the program on each device with that device's inputs; returns each one's outputs, which may still
+    /// be computed. An input whose place an output takes must not be used again.
+    ///
+    /// # Errors
+    /// An array of another back end; what the back end says against the inputs. What goes wrong later shows when an
+    /// output is read.
+    fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>>;
+}
+
+/// An array on a device, possibly one that is still being copied or computed.
+pub trait DeviceArray: Any + Send + Sync {
+    /// Waits until the array is there.
+    fn wait(&self) -> Result<()>;
+
+    /// Waits until the array is there and copies it to the host, row-major.
+    ///
+    /// # Errors
+    /// Elements that are no f32; whatever went wrong on the way to these values.
+    fn to_f32(&self) -> Result<Vec<f32>>;
+}
+
+/// Values on the host.
+pub enum Values<'a> {
+    F32(&'a [f32]),
+    I32(&'a [i32]),
+    Bf16(&'a [bf16]),
+    /// Values that the back end may go on reading after it has returned.
+    Shared(Arc<Vec<f32>>),
+}
+
+/// A type of [`Values`].
+pub trait HostElement: Copy + Send + Sync {
+    fn values(values: &[Self]) -> Values<'_>;
+}
+
+impl HostElement for f32 {
+    fn values(values: &[Self]) -> Values<'_> {
+        Values::F32(values)
+    }
+}
+
+impl HostElement for i32 {
+    fn values(values: &[Self]) -> Values<'_> {
+        Values::I32(values)
+    }
+}
+
+impl HostElement for bf16 {
+    fn values(values: &[Self]) -> Values<'_> {
+        Values::Bf16(values)
+    }
+}
+
+/// `inputs` as the arrays of a back end, which are of type `T`.
+///
+/// # Errors
+/// When one of them belongs to another back end.
+pub fn own<'a, T: DeviceArray>(inputs: &[Vec<&'a dyn DeviceArray>]) -> Result<Vec<Vec<&'a T>>> {
+    let own = |array: &&'a dyn DeviceArray| {
+        let array = *array as &dyn Any;
+        let own = array.downcast_ref::<T>();
+        own.ok_or_else(|| anyhow::anyhow!("an input of a program is on a device of another kind"))
+    };
+    let lists = inputs.iter();
+    lists.map(|list| list.iter().map(own).collect()).collect()
+}
+
+/// The outputs of a program, without their back end's type.
+pub fn boxed<T: DeviceArray>(outputs: Vec<Vec<T>>) -> Vec<Vec<Box<dyn DeviceArray>>> {
+    let boxed = |array| Box::new(array) as Box<dyn DeviceArray>;
+    let lists = outputs.into_iter();
+    lists
+        .map(|list| list.into_iter().map(boxed).collect())
+        .collect()
+}

@@ -1,0 +1,134 @@
+//! Devices behind a plugin, whatever they are.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use pjrt::{Buffer, Client, LoadedExecutable, PjrtError, Plugin, Program, Value};
+
+use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
+
+/// The devices of a plugin.
+pub struct PluginDevices {
+    plugin: Plugin,
+    client: Client,
+    /// Those that this process can use.
+    devices: Vec<pjrt::Device>,
+    kind: String,
+    pub platform: String,
+}
+
+impl PluginDevices {
+    /// Starts the plugin at `path` and opens its devices with `options` of its own.
+    pub fn open(path: &Path, options: &[(&str, Value)]) -> Result<Self, PjrtError> {
+        let plugin = Plugin::load(path)?;
+        let client = plugin.client(options)?;
+        let devices = client.addressable_devices()?;
+        let kind = devices.first().map(pjrt::Device::kind).transpose()?;
+        Ok(Self {
+            platform: client.platform_name()?,
+            kind: kind.unwrap_or_default(),
+            plugin,
+            client,
+            devices,
+        })
+    }
+
+    fn device(&self, number: usize) -> Result<&pjrt::Device> {
+        let there = self.devices.len();
+        let device = self.devices.get(number);
+        device.with_context(|| format!("there is no device {number}, only {there}"))
+    }
+}
+
+impl Backend for PluginDevices {
+    fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    fn device_kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn report(&self) -> Result<Vec<String>> {
+        let (major, minor) = self.plugin.api_version();
+        let mut lines = vec![format!("PJRT C API {major}.{minor}, extensions: ")];
+        lines[0] += &match self.plugin.extensions() {
+            names if names.is_empty() => "none".to_owned(),
+            names => names.join(", "),
+        };
+        for device in &self.devices {
+            lines.push(device_line(device)?);
+        }
+        Ok(lines)
+    }
+
+    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
+        let devices = (0..replicas).map(|number| Ok(self.device(number)?.id()?));
+        let ids = devices.collect::<Result<Vec<_>>>()?;
+        let options = pjrt::compile_options_for(&ids);
+        let executable = self.client.compile(Program::Hlo(hlo), &options)?;
+        Ok(Box::new(executable))
+    }
+
+    fn upload(
+        &self,
+        values: Values<'_>,
+        dims: &[usize],
+        device: usize,
+    ) -> Result<Box<dyn DeviceArray>> {
+        let (client, device) = (&self.client, self.device(device)?);
+        // The plugin reads a batch while it is copied: it then makes its own way to the device, beside the step
+        // before, and the host may make the next batch in its place. The state stays where it is until it was read.
+        let array = match values {
+            Values::F32(values) => client.upload(values, dims, device),
+            Values::I32(values) => client.upload(values, dims, device),
+            Values::Bf16(values) => client.upload(values, dims, device),
+            Values::Shared(values) => client.upload_shared(Arc::clone(&values), dims, device),
+        };
+        Ok(Box::new(array?))
+    }
+}
+
+/// A device with what the plugin says about it.
+fn device_line(device: &pjrt::Device) -> Result<String, PjrtError> {
+    let mut line = device.name()?;
+    if let Some(memory) = device.memory()? {
+        let mib = |bytes: i64| bytes >> 20;
+        line += &format!(", memory: {} MiB in use", mib(memory.in_use));
+        if let Some(limit) = memory.limit {
+            line += &format!(" of {} MiB", mib(limit));
+        }
+    }
+    for (name, value) in device.attributes()? {
+        line += &format!(", {name}: {}", text(&value));
+    }
+    Ok(line)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Int(number) => number.to_string(),
+        Value::Ints(numbers) => format!("{numbers:?}"),
+        Value::Float(number) => number.to_string(),
+        Value::Bool(yes) => yes.to_string(),
+    }
+}
+
+impl Executable for LoadedExecutable {
+    fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
+        let outputs = LoadedExecutable::run(self, &own::<Buffer>(inputs)?)?;
+        Ok(boxed(outputs))
+    }
+}
+
+impl DeviceArray for Buffer {
+    fn wait(&self) -> Result<()> {
+        Ok(self.ready()?.wait()?)
+    }
+
+    fn to_f32(&self) -> Result<Vec<f32>> {
+        Ok(self.download()?)
+    }
+}
