@@ -48,6 +48,7 @@ fn write_first_of_each_class(
         let count = &mut written[usize::from(label)];
         if *count < per_class {
             *count += 1;
+            let label = u8::try_from(label).map_err(std::io::Error::other)?;
             write_record(&mut file, label, image)?;
         }
     }

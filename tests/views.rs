@@ -34,7 +34,7 @@ fn mirrored(split: &Split) -> Split {
 }
 
 /// The share of rows whose largest logit is the label's.
-fn accuracy(logits: &[f32], labels: &[u8]) -> f64 {
+fn accuracy(logits: &[f32], labels: &[u16]) -> f64 {
     let rows = logits.chunks(10).zip(labels);
     let right = rows.filter(|(row, label)| {
         let largest = (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b]));

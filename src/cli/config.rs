@@ -18,7 +18,7 @@ use crate::cli::config_file;
 use crate::cli::resume;
 use crate::cli::settings;
 pub use crate::cli::settings::Preset;
-use crate::data::{Augment, DatasetKind, Mix};
+use crate::data::{Augment, DatasetKind, DatasetSpec, Mix};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
@@ -186,9 +186,8 @@ impl Config {
         (self.ema > 0.0).then_some(self.ema)
     }
 
-    /// What shapes the computations on `replicas` devices.
-    pub fn model(&self, replicas: usize) -> ModelSettings {
-        let spec = self.dataset.spec();
+    /// What shapes the computations on `replicas` devices, for images as `spec` describes them.
+    pub fn model(&self, spec: &DatasetSpec, replicas: usize) -> ModelSettings {
         ModelSettings {
             network: self.network(),
             classes: spec.classes(),
@@ -342,6 +341,19 @@ fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Refuses images of `side` rows and columns that `network` cannot halve as often as it does.
+pub fn check_side(network: Network, side: usize) -> Result<(), ConfigError> {
+    let reduction = network.architecture()?.reduction();
+    if side.is_multiple_of(reduction) {
+        return Ok(());
+    }
+    Err(ConfigError::ImageSide {
+        side,
+        network: network.to_string(),
+        reduction,
+    })
 }
 
 /// Refuses a batch that `replicas` cannot share evenly.

@@ -72,6 +72,16 @@ pub enum ConfigError {
         training: usize,
         batch_size: usize,
     },
+    #[error(
+        "images of {side} x {side} pixels do not fit the network {network}, which makes them smaller by {reduction}: \
+         expected a multiple of {reduction}; take --image-size {} for a folder of pictures",
+        .side.next_multiple_of(*.reduction)
+    )]
+    ImageSide {
+        side: usize,
+        network: String,
+        reduction: usize,
+    },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
     #[error("there is no command `{got}`; --help lists them")]

@@ -23,7 +23,7 @@ const CLASS_NAMES: [&str; CLASSES] = [
 ];
 
 /// The spec of CIFAR-10, and of any part of it.
-pub(super) fn spec() -> DatasetSpec {
+pub fn spec() -> DatasetSpec {
     DatasetSpec {
         side: SIDE,
         class_names: CLASS_NAMES.map(str::to_owned).into(),

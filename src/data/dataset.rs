@@ -11,7 +11,7 @@ pub const CHANNELS: usize = 3;
 pub struct DatasetSpec {
     /// Rows and columns of an image.
     pub side: usize,
-    /// Indexed by label; labels start at 0.
+    /// Indexed by label; labels start at 0. At most 65,535.
     pub class_names: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct Split {
     /// `[N, side, side, 3]` (NHWC), in standard (row-major) layout.
     pub images: Array4<u8>,
     /// `[N]`, each below the number of classes.
-    pub labels: Array1<u8>,
+    pub labels: Array1<u16>,
 }
 
 impl Split {

@@ -8,7 +8,8 @@
 //!
 //! A run divides a data set into images for training and for validation (`validation`).
 //!
-//! A data set is one file here and one line in each of [`DatasetKind`], [`DatasetKind::spec`] and [`load`].
+//! A data set is one file here and one line in each of [`DatasetKind`] and [`load`]; its image size and classes are
+//! known once it is loaded.
 //! [`check_spec`] defines which image sizes and classes it may have.
 //!
 //! The embedded sample (`assets/sample/`) was made by
@@ -28,6 +29,7 @@ mod validation;
 
 use std::path::{Path, absolute};
 
+pub use cifar::spec as cifar10_spec;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use pipeline::augment::{Augment, Fill, Transform};
@@ -56,15 +58,6 @@ pub enum DatasetKind {
     Cifar10,
     /// the subset inside the program: 2,000 training and 500 test images
     Sample,
-}
-
-impl DatasetKind {
-    /// Image size and classes, known before any image is loaded.
-    pub fn spec(self) -> DatasetSpec {
-        match self {
-            Self::Cifar10 | Self::Sample => cifar::spec(),
-        }
-    }
 }
 
 /// Loads a data set. The official files are looked for in `data_dir`, downloaded there on first use, and verified
@@ -103,11 +96,10 @@ mod tests {
 
     #[test]
     fn a_loaded_data_set_is_as_its_spec_says_and_the_pipeline_takes_it() {
-        let kind = DatasetKind::Sample;
         let Dataset {
             spec, train, test, ..
-        } = load(kind, Path::new("")).unwrap();
-        assert_eq!(spec, kind.spec());
+        } = load(DatasetKind::Sample, Path::new("")).unwrap();
+        assert_eq!(spec, cifar10_spec());
         assert_eq!(check_spec(&spec), Ok(()));
         for split in [train, test] {
             assert_eq!(split.images.dim(), (split.len(), spec.side, spec.side, 3));
@@ -119,7 +111,7 @@ mod tests {
 
     #[test]
     fn cifar_10_has_the_classes_of_its_home_page() {
-        let spec = DatasetKind::Cifar10.spec();
+        let spec = cifar10_spec();
         assert_eq!((spec.side, spec.image_len()), (32, 3072));
         // batches.meta.txt of the official archive.
         let names = "airplane automobile bird cat deer dog frog horse ship truck";

@@ -36,7 +36,7 @@ pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
 /// The records read so far.
 pub(super) struct Records {
     images: Vec<[u8; IMAGE_LEN]>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl Records {
@@ -65,7 +65,7 @@ impl Records {
                     got: *label,
                 });
             }
-            self.labels.push(*label);
+            self.labels.push(u16::from(*label));
             self.images.push(interleave(planes));
         }
         Ok(())
@@ -178,7 +178,8 @@ mod tests {
             match parse_records(Path::new(FILE), &bytes) {
                 Ok(split) => {
                     prop_assert!(valid);
-                    prop_assert_eq!(split.labels.to_vec(), &labels[..count]);
+                    let expected: Vec<u16> = labels[..count].iter().map(|label| u16::from(*label)).collect();
+                    prop_assert_eq!(split.labels.to_vec(), expected);
                 }
                 Err(_) => prop_assert!(!valid),
             }
@@ -193,7 +194,7 @@ mod tests {
             let split = parse_records(Path::new(FILE), &bytes).unwrap();
             let mut written = Vec::new();
             let image = split.images.index_axis(Axis(0), 0);
-            write_record(&mut written, split.labels[0], image).unwrap();
+            write_record(&mut written, bytes[0], image).unwrap();
             prop_assert_eq!(written, bytes);
         }
     }

@@ -26,8 +26,8 @@ use crate::data::dataset::DatasetSpec;
 /// The valid image sizes. Larger images need other networks, and their batches would not fit in memory.
 const SIDES: RangeInclusive<usize> = 4..=512;
 
-/// Labels are bytes.
-const MOST_CLASSES: usize = 1 << u8::BITS;
+/// What a label can tell apart.
+const MOST_CLASSES: usize = u16::MAX as usize;
 
 /// Refuses image sizes that cannot be batched, and classes that do not fit in a label or cannot be displayed; returns
 /// what is wrong.
