@@ -38,7 +38,9 @@ pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
         name: "cifar10".to_string(),
         spec: spec(),
         train: read_official(train)?,
+        validation: None,
         test: read_official(test)?,
+        stratified: false,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use indicatif::HumanBytes;
+
 use crate::system::files::WriteError;
 
 /// An error of the data module. The program exits with code 3.
@@ -94,6 +96,38 @@ pub enum DataError {
         folder.display()
     )]
     Gone { folder: PathBuf },
+
+    #[error("{}: expected {expected}, got {got}", path.display())]
+    Folder {
+        path: PathBuf,
+        expected: String,
+        got: String,
+    },
+
+    #[error(
+        "{}: {unread} of {all} pictures could not be read, as said above. Mend or remove them, or leave them out with \
+         --skip-bad",
+        folder.display()
+    )]
+    Unread {
+        folder: PathBuf,
+        unread: usize,
+        all: usize,
+    },
+
+    #[error(
+        "{}: its images take {} of memory, and {} may be used, three quarters of what is free; {advice}",
+        path.display(), HumanBytes(*needed), HumanBytes(*most)
+    )]
+    Memory {
+        path: PathBuf,
+        needed: u64,
+        most: u64,
+        advice: &'static str,
+    },
+
+    #[error("{}: {reason}", path.display())]
+    Unfit { path: PathBuf, reason: String },
 
     #[error("cannot start a batch worker thread: {0}")]
     Spawn(io::Error),

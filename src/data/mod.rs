@@ -3,7 +3,8 @@
 //! ```text
 //!  cifar ◄── fetch (found, or fetched and verified)
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
-//!    └─ records: the binary format              picture: a user's file ──► one image
+//!    └─ records: the binary format
+//!  folder ◄── picture: a file of a user ──► one image
 //! ```
 //!
 //! A run divides a data set into images for training and for validation (`validation`).
@@ -19,9 +20,12 @@ mod cifar;
 mod dataset;
 mod error;
 pub(crate) mod fetch;
+mod folder;
 pub mod picture;
 pub(crate) mod pipeline;
+mod progress;
 mod records;
+mod room;
 mod sample;
 #[cfg(test)]
 mod test_split;
@@ -43,7 +47,7 @@ pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use pipeline::views::{Tta, View};
 pub use records::{RECORD_LEN, parse_records, write_record};
-pub use validation::{RunImages, Validation};
+pub use validation::{HeldOut, RunImages, Validation};
 
 /// The default folder of the CIFAR-10 files.
 pub const DEFAULT_FOLDER: &str = "data";
@@ -58,6 +62,26 @@ pub enum DatasetKind {
     Cifar10,
     /// the subset inside the program: 2,000 training and 500 test images
     Sample,
+    /// your pictures: a folder with a folder for each class
+    Folder,
+}
+
+/// How pictures of any size become images; other data sets have images of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureOptions {
+    /// Rows and columns of the images.
+    pub side: usize,
+    /// Whether pictures that cannot be read are left out instead of refused.
+    pub skip_bad: bool,
+}
+
+impl Default for PictureOptions {
+    fn default() -> Self {
+        Self {
+            side: 32,
+            skip_bad: false,
+        }
+    }
 }
 
 /// Loads a data set. The official files are looked for in `data_dir`, downloaded there on first use, and verified
@@ -65,12 +89,22 @@ pub enum DatasetKind {
 ///
 /// # Errors
 ///
-/// A file that cannot be read, fetched or verified.
-pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
-    match kind {
+/// A file that cannot be read, fetched or verified; images or classes that the program does not take.
+pub fn load(
+    kind: DatasetKind,
+    data_dir: &Path,
+    options: PictureOptions,
+) -> Result<Dataset, DataError> {
+    let dataset = match kind {
         DatasetKind::Cifar10 => cifar::load(data_dir),
         DatasetKind::Sample => sample::load(),
-    }
+        DatasetKind::Folder => folder::load(data_dir, options),
+    }?;
+    check_spec(&dataset.spec).map_err(|reason| DataError::Unfit {
+        path: data_dir.to_owned(),
+        reason: format!("the data set has {reason}"),
+    })?;
+    Ok(dataset)
 }
 
 /// [`load`] for a resumed run that used the data in `data_dir`.
@@ -79,7 +113,11 @@ pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
 ///
 /// [`DataError::Gone`] if the folder no longer exists: it may be on a disk that is not mounted, so it is not
 /// created and filled again, unless it is the default folder.
-pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
+pub fn load_again(
+    kind: DatasetKind,
+    data_dir: &Path,
+    options: PictureOptions,
+) -> Result<Dataset, DataError> {
     let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
     let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
     if kind == DatasetKind::Cifar10 && is_gone {
@@ -87,7 +125,7 @@ pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataErr
             folder: data_dir.to_owned(),
         });
     }
-    load(kind, data_dir)
+    load(kind, data_dir, options)
 }
 
 #[cfg(test)]
@@ -98,7 +136,12 @@ mod tests {
     fn a_loaded_data_set_is_as_its_spec_says_and_the_pipeline_takes_it() {
         let Dataset {
             spec, train, test, ..
-        } = load(DatasetKind::Sample, Path::new("")).unwrap();
+        } = load(
+            DatasetKind::Sample,
+            Path::new(""),
+            PictureOptions::default(),
+        )
+        .unwrap();
         assert_eq!(spec, cifar10_spec());
         assert_eq!(check_spec(&spec), Ok(()));
         for split in [train, test] {

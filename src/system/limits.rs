@@ -25,6 +25,8 @@ pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
+/// Rows and columns of an image.
+pub const IMAGE_SIZE: RangeInclusive<u64> = 4..=512;
 /// The side of the largest images.
 pub const CUTOUT: RangeInclusive<u64> = 0..=512;
 /// More images than fit in memory.

@@ -10,7 +10,6 @@ pub(crate) mod checksum;
 mod download;
 pub(crate) mod npm;
 pub(crate) mod official;
-mod progress;
 mod proxy;
 mod tarball;
 mod trust;

