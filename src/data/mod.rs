@@ -1,7 +1,7 @@
 //! From images on disk to normalised, augmented batches in memory.
 //!
 //! ```text
-//!  cifar ◄── fetch (found, or fetched and verified)
+//!  cifar, cifar100 ◄── fetch (found, or fetched and verified)
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
 //!    └─ records: the binary format
 //!  folder ◄── picture: a file of a user ──► one image
@@ -17,6 +17,7 @@
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
 
 mod cifar;
+mod cifar100;
 mod dataset;
 mod error;
 pub(crate) mod fetch;
@@ -49,7 +50,7 @@ pub use pipeline::views::{Tta, View};
 pub use records::{RECORD_LEN, parse_records, write_record};
 pub use validation::{HeldOut, RunImages, Validation};
 
-/// The default folder of the CIFAR-10 files.
+/// The default folder of the files of CIFAR-10 and CIFAR-100.
 pub const DEFAULT_FOLDER: &str = "data";
 
 /// Which data set to load.
@@ -62,6 +63,8 @@ pub enum DatasetKind {
     Cifar10,
     /// the subset inside the program: 2,000 training and 500 test images
     Sample,
+    /// CIFAR-100: 50,000 training and 10,000 test images of a hundred classes
+    Cifar100,
     /// your pictures: a folder with a folder for each class
     Folder,
 }
@@ -98,6 +101,7 @@ pub fn load(
     let dataset = match kind {
         DatasetKind::Cifar10 => cifar::load(data_dir),
         DatasetKind::Sample => sample::load(),
+        DatasetKind::Cifar100 => cifar100::load(data_dir),
         DatasetKind::Folder => folder::load(data_dir, options),
     }?;
     check_spec(&dataset.spec).map_err(|reason| DataError::Unfit {
@@ -120,7 +124,8 @@ pub fn load_again(
 ) -> Result<Dataset, DataError> {
     let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
     let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
-    if kind == DatasetKind::Cifar10 && is_gone {
+    let is_fetched = matches!(kind, DatasetKind::Cifar10 | DatasetKind::Cifar100);
+    if is_fetched && is_gone {
         return Err(DataError::Gone {
             folder: data_dir.to_owned(),
         });
