@@ -12,7 +12,10 @@ use ndarray::s;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
-use resnet_xla::data::TrainingOptions;
+use resnet_xla::data::{
+    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
+    TrainingOptions,
+};
 use resnet_xla::device::Device;
 use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::UnitsChoice;

@@ -5,6 +5,7 @@
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
 //!    └─ records: the binary format
 //!  folder ◄── picture: a file of a user ──► one image
+//!  npz       (arrays of NumPy)
 //! ```
 //!
 //! A run divides a data set into images for training and for validation (`validation`).
@@ -22,6 +23,7 @@ mod dataset;
 mod error;
 pub(crate) mod fetch;
 mod folder;
+mod npz;
 pub mod picture;
 pub(crate) mod pipeline;
 mod progress;
@@ -67,6 +69,8 @@ pub enum DatasetKind {
     Cifar100,
     /// your pictures: a folder with a folder for each class
     Folder,
+    /// your NumPy arrays: an .npz file with x_train, y_train, x_test and y_test
+    Npz,
 }
 
 /// How pictures of any size become images; other data sets have images of one size.
@@ -103,6 +107,7 @@ pub fn load(
         DatasetKind::Sample => sample::load(),
         DatasetKind::Cifar100 => cifar100::load(data_dir),
         DatasetKind::Folder => folder::load(data_dir, options),
+        DatasetKind::Npz => npz::load(data_dir),
     }?;
     check_spec(&dataset.spec).map_err(|reason| DataError::Unfit {
         path: data_dir.to_owned(),

@@ -22,11 +22,11 @@ const PICTURE: &str = "first_ten.png";
 pub fn run(args: &FetchArgs) -> Result<()> {
     let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
     let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
-    if kind == DatasetKind::Folder {
+    if matches!(kind, DatasetKind::Folder | DatasetKind::Npz) {
         return Err(ConfigError::Value {
             option: "dataset",
             expected: "a data set that can be fetched",
-            got: "folder, which is there already".to_owned(),
+            got: "yours, which is there already".to_owned(),
         }
         .into());
     }

@@ -297,7 +297,7 @@ fn data() -> [Setting; 5] {
         .came_with("skip-bad"),
         Setting::path(
             "data-dir",
-            "Folder of the files of CIFAR-10 or CIFAR-100, downloaded there on first use, or of your pictures",
+            "Folder of the files of CIFAR-10 or CIFAR-100, downloaded there on first use, or of your pictures; or your .npz file",
         )
         .value_name("DIR")
         .default(data::DEFAULT_FOLDER)

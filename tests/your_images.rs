@@ -1,8 +1,9 @@
-//! Runs on folders of pictures.
+//! Runs on images of a user: folders of pictures, and arrays.
 
 mod program;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use resnet_xla::data::{
     TrainingOptions,
 };
 use serde_json::Value;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 /// Writes `split` as PNGs, numbered in its order, into folders by class.
 fn write_pngs(split: &Split, class_names: &[String], folder: &Path) {
@@ -94,19 +97,21 @@ fn cifar_10_as_a_folder_of_pngs_gives_the_batches_and_weights_of_the_binary_file
         ]
         .concat(),
     );
-    let tensors = |run: &Path| {
-        let bytes = fs::read(checkpoints(run).last().unwrap()).unwrap();
-        let tensors = safetensors::SafeTensors::deserialize(&bytes)
-            .unwrap()
-            .tensors();
-        let mut all: Vec<_> = tensors
-            .into_iter()
-            .map(|(name, view)| (name, view.data().to_vec()))
-            .collect();
-        all.sort();
-        all
-    };
     assert!(tensors(&from_files) == tensors(&from_folder));
+}
+
+/// The tensors of the newest checkpoint of `run`, by name.
+fn tensors(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(checkpoints(run).last().unwrap()).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensors();
+    let mut all: Vec<_> = tensors
+        .into_iter()
+        .map(|(name, view)| (name, view.data().to_vec()))
+        .collect();
+    all.sort();
+    all
 }
 
 /// A picture of one colour with a slope over it, which differs for each `number`.
@@ -274,6 +279,64 @@ fn pictures_that_cannot_be_read_are_all_named_and_left_out_only_on_request() {
     let message = fail(&args, 3);
     assert!(
         message.contains("a picture of the class \"red\" that can be read, got none"),
+        "{message}"
+    );
+}
+
+/// Writes NumPy's form of an array of bytes, called `name`, with the dimensions `shape` as Python writes them.
+fn write_array(zip: &mut ZipWriter<File>, name: &str, shape: &str, values: &[u8]) {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    zip.start_file(format!("{name}.npy"), SimpleFileOptions::default())
+        .unwrap();
+    zip.write_all(b"\x93NUMPY\x01\x00").unwrap();
+    zip.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+    zip.write_all(header.as_bytes()).unwrap();
+    zip.write_all(values).unwrap();
+}
+
+#[test]
+fn a_run_on_arrays_is_that_on_the_same_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join("set.npz"), folder.path().join("run"));
+    let sample = data::load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap();
+    let mut zip = ZipWriter::new(File::create(&path).unwrap());
+    for (part, split) in [("train", &sample.train), ("test", &sample.test)] {
+        let count = split.len();
+        let shape = format!("({count}, 32, 32, 3)");
+        let images = split.images.as_slice().unwrap();
+        write_array(&mut zip, &format!("x_{part}"), &shape, images);
+        let labels: Vec<u8> = split.labels.iter().map(|label| *label as u8).collect();
+        write_array(
+            &mut zip,
+            &format!("y_{part}"),
+            &format!("({count}, 1)"),
+            &labels,
+        );
+    }
+    zip.finish().unwrap();
+    let options = "--epochs 1 --steps-per-epoch 3 --eval-steps 3";
+    let args = quick_run(&out, options);
+    succeed(&[&args[..], &["--dataset", "npz", "--data-dir", text(&path)]].concat());
+    let reference = folder.path().join("reference");
+    succeed(&quick_run(&reference, options));
+    assert!(tensors(&out) == tensors(&reference));
+    let table = succeed(&["eval", "--device", "cpu", "--checkpoint", text(&out)]);
+    assert!(
+        table.starts_with("images: 500\n") && table.contains("\n9 "),
+        "{table}"
+    );
+
+    // Images of 5 x 5 pixels.
+    let odd = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/arrays/plain.npz");
+    let args = quick_run(&out, "--overwrite --dataset npz --data-dir");
+    let message = fail(&[&args[..], &[text(&odd)]].concat(), 2);
+    assert!(
+        message.contains("images of 5 x 5 pixels do not fit"),
         "{message}"
     );
 }
