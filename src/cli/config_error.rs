@@ -76,7 +76,7 @@ pub enum ConfigError {
         batch_size: usize,
     },
     #[error(
-        "--validation-split: the data set {dataset} has {training} training images and none to validate on; take a share \
+        "--validation-split: the data set `{dataset}` has {training} training images and none to validate on; take a share \
          of them, such as --validation-split 0.1, or put others into folders `val` and `train` side by side"
     )]
     NoValidation { dataset: String, training: usize },

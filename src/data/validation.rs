@@ -15,11 +15,30 @@ use crate::system::limits;
 
 /// How many training images are held out. Written `400` or `0.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "Number")]
 pub enum HeldOut {
     Images(usize),
     /// Above 0 and below 1.
     Share(f64),
+}
+
+/// What a file may have in its place.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Whole(i64),
+    Real(f64),
+}
+
+impl TryFrom<Number> for HeldOut {
+    type Error = String;
+
+    fn try_from(number: Number) -> Result<Self, String> {
+        match number {
+            Number::Whole(number) => number.to_string().parse(),
+            Number::Real(number) => number.to_string().parse(),
+        }
+    }
 }
 
 impl HeldOut {
