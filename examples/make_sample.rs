@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use resnet_xla::data::{DatasetKind, Split, load, write_record};
+use resnet_xla::data::{DatasetKind, PictureOptions, Split, load, write_record};
 
 const TRAIN_PER_CLASS: usize = 200;
 const TEST_PER_CLASS: usize = 50;
@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let [data_dir, out_dir] = arguments.as_slice() else {
         bail!("usage: make_sample DATA_DIR OUT_DIR");
     };
-    let dataset = load(DatasetKind::Cifar10, data_dir)?;
+    let dataset = load(DatasetKind::Cifar10, data_dir, PictureOptions::default())?;
     fs::create_dir_all(out_dir).with_context(|| format!("cannot create {}", out_dir.display()))?;
     for (split, per_class, name) in [
         (&dataset.train, TRAIN_PER_CLASS, "train.bin"),
@@ -48,6 +48,7 @@ fn write_first_of_each_class(
         let count = &mut written[usize::from(label)];
         if *count < per_class {
             *count += 1;
+            let label = u8::try_from(label).map_err(std::io::Error::other)?;
             write_record(&mut file, label, image)?;
         }
     }

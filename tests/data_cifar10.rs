@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use resnet_xla::data::{DatasetKind, Normalization, load};
+use resnet_xla::data::{DatasetKind, Normalization, PictureOptions, load};
 
 #[test]
 fn cifar_10_has_the_published_shapes_labels_and_statistics() {
@@ -14,12 +14,12 @@ fn cifar_10_has_the_published_shapes_labels_and_statistics() {
         println!("skipped: CIFAR-10 is not in {}", data_dir.display());
         return;
     }
-    let dataset = load(DatasetKind::Cifar10, data_dir).unwrap();
+    let dataset = load(DatasetKind::Cifar10, data_dir, PictureOptions::default()).unwrap();
     assert_eq!(dataset.train.images.shape(), [50_000, 32, 32, 3]);
     assert_eq!(dataset.train.labels.len(), 50_000);
     assert_eq!(dataset.test.images.shape(), [10_000, 32, 32, 3]);
     assert_eq!(dataset.test.labels.len(), 10_000);
-    let first: Vec<u8> = dataset.test.labels.iter().take(10).copied().collect();
+    let first: Vec<u16> = dataset.test.labels.iter().take(10).copied().collect();
     assert_eq!(first, [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]);
 
     // Computed with numpy in double precision.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use program::in_process::open_cpu;
 use resnet_xla::data::{
-    Augment, BatchSource, Batches, DatasetKind, Normalization, TrainingOptions, load,
+    Augment, BatchSource, Batches, DatasetKind, Normalization, PictureOptions, TrainingOptions,
+    load,
 };
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
@@ -19,7 +20,13 @@ const BATCH: usize = 16;
 const LEARNING_RATE: f64 = 0.01;
 
 fn source() -> Arc<BatchSource> {
-    let train = load(DatasetKind::Sample, Path::new("")).unwrap().train;
+    let train = load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap()
+    .train;
     let normalization = Normalization::of(&train);
     let options = TrainingOptions {
         augment: Augment::Keras,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use program::in_process::open_cpu;
 use resnet_xla::data::{
-    Augment, Batch, BatchSource, DatasetKind, Normalization, TrainingOptions, load,
+    Augment, Batch, BatchSource, DatasetKind, Normalization, PictureOptions, TrainingOptions, load,
 };
 use resnet_xla::device::Device;
 use resnet_xla::model::choose::PrecisionChoice;
@@ -110,7 +110,12 @@ impl<'a> Run<'a> {
 }
 
 fn training_source() -> BatchSource {
-    let sample = load(DatasetKind::Sample, Path::new("")).unwrap();
+    let sample = load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap();
     let normalization = Normalization::of(&sample.train);
     let options = TrainingOptions {
         augment: Augment::None,

@@ -13,7 +13,8 @@ use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{fail, run, succeed, text};
 use resnet_xla::data::{
-    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, Split, TrainingOptions,
+    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
+    TrainingOptions,
 };
 use resnet_xla::device::Device;
 use resnet_xla::model::choose::BatchNormMode;
@@ -41,8 +42,14 @@ const ROUNDING: f64 = 1e-3;
 /// All tests of this process share the client. It is made before any of them uses XLA.
 static DEVICE: LazyLock<Device> = LazyLock::new(|| open_cpu(8, program::COMPILE_FAST));
 
-static SAMPLE: LazyLock<Dataset> =
-    LazyLock::new(|| data::load(DatasetKind::Sample, Path::new("")).unwrap());
+static SAMPLE: LazyLock<Dataset> = LazyLock::new(|| {
+    data::load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap()
+});
 
 fn program(batch_size: usize, replicas: usize, batch_norm: BatchNormMode) -> Program<'static> {
     let settings = settings(batch_size, replicas, batch_norm);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{COMPILE_FAST, fail, run, succeed, text};
-use resnet_xla::data::{self, Batch, BatchSource, DatasetKind, Normalization};
+use resnet_xla::data::{self, Batch, BatchSource, DatasetKind, Normalization, PictureOptions};
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::initialise::initial_state;
 use resnet_xla::model::program::Program;
@@ -51,7 +51,12 @@ fn a_run_trains_on_the_first_images_alone_and_is_validated_on_the_last() {
     assert_eq!(result["steps"], 2);
 
     // The same in this process, from images that are told apart by hand.
-    let sample = data::load(DatasetKind::Sample, Path::new("")).unwrap();
+    let sample = data::load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap();
     let (first, last) = sample.train.split_at(8);
     let normalization = Normalization::of(&first);
     let settings = ModelSettings {
@@ -150,5 +155,5 @@ fn a_split_that_leaves_less_than_a_batch_is_refused_before_anything_is_made() {
             assert!(message.contains(part), "no {part} in {message}");
         }
     }
-    assert!(refused("50000").contains("from 0 to 49999"));
+    assert!(refused("1000000000").contains("from 0 to 999999999"));
 }

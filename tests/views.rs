@@ -8,7 +8,7 @@ use std::sync::Arc;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
 use program::{COMPILE_FAST, succeed, text};
-use resnet_xla::data::{self, BatchSource, DatasetKind, Split};
+use resnet_xla::data::{self, BatchSource, DatasetKind, PictureOptions, Split};
 use resnet_xla::model::choose::{self, ModelSettings};
 use resnet_xla::model::program::Program;
 use resnet_xla::run::checkpoint;
@@ -34,7 +34,7 @@ fn mirrored(split: &Split) -> Split {
 }
 
 /// The share of rows whose largest logit is the label's.
-fn accuracy(logits: &[f32], labels: &[u8]) -> f64 {
+fn accuracy(logits: &[f32], labels: &[u16]) -> f64 {
     let rows = logits.chunks(10).zip(labels);
     let right = rows.filter(|(row, label)| {
         let largest = (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b]));
@@ -52,7 +52,13 @@ fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image(
         "--epochs 1 --max-steps 20 --batch-size 32",
     ));
 
-    let test = data::load(DatasetKind::Sample, Path::new("")).unwrap().test;
+    let test = data::load(
+        DatasetKind::Sample,
+        Path::new(""),
+        PictureOptions::default(),
+    )
+    .unwrap()
+    .test;
     let path = checkpoint::resolve(&run).unwrap();
     let info = checkpoint::load_info(&path).unwrap();
     let settings = ModelSettings::tutorial(11, BATCH);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Build, Spread};
 use crate::data::{
-    Augment, Batch, BatchSource, DatasetKind, Normalization, RECORD_LEN, Split, TrainingOptions,
+    self, Augment, Batch, BatchSource, Normalization, RECORD_LEN, Split, TrainingOptions,
     parse_records,
 };
 
@@ -129,7 +129,7 @@ pub fn noise_records() -> Vec<u8> {
     let mut records: Vec<u8> = (0..(RECORDS * RECORD_LEN) as u32)
         .map(|position| (position.wrapping_mul(0x9e37_79b9) >> 24) as u8)
         .collect();
-    let classes = DatasetKind::Cifar10.spec().classes();
+    let classes = data::cifar10_spec().classes();
     for (index, record) in records.chunks_exact_mut(RECORD_LEN).enumerate() {
         record[0] = (index % classes) as u8;
     }

@@ -14,6 +14,7 @@ use crate::cli::args::{Cli, TrainArgs};
 use crate::cli::config_error::ConfigError;
 use crate::cli::settings::{self, Preset};
 use crate::cli::tilde;
+use crate::data::HeldOut;
 use crate::device::replicas::ReplicaChoice;
 
 /// Parses `words`, the first of which is the program's name, together with the environment.
@@ -57,6 +58,7 @@ pub fn is_number(arg: &Arg) -> bool {
         TypeId::of::<usize>(),
         TypeId::of::<f64>(),
         TypeId::of::<ReplicaChoice>(),
+        TypeId::of::<HeldOut>(),
     ];
     let value = arg.get_value_parser().type_id();
     arg.get_action().takes_values() && numbers.iter().any(|number| value == *number)

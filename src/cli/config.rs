@@ -18,7 +18,9 @@ use crate::cli::config_file;
 use crate::cli::resume;
 use crate::cli::settings;
 pub use crate::cli::settings::Preset;
-use crate::data::{Augment, DatasetKind, Mix};
+use crate::data::{
+    Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages,
+};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
@@ -85,8 +87,11 @@ pub struct Config {
     pub eval_steps: Option<u64>,
     pub no_shuffle: bool,
     pub dataset: DatasetKind,
-    /// 0: validation has the test images.
-    pub validation_split: usize,
+    /// None: validation has what the data set has for it.
+    pub validation_split: HeldOut,
+    /// `None`: 32 for pictures of a folder; other data sets have their own.
+    pub image_size: Option<usize>,
+    pub skip_bad: bool,
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
@@ -186,9 +191,8 @@ impl Config {
         (self.ema > 0.0).then_some(self.ema)
     }
 
-    /// What shapes the computations on `replicas` devices.
-    pub fn model(&self, replicas: usize) -> ModelSettings {
-        let spec = self.dataset.spec();
+    /// What shapes the computations on `replicas` devices, for images as `spec` describes them.
+    pub fn model(&self, spec: &DatasetSpec, replicas: usize) -> ModelSettings {
         ModelSettings {
             network: self.network(),
             classes: spec.classes(),
@@ -205,6 +209,15 @@ impl Config {
             optimiser: self.optimiser(),
             weight_decay: self.weight_decay,
             averaging: self.averaging(),
+        }
+    }
+
+    /// How pictures of a folder become images.
+    pub fn pictures(&self) -> PictureOptions {
+        let usual = PictureOptions::default();
+        PictureOptions {
+            side: self.image_size.unwrap_or(usual.side),
+            skip_bad: self.skip_bad,
         }
     }
 
@@ -243,6 +256,16 @@ impl Config {
         }
         if self.mixup > 0.0 && self.cutmix > 0.0 {
             return Err(ConfigError::TwoMixes);
+        }
+        if let Some(side) = self.image_size {
+            if self.dataset != DatasetKind::Folder {
+                return Err(ConfigError::Value {
+                    option: "image-size",
+                    expected: "no such option but with --dataset folder: the images of other data sets have one size",
+                    got: side.to_string(),
+                });
+            }
+            check_side(self.network(), side)?;
         }
         if let Some(per_epoch) = self.steps_per_epoch {
             self.check_warmup(per_epoch)?;
@@ -344,6 +367,19 @@ fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Refuses images of `side` rows and columns that `network` cannot halve as often as it does.
+pub fn check_side(network: Network, side: usize) -> Result<(), ConfigError> {
+    let reduction = network.architecture()?.reduction();
+    if side.is_multiple_of(reduction) {
+        return Ok(());
+    }
+    Err(ConfigError::ImageSide {
+        side,
+        network: network.to_string(),
+        reduction,
+    })
+}
+
 /// Refuses a batch that `replicas` cannot share evenly.
 pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError> {
     if batch_size.is_multiple_of(replicas) {
@@ -355,21 +391,35 @@ pub fn check_split(batch_size: usize, replicas: usize) -> Result<(), ConfigError
     })
 }
 
-/// Refuses to hold out so many of `training` images that less than a batch is left.
-pub fn check_validation_split(
-    held_out: usize,
-    training: usize,
+/// Divides `dataset` by `held_out` and `seed`.
+///
+/// # Errors
+/// Less than a batch is left to train on, or nothing is there to validate on.
+pub fn divide(
+    dataset: Dataset,
+    held_out: HeldOut,
+    seed: u64,
     batch_size: usize,
-) -> Result<(), ConfigError> {
-    let left = training.saturating_sub(held_out);
-    if held_out == 0 || left >= batch_size {
-        return Ok(());
+) -> Result<RunImages, ConfigError> {
+    let training = dataset.train.len();
+    let count = held_out.count(training);
+    let left = training.saturating_sub(count);
+    if count > 0 && left < batch_size {
+        return Err(ConfigError::ValidationSplit {
+            held_out,
+            left,
+            training,
+            batch_size,
+        });
     }
-    Err(ConfigError::ValidationSplit {
-        held_out,
-        training,
-        batch_size,
-    })
+    let images = dataset.divide(count, seed);
+    if images.validation.split.is_empty() {
+        return Err(ConfigError::NoValidation {
+            dataset: images.name,
+            training,
+        });
+    }
+    Ok(images)
 }
 
 /// `path` as an absolute path, if that is valid UTF-8 and so can be saved.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::data::HeldOut;
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -63,14 +65,30 @@ pub enum ConfigError {
         per_epoch: u64,
     },
     #[error(
-        "--validation-split {held_out} leaves {} of {training} training images to train on, expected at least a batch \
+        "--validation-split {held_out} leaves {left} of {training} training images to train on, expected at least a batch \
          of {batch_size}; take --validation-split {} or less, or a smaller --batch-size",
-        .training.saturating_sub(*.held_out), .training.saturating_sub(*.batch_size)
+        .training.saturating_sub(*.batch_size)
     )]
     ValidationSplit {
-        held_out: usize,
+        held_out: HeldOut,
+        left: usize,
         training: usize,
         batch_size: usize,
+    },
+    #[error(
+        "--validation-split: the data set `{dataset}` has {training} training images and none to validate on; take a share \
+         of them, such as --validation-split 0.1, or put others into folders `val` and `train` side by side"
+    )]
+    NoValidation { dataset: String, training: usize },
+    #[error(
+        "images of {side} x {side} pixels do not fit the network {network}, which makes them smaller by {reduction}: \
+         expected a multiple of {reduction}; take --image-size {} for a folder of pictures",
+        .side.next_multiple_of(*.reduction)
+    )]
+    ImageSide {
+        side: usize,
+        network: String,
+        reduction: usize,
     },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },

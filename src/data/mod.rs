@@ -1,26 +1,34 @@
 //! From images on disk to normalised, augmented batches in memory.
 //!
 //! ```text
-//!  cifar ◄── fetch (found, or fetched and verified)
+//!  cifar, cifar100 ◄── fetch (found, or fetched and verified)
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
-//!    └─ records: the binary format              picture: a user's file ──► one image
+//!    └─ records: the binary format
+//!  folder ◄── picture: a file of a user ──► one image
+//!  npz       (arrays of NumPy)
 //! ```
 //!
 //! A run divides a data set into images for training and for validation (`validation`).
 //!
-//! A data set is one file here and one line in each of [`DatasetKind`], [`DatasetKind::spec`] and [`load`].
+//! A data set is one file here and one line in each of [`DatasetKind`] and [`load`]; its image size and classes are
+//! known once it is loaded.
 //! [`check_spec`] defines which image sizes and classes it may have.
 //!
 //! The embedded sample (`assets/sample/`) was made by
 //! `cargo run --release --example make_sample -- DATA_DIR OUT_DIR`.
 
 mod cifar;
+mod cifar100;
 mod dataset;
 mod error;
 pub(crate) mod fetch;
+mod folder;
+mod npz;
 pub mod picture;
 pub(crate) mod pipeline;
+mod progress;
 mod records;
+mod room;
 mod sample;
 #[cfg(test)]
 mod test_split;
@@ -28,6 +36,7 @@ mod validation;
 
 use std::path::{Path, absolute};
 
+pub use cifar::spec as cifar10_spec;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use pipeline::augment::{Augment, Fill, Transform};
@@ -41,9 +50,9 @@ pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use pipeline::views::{Tta, View};
 pub use records::{RECORD_LEN, parse_records, write_record};
-pub use validation::{RunImages, Validation};
+pub use validation::{HeldOut, RunImages, Validation};
 
-/// The default folder of the CIFAR-10 files.
+/// The default folder of the files of CIFAR-10 and CIFAR-100.
 pub const DEFAULT_FOLDER: &str = "data";
 
 /// Which data set to load.
@@ -56,13 +65,28 @@ pub enum DatasetKind {
     Cifar10,
     /// the subset inside the program: 2,000 training and 500 test images
     Sample,
+    /// CIFAR-100: 50,000 training and 10,000 test images of a hundred classes
+    Cifar100,
+    /// your pictures: a folder with a folder for each class
+    Folder,
+    /// your NumPy arrays: an .npz file with x_train, y_train, x_test and y_test
+    Npz,
 }
 
-impl DatasetKind {
-    /// Image size and classes, known before any image is loaded.
-    pub fn spec(self) -> DatasetSpec {
-        match self {
-            Self::Cifar10 | Self::Sample => cifar::spec(),
+/// How pictures of any size become images; other data sets have images of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureOptions {
+    /// Rows and columns of the images.
+    pub side: usize,
+    /// Whether pictures that cannot be read are left out instead of refused.
+    pub skip_bad: bool,
+}
+
+impl Default for PictureOptions {
+    fn default() -> Self {
+        Self {
+            side: 32,
+            skip_bad: false,
         }
     }
 }
@@ -72,12 +96,24 @@ impl DatasetKind {
 ///
 /// # Errors
 ///
-/// A file that cannot be read, fetched or verified.
-pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
-    match kind {
+/// A file that cannot be read, fetched or verified; images or classes that the program does not take.
+pub fn load(
+    kind: DatasetKind,
+    data_dir: &Path,
+    options: PictureOptions,
+) -> Result<Dataset, DataError> {
+    let dataset = match kind {
         DatasetKind::Cifar10 => cifar::load(data_dir),
         DatasetKind::Sample => sample::load(),
-    }
+        DatasetKind::Cifar100 => cifar100::load(data_dir),
+        DatasetKind::Folder => folder::load(data_dir, options),
+        DatasetKind::Npz => npz::load(data_dir),
+    }?;
+    check_spec(&dataset.spec).map_err(|reason| DataError::Unfit {
+        path: data_dir.to_owned(),
+        reason: format!("the data set has {reason}"),
+    })?;
+    Ok(dataset)
 }
 
 /// [`load`] for a resumed run that used the data in `data_dir`.
@@ -86,15 +122,20 @@ pub fn load(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
 ///
 /// [`DataError::Gone`] if the folder no longer exists: it may be on a disk that is not mounted, so it is not
 /// created and filled again, unless it is the default folder.
-pub fn load_again(kind: DatasetKind, data_dir: &Path) -> Result<Dataset, DataError> {
+pub fn load_again(
+    kind: DatasetKind,
+    data_dir: &Path,
+    options: PictureOptions,
+) -> Result<Dataset, DataError> {
     let is_default = absolute(DEFAULT_FOLDER).is_ok_and(|folder| folder == data_dir);
     let is_gone = data_dir.is_absolute() && !data_dir.is_dir() && !is_default;
-    if kind == DatasetKind::Cifar10 && is_gone {
+    let is_fetched = matches!(kind, DatasetKind::Cifar10 | DatasetKind::Cifar100);
+    if is_fetched && is_gone {
         return Err(DataError::Gone {
             folder: data_dir.to_owned(),
         });
     }
-    load(kind, data_dir)
+    load(kind, data_dir, options)
 }
 
 #[cfg(test)]
@@ -103,11 +144,15 @@ mod tests {
 
     #[test]
     fn a_loaded_data_set_is_as_its_spec_says_and_the_pipeline_takes_it() {
-        let kind = DatasetKind::Sample;
         let Dataset {
             spec, train, test, ..
-        } = load(kind, Path::new("")).unwrap();
-        assert_eq!(spec, kind.spec());
+        } = load(
+            DatasetKind::Sample,
+            Path::new(""),
+            PictureOptions::default(),
+        )
+        .unwrap();
+        assert_eq!(spec, cifar10_spec());
         assert_eq!(check_spec(&spec), Ok(()));
         for split in [train, test] {
             assert_eq!(split.images.dim(), (split.len(), spec.side, spec.side, 3));
@@ -119,7 +164,7 @@ mod tests {
 
     #[test]
     fn cifar_10_has_the_classes_of_its_home_page() {
-        let spec = DatasetKind::Cifar10.spec();
+        let spec = cifar10_spec();
         assert_eq!((spec.side, spec.image_len()), (32, 3072));
         // batches.meta.txt of the official archive.
         let names = "airplane automobile bird cat deer dog frog horse ship truck";

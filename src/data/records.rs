@@ -1,7 +1,8 @@
-//! The binary format of CIFAR-10.
+//! The binary format of CIFAR-10 and CIFAR-100.
 //!
-//! A file is a sequence of records without a header: one label byte, then 3,072 pixel bytes: the red plane, then the
-//! green, then the blue, each 32 rows of 32 (the "binary version" described on the CIFAR-10 home page).
+//! A file is a sequence of records without a header: one label byte (CIFAR-100: two, of which the second is read), then
+//! 3,072 pixel bytes: the red plane, then the green, then the blue, each 32 rows of 32 (the "binary version" described
+//! on the home page).
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -16,32 +17,58 @@ use crate::data::error::DataError;
 pub(super) const SIDE: usize = 32;
 /// The number of values in one image.
 const IMAGE_LEN: usize = SIDE * SIDE * CHANNELS;
-/// Number of classes; labels are 0 to `CLASSES - 1`.
-pub(super) const CLASSES: usize = 10;
 
-/// Bytes of one record: a label and an image.
+/// Bytes of one record of CIFAR-10: a label and an image.
 pub const RECORD_LEN: usize = 1 + IMAGE_LEN;
 
-/// Parses the content of a file with any number of records. `file` is for error messages.
+/// What differs between the two data sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Format {
+    /// Bytes before the pixels. The last of them is the label.
+    label_bytes: usize,
+    /// Labels are 0 to `classes - 1`.
+    classes: u8,
+}
+
+impl Format {
+    pub(super) const CIFAR_10: Format = Format {
+        label_bytes: 1,
+        classes: 10,
+    };
+    /// First the label of one of 20 groups of classes, then that of the class.
+    pub(super) const CIFAR_100: Format = Format {
+        label_bytes: 2,
+        classes: 100,
+    };
+
+    /// Bytes of one record.
+    pub(super) const fn record_len(self) -> usize {
+        self.label_bytes + IMAGE_LEN
+    }
+}
+
+/// Parses the content of a file with any number of records of CIFAR-10. `file` is for error messages.
 ///
 /// # Errors
 ///
 /// No record, an incomplete record, or an invalid label.
 pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
-    let mut records = Records::with_capacity(bytes.len() / RECORD_LEN);
+    let mut records = Records::with_capacity(Format::CIFAR_10, bytes.len() / RECORD_LEN);
     records.append(file, bytes)?;
     Ok(records.into_split())
 }
 
 /// The records read so far.
 pub(super) struct Records {
+    format: Format,
     images: Vec<[u8; IMAGE_LEN]>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl Records {
-    pub(super) fn with_capacity(count: usize) -> Records {
+    pub(super) fn with_capacity(format: Format, count: usize) -> Records {
         Records {
+            format,
             images: Vec::with_capacity(count),
             labels: Vec::with_capacity(count),
         }
@@ -49,23 +76,27 @@ impl Records {
 
     /// Reads one or more whole records.
     pub(super) fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
-        let (records, rest) = bytes.as_chunks::<RECORD_LEN>();
-        if records.is_empty() || !rest.is_empty() {
+        let record_len = self.format.record_len();
+        if bytes.is_empty() || !bytes.len().is_multiple_of(record_len) {
             return Err(DataError::Records {
                 file: file.to_path_buf(),
-                record_len: RECORD_LEN,
+                record_len,
                 got: bytes.len(),
             });
         }
-        for (record, [label, planes @ ..]) in records.iter().enumerate() {
-            if usize::from(*label) >= CLASSES {
+        for (record, bytes) in bytes.chunks_exact(record_len).enumerate() {
+            let Some(([.., label], planes)) = bytes.split_last_chunk::<IMAGE_LEN>() else {
+                continue;
+            };
+            if *label >= self.format.classes {
                 return Err(DataError::Label {
                     file: file.to_path_buf(),
                     record,
+                    last: self.format.classes - 1,
                     got: *label,
                 });
             }
-            self.labels.push(*label);
+            self.labels.push(u16::from(*label));
             self.images.push(interleave(planes));
         }
         Ok(())
@@ -161,6 +192,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn of_the_two_labels_of_a_record_of_cifar_100_the_second_is_the_class() {
+        let record = |labels: [u8; 2]| [&labels[..], &records(1)[1..]].concat();
+        let mut read = Records::with_capacity(Format::CIFAR_100, 2);
+        let file = Path::new(FILE);
+        let two = [record([19, 99]), record([99, 0])].concat();
+        read.append(file, &two).unwrap();
+        let split = read.into_split();
+        assert_eq!(split.labels.to_vec(), [99, 0]);
+        let one = parse_records(file, &records(1)).unwrap();
+        assert_eq!(split.image(1), one.image(0));
+
+        let refused = |bytes: &[u8]| {
+            let mut read = Records::with_capacity(Format::CIFAR_100, 1);
+            read.append(file, bytes).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(&record([0, 100])),
+            "some.bin: record 0: expected a label from 0 to 99, got 100"
+        );
+        assert_eq!(
+            refused(&records(1)),
+            "some.bin: expected one or more records of 3074 bytes, got 3073 bytes"
+        );
+    }
+
     proptest! {
         #[test]
         fn bytes_of_any_length_are_parsed_or_refused(
@@ -178,7 +235,8 @@ mod tests {
             match parse_records(Path::new(FILE), &bytes) {
                 Ok(split) => {
                     prop_assert!(valid);
-                    prop_assert_eq!(split.labels.to_vec(), &labels[..count]);
+                    let expected: Vec<u16> = labels[..count].iter().map(|label| u16::from(*label)).collect();
+                    prop_assert_eq!(split.labels.to_vec(), expected);
                 }
                 Err(_) => prop_assert!(!valid),
             }
@@ -193,7 +251,7 @@ mod tests {
             let split = parse_records(Path::new(FILE), &bytes).unwrap();
             let mut written = Vec::new();
             let image = split.images.index_axis(Axis(0), 0);
-            write_record(&mut written, split.labels[0], image).unwrap();
+            write_record(&mut written, bytes[0], image).unwrap();
             prop_assert_eq!(written, bytes);
         }
     }

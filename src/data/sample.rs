@@ -16,7 +16,9 @@ pub(super) fn load() -> Result<Dataset, DataError> {
         name: "sample".to_string(),
         spec: cifar::spec(),
         train: parse_records(Path::new("assets/sample/train.bin"), TRAIN)?,
+        validation: None,
         test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
+        stratified: false,
     })
 }
 

@@ -23,7 +23,7 @@ pub(super) fn numbered(n: usize) -> Arc<Split> {
     let number = |i: usize| u8::try_from(i).unwrap();
     Arc::new(Split {
         images: Array4::from_shape_fn((n, SIDE, SIDE, CHANNELS), |(i, ..)| number(i)),
-        labels: Array1::from_shape_fn(n, |i| number(i) % 10),
+        labels: Array1::from_shape_fn(n, |i| u16::from(number(i) % 10)),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::cli::config::Config;
 use crate::data::fetch::official::{FILES, OfficialFile, Place};
 use crate::data::fetch::{archive as official, npm};
 use crate::data::picture;
-use crate::data::{DatasetKind, parse_records};
+use crate::data::{self, DatasetKind, PictureOptions, parse_records};
 use crate::run::checkpoint;
 use crate::run::history::History;
 
@@ -42,7 +42,7 @@ pub struct Parser {
 
 const MIB: u64 = 1 << 20;
 
-pub const PARSERS: [Parser; 8] = [
+pub const PARSERS: [Parser; 9] = [
     Parser {
         name: "records",
         accepts: records,
@@ -57,6 +57,11 @@ pub const PARSERS: [Parser; 8] = [
         name: "checkpoint",
         accepts: checkpoint,
         most_memory: 3072 * MIB,
+    },
+    Parser {
+        name: "npz",
+        accepts: npz,
+        most_memory: 64 * MIB,
     },
     Parser {
         name: "archive",
@@ -100,14 +105,20 @@ fn records(bytes: &[u8]) -> bool {
 /// A picture given to `predict`.
 fn picture(bytes: &[u8]) -> bool {
     let (_folder, path) = in_file("picture", bytes);
-    picture::read(&path, DatasetKind::Cifar10.spec().side).is_ok()
+    picture::read(&path, data::cifar10_spec().side).is_ok()
+}
+
+/// A file of NumPy arrays.
+fn npz(bytes: &[u8]) -> bool {
+    let (_folder, path) = in_file("set.npz", bytes);
+    data::load(DatasetKind::Npz, &path, PictureOptions::default()).is_ok()
 }
 
 /// What `eval`, `predict`, `export` and `--resume` read.
 fn checkpoint(bytes: &[u8]) -> bool {
     let (folder, path) = in_file(&checkpoint::file_name(1), bytes);
     // The smallest depth, whose table is the quickest to make.
-    let classes = DatasetKind::Cifar10.spec().classes();
+    let classes = data::cifar10_spec().classes();
     let network = Architecture::resnet_v2(11)
         .and_then(|architecture| ResNet::new(&architecture, classes, Lowering::Dots));
     let Ok(network) = network else {

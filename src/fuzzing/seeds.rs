@@ -16,6 +16,10 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "records" => vec![records()],
         "picture" => pictures(),
+        "npz" => vec![
+            include_bytes!("../../tests/fixtures/arrays/plain.npz").to_vec(),
+            include_bytes!("../../tests/fixtures/arrays/compressed.npz").to_vec(),
+        ],
         "checkpoint" => vec![checkpoint(11)],
         "archive" => vec![tarball(&[(
             "cifar-10-batches-bin/test_batch.bin",

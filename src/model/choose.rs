@@ -7,7 +7,7 @@ use xla_graphs::network::Units;
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
-use crate::data::DatasetKind;
+use crate::data;
 use crate::device::DeviceKind;
 use crate::model::network::Network;
 use crate::model::optimisers::OptimiserSettings;
@@ -85,7 +85,7 @@ pub struct ModelSettings {
 impl ModelSettings {
     /// The tutorial's network of `depth` layers, trained on CIFAR-10 in batches of `batch_size` images on one device.
     pub fn tutorial(depth: usize, batch_size: usize) -> Self {
-        let spec = DatasetKind::Cifar10.spec();
+        let spec = data::cifar10_spec();
         Self {
             network: Network::resnet_v2(depth),
             classes: spec.classes(),

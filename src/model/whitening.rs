@@ -129,11 +129,17 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::{DatasetKind, load};
+    use crate::data::{DatasetKind, PictureOptions, load};
 
     #[test]
     fn whitened_patches_of_the_sample_are_uncorrelated_and_of_variance_1() {
-        let images = load(DatasetKind::Sample, Path::new("")).unwrap().train;
+        let images = load(
+            DatasetKind::Sample,
+            Path::new(""),
+            PictureOptions::default(),
+        )
+        .unwrap()
+        .train;
         let normalization = Normalization::of(&images);
         let covariance = covariance(&images, &normalization);
         let kernel = kernel(&images, &normalization, 32);

@@ -1,15 +1,22 @@
 //! What a network gets right and wrong, counted from its logits.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::score::ranking::{Prediction, ranked};
+
+/// With more classes, a matrix is too large to be read: the worst classes and pairs are shown instead.
+pub const MOST_IN_A_MATRIX: usize = 20;
 
 /// Counts over a set of labelled images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     pub images: usize,
-    /// `confusion[truth][predicted]`
-    pub confusion: Vec<Vec<usize>>,
+    /// How many images of each true class were taken for each class. Pairs that never occur are left out: with
+    /// 65,535 classes a whole matrix would not fit in memory.
+    pairs: BTreeMap<(usize, usize), usize>,
+    number_of_classes: usize,
     /// Images whose class is among the five largest logits.
     pub top5_hits: usize,
 }
@@ -25,6 +32,14 @@ pub struct ClassScore {
     pub precision: Option<f64>,
 }
 
+/// How often images of one class were taken for another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Confusion {
+    pub truth: usize,
+    pub predicted: usize,
+    pub images: usize,
+}
+
 /// An image taken for another class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
@@ -36,17 +51,18 @@ pub struct Mistake {
 
 impl Scores {
     /// Compares `logits` `[N, classes]` with `labels` (the first N are read), each below `classes`.
-    pub fn of(logits: &[f32], classes: usize, labels: &[u8]) -> Self {
+    pub fn of(logits: &[f32], classes: usize, labels: &[u16]) -> Self {
         let mut scores = Self {
             images: 0,
-            confusion: vec![vec![0; classes]; classes],
+            pairs: BTreeMap::new(),
+            number_of_classes: classes,
             top5_hits: 0,
         };
         for (row, label) in logits.chunks_exact(classes).zip(labels) {
             let ranking = ranked(row);
             let truth = usize::from(*label);
             scores.images += 1;
-            scores.confusion[truth][ranking[0].class] += 1;
+            *scores.pairs.entry((truth, ranking[0].class)).or_default() += 1;
             let hit = ranking.iter().take(5).any(|guess| guess.class == truth);
             scores.top5_hits += usize::from(hit);
         }
@@ -55,9 +71,42 @@ impl Scores {
 
     /// Share of the images whose class has the largest logit.
     pub fn accuracy(&self) -> f64 {
-        let rows = self.confusion.iter().enumerate();
-        let correct: usize = rows.map(|(class, row)| row[class]).sum();
+        let right = self
+            .pairs
+            .iter()
+            .filter(|((truth, class), _)| truth == class);
+        let correct: usize = right.map(|(_, count)| count).sum();
         correct as f64 / self.images as f64
+    }
+
+    /// The number of images of class `truth` that were taken for `predicted`.
+    pub fn count(&self, truth: usize, predicted: usize) -> usize {
+        self.pairs.get(&(truth, predicted)).copied().unwrap_or(0)
+    }
+
+    /// `matrix[truth][predicted]`, or `None` where there are too many classes for anybody to read it.
+    pub fn matrix(&self) -> Option<Vec<Vec<usize>>> {
+        let classes = self.number_of_classes;
+        let row = |truth| (0..classes).map(move |class| self.count(truth, class));
+        (classes <= MOST_IN_A_MATRIX).then(|| (0..classes).map(|c| row(c).collect()).collect())
+    }
+
+    /// The `count` pairs of different classes that were confused most often, most often first; of equal ones, by label.
+    pub fn confusions(&self, count: usize) -> Vec<Confusion> {
+        let wrong = self
+            .pairs
+            .iter()
+            .filter(|((truth, class), _)| truth != class);
+        let mut found: Vec<Confusion> = wrong
+            .map(|(&(truth, predicted), &images)| Confusion {
+                truth,
+                predicted,
+                images,
+            })
+            .collect();
+        found.sort_by_key(|pair| std::cmp::Reverse(pair.images));
+        found.truncate(count);
+        found
     }
 
     /// Share of the images whose class is among the five largest logits.
@@ -67,17 +116,30 @@ impl Scores {
 
     /// The scores of each class, by label.
     pub fn classes(&self) -> Vec<ClassScore> {
-        let rows = self.confusion.iter().enumerate();
-        rows.map(|(class, row)| {
-            let images = row.iter().sum();
-            let taken_for_it = self.confusion.iter().map(|row| row[class]).sum();
-            ClassScore {
-                images,
-                acc: share(row[class], images),
-                precision: share(row[class], taken_for_it),
-            }
-        })
-        .collect()
+        let mut images = vec![0; self.number_of_classes];
+        let mut taken_for_it = vec![0; self.number_of_classes];
+        for ((truth, predicted), count) in &self.pairs {
+            images[*truth] += count;
+            taken_for_it[*predicted] += count;
+        }
+        let score = |class| ClassScore {
+            images: images[class],
+            acc: share(self.count(class, class), images[class]),
+            precision: share(self.count(class, class), taken_for_it[class]),
+        };
+        (0..self.number_of_classes).map(score).collect()
+    }
+
+    /// The labels of the `count` classes with the lowest accuracy, lowest first; of equal ones, by label. Classes
+    /// without images are left out.
+    pub fn worst_classes(&self, count: usize) -> Vec<usize> {
+        let scores = self.classes().into_iter().enumerate();
+        let mut known: Vec<(usize, f64)> = scores
+            .filter_map(|(class, score)| Some((class, score.acc?)))
+            .collect();
+        known.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        known.truncate(count);
+        known.into_iter().map(|(class, _)| class).collect()
     }
 }
 
@@ -89,7 +151,7 @@ fn share(count: usize, all: usize) -> Option<f64> {
 pub fn confident_mistakes(
     logits: &[f32],
     classes: usize,
-    labels: &[u8],
+    labels: &[u16],
     count: usize,
 ) -> Vec<Mistake> {
     let rows = logits.chunks_exact(classes).zip(labels);
@@ -125,9 +187,9 @@ mod tests {
     fn counts_stand_where_truth_and_prediction_cross() {
         let logits = [row(3, 9.0), row(3, 1.0), row(5, 1.0)].concat();
         let scores = Scores::of(&logits, 10, &[3, 5, 5]);
-        assert_eq!(scores.confusion[3][3], 1);
-        assert_eq!(scores.confusion[5][3], 1);
-        assert_eq!(scores.confusion[5][5], 1);
+        assert_eq!(scores.count(3, 3), 1);
+        assert_eq!(scores.count(5, 3), 1);
+        assert_eq!(scores.count(5, 5), 1);
         assert_eq!(scores.accuracy(), 2.0 / 3.0);
         let classes = scores.classes();
         assert_eq!(
@@ -151,9 +213,34 @@ mod tests {
     #[test]
     fn any_number_of_classes_is_counted() {
         let scores = Scores::of(&[0.0, 1.0, 2.0, 3.0, 5.0, 4.0], 3, &[2, 0]);
-        assert_eq!(scores.confusion, [[0, 1, 0], [0, 0, 0], [0, 0, 1]]);
+        let matrix = scores.matrix().unwrap();
+        assert_eq!(matrix, [[0, 1, 0], [0, 0, 0], [0, 0, 1]]);
         assert_eq!((scores.accuracy(), scores.top5()), (0.5, 1.0));
         assert_eq!(scores.classes().len(), 3);
+    }
+
+    #[test]
+    fn of_many_classes_the_worst_are_told_and_no_matrix() {
+        let wide = |class: usize| {
+            let mut row = vec![0.0; 65_535];
+            row[class] = 9.0;
+            row
+        };
+        // Class 65,534 is taken for 300 twice and recognised once, class 7 for 65,534 once; class 8 is recognised.
+        let guesses = [300, 300, 65_534, 65_534, 8];
+        let logits: Vec<f32> = guesses.into_iter().flat_map(wide).collect();
+        let scores = Scores::of(&logits, 65_535, &[65_534, 65_534, 65_534, 7, 8]);
+        assert_eq!(scores.matrix(), None);
+        assert_eq!(scores.accuracy(), 0.4);
+        let pairs = scores.confusions(9);
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|p| (p.truth, p.predicted, p.images))
+            .collect();
+        assert_eq!(pairs, [(65_534, 300, 2), (7, 65_534, 1)]);
+        assert_eq!(scores.confusions(1).len(), 1);
+        assert_eq!(scores.worst_classes(2), [7, 65_534]);
+        assert_eq!(scores.worst_classes(9), [7, 65_534, 8]);
     }
 
     #[test]

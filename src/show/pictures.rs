@@ -10,8 +10,9 @@ use crate::score::ranking::{Prediction, Ranking};
 use crate::show::raster::{self, FONT, OVERSAMPLING, PictureError};
 use crate::system::files;
 
-/// Each pixel of an image becomes a square of this many pixels.
-const ENLARGEMENT: u32 = 5;
+/// Rows and columns of the picture for one image: each pixel of a smaller image becomes a square, a larger image is
+/// made smaller.
+const CELL: u32 = 160;
 const MARGIN: u32 = 16;
 /// Space between an image and the first line of its caption.
 const CAPTION_GAP: u32 = 7;
@@ -163,7 +164,7 @@ impl Grid {
         Self {
             columns: columns as u32,
             rows: tiles.len().div_ceil(columns) as u32,
-            cell: side as u32 * ENLARGEMENT,
+            cell: shown_side(side),
             captions: CAPTION_GAP + lines.unwrap_or(0) as u32 * LINE_HEIGHT,
         }
     }
@@ -188,13 +189,20 @@ impl Grid {
 /// The tile's image at its size in the oversampled drawing; each pixel becomes a square.
 fn enlarged(index: usize, tile: &Tile) -> Result<RgbImage, PictureError> {
     let image = rgb(index, tile)?;
-    let large = tile.side as u32 * ENLARGEMENT * OVERSAMPLING;
-    Ok(imageops::resize(
-        &image,
-        large,
-        large,
-        imageops::FilterType::Nearest,
-    ))
+    let large = shown_side(tile.side) * OVERSAMPLING;
+    let filter = match tile.side as u32 <= CELL {
+        true => imageops::FilterType::Nearest,
+        false => imageops::FilterType::Triangle,
+    };
+    Ok(imageops::resize(&image, large, large, filter))
+}
+
+/// Rows and columns in the picture of an image of `side` rows and columns.
+fn shown_side(side: usize) -> u32 {
+    match side as u32 {
+        side if (1..=CELL).contains(&side) => side * (CELL / side),
+        _ => CELL,
+    }
 }
 
 /// The tile's image; `index` is its place in the grid.
@@ -291,6 +299,29 @@ mod tests {
         let picture = drawn(&vec![tile; 10], 5);
         // 5 images of 160 and 6 margins of 16; 2 rows of 160 + 7 + 19 and 3 margins.
         assert_eq!(picture.dimensions(), (896, 420));
+    }
+
+    #[test]
+    fn images_of_any_size_get_about_the_same_room() {
+        for (side, shown) in [
+            (4, 160),
+            (20, 160),
+            (33, 132),
+            (160, 160),
+            (224, 160),
+            (512, 160),
+        ] {
+            let image = vec![90; side * side * 3];
+            let tile = Tile {
+                image: &image,
+                side,
+                caption: Vec::new(),
+            };
+            let picture = drawn(&[tile], 1);
+            assert_eq!(picture.dimensions(), (shown + 32, shown + 39), "{side}");
+            assert_eq!(picture[(16 + shown / 2, 16 + shown / 2)], Rgb([90; 3]));
+            assert_eq!(picture[(16 + shown, 16)], Rgb([255; 3]));
+        }
     }
 
     #[test]

@@ -25,12 +25,13 @@ pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
-/// The side of an image of CIFAR-10.
-pub const CUTOUT: RangeInclusive<u64> = 0..=32;
-/// The largest data set has one training image more.
-pub const VALIDATION_SPLIT: RangeInclusive<u64> = 0..=49_999;
-/// As many test images as the largest data set has.
-pub const TEST_INDEX: RangeInclusive<u64> = 0..=9_999;
+/// Rows and columns of an image.
+pub const IMAGE_SIZE: RangeInclusive<u64> = 4..=512;
+/// The side of the largest images.
+pub const CUTOUT: RangeInclusive<u64> = 0..=512;
+/// More images than fit in memory.
+pub const VALIDATION_SPLIT: RangeInclusive<u64> = 0..=999_999_999;
+pub const TEST_INDEX: RangeInclusive<u64> = 0..=999_999_999;
 /// The largest TPU slice has 8,960.
 pub const CHIPS: RangeInclusive<u64> = 1..=10_000;
 

@@ -27,6 +27,15 @@ pub fn memory_bytes() -> Option<u64> {
     kib_to_bytes(&value_in("/proc/meminfo", "MemTotal", ':')?)
 }
 
+/// The memory that is free for this process, in bytes: in the machine, and in its container where there is a limit.
+pub fn available_bytes() -> Option<u64> {
+    let free = kib_to_bytes(&value_in("/proc/meminfo", "MemAvailable", ':')?)?;
+    let number = |path: &str| line_of(path)?.parse::<u64>().ok();
+    let limit = number("/sys/fs/cgroup/memory.max");
+    let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
+    Some(limit.map_or(free, |limit| free.min(limit.saturating_sub(used))))
+}
+
 /// The memory that this process has resident, in bytes.
 pub fn resident_bytes() -> Option<u64> {
     kib_to_bytes(&status("VmRSS")?)
@@ -117,6 +126,15 @@ mod tests {
         assert_eq!(kib_to_bytes("24579360 kB"), Some(25_169_264_640));
         assert_eq!(kib_to_bytes("much"), None);
         assert_eq!(kib_to_bytes("18446744073709551615 kB"), None);
+    }
+
+    #[test]
+    fn less_memory_is_free_than_there_is() {
+        let (Some(free), Some(all)) = (available_bytes(), memory_bytes()) else {
+            println!("skipped: this system does not say");
+            return;
+        };
+        assert!(free < all, "{free} of {all}");
     }
 
     #[test]

@@ -100,6 +100,11 @@ proptest! {
         let config = match Config::resolve(&args) {
             Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
             Err(ConfigError::Drops { .. }) => return Err(TestCaseError::reject("drops")),
+            Err(ConfigError::ImageSide { .. }) => return Err(TestCaseError::reject("image side")),
+            Err(ConfigError::Value {
+                option: "image-size",
+                ..
+            }) => return Err(TestCaseError::reject("image size")),
             Err(ConfigError::TwoMixes) => return Err(TestCaseError::reject("two mixes")),
             Err(ConfigError::Warmup { .. }) => return Err(TestCaseError::reject("warm-up")),
             other => other.unwrap(),

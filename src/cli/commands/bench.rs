@@ -13,6 +13,7 @@ use crate::bench::{
 };
 use crate::cli::args::BenchArgs;
 use crate::cli::config::{Config, ConfigError, Preset, check_split};
+use crate::data;
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::model::choose::LoweringChoice;
@@ -107,7 +108,7 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
         batch_size,
         precision: args.device.precision,
         units: args.device.units,
-        ..keras.model(device.replicas)
+        ..keras.model(&data::cifar10_spec(), device.replicas)
     })
 }
 

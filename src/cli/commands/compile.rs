@@ -14,6 +14,7 @@ use crate::cli::outputs::{self, Named};
 use crate::compile;
 use crate::compile::analysis::Analysis;
 use crate::compile::hlo::{self, Schedule};
+use crate::data;
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
 use crate::model::network::Network;
@@ -32,7 +33,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         precision: args.precision,
         units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
-        ..Config::preset(Preset::Keras)?.model(chips)
+        ..Config::preset(Preset::Keras)?.model(&data::cifar10_spec(), chips)
     };
     log::info!(
         "compiling for {}; depth 164 takes some minutes",

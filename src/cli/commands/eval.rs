@@ -15,9 +15,13 @@ use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
 use crate::cli::outputs::Output;
 use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View};
+use crate::model::summary::grouped;
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
-use crate::score::scores::Scores;
+use crate::score::scores::{Confusion, MOST_IN_A_MATRIX, Scores};
 use crate::system::files;
+
+/// Most pairs of confused classes in the JSON object.
+const MOST_IN_JSON: usize = 1000;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.dump_logits {
@@ -110,24 +114,82 @@ fn print_scores(
             scores.accuracy()
         )?;
     }
-    writeln!(out, "\n{:<10}  images    acc  precision", "class")?;
+    match scores.matrix() {
+        Some(matrix) => {
+            print_classes(&mut out, names, scores, 0..names.len())?;
+            print_matrix(&mut out, names, &matrix)
+        }
+        None => {
+            let (most, all) = (MOST_IN_A_MATRIX, grouped(names.len()));
+            writeln!(out, "\nthe {most} worst of {all} classes; --json has all")?;
+            print_classes(&mut out, names, scores, scores.worst_classes(most))?;
+            print_confusions(&mut out, names, &scores.confusions(most))
+        }
+    }
+}
+
+/// A row for each of `classes`.
+fn print_classes(
+    out: &mut impl Write,
+    names: &[String],
+    scores: &Scores,
+    classes: impl IntoIterator<Item = usize>,
+) -> io::Result<()> {
+    let width = width(names);
+    writeln!(out, "\n{:<width$}  images    acc  precision", "class")?;
     let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-    for (name, class) in names.iter().zip(scores.classes()) {
-        let (acc, precision) = (share(class.acc), share(class.precision));
+    let all = scores.classes();
+    for class in classes {
+        let (name, score) = (&names[class], &all[class]);
+        let (acc, precision) = (share(score.acc), share(score.precision));
         writeln!(
             out,
-            "{name:<10}  {:>6}  {acc:>5}  {precision:>9}",
-            class.images
+            "{name:<width$.width$}  {:>6}  {acc:>5}  {precision:>9}",
+            score.images
         )?;
     }
+    Ok(())
+}
+
+fn print_matrix(out: &mut impl Write, names: &[String], matrix: &[Vec<usize>]) -> io::Result<()> {
+    let width = width(names);
     writeln!(out, "\nrows: true class, columns: predicted class")?;
     let heads: Vec<String> = names.iter().map(|name| format!("{name:>5.5}")).collect();
-    writeln!(out, "{:<10} {}", "", heads.join(" "))?;
-    for (name, row) in names.iter().zip(&scores.confusion) {
+    writeln!(out, "{:<width$} {}", "", heads.join(" "))?;
+    for (name, row) in names.iter().zip(matrix) {
         let counts: Vec<String> = row.iter().map(|count| format!("{count:>5}")).collect();
-        writeln!(out, "{name:<10} {}", counts.join(" "))?;
+        writeln!(out, "{name:<width$.width$} {}", counts.join(" "))?;
     }
     Ok(())
+}
+
+/// The pairs of classes that are confused most, instead of a matrix.
+fn print_confusions(
+    out: &mut impl Write,
+    names: &[String],
+    confusions: &[Confusion],
+) -> io::Result<()> {
+    let width = width(names);
+    writeln!(
+        out,
+        "\n{:<width$}  {:<width$}  images",
+        "true class", "taken for"
+    )?;
+    for pair in confusions {
+        let (truth, predicted) = (&names[pair.truth], &names[pair.predicted]);
+        writeln!(
+            out,
+            "{truth:<width$.width$}  {predicted:<width$.width$}  {:>6}",
+            pair.images
+        )?;
+    }
+    Ok(())
+}
+
+/// The width of the column of class names, in which longer names are cut.
+fn width(names: &[String]) -> usize {
+    let longest = names.iter().map(|name| name.chars().count()).max();
+    longest.unwrap_or(0).clamp(10, 30)
 }
 
 fn as_json(
@@ -142,6 +204,10 @@ fn as_json(
         .zip(scores.classes())
         .map(|(name, class)| (name.clone(), json!(class)))
         .collect();
+    let confusions = scores.confusions(MOST_IN_JSON).into_iter().map(|pair| {
+        json!({ "true": names[pair.truth], "predicted": names[pair.predicted], "images": pair.images })
+    });
+    let confusions: Vec<Value> = confusions.collect();
     json!({
         "images": evaluation.mean.count(),
         "loss": evaluation.mean.loss(),
@@ -149,7 +215,8 @@ fn as_json(
         "top5": scores.top5(),
         "classes": classes,
         "class_names": names,
-        "confusion": scores.confusion,
+        "confusion": scores.matrix(),
+        "confusions": confusions,
         "tta": averaged.map(|Averaged { views, scores }| {
             json!({ "views": views.name(), "acc": scores.accuracy(), "top5": scores.top5() })
         }),

@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use super::output::stdout;
 use crate::cli::args::FetchArgs;
-use crate::data::{self, Dataset, DatasetKind};
+use crate::cli::config::ConfigError;
+use crate::data::{self, Dataset, DatasetKind, PictureOptions};
 use crate::show::pictures::{self, Caption, Tile, Tone};
 use crate::show::raster::PictureError;
 use crate::system::text::shown;
@@ -21,7 +22,15 @@ const PICTURE: &str = "first_ten.png";
 pub fn run(args: &FetchArgs) -> Result<()> {
     let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
     let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
-    let dataset = data::load(kind, &folder)?;
+    if matches!(kind, DatasetKind::Folder | DatasetKind::Npz) {
+        return Err(ConfigError::Value {
+            option: "dataset",
+            expected: "a data set that can be fetched",
+            got: "yours, which is there already".to_owned(),
+        }
+        .into());
+    }
+    let dataset = data::load(kind, &folder, PictureOptions::default())?;
     let names = &dataset.spec.class_names;
     let mut out = stdout();
     for (name, split) in [("train", &dataset.train), ("test", &dataset.test)] {

@@ -8,7 +8,8 @@ use xla_graphs::ops::Lowering;
 
 use super::output::{print_json, stdout};
 use crate::cli::args::SummaryArgs;
-use crate::cli::config::{Config, ConfigError, Preset};
+use crate::cli::config::ConfigError;
+use crate::data;
 use crate::model::network::Network;
 use crate::model::summary::{self, Summary};
 
@@ -19,7 +20,7 @@ pub fn run(args: &SummaryArgs) -> Result<()> {
         widths: args.widths,
     };
     let architecture = kind.architecture().map_err(ConfigError::from)?;
-    let spec = Config::preset(Preset::Keras)?.dataset.spec();
+    let spec = data::cifar10_spec();
     // The lowering changes how the network is computed, not its structure.
     let network =
         ResNet::new(&architecture, spec.classes(), Lowering::Native).map_err(ConfigError::from)?;

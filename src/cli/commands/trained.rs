@@ -1,14 +1,15 @@
 //! What `eval` and `predict` share: loading a checkpoint onto a device.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use crate::cli::args::{CheckpointArgs, DEFAULT_RUN};
-use crate::cli::config::check_validation_split;
+use crate::cli::config::divide;
 use crate::cli::config_error::ConfigError;
-use crate::cli::config_file::{saved_data_dir, saved_validation_split};
-use crate::data::{self, DataError, Dataset, DatasetKind, RunImages};
+use crate::cli::config_file::{saved_data, saved_data_dir};
+use crate::data::{self, DataError, Dataset, DatasetKind, HeldOut, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::model::choose::{self, ModelSettings};
@@ -94,11 +95,36 @@ pub fn load<'a>(
     Ok(Trained { program, weights })
 }
 
-/// The data that `args` name; by default the data that the network was trained on, from the same folder.
+/// The data that `args` name; by default the data that the network was trained on, from the same folder. Where there are
+/// no test images, those that the run was validated on are in their place.
 ///
 /// # Errors
 /// The data cannot be loaded or does not fit the network.
 pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
+    let dataset = load_fitting(args, info)?;
+    if !dataset.test.is_empty() {
+        return Ok(dataset);
+    }
+    let stratified = dataset.stratified;
+    let images = divided(dataset, args, info)?;
+    let test = Arc::unwrap_or_clone(images.validation.split);
+    log::info!(
+        "{} has no test images: taking the {} that it is validated on",
+        images.name,
+        test.len()
+    );
+    Ok(Dataset {
+        name: images.name,
+        spec: images.spec,
+        train: images.training,
+        validation: None,
+        test,
+        stratified,
+    })
+}
+
+/// The data that `args` name, whose test images may be none.
+fn load_fitting(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
     let kind = args.data.dataset.unwrap_or(info.dataset);
     let dataset = load_kind(kind, args, info)?;
     if dataset.spec != info.spec {
@@ -115,15 +141,18 @@ pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset
 /// [`load_data`], divided as it was for the run that the network is of; another data set than that of the run has its
 /// test images to be scored on.
 pub fn load_images(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<RunImages> {
-    let dataset = load_data(args, info)?;
+    divided(load_fitting(args, info)?, args, info)
+}
+
+fn divided(dataset: Dataset, args: &CheckpointArgs, info: &CheckpointInfo) -> Result<RunImages> {
     let is_own = args.data.dataset.is_none_or(|kind| kind == info.dataset);
+    let saved = saved_data(&info.config);
     let held_out = match is_own {
-        true => saved_validation_split(&info.config),
-        false => 0,
+        true => saved.validation_split,
+        false => HeldOut::NONE,
     };
     // No batch is trained on here.
-    check_validation_split(held_out, dataset.train.len(), 1)?;
-    Ok(dataset.divide(held_out))
+    Ok(divide(dataset, held_out, saved.seed, 1)?)
 }
 
 fn load_kind(
@@ -131,11 +160,15 @@ fn load_kind(
     args: &CheckpointArgs,
     info: &CheckpointInfo,
 ) -> Result<Dataset, DataError> {
+    let options = PictureOptions {
+        side: info.spec.side,
+        skip_bad: saved_data(&info.config).skip_bad,
+    };
     if let Some(folder) = &args.data.data_dir {
-        return data::load(kind, folder);
+        return data::load(kind, folder, options);
     }
     match saved_data_dir(&info.config) {
-        Some(folder) if kind == info.dataset => data::load_again(kind, &folder),
-        _ => data::load(kind, Path::new(data::DEFAULT_FOLDER)),
+        Some(folder) if kind == info.dataset => data::load_again(kind, &folder, options),
+        _ => data::load(kind, Path::new(data::DEFAULT_FOLDER), options),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
-use crate::data::{self, Augment, DatasetKind};
+use crate::data::{self, Augment, DatasetKind, HeldOut};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
@@ -268,21 +268,36 @@ fn batches() -> [Setting; 9] {
 }
 
 /// The data set and its folder.
-fn data() -> [Setting; 3] {
+fn data() -> [Setting; 5] {
     [
         Setting::choice::<DatasetKind>("dataset", "Images to train and test on")
             .default("cifar10")
             .in_preset(Quick, "sample"),
-        Setting::whole::<usize>(
+        Setting::new(
             "validation-split",
-            "Validate on the last N training images, in file order, which are not trained on; 0: on the test images",
-            limits::VALIDATION_SPLIT,
+            "Validate on N training images, or on this share of them, which are not trained on: the last in file order, of \
+             a folder the same share of each class; 0: on what the data set has for it",
+            str::parse::<HeldOut>,
         )
+        .value_name("N|SHARE")
         .default("0")
         .came_with("cutout"),
+        Setting::whole::<usize>(
+            "image-size",
+            "Rows and columns of the images that pictures of a folder become",
+            limits::IMAGE_SIZE,
+        )
+        .value_name("S")
+        .stated("32; other data sets have their own")
+        .came_with("skip-bad"),
+        Setting::flag(
+            "skip-bad",
+            "Leave out pictures of a folder that cannot be read, instead of refusing the folder",
+        )
+        .came_with("skip-bad"),
         Setting::path(
             "data-dir",
-            "Folder of the CIFAR-10 files; downloaded there on first use",
+            "Folder of the files of CIFAR-10 or CIFAR-100, downloaded there on first use, or of your pictures; or your .npz file",
         )
         .value_name("DIR")
         .default(data::DEFAULT_FOLDER)

@@ -47,6 +47,7 @@ mod tests {
 
     use super::*;
     use crate::cli::config::Config;
+    use crate::data::cifar10_spec;
     use crate::model::choose::ModelSettings;
 
     #[test]
@@ -82,7 +83,8 @@ mod tests {
 
     #[test]
     fn the_preset_keras_trains_the_tutorials_model() {
-        let model = Config::preset(Preset::Keras).unwrap().model(1);
+        let model = Config::preset(Preset::Keras).unwrap();
+        let model = model.model(&cifar10_spec(), 1);
         assert_eq!(model, ModelSettings::tutorial(164, 128));
     }
 

@@ -1,20 +1,33 @@
-//! CIFAR-10 from its home page: one gzipped tar archive.
+//! A data set from its home page: one gzipped tar archive.
 
 use std::path::Path;
 
 use crate::data::error::DataError;
+use crate::data::fetch::checksum::{expect_sum, sha256_of_file};
 use crate::data::fetch::download::download;
-use crate::data::fetch::official::{OfficialFile, Place};
+use crate::data::fetch::official::{Archive, OfficialFile, Place};
 use crate::data::fetch::tarball::for_each_file;
 
-const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
-const SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
-
 /// Downloads the archive, checks its checksum and installs the missing files from it.
-pub(super) fn fetch(missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
-    let archive = place.work.join("cifar-10-binary.tar.gz.partial");
-    download(URL, SHA256, &archive)?;
-    extract(&archive, missing, place)
+pub(super) fn fetch(
+    archive: Archive,
+    missing: &[OfficialFile],
+    place: &Place,
+) -> Result<(), DataError> {
+    let partial = place.work.join(format!("{}.partial", archive.name));
+    download(archive.url, archive.sha256, &partial)?;
+    extract(&partial, missing, place)
+}
+
+/// Installs the missing files from the archive `path`, which the user has put there, once its checksum is found right.
+pub(super) fn take(
+    archive: Archive,
+    path: &Path,
+    missing: &[OfficialFile],
+    place: &Place,
+) -> Result<(), DataError> {
+    expect_sum(path, archive.sha256, sha256_of_file(path)?)?;
+    extract(path, missing, place)
 }
 
 /// Installs the missing files from the archive, identified by name and size; nothing else is read from it.
@@ -26,7 +39,7 @@ pub(crate) fn extract(
     let mut wanted = missing.to_vec();
     for_each_file(archive, |name, size, content| {
         let found = wanted.iter().position(|file| file.name == name);
-        let Some(index) = found.filter(|_| size == OfficialFile::LEN) else {
+        let Some(index) = found.filter(|index| size == wanted[*index].len) else {
             return Ok(());
         };
         let mut bytes = Vec::with_capacity(size as usize);
@@ -39,7 +52,7 @@ pub(crate) fn extract(
         None => Ok(()),
         Some(file) => Err(DataError::Archive {
             file: archive.to_path_buf(),
-            expected: format!("{} of {} bytes in it", file.name, OfficialFile::LEN),
+            expected: format!("{} of {} bytes in it", file.name, file.len),
             got: "no such entry".to_string(),
         }),
     }
@@ -54,7 +67,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::data::fetch::official::FILES;
+    use crate::data::fetch::official::{CIFAR_10_LEN, CIFAR_100, FILES};
 
     /// Tries to extract `test_batch.bin` from an archive where it consists of `length` zeros.
     fn extract_zeros(length: u64) -> (DataError, usize) {
@@ -80,6 +93,23 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_with_another_sum_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CIFAR_100.archive.name);
+        fs::write(&path, "abc").unwrap();
+        let place = Place {
+            folder: folder.path().to_owned(),
+            work: folder.path().to_owned(),
+        };
+        let error = take(CIFAR_100.archive, &path, CIFAR_100.files, &place).unwrap_err();
+        assert!(matches!(error, DataError::Checksum { .. }), "{error}");
+        assert!(
+            error.to_string().contains("expected 58a81ae192c23a4b"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn an_entry_of_another_size_is_not_taken() {
         let (error, installed) = extract_zeros(1000);
         assert!(
@@ -93,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_a_wrong_sum_is_not_installed() {
-        let (error, installed) = extract_zeros(OfficialFile::LEN);
+        let (error, installed) = extract_zeros(CIFAR_10_LEN);
         assert!(matches!(error, DataError::Checksum { .. }), "{error}");
         assert_eq!(installed, 0);
     }

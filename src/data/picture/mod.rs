@@ -1,4 +1,4 @@
-//! The user's own pictures: reads a PNG or JPEG file as an image for the network.
+//! The user's own pictures: reads a PNG, JPEG, WebP or BMP file as an image for the network.
 //!
 //! | file | job |
 //! | --- | --- |
@@ -30,7 +30,7 @@ const LONGEST_FILE: u64 = 256 << 20;
 
 /// A picture that cannot be classified.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the picture {}: {reason}; PNG and JPEG files are understood", path.display())]
+#[error("cannot read the picture {}: {reason}; PNG, JPEG, WebP and BMP files are understood", path.display())]
 pub struct PictureError {
     pub path: PathBuf,
     pub reason: String,
@@ -44,7 +44,7 @@ pub struct UnreadPictures {
     pub all: usize,
 }
 
-/// Reads a PNG or JPEG of any size as `[side, side, 3]`: rotated upright, cropped to the largest central
+/// Reads a picture of any size as `[side, side, 3]`: rotated upright, cropped to the largest central
 /// square, transparency replaced by white, resized with a triangle filter.
 pub fn read(path: &Path, side: usize) -> Result<Vec<u8>, PictureError> {
     let wrong = |reason: String| PictureError {

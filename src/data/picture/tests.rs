@@ -151,6 +151,32 @@ fn pictures_of_a_turned_camera_are_those_of_an_upright_one() {
 }
 
 #[test]
+fn webp_and_bmp_are_read_as_png_is_with_their_alpha_and_orientation() {
+    let scene = RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 8, y as u8 * 8, 9]));
+    let expected = read_bytes(&encoded(scene.clone(), ImageFormat::Png)).unwrap();
+    for format in [ImageFormat::WebP, ImageFormat::Bmp] {
+        let file = encoded(scene.clone(), format);
+        assert_eq!(read_bytes(&file).unwrap(), expected, "{format:?}");
+        assert!(read_bytes(&file[..file.len() / 2]).is_err(), "{format:?}");
+    }
+    // A fifth of 100 and four fifths of 255.
+    let clear = ImageBuffer::from_pixel(4, 4, Rgba([100u8, 100, 100, 51]));
+    for format in [ImageFormat::WebP, ImageFormat::Bmp] {
+        let pixels = read_bytes(&encoded(clear.clone(), format)).unwrap();
+        assert_eq!(pixels[0], [224; 3], "{format:?}");
+    }
+    let mut turned = Vec::new();
+    let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut turned);
+    image::ImageEncoder::set_exif_metadata(&mut encoder, exif(3)).unwrap();
+    encoder
+        .encode(scene.as_raw(), 32, 32, image::ExtendedColorType::Rgb8)
+        .unwrap();
+    let mut upside_down = expected;
+    upside_down.reverse();
+    assert_eq!(read_bytes(&turned).unwrap(), upside_down);
+}
+
+#[test]
 fn what_transparency_hides_does_not_reach_the_network() {
     let pixels = read_bytes(&fixture("alpha_hidden_magenta.png")).unwrap();
     // Green (20, 200, 20), white, and mixtures of both; the hidden magenta has no green.
@@ -286,6 +312,6 @@ fn a_file_that_is_no_picture_is_named() {
         fs::write(&path, content).unwrap();
         let message = read(&path, 32).unwrap_err().to_string();
         assert!(message.contains("notes.png"), "{message}");
-        assert!(message.ends_with("PNG and JPEG files are understood"));
+        assert!(message.ends_with("PNG, JPEG, WebP and BMP files are understood"));
     }
 }

@@ -9,7 +9,7 @@ pub fn lay_over(picture: DynamicImage) -> DynamicImage {
         DynamicImage::ImageLumaA16(picture) => DynamicImage::ImageLuma16(opaque(&picture)),
         DynamicImage::ImageRgba8(picture) => DynamicImage::ImageRgb8(opaque(&picture)),
         DynamicImage::ImageRgba16(picture) => DynamicImage::ImageRgb16(opaque(&picture)),
-        // PNG and JPEG are never decoded to other kinds with alpha.
+        // The formats that are read are never decoded to other kinds with alpha.
         picture => picture,
     }
 }

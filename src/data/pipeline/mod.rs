@@ -19,22 +19,19 @@ pub mod resample;
 mod square;
 pub mod views;
 
-use std::ops::RangeInclusive;
-
 use crate::data::dataset::DatasetSpec;
+use crate::system::limits;
 
-/// The valid image sizes. Larger images need other networks, and their batches would not fit in memory.
-const SIDES: RangeInclusive<usize> = 4..=512;
-
-/// Labels are bytes.
-const MOST_CLASSES: usize = 1 << u8::BITS;
+/// What a label can tell apart.
+const MOST_CLASSES: usize = u16::MAX as usize;
 
 /// Refuses image sizes that cannot be batched, and classes that do not fit in a label or cannot be displayed; returns
 /// what is wrong.
 pub fn check_spec(spec: &DatasetSpec) -> Result<(), String> {
     let (side, classes) = (spec.side, spec.classes());
-    if !SIDES.contains(&side) {
-        let (least, most) = (SIDES.start(), SIDES.end());
+    // Larger images need other networks, and their batches would not fit in memory.
+    if !limits::IMAGE_SIZE.contains(&(side as u64)) {
+        let (least, most) = (limits::IMAGE_SIZE.start(), limits::IMAGE_SIZE.end());
         return Err(format!(
             "images of {side} x {side} pixels, expected {least} x {least} to {most} x {most}"
         ));

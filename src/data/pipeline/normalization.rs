@@ -54,7 +54,7 @@ mod tests {
     use ndarray::{Array1, Array4};
 
     use super::*;
-    use crate::data::{DatasetKind, load};
+    use crate::data::{DatasetKind, PictureOptions, load};
 
     fn assert_near(got: [f32; 3], expected: [f32; 3]) {
         for (got, expected) in got.into_iter().zip(expected) {
@@ -81,7 +81,12 @@ mod tests {
     fn the_sample_has_the_statistics_that_numpy_computes() {
         // x = np.fromfile("assets/sample/train.bin", np.uint8).reshape(-1, 3073)[:, 1:].reshape(-1, 3, 1024)
         // x.astype(np.float64).mean(axis=(0, 2)), x.astype(np.float64).std(axis=(0, 2))
-        let sample = load(DatasetKind::Sample, std::path::Path::new("")).unwrap();
+        let sample = load(
+            DatasetKind::Sample,
+            std::path::Path::new(""),
+            PictureOptions::default(),
+        )
+        .unwrap();
         let normalization = Normalization::of(&sample.train);
         assert_near(normalization.mean, [125.5803, 123.4098, 114.1207]);
         assert_near(normalization.std, [62.6246, 61.8366, 66.5173]);

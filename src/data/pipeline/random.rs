@@ -6,21 +6,22 @@ use rand_distr::{Beta, Distribution};
 
 /// Keeps the random numbers for different uses independent.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(in crate::data) enum Purpose {
     Order = 1,
     Augment = 2,
     Flip = 3,
     Cutout = 4,
     Mix = 5,
+    HoldOut = 6,
 }
 
 /// A stream of random numbers that depends only on its arguments and is the same on every machine.
 ///
 /// ChaCha with 8 rounds; its key consists of the run's seed, the epoch and the purpose, its stream number is `index`.
-pub(super) struct Random(ChaCha8Rng);
+pub(in crate::data) struct Random(ChaCha8Rng);
 
 impl Random {
-    pub(super) fn new(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> Random {
+    pub(in crate::data) fn new(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> Random {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&epoch.to_le_bytes());
@@ -30,7 +31,7 @@ impl Random {
         Random(generator)
     }
 
-    pub(super) fn next_u64(&mut self) -> u64 {
+    pub(in crate::data) fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 

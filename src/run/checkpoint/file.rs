@@ -66,7 +66,8 @@ pub struct CheckpointInfo {
     /// The images that the network was trained on.
     pub dataset: DatasetKind,
     /// What they were like.
-    #[serde(default = "cifar10")]
+    /// Absent in older checkpoints, which are all of CIFAR-10.
+    #[serde(default = "data::cifar10_spec")]
     pub spec: DatasetSpec,
     /// How they were normalised.
     pub normalization: Normalization,
@@ -107,7 +108,7 @@ impl CheckpointInfo {
             averages: false,
             l2: 1e-4,
             dataset: DatasetKind::Sample,
-            spec: DatasetKind::Sample.spec(),
+            spec: data::cifar10_spec(),
             normalization: Normalization {
                 mean: [1.0; 3],
                 std: [2.0; 3],
@@ -118,11 +119,6 @@ impl CheckpointInfo {
             position: Position::default(),
         }
     }
-}
-
-/// What every network was trained on before checkpoints said it.
-fn cifar10() -> DatasetSpec {
-    DatasetKind::Cifar10.spec()
 }
 
 /// The replicas of a checkpoint from before they were recorded.
@@ -463,7 +459,7 @@ mod tests {
 
     #[test]
     fn images_and_classes_that_nothing_can_be_done_with_are_refused() {
-        let many = vec!["x"; 257];
+        let many = vec!["x"; 65_536];
         for (spec, expected) in [
             (
                 json!({"side": 1024, "class_names": ["a"]}),
@@ -471,11 +467,11 @@ mod tests {
             ),
             (
                 json!({"side": 32, "class_names": []}),
-                "0 classes, expected 1 to 256",
+                "0 classes, expected 1 to 65535",
             ),
             (
                 json!({"side": 32, "class_names": many}),
-                "257 classes, expected 1 to 256",
+                "65536 classes, expected 1 to 65535",
             ),
             (
                 json!({"side": 32, "class_names": ["a", "b\u{1b}[2J"]}),

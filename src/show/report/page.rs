@@ -14,7 +14,7 @@ use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
 use crate::run::schedule::in_short;
 use crate::score::ranking::{Prediction, ranked};
-use crate::score::scores::{Scores, confident_mistakes};
+use crate::score::scores::{MOST_IN_A_MATRIX, Scores, confident_mistakes};
 use crate::show::pictures;
 use crate::show::plot::has_moving_rate;
 use crate::show::raster::PictureError;
@@ -36,8 +36,12 @@ pub struct Page<'a> {
     curves: String,
     epochs: Vec<EpochRow>,
     class_names: &'a [String],
+    /// All, or of many the worst.
     classes: Vec<ClassRow<'a>>,
+    /// Empty where there are too many classes for one.
     matrix: Vec<MatrixRow<'a>>,
+    /// The pairs of classes that are confused most.
+    confusions: Vec<ConfusionRow<'a>>,
     scored: String,
     /// What the images are called that were scored.
     kind: &'static str,
@@ -69,6 +73,12 @@ struct ClassRow<'a> {
     /// In percent.
     acc: f64,
     precision: String,
+}
+
+struct ConfusionRow<'a> {
+    truth: &'a str,
+    predicted: &'a str,
+    images: usize,
 }
 
 struct MatrixRow<'a> {
@@ -136,6 +146,7 @@ impl<'a> Page<'a> {
             class_names: &spec.class_names,
             classes: class_rows(spec, &scores),
             matrix: matrix(&spec.class_names, &scores),
+            confusions: confusions(&spec.class_names, &scores),
             scored: grouped(scores.images),
             kind: validation.name(),
             predictions: tutorial_predictions(evaluation, spec, split)?,
@@ -278,18 +289,33 @@ fn epoch_row(record: &EpochRecord) -> EpochRow {
 }
 
 fn class_rows<'a>(spec: &'a DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a>> {
-    let rows = scores.classes().into_iter().zip(&spec.class_names);
-    rows.map(|(score, name)| ClassRow {
-        name,
-        images: score.images,
-        acc: 100.0 * score.acc.unwrap_or(0.0),
-        precision: score.precision.map_or("–".to_owned(), percent),
-    })
-    .collect()
+    let all = scores.classes();
+    let shown = match all.len() <= MOST_IN_A_MATRIX {
+        true => (0..all.len()).collect(),
+        false => scores.worst_classes(MOST_IN_A_MATRIX),
+    };
+    let rows = shown.into_iter().map(|class| ClassRow {
+        name: &spec.class_names[class],
+        images: all[class].images,
+        acc: 100.0 * all[class].acc.unwrap_or(0.0),
+        precision: all[class].precision.map_or("–".to_owned(), percent),
+    });
+    rows.collect()
+}
+
+fn confusions<'a>(names: &'a [String], scores: &Scores) -> Vec<ConfusionRow<'a>> {
+    let pairs = scores.confusions(MOST_IN_A_MATRIX).into_iter();
+    let rows = pairs.map(|pair| ConfusionRow {
+        truth: &names[pair.truth],
+        predicted: &names[pair.predicted],
+        images: pair.images,
+    });
+    rows.collect()
 }
 
 fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
-    let rows = scores.confusion.iter().enumerate();
+    let rows = scores.matrix().unwrap_or_default();
+    let rows = rows.into_iter().enumerate();
     rows.map(|(truth, counts)| {
         let images: usize = counts.iter().sum();
         let cells = counts
@@ -345,7 +371,7 @@ fn tutorial_predictions<'a>(
 fn mistakes<'a>(
     evaluation: &Evaluation,
     spec: &'a DatasetSpec,
-    labels: &[u8],
+    labels: &[u16],
     split: &Split,
 ) -> Result<Vec<Mistaken<'a>>, ReportError> {
     let names = &spec.class_names;

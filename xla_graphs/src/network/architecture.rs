@@ -89,6 +89,16 @@ impl Architecture {
         }
     }
 
+    /// How many times as many rows and columns an image has as what is pooled in the end.
+    pub fn reduction(&self) -> usize {
+        let pooling = match self.downsampling {
+            Downsampling::Unit => 1,
+            Downsampling::Pool => 2,
+        };
+        let stages = self.stages.iter().map(|stage| stage.stride * pooling);
+        self.stem.stride * stages.product::<usize>()
+    }
+
     /// Layers with weights, as the literature counts them: without the shortcuts.
     pub fn depth(&self) -> usize {
         // A unit's sizes do not matter here.

@@ -10,11 +10,13 @@ use serde::Serialize;
 use xla_graphs::Layout;
 
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, check_split, check_validation_split};
+use crate::cli::config::{Config, check_side, check_split, divide};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
-use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
+use crate::data::{
+    self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions,
+};
 use crate::device::Device;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
@@ -59,19 +61,20 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
-    let settings = config.model(device.replicas);
-    let program = Program::new(&device, choose::build(&settings, device.kind)?);
-    // Nothing is created or removed before the settings, the first weights and the data have been checked.
-    let first = match args.resume {
-        true => None,
-        false => Some(first_state(&config, program.layout())?),
-    };
     let RunImages {
         name,
         spec,
         training,
         validation,
     } = images(args, &config)?;
+    check_side(config.network(), spec.side)?;
+    let settings = config.model(&spec, device.replicas);
+    let program = Program::new(&device, choose::build(&settings, device.kind)?);
+    // Nothing is created or removed before the settings, the first weights and the data have been checked.
+    let first = match args.resume {
+        true => None,
+        false => Some(first_state(&config, program.layout())?),
+    };
     let normalization = Normalization::of(&training);
     let first = first.map(|state| {
         let state = whitened(&config, &program, state, &training, &normalization);
@@ -83,7 +86,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
-        None => resumed::state(&run_dir, program.layout(), &settings, device.kind)?,
+        None => resumed::state(&run_dir, program.layout(), &spec, &settings, device.kind)?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     let data = words::about_data(&name, &training, &validation);
@@ -126,7 +129,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         training,
         validation: Arc::new(validated_on),
         history,
-        info: checkpoint_info(&config, &device, normalization, position)?,
+        info: checkpoint_info(&config, &spec, &device, normalization, position)?,
         saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
         signals: process.signals.clone(),
         observers: vec![
@@ -161,12 +164,11 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
 /// The images to train and validate on. A resumed run takes them from the same folder as before.
 fn images(args: &TrainArgs, config: &Config) -> Result<RunImages> {
     let dataset = match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir)?,
-        false => data::load(config.dataset, &config.data_dir)?,
+        true => data::load_again(config.dataset, &config.data_dir, config.pictures())?,
+        false => data::load(config.dataset, &config.data_dir, config.pictures())?,
     };
     let held_out = config.validation_split;
-    check_validation_split(held_out, dataset.train.len(), config.batch_size)?;
-    Ok(dataset.divide(held_out))
+    Ok(divide(dataset, held_out, config.seed, config.batch_size)?)
 }
 
 /// Refuses to remove, along with the old run, a file that the new one reads.
@@ -234,6 +236,7 @@ fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()
 /// The metadata of the run's checkpoints; the position advances with the run.
 fn checkpoint_info(
     config: &Config,
+    spec: &DatasetSpec,
     device: &Device,
     normalization: Normalization,
     position: Position,
@@ -247,7 +250,7 @@ fn checkpoint_info(
         averages: config.averaging().is_some(),
         l2: config.l2,
         dataset: config.dataset,
-        spec: config.dataset.spec(),
+        spec: spec.clone(),
         normalization,
         config: config.to_toml()?,
         replicas: device.replicas,

@@ -7,7 +7,7 @@ use xla_graphs::Layout;
 
 use crate::cli::config::{Config, ConfigError};
 use crate::cli::resume;
-use crate::data::BatchSource;
+use crate::data::{BatchSource, DatasetSpec};
 use crate::device::DeviceKind;
 use crate::device::replicas::Counted;
 use crate::model::choose::{self, BatchNormMode, ModelSettings};
@@ -20,6 +20,7 @@ use crate::run::run_dir::RunDir;
 pub fn state(
     run_dir: &RunDir,
     layout: &Layout,
+    spec: &DatasetSpec,
     settings: &ModelSettings,
     device: DeviceKind,
 ) -> Result<(HostState, Position)> {
@@ -29,8 +30,16 @@ pub fn state(
         Err(CheckpointError::None { .. }) => Err(ConfigError::NothingToResume {
             folder: run_dir.root().to_owned(),
         })?,
-        other => other?,
+        Err(error) => {
+            // That the classes are others says more than that the classifier has another width.
+            if let Ok(info) = checkpoint::newest_info(&run_dir.checkpoints()) {
+                check_data(&info.spec, spec)?;
+            }
+            Err(error)?
+        }
+        Ok(newest) => newest,
     };
+    check_data(&info.spec, spec)?;
     check_replicas(info.replicas, settings)?;
     compare_instructions(info.instructions, choose::instructions(device));
     Ok((state, info.position))
@@ -43,6 +52,34 @@ pub fn history(before: Option<History>, run_dir: &RunDir, position: &Position) -
     };
     history.truncate_from(position.epoch)?;
     Ok(history)
+}
+
+/// Refuses images of another size or other classes than those `before`: what the network says would mean other things.
+fn check_data(before: &DatasetSpec, now: &DatasetSpec) -> Result<(), ConfigError> {
+    if before == now {
+        return Ok(());
+    }
+    let differ = before.class_names.iter().ne(&now.class_names);
+    let (saved, now) = match differ {
+        true => (classes(before), classes(now)),
+        false => (before.side.to_string(), now.side.to_string()),
+    };
+    Err(ConfigError::Differs {
+        field: if differ { "classes" } else { "image size" }.to_owned(),
+        saved,
+        now,
+    })
+}
+
+/// The first few classes, and how many there are.
+fn classes(spec: &DatasetSpec) -> String {
+    let first: Vec<&str> = spec
+        .class_names
+        .iter()
+        .take(3)
+        .map(String::as_str)
+        .collect();
+    format!("{} ({}, …)", spec.classes(), first.join(", "))
 }
 
 /// Refuses a number of replicas other than `before` if the weights depend on it.
