@@ -40,6 +40,7 @@
 //! | [`show`] | progress, plots, TensorBoard, the report: observers |
 //! | [`bench`](mod@bench) | how fast this machine is |
 //! | [`compile`] | compiling for chips that are not there |
+//! | [`export`] | a trained network as a file for other programs |
 //! | [`cli`] | options, settings, commands |
 //!
 //! The graphs are a crate of their own, [`xla_graphs`]: a [`Model`](xla_graphs::Model) goes in, a computation comes out.
@@ -50,6 +51,7 @@ pub mod cli;
 pub mod compile;
 pub mod data;
 pub mod device;
+pub mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod model;

@@ -8,6 +8,7 @@ pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
+use crate::export::Format;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::{NetworkKind, Widths};
 use crate::run::checkpoint::WeightsChoice;
@@ -96,10 +97,11 @@ Examples:
   resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
     Report(ReportArgs),
 
-    /// Write the weights and moving statistics of a checkpoint, to use elsewhere
+    /// Write the trained network of a checkpoint, to use elsewhere
     #[command(after_help = "\
 Examples:
   resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  resnet-xla export --checkpoint runs/keras --out model.onnx
   resnet-xla export --checkpoint runs/fast --bf16 --out small.safetensors
   python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
@@ -294,10 +296,14 @@ pub struct ExportArgs {
     pub weights: Option<WeightsChoice>,
 
     /// The file to write
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 
-    /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits
+    /// What to write [default: as the name of the file ends]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+
+    /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits; safetensors only
     #[arg(long)]
     pub bf16: bool,
 }

@@ -25,7 +25,6 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             by: "--dump-logits",
             path,
             ending: "npy",
-            note: "",
         };
         output.check(&inputs::of(&args.from))?;
     }

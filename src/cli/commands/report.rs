@@ -66,7 +66,6 @@ fn check_output(args: &ReportArgs, path: &Path, run_dir: Option<&RunDir>) -> Res
         by: "--out",
         path,
         ending: "html",
-        note: "",
     };
     Ok(output.check(&inputs)?)
 }

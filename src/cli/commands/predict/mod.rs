@@ -85,7 +85,6 @@ fn check_output(args: &PredictArgs) -> Result<()> {
         by: "--out",
         path: &args.out,
         ending: "png",
-        note: "",
     };
     Ok(output.check(&inputs)?)
 }
