@@ -40,6 +40,7 @@
 //! | [`show`] | progress, plots, TensorBoard, the report: observers |
 //! | [`bench`](mod@bench) | how fast this machine is |
 //! | [`compile`] | compiling for chips that are not there |
+//! | [`predict`] | a trained network as a library: [`predict::Classifier`] |
 //! | [`export`] | a trained network as a file for other programs |
 //! | [`cli`] | options, settings, commands |
 //!
@@ -55,6 +56,7 @@ pub mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod model;
+pub mod predict;
 pub mod run;
 pub mod score;
 pub mod show;

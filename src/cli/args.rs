@@ -80,6 +80,7 @@ Examples:
   resnet-xla predict --checkpoint runs/keras
   resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg
+  resnet-xla predict --checkpoint runs/quick --csv holiday/ > holiday.csv
   resnet-xla predict cat.png              with the network that comes with the program, before there is a run")]
     Predict(PredictArgs),
 
@@ -227,8 +228,9 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG): rotated as their EXIF says, transparency replaced by white,
-    /// cropped to the largest central square, resized to 32x32 [default: the first ten test images]
+    /// Pictures to classify (PNG or JPEG), or folders of them: rotated as their EXIF says, transparency replaced
+    /// by white, cropped to the largest central square, resized to the network's size [default: the first ten
+    /// test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -246,9 +248,17 @@ pub struct PredictArgs {
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
 
-    /// Print JSON instead of a table
-    #[arg(long)]
+    /// Print a JSON array instead of a table
+    #[arg(long, group = "form")]
     pub json: bool,
+
+    /// Print a line of JSON for each image instead of a table
+    #[arg(long, group = "form")]
+    pub jsonl: bool,
+
+    /// Print comma-separated values instead of a table: three classes with their probabilities
+    #[arg(long, group = "form")]
+    pub csv: bool,
 }
 
 #[derive(Args, Debug)]

@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 
 use super::inputs;
 use super::output::stdout;
-use super::trained::{self, Trained};
+use super::trained;
 use crate::cli::args::ReportArgs;
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::Output;
 use crate::data::{BatchSource, RunImages};
+use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::evaluate;
 use crate::run::run_dir::RunDir;
 use crate::show::report;
@@ -33,7 +34,12 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         spec, validation, ..
     } = trained::load_images(&args.from, &checkpoint.info)?;
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let Trained { program, weights } = load(
+        &checkpoint,
+        &trained::options(&args.from),
+        batch_size,
+        &device,
+    )?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&validation.split),
         checkpoint.info.normalization,
