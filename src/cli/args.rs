@@ -91,12 +91,20 @@ Examples:
   resnet-xla plot runs/depth20 runs/depth29 --out-dir plots/depths")]
     Plot(PlotArgs),
 
-    /// Write the report.html of a run again, from its newest checkpoint
+    /// Write the report.html of a run again, from its newest checkpoint, or a page that compares several runs
     #[command(after_help = "\
 Examples:
-  resnet-xla report --checkpoint runs/keras
-  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
+  resnet-xla report runs/keras
+  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html
+  resnet-xla report runs/depth20 runs/depth29 --out depths.html")]
     Report(ReportArgs),
+
+    /// List runs: state, epochs, best accuracy, time, and the settings that are not their preset's
+    #[command(after_help = "\
+Examples:
+  resnet-xla runs
+  resnet-xla runs /scratch/me --json")]
+    Runs(RunsArgs),
 
     /// Write the trained network of a checkpoint, to use elsewhere
     #[command(after_help = "\
@@ -180,7 +188,7 @@ pub struct SummaryArgs {
 pub const DEFAULT_RUN: &str = "runs/keras";
 
 /// The trained weights, and the device and data to run them on.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct CheckpointArgs {
     /// A .safetensors file, or a run's folder (its newest checkpoint)
     #[arg(long, default_value = DEFAULT_RUN, value_name = "PATH")]
@@ -274,12 +282,27 @@ pub struct PlotArgs {
 
 #[derive(Args, Debug)]
 pub struct ReportArgs {
+    /// The folder of a run, as with --checkpoint; of several, their curves, results and settings are compared
+    #[arg(value_name = "RUN", conflicts_with = "checkpoint")]
+    pub runs: Vec<PathBuf>,
+
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Where to write the page [default: report.html in the run's folder]
+    /// Where to write the page [default: report.html in the run's folder; of several runs, comparison.html]
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct RunsArgs {
+    /// The folder that has the runs, or folders with runs
+    #[arg(default_value = "runs", value_name = "DIR")]
+    pub folder: PathBuf,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -11,6 +11,7 @@ mod output;
 mod plot;
 pub mod predict;
 mod report;
+mod runs;
 mod shell;
 mod summary;
 mod train;
@@ -32,6 +33,7 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Predict(args)) => predict::run(args, process),
         Some(Command::Plot(args)) => plot::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Compile(args)) => compile::run(args),
