@@ -12,6 +12,9 @@
     resnet-xla eval --checkpoint weights.safetensors --dump-logits logits.npy
     venv/bin/python scripts/keras_weights.py check weights.safetensors logits.npy
 
+`resnet-xla export --out model.keras` needs no script: that model takes raw pixels. The one of `to-keras` takes normalised
+ones, and can be a .h5 file.
+
 No value is changed on the way, in either direction. A model of any layer names will do if it is the tutorial's
 network: layers are paired by their place in it. Keras's optimizer state does not travel.
 """
@@ -84,6 +87,15 @@ def to_keras(weights, model):
     load(weights)[0].save(model)
 
 
+def normalization(model):
+    """Of the images that `model` takes: told by the layer that `resnet-xla export` begins with, or CIFAR-10's."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
+    if not layers:
+        return NORMALIZATION
+    scale, offset = np.array(layers[0].scale), np.array(layers[0].offset)
+    return {"mean": (-offset / scale).tolist(), "std": (1 / scale - 1e-6).tolist()}
+
+
 def from_keras(model, weights):
     model = keras.saving.load_model(model, compile=False)
     # Every layer but the stem's convolution and the dense one follows a batch norm, and so does the pooling.
@@ -101,7 +113,7 @@ def from_keras(model, weights):
         "depth": depth,
         "l2": float(regularizer.l2) if regularizer else 0.0,
         "dataset": "cifar10",
-        "normalization": NORMALIZATION,
+        "normalization": normalization(model),
     }
     save_file(tensors, weights, {INFO_KEY: json.dumps(info)})
     print(f"{weights}: depth {depth}, {len(tensors)} tensors")

@@ -40,6 +40,8 @@
 //! | [`show`] | progress, plots, TensorBoard, the report: observers |
 //! | [`bench`](mod@bench) | how fast this machine is |
 //! | [`compile`] | compiling for chips that are not there |
+//! | [`predict`] | a trained network as a library: [`predict::Classifier`] |
+//! | [`export`] | a trained network as a file for other programs |
 //! | [`cli`] | options, settings, commands |
 //!
 //! The graphs are a crate of their own, [`xla_graphs`]: a [`Model`](xla_graphs::Model) goes in, a computation comes out.
@@ -50,9 +52,11 @@ pub mod cli;
 pub mod compile;
 pub mod data;
 pub mod device;
+pub mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod model;
+pub mod predict;
 pub mod run;
 pub mod score;
 pub mod show;

@@ -114,6 +114,64 @@ fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did
     assert_eq!(batches, [0, 5]);
 }
 
+/// The values under `tag` in the only file of `folder`, each with its step. Decoded by hand: a message's field 1 is the
+/// tag, which field 2, a float, follows.
+fn scalars(folder: &Path, tag: &str) -> Vec<(u64, f32)> {
+    let path = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
+    let bytes = fs::read(path.path()).unwrap();
+    let mut rest = &bytes[..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        let event = &rest[12..12 + length];
+        rest = &rest[12 + length + 4..];
+        let windows = event.windows(tag.len());
+        if let Some(at) = windows
+            .enumerate()
+            .find(|(_, window)| *window == tag.as_bytes())
+        {
+            let value = &event[at.0 + tag.len()..];
+            assert_eq!((event[9], value[0]), (0x10, 0x15));
+            let value = f32::from_le_bytes(value[1..5].try_into().unwrap());
+            found.push((event[10].into(), value));
+        }
+    }
+    found
+}
+
+#[test]
+fn between_the_ends_of_epochs_there_are_the_means_of_every_few_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, options: &str| {
+        let out = folder.path().join(name);
+        let options = format!("--epochs 2 --steps-per-epoch 4 --eval-steps 1 {options}");
+        succeed(&quick_run(&out, &options));
+        out.join("events")
+    };
+    // A point an epoch: what is logged then is what the epoch has.
+    let events = run("epochs", "--log-every 4 --lr-drops 1:0.005");
+    for (of_steps, of_epochs) in [
+        ("step/loss", "train/loss"),
+        ("step/acc", "train/acc"),
+        ("step/lr", "train/lr"),
+    ] {
+        let points = scalars(&events, of_steps);
+        assert_eq!(points.len(), 2);
+        assert_eq!(points, scalars(&events, of_epochs), "{of_steps}");
+    }
+    // Points at every third step of the run, across the ends of epochs; their means are those of all steps.
+    let every_step = scalars(&run("steps", "--log-every 1"), "step/loss");
+    let every_third = scalars(&run("thirds", "--log-every 3"), "step/loss");
+    let steps: Vec<u64> = every_step.iter().map(|point| point.0).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5, 6, 7, 8]);
+    for (index, (step, mean)) in every_third.iter().enumerate() {
+        assert_eq!(*step, 3 * (index as u64 + 1));
+        let three = every_step[3 * index..][..3].iter().map(|point| point.1);
+        assert!((three.sum::<f32>() / 3.0 - mean).abs() < 1e-5, "{mean}");
+    }
+    assert_eq!(every_third.len(), 2);
+}
+
 #[test]
 fn tensorboard_finds_the_scalars_histograms_pictures_and_settings_of_a_run() {
     let folder = tempfile::tempdir().unwrap();

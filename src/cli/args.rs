@@ -8,6 +8,7 @@ pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
+use crate::export::Format;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::{NetworkKind, Widths};
 use crate::run::checkpoint::WeightsChoice;
@@ -79,6 +80,7 @@ Examples:
   resnet-xla predict --checkpoint runs/keras
   resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg
+  resnet-xla predict --checkpoint runs/quick --csv holiday/ > holiday.csv
   resnet-xla predict cat.png              with the network that comes with the program, before there is a run")]
     Predict(PredictArgs),
 
@@ -89,17 +91,26 @@ Examples:
   resnet-xla plot runs/depth20 runs/depth29 --out-dir plots/depths")]
     Plot(PlotArgs),
 
-    /// Write the report.html of a run again, from its newest checkpoint
+    /// Write the report.html of a run again, from its newest checkpoint, or a page that compares several runs
     #[command(after_help = "\
 Examples:
-  resnet-xla report --checkpoint runs/keras
-  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html")]
+  resnet-xla report runs/keras
+  resnet-xla report --checkpoint runs/quick --dataset sample --out quick.html
+  resnet-xla report runs/depth20 runs/depth29 --out depths.html")]
     Report(ReportArgs),
 
-    /// Write the weights and moving statistics of a checkpoint, to use elsewhere
+    /// List runs: state, epochs, best accuracy, time, and the settings that are not their preset's
+    #[command(after_help = "\
+Examples:
+  resnet-xla runs
+  resnet-xla runs /scratch/me --json")]
+    Runs(RunsArgs),
+
+    /// Write the trained network of a checkpoint, to use elsewhere
     #[command(after_help = "\
 Examples:
   resnet-xla export --checkpoint runs/keras --out weights.safetensors
+  resnet-xla export --checkpoint runs/keras --out model.onnx
   resnet-xla export --checkpoint runs/fast --bf16 --out small.safetensors
   python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
@@ -177,7 +188,7 @@ pub struct SummaryArgs {
 pub const DEFAULT_RUN: &str = "runs/keras";
 
 /// The trained weights, and the device and data to run them on.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct CheckpointArgs {
     /// A .safetensors file, or a run's folder (its newest checkpoint)
     #[arg(long, default_value = DEFAULT_RUN, value_name = "PATH")]
@@ -225,8 +236,9 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG): rotated as their EXIF says, transparency replaced by white,
-    /// cropped to the largest central square, resized to 32x32 [default: the first ten test images]
+    /// Pictures to classify (PNG or JPEG), or folders of them: rotated as their EXIF says, transparency replaced
+    /// by white, cropped to the largest central square, resized to the network's size [default: the first ten
+    /// test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 
@@ -244,9 +256,17 @@ pub struct PredictArgs {
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
 
-    /// Print JSON instead of a table
-    #[arg(long)]
+    /// Print a JSON array instead of a table
+    #[arg(long, group = "form")]
     pub json: bool,
+
+    /// Print a line of JSON for each image instead of a table
+    #[arg(long, group = "form")]
+    pub jsonl: bool,
+
+    /// Print comma-separated values instead of a table: three classes with their probabilities
+    #[arg(long, group = "form")]
+    pub csv: bool,
 }
 
 #[derive(Args, Debug)]
@@ -262,12 +282,27 @@ pub struct PlotArgs {
 
 #[derive(Args, Debug)]
 pub struct ReportArgs {
+    /// The folder of a run, as with --checkpoint; of several, their curves, results and settings are compared
+    #[arg(value_name = "RUN", conflicts_with = "checkpoint")]
+    pub runs: Vec<PathBuf>,
+
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Where to write the page [default: report.html in the run's folder]
+    /// Where to write the page [default: report.html in the run's folder; of several runs, comparison.html]
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct RunsArgs {
+    /// The folder that has the runs, or folders with runs
+    #[arg(default_value = "runs", value_name = "DIR")]
+    pub folder: PathBuf,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -294,10 +329,14 @@ pub struct ExportArgs {
     pub weights: Option<WeightsChoice>,
 
     /// The file to write
-    #[arg(long, value_name = "FILE.safetensors")]
+    #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 
-    /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits
+    /// What to write [default: as the name of the file ends]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+
+    /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits; safetensors only
     #[arg(long)]
     pub bf16: bool,
 }

@@ -98,6 +98,7 @@ pub struct Config {
     /// `None`: once an epoch.
     pub checkpoint_every: Option<u64>,
     pub keep: usize,
+    pub log_every: u64,
     pub progress: ProgressMode,
 }
 

@@ -49,6 +49,15 @@ pub fn parse_saved(path: &Path, content: &str) -> Result<Table, ConfigError> {
     Ok(saved)
 }
 
+/// The settings in a run's `config.toml` as they stand there, those of other versions of the program included.
+pub fn read_any(path: &Path) -> Result<Table, ConfigError> {
+    let content = read_text(path)?;
+    content.parse().map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: text::toml_error(&error, &content),
+    })
+}
+
 /// The settings `config` of a run but for files and folders of the machine that it ran on.
 pub fn without_paths(config: &str) -> String {
     const PATHS: [&str; 4] = ["data-dir", "out-dir", "init-weights", "plugin"];

@@ -1,5 +1,6 @@
 //! How an error ends the program: message and exit code.
 
+use crate::cli::commands::predict::FolderError;
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::OutputError;
 use crate::data::DataError;
@@ -48,7 +49,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(DATA)
     } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
         Some(USAGE)
-    } else if cause.is::<DataError>() || cause.is::<UnreadPictures>() || is_bad_checkpoint(cause) {
+    } else if cause.is::<DataError>() || is_bad_picture(cause) || is_bad_checkpoint(cause) {
         Some(DATA)
     } else if let Some(error) = cause.downcast_ref::<DeviceError>() {
         match error {
@@ -62,6 +63,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())
     }
+}
+
+fn is_bad_picture(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<UnreadPictures>() || cause.is::<FolderError>()
 }
 
 /// Whether a checkpoint cannot be found or used. One that cannot be written is a runtime error.

@@ -29,11 +29,19 @@ pub enum OutputError {
         output.by, output.path.display(), input.by, input.path.display(), output.by
     )]
     Input { output: Named, input: Named },
-    #[error("{by}: expected a name that ends in .{ending}{note}, got {}", path.display())]
+    #[error("{by}: expected a name that ends in .{ending}, got {}", path.display())]
     Ending {
         by: &'static str,
         ending: &'static str,
-        note: &'static str,
+        path: PathBuf,
+    },
+    #[error(
+        "{by}: expected a name that ends in {endings}, as the format does, got {} (scripts/keras_weights.py converts \
+         .safetensors to .h5)", path.display()
+    )]
+    NoFormat {
+        by: &'static str,
+        endings: String,
         path: PathBuf,
     },
     #[error(
@@ -53,8 +61,6 @@ pub struct Output<'a> {
     pub path: &'a Path,
     /// The required extension.
     pub ending: &'static str,
-    /// A hint for users who want another kind of file; may be empty.
-    pub note: &'static str,
 }
 
 impl Output<'_> {
@@ -65,7 +71,6 @@ impl Output<'_> {
             return Err(OutputError::Ending {
                 by: self.by,
                 ending: self.ending,
-                note: self.note,
                 path: self.path.to_owned(),
             });
         }
@@ -132,7 +137,6 @@ mod tests {
             by: "--out",
             path,
             ending: "png",
-            note: "",
         }
     }
 

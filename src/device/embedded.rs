@@ -1,7 +1,9 @@
 //! The CPU of the XLA runtime itself, which runs the program's fused kernels.
 
 use anyhow::Result;
-use xla::{ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation};
+use xla::{
+    ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation,
+};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
 

@@ -111,9 +111,16 @@ impl Network {
     /// # Errors
     /// As [`Self::architecture`].
     pub fn layout(self, classes: usize, slots: &[&'static str]) -> Result<Layout, GraphError> {
+        Ok(Layout::new(self.layers(classes)?.tensors(), slots))
+    }
+
+    /// Its layers, for `classes` classes.
+    ///
+    /// # Errors
+    /// As [`Self::architecture`].
+    pub fn layers(self, classes: usize) -> Result<ResNet, GraphError> {
         // The lowering changes how the network is computed, not what it is.
-        let network = ResNet::new(&self.architecture()?, classes, Lowering::Native)?;
-        Ok(Layout::new(network.tensors(), slots))
+        ResNet::new(&self.architecture()?, classes, Lowering::Native)
     }
 }
 

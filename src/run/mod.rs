@@ -13,5 +13,6 @@ pub mod history;
 pub mod observer;
 pub mod run_dir;
 pub mod schedule;
+pub mod step_log;
 pub mod stopwatch;
 pub mod trainer;

@@ -14,6 +14,14 @@ pub trait Observer {
     /// `done` training steps of the epoch are done.
     fn step(&mut self, _done: usize, _figures: &StepFigures) {}
 
+    /// The run's log has a point, as every so many steps.
+    ///
+    /// # Errors
+    /// Why the observer cannot show it. An error ends the run.
+    fn log_point(&mut self, _point: &LogPoint) -> Result<()> {
+        Ok(())
+    }
+
     /// `done` of the epoch's `steps` evaluation steps are done; 0 begins the evaluation.
     fn evaluation(&mut self, _done: usize, _steps: usize) {}
 
@@ -43,6 +51,20 @@ pub struct StepFigures {
     pub images_per_sec: f64,
     /// Fraction of one.
     pub input_wait_frac: f64,
+}
+
+/// What the log says of the steps since its last point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogPoint {
+    /// Training steps of the run so far.
+    pub step: u64,
+    /// Means over those steps since the last point whose loss was finite; the accuracy is a fraction of one.
+    pub loss: f64,
+    pub acc: f64,
+    /// Of the last step.
+    pub lr: f64,
+    /// Since the epoch began, or the run went on.
+    pub images_per_sec: f64,
 }
 
 /// Where training stands after an epoch.

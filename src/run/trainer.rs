@@ -12,8 +12,9 @@ use crate::model::program::{PendingMetrics, Program, State};
 use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::run::history::{EpochRecord, History};
-use crate::run::observer::{EpochEnd, Observer, StepFigures};
+use crate::run::observer::{EpochEnd, LogPoint, Observer, StepFigures};
 use crate::run::schedule::{LearningRate, in_short};
+use crate::run::step_log::StepLog;
 use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
 use crate::system::signals::{Interrupted, Signal, Signals};
 
@@ -76,6 +77,7 @@ pub struct Trainer<'a> {
     pub signals: Signals,
     /// Whatever shows the run, in the order in which it is told.
     pub observers: Vec<Box<dyn Observer + 'a>>,
+    pub log: StepLog,
     pub watch: Stopwatch,
 }
 
@@ -131,6 +133,7 @@ impl Trainer<'_> {
         let total = self.settings.steps_to_take(per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
         let steps = self.position().step..total;
+        self.log.begin(steps.start);
         let mut batches = Batches::start(
             Arc::clone(&self.training),
             steps,
@@ -219,10 +222,11 @@ impl Trainer<'_> {
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
             self.watch.switch(Lap::BetweenSteps);
-            self.show(&timing(self));
+            self.show(&timing(self))?;
             let signal = self.signals.received();
             if signal.is_some() || self.checkpoint_due() {
                 self.account(pending.take())?;
+                self.log_point(&timing(self))?;
                 self.save(&state)?;
             }
             if let Some(signal) = signal {
@@ -230,6 +234,7 @@ impl Trainer<'_> {
             }
         }
         self.account(pending)?;
+        self.log_point(&timing(self))?;
         Ok((state, timing(self)))
     }
 
@@ -241,6 +246,7 @@ impl Trainer<'_> {
         let lap = self.watch.switch(Lap::Compute);
         let metrics: BatchMetrics = pending.read()?;
         self.watch.switch(lap);
+        self.log.add(&metrics);
         let learning_rate = self.last_learning_rate();
         let position = self.position();
         if metrics.is_finite() {
@@ -264,9 +270,10 @@ impl Trainer<'_> {
         .into())
     }
 
-    fn show(&mut self, timing: &Timing) {
+    /// Tells the observers of the steps so far.
+    fn show(&mut self, timing: &Timing) -> Result<()> {
         if timing.images == 0 {
-            return;
+            return Ok(());
         }
         let position = &self.info.position;
         let figures = StepFigures {
@@ -277,6 +284,27 @@ impl Trainer<'_> {
         };
         let done = position.step_in_epoch as usize;
         self.tell(|observer| observer.step(done, &figures));
+        self.log_point(timing)
+    }
+
+    /// Tells the observers of the last steps, if the log has a point here.
+    fn log_point(&mut self, timing: &Timing) -> Result<()> {
+        let Some((step, mean)) = self.log.take() else {
+            return Ok(());
+        };
+        let point = LogPoint {
+            step,
+            loss: mean.loss(),
+            acc: mean.accuracy(),
+            lr: self.learning_rate(step - 1),
+            images_per_sec: timing.images_per_sec(),
+        };
+        let lap = self.watch.switch(Lap::Report);
+        for observer in &mut self.observers {
+            observer.log_point(&point)?;
+        }
+        self.watch.switch(lap);
+        Ok(())
     }
 
     /// Loss, accuracy and logits of the validation images; `None` when a signal came.

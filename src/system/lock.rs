@@ -54,6 +54,26 @@ impl Lock {
     }
 }
 
+/// The pid, according to the file at `path`, of the process that holds the lock; `None` if none does, if there is no such
+/// file, or on a file system without locks. Nothing is created or changed.
+pub fn holder(path: &Path) -> io::Result<Option<String>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path);
+    let mut file = match file {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    // Taken for a moment if it is free.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => pid_in(&mut file).map(Some),
+        Err(TryLockError::Error(error)) if is_unsupported(&error) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
@@ -110,6 +130,20 @@ mod tests {
         );
         drop(first);
         Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn who_asks_for_the_holder_is_told_the_pid_and_leaves_everything_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert_eq!(holder(&path).unwrap(), None);
+        assert!(!path.exists());
+        let lock = Lock::take(&path).unwrap();
+        let own = Some(std::process::id().to_string());
+        assert_eq!(holder(&path).unwrap(), own);
+        drop(lock);
+        assert_eq!(holder(&path).unwrap(), None);
+        let _lock = Lock::take(&path).unwrap();
     }
 
     #[test]

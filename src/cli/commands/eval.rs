@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use super::inputs;
 use super::output::{print_json, stdout};
-use super::trained::{self, Trained};
+use super::trained;
 use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
 use crate::cli::outputs::Output;
 use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View};
 use crate::model::summary::grouped;
+use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::score::scores::{Confusion, MOST_IN_A_MATRIX, Scores};
 use crate::system::files;
@@ -29,7 +30,6 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             by: "--dump-logits",
             path,
             ending: "npy",
-            note: "",
         };
         output.check(&inputs::of(&args.from))?;
     }
@@ -39,7 +39,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let checkpoint = trained::find(&args.from)?;
     let Dataset { spec, test, .. } = trained::load_data(&args.from, &checkpoint.info)?;
     let test = Arc::new(test);
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let Trained { program, weights } = load(
+        &checkpoint,
+        &trained::options(&args.from),
+        batch_size,
+        &device,
+    )?;
     let views = args.tta.views();
     let score = |view: &View| -> Result<Evaluation> {
         let test = Arc::clone(&test);

@@ -1,48 +1,84 @@
-//! `export`: writes a checkpoint's weights and moving statistics to a separate file.
+//! `export`: writes the trained network of a checkpoint to a file for this program or another.
 
 use std::io::Write;
 
 use anyhow::Result;
-use safetensors::Dtype;
+use xla_graphs::Layout;
 
 use super::inputs;
 use super::output::stdout;
 use crate::cli::args::ExportArgs;
 use crate::cli::config::ConfigError;
 use crate::cli::config_file::without_paths;
-use crate::cli::outputs::Output;
+use crate::cli::outputs::{Output, OutputError};
+use crate::export::{Exported, FORMATS, Format};
 use crate::model::summary::grouped;
 use crate::run::checkpoint::{self, CheckpointInfo};
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs) -> Result<()> {
+    let format = format(args)?;
     let output = Output {
         by: "--out",
         path: &args.out,
-        ending: "safetensors",
-        note: " (scripts/keras_weights.py converts it to .keras or .h5)",
+        ending: format.ending,
     };
     output.check(&inputs::of_checkpoint(&args.checkpoint))?;
+    let exported = load(args)?;
+    (format.write)(&args.out, &exported)?;
+    writeln!(
+        stdout(),
+        "{}: {}, step {}, {} tensors, {} parameters",
+        shown(&args.out),
+        exported.info.network(),
+        exported.info.position.step,
+        exported.layout.network().len(),
+        grouped(exported.layout.total_parameters())
+    )?;
+    Ok(())
+}
+
+/// The format that `args` name, or else the one that `--out` ends as.
+fn format(args: &ExportArgs) -> Result<Format> {
+    let format = args
+        .format
+        .or_else(|| Format::of_ending(&args.out).copied());
+    let format = format.ok_or_else(|| OutputError::NoFormat {
+        by: "--out",
+        endings: FORMATS
+            .map(|format| format!(".{}", format.ending))
+            .join(", "),
+        path: args.out.clone(),
+    })?;
+    if args.bf16 && !format.takes_bf16 {
+        return Err(ConfigError::Value {
+            option: "bf16",
+            expected: "a format that stores it, safetensors",
+            got: format.name.to_owned(),
+        }
+        .into());
+    }
+    Ok(format)
+}
+
+/// The network of the checkpoint that `args` name.
+fn load(args: &ExportArgs) -> Result<Exported> {
     let path = checkpoint::resolve(&args.checkpoint)?;
     let info = checkpoint::load_info(&path)?;
-    let layout = info.network().layout(info.spec.classes(), &[]);
-    let layout = layout.map_err(ConfigError::from)?;
-    let weights = checkpoint::load_chosen(&path, &layout, &info, args.weights)?;
+    let network = info.network().layers(info.spec.classes());
+    let network = network.map_err(ConfigError::from)?;
+    let layout = Layout::new(network.tensors(), &[]);
+    let values = checkpoint::load_chosen(&path, &layout, &info, args.weights)?;
     let info = CheckpointInfo {
         config: without_paths(&info.config),
         averages: false,
         ..info
     };
-    let dtype = if args.bf16 { Dtype::BF16 } else { Dtype::F32 };
-    checkpoint::save_network(&args.out, &layout, &weights, &info, dtype)?;
-    writeln!(
-        stdout(),
-        "{}: {}, step {}, {} tensors, {} parameters",
-        shown(&args.out),
-        info.network(),
-        info.position.step,
-        layout.network().len(),
-        grouped(layout.total_parameters())
-    )?;
-    Ok(())
+    Ok(Exported {
+        info,
+        network,
+        layout,
+        values,
+        bf16: args.bf16,
+    })
 }

@@ -9,8 +9,9 @@ mod fetch;
 mod inputs;
 mod output;
 mod plot;
-mod predict;
+pub mod predict;
 mod report;
+mod runs;
 mod shell;
 mod summary;
 mod train;
@@ -29,9 +30,10 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Fetch(args)) => fetch::run(args),
         Some(Command::Summary(args)) => summary::run(args),
         Some(Command::Eval(args)) => eval::run(args),
-        Some(Command::Predict(args)) => predict::run(args),
+        Some(Command::Predict(args)) => predict::run(args, process),
         Some(Command::Plot(args)) => plot::run(args),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Compile(args)) => compile::run(args),

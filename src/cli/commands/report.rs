@@ -1,4 +1,4 @@
-//! `report`: writes the page of a run again, from its folder and its newest checkpoint.
+//! `report`: writes the page of a run again, from its folder and its newest checkpoint, or one that compares runs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,51 @@ use anyhow::{Context, Result};
 
 use super::inputs;
 use super::output::stdout;
-use super::trained::{self, Trained};
-use crate::cli::args::ReportArgs;
+use super::trained;
+use crate::cli::args::{CheckpointArgs, ReportArgs};
 use crate::cli::config::ConfigError;
-use crate::cli::outputs::Output;
+use crate::cli::outputs::{Named, Output};
 use crate::data::{BatchSource, RunImages};
+use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::evaluate;
-use crate::run::run_dir::RunDir;
+use crate::run::run_dir::{RunDir, RunDirError};
 use crate::show::report;
 use crate::system::text::shown;
 
 const BATCH_SIZE: usize = 128;
+/// The page that compares runs, if `--out` names no other.
+const COMPARISON: &str = "comparison.html";
 
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let run_dir = RunDir::around(&args.from.checkpoint);
-    if let Some(out) = &args.out {
-        check_output(args, out, run_dir.as_ref())?;
+    let out = args.out.as_deref();
+    match args.runs.as_slice() {
+        [] => of_run(&args.from, out),
+        [run] => {
+            let from = CheckpointArgs {
+                checkpoint: run.clone(),
+                ..args.from.clone()
+            };
+            of_run(&from, out)
+        }
+        runs => compare(runs, out.unwrap_or(Path::new(COMPARISON))),
     }
-    let checkpoint = trained::find(&args.from)?;
-    let run_dir = run_dir.ok_or_else(|| no_run(&args.from.checkpoint))?;
-    let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
-    let device = trained::open_device(&args.from)?;
+}
+
+fn of_run(from: &CheckpointArgs, out: Option<&Path>) -> Result<()> {
+    let run_dir = RunDir::around(&from.checkpoint);
+    if let Some(out) = out {
+        check_output(from, out, run_dir.as_ref())?;
+    }
+    let checkpoint = trained::find(from)?;
+    let run_dir = run_dir.ok_or_else(|| no_run(&from.checkpoint))?;
+    let path = out.map_or_else(|| run_dir.report(), Path::to_owned);
+    let device = trained::open_device(from)?;
     let RunImages {
         spec, validation, ..
-    } = trained::load_images(&args.from, &checkpoint.info)?;
+    } = trained::load_images(from, &checkpoint.info)?;
     let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let options = trained::options(from);
+    let Trained { program, weights } = load(&checkpoint, &options, batch_size, &device)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&validation.split),
         checkpoint.info.normalization,
@@ -43,8 +62,29 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    report::write(&path, &run_dir, &evaluation, &spec, &validation)?;
+    report::write(&path, &run_dir, &evaluation, &spec, &validation, None)?;
     writeln!(stdout(), "report: {}", shown(&path))?;
+    Ok(())
+}
+
+/// Writes the page that compares `runs` to `path`.
+fn compare(runs: &[PathBuf], path: &Path) -> Result<()> {
+    let mut folders = Vec::new();
+    let mut inputs = Vec::new();
+    for run in runs {
+        let folder =
+            RunDir::around(run).ok_or_else(|| RunDirError::NotARun { path: run.clone() })?;
+        inputs.extend(
+            folder
+                .files()?
+                .into_iter()
+                .map(|file| Named::new("RUN", file)),
+        );
+        folders.push((run.display().to_string(), folder));
+    }
+    page(path).check(&inputs)?;
+    report::compare(path, &folders)?;
+    writeln!(stdout(), "report: {}", shown(path))?;
     Ok(())
 }
 
@@ -58,15 +98,17 @@ fn no_run(checkpoint: &Path) -> ConfigError {
 }
 
 /// Refuses an output that would overwrite an input. The run's own report does not count as an input.
-fn check_output(args: &ReportArgs, path: &Path, run_dir: Option<&RunDir>) -> Result<()> {
+fn check_output(from: &CheckpointArgs, path: &Path, run_dir: Option<&RunDir>) -> Result<()> {
     let report = run_dir.map(RunDir::report);
-    let mut inputs = inputs::of(&args.from);
+    let mut inputs = inputs::of(from);
     inputs.retain(|input| Some(&input.path) != report.as_ref());
-    let output = Output {
+    Ok(page(path).check(&inputs)?)
+}
+
+fn page(path: &Path) -> Output<'_> {
+    Output {
         by: "--out",
         path,
         ending: "html",
-        note: "",
-    };
-    Ok(output.check(&inputs)?)
+    }
 }

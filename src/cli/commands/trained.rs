@@ -1,6 +1,6 @@
 //! What `eval` and `predict` share: loading a checkpoint onto a device.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -12,22 +12,8 @@ use crate::cli::config_file::{saved_data, saved_data_dir};
 use crate::data::{self, DataError, Dataset, DatasetKind, HeldOut, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
-use crate::model::choose::{self, ModelSettings};
-use crate::model::program::{Program, Weights};
-use crate::run::checkpoint::{self, CheckpointInfo};
-
-/// A checkpoint and its metadata.
-pub struct Checkpoint {
-    /// `None`: the network that comes with the program.
-    path: Option<PathBuf>,
-    pub info: CheckpointInfo,
-}
-
-/// Trained weights on a device, with the program that reads them.
-pub struct Trained<'a> {
-    pub program: Program<'a>,
-    pub weights: Weights,
-}
+use crate::predict::trained::Options;
+use crate::run::checkpoint::{CheckpointInfo, Source};
 
 /// Opens the device that `args` ask for.
 pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
@@ -37,62 +23,38 @@ pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
 }
 
 /// Finds the checkpoint that `args` name.
-pub fn find(args: &CheckpointArgs) -> Result<Checkpoint> {
-    let path = checkpoint::resolve(&args.checkpoint)?;
-    let info = checkpoint::load_info(&path)?;
+pub fn find(args: &CheckpointArgs) -> Result<Source> {
+    let source = Source::at(&args.checkpoint)?;
+    let path = source.path().unwrap_or(&args.checkpoint);
     log::info!(
         "{}: {}, step {}",
         path.display(),
-        info.network(),
-        info.position.step
+        source.info.network(),
+        source.info.position.step
     );
-    Ok(Checkpoint {
-        path: Some(path),
-        info,
-    })
+    Ok(source)
 }
 
 /// [`find`], or where `args` name no checkpoint and there is no run yet, the network that comes with the program.
-pub fn find_or_shipped(args: &CheckpointArgs) -> Result<Checkpoint> {
+pub fn find_or_shipped(args: &CheckpointArgs) -> Result<Source> {
     if args.checkpoint != Path::new(DEFAULT_RUN) || args.checkpoint.exists() {
         return find(args);
     }
-    let info = checkpoint::shipped::info()?;
+    let source = Source::shipped()?;
     log::info!(
         "there is no run in {DEFAULT_RUN} yet: taking the network that comes with the program, {} trained on CIFAR-10",
-        info.network()
+        source.info.network()
     );
-    Ok(Checkpoint { path: None, info })
+    Ok(source)
 }
 
-/// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, which must be a
-/// multiple of the number of replicas.
-pub fn load<'a>(
-    checkpoint: &Checkpoint,
-    args: &CheckpointArgs,
-    batch_size: usize,
-    device: &'a Device,
-) -> Result<Trained<'a>> {
-    let settings = ModelSettings {
-        network: checkpoint.info.network(),
-        classes: checkpoint.info.spec.classes(),
-        image_side: checkpoint.info.spec.side,
-        replicas: device.replicas,
+/// How `args` want the network to be run.
+pub fn options(args: &CheckpointArgs) -> Options {
+    Options {
         precision: args.device.precision,
         units: args.device.units,
-        l2: checkpoint.info.l2,
-        // Evaluation and prediction do not read the others.
-        ..ModelSettings::tutorial(checkpoint.info.depth, batch_size)
-    };
-    let program = Program::new(device, choose::build(&settings, device.kind)?);
-    let network = match &checkpoint.path {
-        Some(path) => {
-            checkpoint::load_chosen(path, program.layout(), &checkpoint.info, args.weights)?
-        }
-        None => checkpoint::shipped::network(program.layout(), args.weights)?,
-    };
-    let weights = program.upload_weights(&network)?;
-    Ok(Trained { program, weights })
+        weights: args.weights,
+    }
 }
 
 /// The data that `args` name; by default the data that the network was trained on, from the same folder. Where there are

@@ -307,7 +307,7 @@ fn data() -> [Setting; 5] {
 }
 
 /// The run's folder and checkpoints, and its progress display.
-fn run() -> [Setting; 5] {
+fn run() -> [Setting; 6] {
     [
         Setting::path("out-dir", "Folder of the run")
             .value_name("DIR")
@@ -332,6 +332,14 @@ fn run() -> [Setting; 5] {
         Setting::whole::<usize>("keep", "Checkpoints to keep, at least 2", limits::KEEP)
             .default("3")
             .free(),
+        Setting::whole::<u64>(
+            "log-every",
+            "Steps between points of TensorBoard's curves of steps, and of the report's running epoch",
+            limits::STEPS,
+        )
+        .default("50")
+        .came_with("log-every")
+        .free(),
         Setting::choice::<ProgressMode>("progress", "How to show progress on the terminal")
             .default("auto")
             .free(),

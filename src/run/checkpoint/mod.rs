@@ -7,7 +7,8 @@
 mod file;
 mod foreign;
 mod saver;
-pub mod shipped;
+mod shipped;
+mod source;
 
 #[cfg(test)]
 mod power_cuts;
@@ -21,6 +22,7 @@ pub use file::{
     save_network,
 };
 pub use saver::Saver;
+pub use source::Source;
 
 use crate::model::state::HostState;
 use crate::system::files::{Disk, Storage};

@@ -1,5 +1,6 @@
 //! The folder of a run: where each file is, and who may write.
 
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,8 @@ use std::{
 };
 
 use thiserror::Error;
+
+pub use state::RunState;
 
 use crate::run::checkpoint;
 use crate::system::files::{self, Disk, Storage};
@@ -71,6 +74,16 @@ pub enum RunDirError {
         path.display()
     )]
     Link { path: PathBuf },
+    #[error(
+        "there is no folder {}: train first, or name the folder that has the runs",
+        path.display()
+    )]
+    NoRuns { path: PathBuf },
+    #[error(
+        "{} is not the folder of a run: it has no config.toml; `runs` lists those that are",
+        path.display()
+    )]
+    NotARun { path: PathBuf },
     #[error(
         "cannot use {} for the run: {reason}; choose a folder that can be written to with --out-dir",
         path.display()

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::data::{Batch, BatchSource, CHANNELS, DatasetSpec, Normalization, Split};
 use crate::run::checkpoint::Position;
-use crate::run::observer::{EpochEnd, Observer};
+use crate::run::observer::{EpochEnd, LogPoint, Observer};
 use crate::run::run_dir::RunDir;
 use crate::score::ranking::predictions;
 use crate::show::pictures::{self, Tile};
@@ -17,7 +17,8 @@ use crate::show::tensorboard::EventWriter;
 const BATCH_IMAGES: usize = 64;
 const BATCH_COLUMNS: usize = 8;
 
-/// Writes one event file: the settings, the first batch, then the metrics of each epoch.
+/// Writes one event file: the settings, the first batch, then the figures of the log's points, and the metrics of each
+/// epoch.
 pub struct Events<'a> {
     writer: EventWriter,
     batch_size: usize,
@@ -73,6 +74,16 @@ impl Observer for Events<'_> {
     /// Whether to show a kernel's histogram: only for the first kernel, the last one, and one per stage.
     fn wants(&self, name: &str) -> bool {
         has_histogram(name)
+    }
+
+    fn log_point(&mut self, point: &LogPoint) -> Result<()> {
+        let scalars = [
+            ("step/loss", point.loss),
+            ("step/acc", point.acc),
+            ("step/lr", point.lr),
+            ("step/images_per_sec", point.images_per_sec),
+        ];
+        Ok(self.writer.scalars(point.step, &scalars)?)
     }
 
     fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {

@@ -60,14 +60,30 @@ pub struct Run<'a> {
 ///
 /// A picture that cannot be drawn or written.
 pub fn save(stem: &Path, quantity: Quantity, runs: &[Run]) -> Result<(), PictureError> {
-    let chart = match runs {
-        [run] => Chart::of_run(quantity, run.records),
-        _ => Chart::of_runs(quantity, runs),
-    };
+    let chart = chart(quantity, runs);
     let png = raster::png(SIZE, |area| draw(area, OVERSAMPLING, &chart))?;
     files::write_bytes(&stem.with_extension("png"), &png)?;
-    let svg = raster::svg(SIZE, |area| draw(area, 1, &chart))?;
-    Ok(files::write_text(&stem.with_extension("svg"), &svg)?)
+    Ok(files::write_text(
+        &stem.with_extension("svg"),
+        &svg(quantity, runs)?,
+    )?)
+}
+
+/// What [`save`] writes as SVG.
+///
+/// # Errors
+///
+/// A picture that cannot be drawn.
+pub fn svg(quantity: Quantity, runs: &[Run]) -> Result<String, PictureError> {
+    let chart = chart(quantity, runs);
+    raster::svg(SIZE, |area| draw(area, 1, &chart))
+}
+
+fn chart(quantity: Quantity, runs: &[Run]) -> Chart {
+    match runs {
+        [run] => Chart::of_run(quantity, run.records),
+        _ => Chart::of_runs(quantity, runs),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! All of it goes to stderr, like the log, so that stdout contains only results.
 
 mod bar;
+mod count;
 mod lines;
 mod pace;
 
@@ -18,6 +19,7 @@ use crate::run::observer::{EpochEnd, Observer, StepFigures};
 use crate::system::logger::TRAIN_LOG;
 use crate::system::text;
 use bar::{SPINNER_INTERVAL, bar_can_be_drawn, bar_style, spinner_style, terminal_width};
+pub use count::Count;
 use lines::{epoch_line, step_figures};
 use pace::Pace;
 

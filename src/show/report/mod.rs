@@ -1,5 +1,6 @@
 //! `report.html`: a run on a single page that needs no network and no other file.
 
+mod comparison;
 mod page;
 
 use std::path::{Path, PathBuf};
@@ -12,11 +13,14 @@ use thiserror::Error;
 use crate::data::{DatasetSpec, Validation};
 use crate::run::evaluate::Evaluation;
 use crate::run::history::{History, HistoryError};
+use crate::run::observer::StepFigures;
 use crate::run::run_dir::RunDir;
 use crate::show::raster::PictureError;
 use crate::system::files::{self, WriteError};
 use crate::system::text;
+use comparison::Comparison;
 use page::Page;
+pub use page::duration;
 
 /// Images whose predictions are shown, as in the tutorial.
 pub const TUTORIAL_IMAGES: usize = 10;
@@ -38,19 +42,57 @@ pub enum ReportError {
     Write(#[from] WriteError),
 }
 
+/// The epoch that a run is in.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// From 1.
+    pub epoch: usize,
+    /// Of the whole run.
+    pub epochs: usize,
+    /// Training steps done in the epoch.
+    pub done: usize,
+    /// Training steps of the epoch.
+    pub steps: usize,
+    /// Of the epoch so far.
+    pub figures: Option<StepFigures>,
+}
+
 /// Writes the report of a run to `path`, from the files in its folder and an evaluation on the first images of
-/// `validation`, which `spec` describes.
+/// `validation`, which `spec` describes. Without logits the page leaves out what comes from the evaluation.
 ///
-/// An unfinished run has no `result.json` yet; the page then leaves out what comes only from that file.
+/// An unfinished run has no `result.json` yet; the page then leaves out what comes only from that file. The page of a
+/// `running` one loads itself again from time to time.
 pub fn write(
     path: &Path,
     run_dir: &RunDir,
     evaluation: &Evaluation,
     spec: &DatasetSpec,
     validation: &Validation,
+    running: Option<&Running>,
 ) -> Result<(), ReportError> {
-    let page = Page::new(&Run::read(run_dir)?, evaluation, spec, validation)?;
+    let page = Page::new(
+        &Run::read(run_dir)?,
+        evaluation,
+        spec,
+        validation,
+        running.map(page::Now::of),
+    )?;
     let page = page.render().map_err(ReportError::Template)?;
+    Ok(files::write_text(path, &page)?)
+}
+
+/// Writes a page to `path` that compares the runs in `folders`, each with its name.
+pub fn compare(path: &Path, folders: &[(String, RunDir)]) -> Result<(), ReportError> {
+    let read = |(name, folder): &(String, RunDir)| -> Result<Run, ReportError> {
+        let run = Run::read(folder)?;
+        Ok(Run {
+            name: name.clone(),
+            ..run
+        })
+    };
+    let runs = folders.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let page = Comparison::new(&runs)?.render();
+    let page = page.map_err(ReportError::Template)?;
     Ok(files::write_text(path, &page)?)
 }
 

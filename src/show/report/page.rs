@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{ReportError, Run, TUTORIAL_IMAGES};
+use super::{ReportError, Run, Running, TUTORIAL_IMAGES};
 use crate::data::{DatasetSpec, Split, Validation};
 use crate::model::network::{Network, NetworkKind};
 use crate::model::summary::grouped;
@@ -22,6 +22,8 @@ use crate::system::text;
 
 /// Guesses shown for each of the tutorial's images.
 const GUESSES: usize = 3;
+/// Seconds between two loads of the page of a running run.
+const REFRESH: u64 = 10;
 /// Mistakes shown: rows of seven on a computer, of three on a phone.
 const MISTAKES: usize = 21;
 
@@ -31,6 +33,7 @@ const MISTAKES: usize = 21;
 pub struct Page<'a> {
     title: String,
     subtitle: String,
+    now: Option<Now>,
     figures: Vec<Figure>,
     /// JSON of the curves, for the page's script.
     curves: String,
@@ -43,6 +46,8 @@ pub struct Page<'a> {
     /// The pairs of classes that are confused most.
     confusions: Vec<ConfusionRow<'a>>,
     scored: String,
+    /// Whether images were scored.
+    evaluated: bool,
     /// What the images are called that were scored.
     kind: &'static str,
     predictions: Vec<Guessed<'a>>,
@@ -54,6 +59,37 @@ pub struct Page<'a> {
     command: String,
     again: String,
     config: String,
+}
+
+/// Where a running run stands.
+pub struct Now {
+    epoch: String,
+    /// Steps done of the epoch, in percent.
+    percent: f64,
+    note: String,
+    /// Seconds after which a browser loads the page again.
+    refresh: u64,
+}
+
+impl Now {
+    pub fn of(running: &Running) -> Self {
+        let Running { done, steps, .. } = *running;
+        let mut note = format!("step {} of {}", grouped(done), grouped(steps));
+        if let Some(figures) = running.figures {
+            note.push_str(&format!(
+                " · loss {:.4} · accuracy {} · {} images/s",
+                figures.loss,
+                percent(figures.acc),
+                grouped(figures.images_per_sec.round() as usize)
+            ));
+        }
+        Self {
+            epoch: format!("Epoch {} of {}", running.epoch, running.epochs),
+            percent: 100.0 * done as f64 / steps.max(1) as f64,
+            note,
+            refresh: REFRESH,
+        }
+    }
 }
 
 /// A number at the top of the page.
@@ -132,6 +168,7 @@ impl<'a> Page<'a> {
         evaluation: &Evaluation,
         spec: &'a DatasetSpec,
         validation: &Validation,
+        now: Option<Now>,
     ) -> Result<Self, ReportError> {
         let split = &validation.split;
         let labels = split.labels.to_vec();
@@ -140,6 +177,7 @@ impl<'a> Page<'a> {
         Ok(Self {
             title: format!("{network} on {}", run.setting("dataset")),
             subtitle: subtitle(run),
+            now,
             figures: figures(run, spec, &scores, validation),
             curves: curves(run.history.records()),
             epochs: run.history.records().iter().map(epoch_row).collect(),
@@ -148,6 +186,7 @@ impl<'a> Page<'a> {
             matrix: matrix(&spec.class_names, &scores),
             confusions: confusions(&spec.class_names, &scores),
             scored: grouped(scores.images),
+            evaluated: scores.images > 0,
             kind: validation.name(),
             predictions: tutorial_predictions(evaluation, spec, split)?,
             mistakes: mistakes(evaluation, spec, &labels, split)?,
@@ -182,19 +221,10 @@ fn subtitle(run: &Run) -> String {
 }
 
 fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores, validation: &Validation) -> Vec<Figure> {
-    let mut figures = vec![Figure {
-        name: match validation.held_out {
-            true => "validation accuracy",
-            false => "test accuracy",
-        },
-        value: percent(scores.accuracy()),
-        note: format!("of {} images", grouped(scores.images)),
-    }];
-    figures.push(Figure {
-        name: "top-5 accuracy",
-        value: percent(scores.top5()),
-        note: "of five guesses".to_owned(),
-    });
+    let mut figures = Vec::new();
+    if scores.images > 0 {
+        figures.extend(accuracies(scores, validation));
+    }
     if let Some(last) = run.history.records().last() {
         figures.push(Figure {
             name: "validation loss",
@@ -227,6 +257,23 @@ fn figures(run: &Run, spec: &DatasetSpec, scores: &Scores, validation: &Validati
         },
     });
     figures
+}
+
+fn accuracies(scores: &Scores, validation: &Validation) -> [Figure; 2] {
+    let accuracy = Figure {
+        name: match validation.held_out {
+            true => "validation accuracy",
+            false => "test accuracy",
+        },
+        value: percent(scores.accuracy()),
+        note: format!("of {} images", grouped(scores.images)),
+    };
+    let top5 = Figure {
+        name: "top-5 accuracy",
+        value: percent(scores.top5()),
+        note: "of five guesses".to_owned(),
+    };
+    [accuracy, top5]
 }
 
 fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
@@ -471,12 +518,12 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
 /// Seconds in the two largest units that fit.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..10 => format!("{seconds:.1} s"),

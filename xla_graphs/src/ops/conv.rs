@@ -171,7 +171,7 @@ impl Conv {
 
     /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
     /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
-    fn forward_padding(&self, size: usize) -> (i64, i64) {
+    pub fn forward_padding(&self, size: usize) -> (i64, i64) {
         let covered = (self.output_side(size) - 1) * self.stride + self.side;
         let total = covered.saturating_sub(size) as i64;
         (total / 2, total - total / 2)

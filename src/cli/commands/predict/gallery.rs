@@ -35,7 +35,7 @@ impl<'a> Gallery<'a> {
         self.seen += 1;
         if self.tiles.len() < MOST {
             let captions = pictures::prediction_captions(self.spec, ranking[0], subject.truth);
-            self.tiles.push((subject.image.clone(), captions));
+            self.tiles.push((subject.image.pixels().to_vec(), captions));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::cli::commands::trained;
 use crate::cli::config::ConfigError;
 use crate::data::Split;
 use crate::data::picture::{self, PictureError};
+use crate::predict::Image;
 use crate::run::checkpoint::CheckpointInfo;
 use crate::system::text;
 
@@ -26,17 +27,17 @@ pub enum Subjects {
 /// One image, and its true class if known.
 pub struct Subject {
     pub name: String,
-    pub image: Vec<u8>,
+    pub image: Image,
     /// The true class, if known.
     pub truth: Option<usize>,
 }
 
 impl Subjects {
-    /// The images that `args` name.
-    pub fn of(args: &PredictArgs, info: &CheckpointInfo) -> Result<Self> {
-        if !args.images.is_empty() {
+    /// `pictures`, or if there are none the test images that `args` name.
+    pub fn of(args: &PredictArgs, pictures: Vec<PathBuf>, info: &CheckpointInfo) -> Result<Self> {
+        if !pictures.is_empty() {
             return Ok(Self::Pictures {
-                paths: args.images.clone(),
+                paths: pictures,
                 side: info.spec.side,
             });
         }
@@ -86,12 +87,14 @@ impl Subjects {
         let (image, truth) = match self {
             Self::Test { split, indices } => {
                 let index = indices[place];
-                (
-                    split.image(index).to_vec(),
-                    Some(split.labels[index].into()),
-                )
+                let pixels = split.image(index).to_vec();
+                let truth = Some(split.labels[index].into());
+                (Image::new(split.side(), pixels), truth)
             }
-            Self::Pictures { paths, side } => (picture::read(&paths[place], *side)?, None),
+            Self::Pictures { paths, side } => (
+                Image::new(*side, picture::read(&paths[place], *side)?),
+                None,
+            ),
         };
         Ok(Subject {
             name: self.name(place),

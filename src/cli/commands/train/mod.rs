@@ -25,6 +25,7 @@ use crate::model::state::HostState;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
 use crate::run::run_dir::{RunDir, RunDirMode};
+use crate::run::step_log::StepLog;
 use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::{Outcome, Trainer};
 use crate::show::live::{Curves, Events, Page};
@@ -136,12 +137,9 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             Box::new(progress),
             Box::new(Curves { run_dir: &run_dir }),
             Box::new(events),
-            Box::new(Page {
-                run_dir: &run_dir,
-                spec: &spec,
-                validation: &validation,
-            }),
+            Box::new(Page::new(&run_dir, &spec, &validation)),
         ],
+        log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
     };
     let result = RunResult {
@@ -152,7 +150,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
-    report::write(&run_dir.report(), &run_dir, evaluation, &spec, &validation)?;
+    report::write(
+        &run_dir.report(),
+        &run_dir,
+        evaluation,
+        &spec,
+        &validation,
+        None,
+    )?;
     let step = result.outcome.steps;
     if step < config.all_steps(steps.steps_per_epoch()) {
         log::info!("{}", words::where_it_ended(&config, &run_dir, &steps, step));

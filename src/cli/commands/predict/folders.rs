@@ -1,0 +1,76 @@
+//! The pictures in folders.
+
+use std::collections::HashSet;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How the names of pictures end.
+const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// A folder whose pictures cannot be listed. The program exits with code 3.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("cannot read the folder {}: {reason}", path.display())]
+    Read { path: PathBuf, reason: io::Error },
+    #[error("there is no picture in {}: no file in it or in its folders ends in .png, .jpg or .jpeg", path.display())]
+    Empty { path: PathBuf },
+}
+
+/// `paths`, with those that are folders replaced by the pictures in them and in their folders, in order of their names.
+/// What is hidden is left out. A folder is entered once, however many links lead to it.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FolderError> {
+    let mut pictures = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            pictures.push(path.clone());
+            continue;
+        }
+        let before = pictures.len();
+        add(path, &mut HashSet::new(), &mut pictures)?;
+        if pictures.len() == before {
+            return Err(FolderError::Empty { path: path.clone() });
+        }
+    }
+    Ok(pictures)
+}
+
+/// Adds the pictures in `folder` to `pictures`, unless it is one of those already `entered`.
+fn add(
+    folder: &Path,
+    entered: &mut HashSet<(u64, u64)>,
+    pictures: &mut Vec<PathBuf>,
+) -> Result<(), FolderError> {
+    let unreadable = |reason: io::Error| FolderError::Read {
+        path: folder.to_owned(),
+        reason,
+    };
+    let this = fs::metadata(folder).map_err(unreadable)?;
+    if !entered.insert((this.dev(), this.ino())) {
+        return Ok(());
+    }
+    let entries: io::Result<Vec<DirEntry>> = fs::read_dir(folder).and_then(Iterator::collect);
+    let mut paths: Vec<PathBuf> = entries
+        .map_err(unreadable)?
+        .iter()
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(DirEntry::path)
+        .collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            add(&path, entered, pictures)?;
+        } else if is_picture(&path) {
+            pictures.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ENDINGS
+        .iter()
+        .any(|known| ending.eq_ignore_ascii_case(known))
+}

@@ -1,0 +1,236 @@
+//! The layers of a network as Keras's. Kernels and images have the same order of axes in both.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use xla_graphs::network::{Shortcut, Unit};
+use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
+use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::dense::Dense;
+
+use crate::data::{CHANNELS, Normalization};
+use crate::export::Exported;
+
+/// The model's configuration, and the variables of its layers.
+pub struct Layers {
+    pub config: Value,
+    pub variables: Vec<Variables>,
+}
+
+/// The variables of a layer.
+pub struct Variables {
+    /// The layer as a file of weights calls it: by its kind, numbered.
+    pub layer: String,
+    /// The names of our tensors, in the order of the layer's variables.
+    pub tensors: Vec<String>,
+}
+
+/// What a layer gives.
+#[derive(Clone)]
+struct Output {
+    layer: String,
+    /// Without the axis of the images.
+    dims: Vec<usize>,
+}
+
+/// Translates layers, from the first to the last.
+struct Translation {
+    l2: f64,
+    layers: Vec<Value>,
+    variables: Vec<Variables>,
+    /// How many layers of each kind have variables.
+    counts: HashMap<&'static str, usize>,
+}
+
+/// The whole network, from raw pixels to logits.
+pub fn of(exported: &Exported) -> Layers {
+    let network = &exported.network;
+    let mut translation = Translation {
+        l2: exported.info.l2,
+        layers: Vec::new(),
+        variables: Vec::new(),
+        counts: HashMap::new(),
+    };
+    let images = translation.images(exported.info.spec.side);
+    let mut x = translation.normalise(&exported.info.normalization, &images);
+    x = translation.convolve(&network.stem, &x);
+    for unit in &network.units {
+        x = translation.unit(unit, &x);
+    }
+    let features = translation.activate(&network.bn_out, &x);
+    let logits = translation.classify(&network.dense, &features);
+    let name = exported.info.network().to_string();
+    let model = json!({
+        "name": name.to_lowercase().replace(' ', "_"),
+        "trainable": true,
+        "layers": translation.layers,
+        "input_layers": [images.layer, 0, 0],
+        "output_layers": [logits.layer, 0, 0],
+    });
+    Layers {
+        config: object("keras.src.models.functional", "Functional", model),
+        variables: translation.variables,
+    }
+}
+
+impl Translation {
+    fn images(&mut self, side: usize) -> Output {
+        let name = "images";
+        let dims = vec![side, side, CHANNELS];
+        let config = json!({"batch_shape": shape(&dims), "dtype": "float32"});
+        self.layer("InputLayer", name, config, json!([]), dims)
+    }
+
+    /// Pixels from 0 to 255 as the network was trained on them: times a factor, plus an offset.
+    fn normalise(&mut self, normalization: &Normalization, x: &Output) -> Output {
+        let scale = normalization.scale();
+        let offset = [0, 1, 2].map(|c| -normalization.mean[c] * scale[c]);
+        let config = json!({"scale": scale, "offset": offset});
+        self.after("Rescaling", "normalised", config, x, x.dims.clone())
+    }
+
+    fn unit(&mut self, unit: &Unit, x: &Output) -> Output {
+        // A unit has at least one layer.
+        let first = self.activate(&unit.layers[0].bn, x);
+        let mut activation = first.clone();
+        for (layer, next) in unit.layers.iter().zip(&unit.layers[1..]) {
+            let y = self.convolve(&layer.conv, &activation);
+            activation = self.activate(&next.bn, &y);
+        }
+        // Keras numbers the layers of a kind by their distance from the end: a shortcut is as far from it as the last
+        // convolution, and comes first because the sum has it first.
+        let shortcut = match &unit.shortcut {
+            Shortcut::Projection(projection) => Some(self.convolve(projection, &first)),
+            Shortcut::Identity => Some(x.clone()),
+            Shortcut::None => None,
+        };
+        let last = &unit.layers[unit.layers.len() - 1];
+        let mut y = self.convolve(&last.conv, &activation);
+        if let Some(shortcut) = shortcut {
+            let calls = json!([{"args": [[tensor(&shortcut), tensor(&y)]], "kwargs": {}}]);
+            let name = format!("{}/sum", unit.name);
+            y = self.layer("Add", &name, json!({}), calls, y.dims);
+        }
+        match unit.pools {
+            true => self.pool(&unit.name, &y),
+            false => y,
+        }
+    }
+
+    /// relu(bn(x)).
+    fn activate(&mut self, bn: &BatchNorm, x: &Output) -> Output {
+        let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
+        self.has("batch_normalization", &bn.name, &constants);
+        let config = json!({"axis": -1, "epsilon": EPSILON});
+        let y = self.after("BatchNormalization", &bn.name, config, x, x.dims.clone());
+        let name = format!("{}/relu", bn.name);
+        self.after("ReLU", &name, json!({}), &y, x.dims.clone())
+    }
+
+    fn convolve(&mut self, conv: &Conv, x: &Output) -> Output {
+        self.has("conv2d", &conv.name, &["kernel"]);
+        let config = json!({
+            "filters": conv.outputs,
+            "kernel_size": [conv.side, conv.side],
+            "strides": [conv.stride, conv.stride],
+            "padding": "same",
+            "use_bias": false,
+            "kernel_initializer": "he_normal",
+            "kernel_regularizer": self.penalty(),
+        });
+        let side = |axis: usize| conv.output_side(x.dims[axis]);
+        let dims = vec![side(0), side(1), conv.outputs];
+        self.after("Conv2D", &conv.name, config, x, dims)
+    }
+
+    /// Maxima of squares of 2x2 pixels, without an odd last row and column.
+    fn pool(&mut self, unit: &str, x: &Output) -> Output {
+        let config = json!({"pool_size": [2, 2], "strides": [2, 2], "padding": "valid"});
+        let dims = vec![x.dims[0] / 2, x.dims[1] / 2, x.dims[2]];
+        self.after("MaxPooling2D", &format!("{unit}/max"), config, x, dims)
+    }
+
+    /// Logits of the means of the features' channels.
+    fn classify(&mut self, dense: &Dense, features: &Output) -> Output {
+        let kind = "GlobalAveragePooling2D";
+        let means = self.after(kind, "means", json!({}), features, vec![dense.inputs]);
+        self.has("dense", &dense.name, &["kernel", "bias"]);
+        let config = json!({"units": dense.outputs, "kernel_regularizer": self.penalty()});
+        self.after("Dense", &dense.name, config, &means, vec![dense.outputs])
+    }
+
+    fn penalty(&self) -> Value {
+        object("keras.regularizers", "L2", json!({"l2": self.l2}))
+    }
+
+    /// Notes that the next layer, of `kind`, has the tensors `constants` of our layer `name`.
+    fn has(&mut self, kind: &'static str, name: &str, constants: &[&str]) {
+        let count = self.counts.entry(kind).or_default();
+        self.variables.push(Variables {
+            layer: match count {
+                0 => kind.to_owned(),
+                _ => format!("{kind}_{count}"),
+            },
+            tensors: constants
+                .iter()
+                .map(|constant| format!("{name}/{constant}"))
+                .collect(),
+        });
+        *count += 1;
+    }
+
+    /// Adds a layer of `class` that takes `x` and gives `dims`.
+    fn after(
+        &mut self,
+        class: &str,
+        name: &str,
+        config: Value,
+        x: &Output,
+        dims: Vec<usize>,
+    ) -> Output {
+        let calls = json!([{"args": [tensor(x)], "kwargs": {}}]);
+        self.layer(class, name, config, calls, dims)
+    }
+
+    /// Adds a layer of `class` with the `calls` that give it its inputs.
+    fn layer(
+        &mut self,
+        class: &str,
+        name: &str,
+        mut config: Value,
+        calls: Value,
+        dims: Vec<usize>,
+    ) -> Output {
+        // Keras allows no slash in a name.
+        let layer = name.replace('/', ".");
+        config["name"] = json!(layer);
+        let mut entry = object("keras.layers", class, config);
+        entry["name"] = json!(layer);
+        entry["inbound_nodes"] = calls;
+        self.layers.push(entry);
+        Output { layer, dims }
+    }
+}
+
+/// An object as Keras writes it.
+fn object(module: &str, class: &str, config: Value) -> Value {
+    json!({"module": module, "class_name": class, "config": config, "registered_name": null})
+}
+
+/// The output of a layer as the input of another.
+fn tensor(output: &Output) -> Value {
+    json!({
+        "class_name": "__keras_tensor__",
+        "config": {
+            "shape": shape(&output.dims),
+            "dtype": "float32",
+            "keras_history": [output.layer, 0, 0],
+        },
+    })
+}
+
+/// Any number of images, then `dims`.
+fn shape(dims: &[usize]) -> Value {
+    let free = std::iter::once(Value::Null);
+    free.chain(dims.iter().map(|dim| json!(dim))).collect()
+}

@@ -1,0 +1,25 @@
+//! What can go wrong between a checkpoint and a class.
+
+use crate::data::picture::PictureError;
+use crate::device::DeviceError;
+use crate::run::checkpoint::CheckpointError;
+use xla_graphs::GraphError;
+
+/// Why there is no prediction.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+    #[error("{0}")]
+    Network(#[from] GraphError),
+    #[error("{0}")]
+    Picture(#[from] PictureError),
+    #[error("the network takes images of {expected} x {expected} pixels, got {got} x {got}")]
+    Side { expected: usize, got: usize },
+    #[error("an image of {side} x {side} pixels has {} values, got {got}", .side * .side * 3)]
+    Pixels { side: usize, got: usize },
+    #[error(transparent)]
+    Run(#[from] anyhow::Error),
+}

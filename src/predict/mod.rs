@@ -1,0 +1,194 @@
+//! A trained network as a library: pictures in, classes out.
+//!
+//! ```no_run
+//! use resnet_xla::predict::Classifier;
+//!
+//! let classifier = Classifier::open("runs/keras")?;
+//! let image = classifier.read("cat.png")?;
+//! for guess in classifier.classify(&image)?.iter().take(3) {
+//!     let name = &classifier.class_names()[guess.class];
+//!     println!("{name} {:.1} %", 100.0 * guess.probability);
+//! }
+//! # Ok::<(), resnet_xla::predict::PredictError>(())
+//! ```
+//!
+//! `examples/classify.rs` is a program that does this. XLA is linked with every program that uses the library, and reads
+//! `XLA_FLAGS` when the first classifier opens.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `error` | what can go wrong |
+//! | `image` | pixels for a network |
+//! | `trained` | the program and the weights of a checkpoint, for batches of one size |
+
+mod error;
+mod image;
+pub mod trained;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use ndarray::{Array1, Array4};
+
+use crate::data::{Batch, BatchSource, CHANNELS, Split, picture};
+use crate::device::{Device, DeviceChoice, DeviceError};
+use crate::model::program::{Program, Weights};
+use crate::run::checkpoint::{CheckpointInfo, Source};
+use crate::score::ranking::predictions;
+use trained::Options;
+
+pub use crate::score::ranking::{Prediction, Ranking};
+pub use error::PredictError;
+pub use image::Image;
+
+/// Images that [`Classifier::open`] has classified at once: their activations take most of the memory.
+pub const BATCH_SIZE: usize = 64;
+
+/// A trained network that takes any number of images.
+///
+/// It compiles when it classifies for the first time: a program for one image when it is given one, and one for a batch
+/// when it is given more.
+pub struct Classifier<'a> {
+    info: CheckpointInfo,
+    one: Program<'a>,
+    many: Program<'a>,
+    weights: Weights,
+}
+
+impl Classifier<'static> {
+    /// The network of the checkpoint at `path`, a `.safetensors` file or a run's folder (its newest checkpoint), on the
+    /// CPU. The CPU stays open until the process ends.
+    ///
+    /// # Errors
+    /// [`PredictError::Checkpoint`] or [`PredictError::Device`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PredictError> {
+        let source = Source::at(path.as_ref())?;
+        Self::on(cpu()?, source, &Options::default(), BATCH_SIZE)
+    }
+
+    /// The network that comes with the program, trained on CIFAR-10, on the CPU.
+    ///
+    /// # Errors
+    /// [`PredictError::Device`].
+    pub fn shipped() -> Result<Self, PredictError> {
+        Self::on(cpu()?, Source::shipped()?, &Options::default(), BATCH_SIZE)
+    }
+}
+
+impl<'a> Classifier<'a> {
+    /// The network of `source` on `device`, which classifies `batch_size` images at once.
+    ///
+    /// # Errors
+    /// [`PredictError::Checkpoint`] if the weights cannot be read, [`PredictError::Network`] if there is no such
+    /// network, [`PredictError::Run`] if the device cannot take them.
+    pub fn on(
+        device: &'a Device,
+        source: Source,
+        options: &Options,
+        batch_size: usize,
+    ) -> Result<Self, PredictError> {
+        let program = |images: usize| {
+            let images = images.next_multiple_of(device.replicas);
+            trained::program(device, &source.info, options, images)
+        };
+        let many = program(batch_size)?;
+        let weights = source.weights(many.layout(), options.weights)?;
+        Ok(Self {
+            one: program(1)?,
+            weights: many.upload_weights(&weights)?,
+            many,
+            info: source.info,
+        })
+    }
+
+    /// The names of the classes, by the numbers in a [`Prediction`].
+    pub fn class_names(&self) -> &[String] {
+        &self.info.spec.class_names
+    }
+
+    /// Images that are classified at once.
+    pub fn batch_size(&self) -> usize {
+        self.many.model().global_batch()
+    }
+
+    /// Rows and columns of the images that the network takes.
+    pub fn side(&self) -> usize {
+        self.info.spec.side
+    }
+
+    /// Reads the picture at `path`, a PNG or JPEG of any size: rotated upright, cropped to the largest central square,
+    /// transparency replaced by white, resized to what the network takes.
+    ///
+    /// # Errors
+    /// [`PredictError::Picture`].
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Image, PredictError> {
+        let pixels = picture::read(path.as_ref(), self.side())?;
+        Ok(Image::new(self.side(), pixels))
+    }
+
+    /// The classes of `image` by falling probability, all of them.
+    ///
+    /// # Errors
+    /// [`PredictError::Side`] if the image has another size than the network takes, [`PredictError::Run`] if it cannot be
+    /// compiled or run.
+    pub fn classify(&self, image: &Image) -> Result<Ranking, PredictError> {
+        let rankings = self.classify_all(&[image])?;
+        let only = rankings.into_iter().next();
+        only.ok_or_else(|| PredictError::Run(anyhow::anyhow!("an image without logits")))
+    }
+
+    /// [`Self::classify`] of each of `images`, in batches.
+    ///
+    /// # Errors
+    /// Those of [`Self::classify`].
+    pub fn classify_all(&self, images: &[&Image]) -> Result<Vec<Ranking>, PredictError> {
+        let mut rankings = Vec::with_capacity(images.len());
+        for batch in images.chunks(self.batch_size()) {
+            rankings.extend(self.classify_batch(batch)?);
+        }
+        Ok(rankings)
+    }
+
+    /// [`Self::classify_all`] of one batch.
+    fn classify_batch(&self, images: &[&Image]) -> Result<Vec<Ranking>, PredictError> {
+        let side = self.side();
+        if let Some(other) = images.iter().find(|image| image.side() != side) {
+            return Err(PredictError::Side {
+                expected: side,
+                got: other.side(),
+            });
+        }
+        let program = match images.len() <= self.one.model().global_batch() {
+            true => &self.one,
+            false => &self.many,
+        };
+        let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels()).collect();
+        let batch = self.batch(&pixels, program.model().global_batch())?;
+        let logits = program.predict_step(&self.weights, &batch.images)?;
+        let classes = self.info.spec.classes();
+        Ok(predictions(&logits, classes, images.len())?)
+    }
+
+    /// `images`, normalised, and as many more as make a batch of `size`.
+    fn batch(&self, images: &[&[u8]], size: usize) -> anyhow::Result<Batch> {
+        let shape = (images.len(), self.side(), self.side(), CHANNELS);
+        let split = Split {
+            images: Array4::from_shape_vec(shape, images.concat())?,
+            labels: Array1::zeros(images.len()),
+        };
+        let source = BatchSource::evaluation(Arc::new(split), self.info.normalization, size);
+        let mut batch = Batch::default();
+        source.fill(0, &mut batch);
+        Ok(batch)
+    }
+}
+
+/// The CPU, opened once: XLA has its settings from the first time.
+fn cpu() -> Result<&'static Device, DeviceError> {
+    static CPU: OnceLock<Device> = OnceLock::new();
+    if let Some(device) = CPU.get() {
+        return Ok(device);
+    }
+    let device = Device::open(DeviceChoice::Cpu, None, None)?;
+    Ok(CPU.get_or_init(|| device))
+}

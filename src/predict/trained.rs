@@ -1,0 +1,57 @@
+//! The program and the weights of a checkpoint, for batches of one size.
+
+use xla_graphs::GraphError;
+
+use crate::device::Device;
+use crate::model::choose::{self, ModelSettings, PrecisionChoice, UnitsChoice};
+use crate::model::program::{Program, Weights};
+use crate::run::checkpoint::{CheckpointInfo, Source, WeightsChoice};
+
+/// How a trained network is to be run; by default as suits the device, with the averaged weights where there are any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub precision: Option<PrecisionChoice>,
+    pub units: Option<UnitsChoice>,
+    pub weights: Option<WeightsChoice>,
+}
+
+/// Trained weights on a device, with the program that reads them.
+pub struct Trained<'a> {
+    pub program: Program<'a>,
+    pub weights: Weights,
+}
+
+/// Puts the weights of `source` on `device`, for batches of `batch_size` images, which must be a multiple of the number
+/// of replicas.
+pub fn load<'a>(
+    source: &Source,
+    options: &Options,
+    batch_size: usize,
+    device: &'a Device,
+) -> anyhow::Result<Trained<'a>> {
+    let program = program(device, &source.info, options, batch_size)?;
+    let weights = source.weights(program.layout(), options.weights)?;
+    let weights = program.upload_weights(&weights)?;
+    Ok(Trained { program, weights })
+}
+
+/// The network that `info` describes on `device`, for batches of `batch_size` images.
+pub fn program<'a>(
+    device: &'a Device,
+    info: &CheckpointInfo,
+    options: &Options,
+    batch_size: usize,
+) -> Result<Program<'a>, GraphError> {
+    let settings = ModelSettings {
+        network: info.network(),
+        classes: info.spec.classes(),
+        image_side: info.spec.side,
+        replicas: device.replicas,
+        precision: options.precision,
+        units: options.units,
+        l2: info.l2,
+        // Evaluation and prediction do not read the others.
+        ..ModelSettings::tutorial(info.depth, batch_size)
+    };
+    Ok(Program::new(device, choose::build(&settings, device.kind)?))
+}
