@@ -79,14 +79,14 @@ pub enum DataError {
     },
 
     #[error(
-        "cannot fetch {name} into {}: {attempts}. Put the archive of its binary version, {url}, into {}, or its files \
-         into that folder by hand: {files}; or name a folder that has them with --data-dir; or use --dataset sample",
-        folder.display(), data_dir.display()
+        "cannot fetch {name} into {}: {attempts}. Put these files of its binary version into that folder by hand: \
+         {files}; or its archive ({url}) into the folder above; or name a folder that has them with --data-dir; or use \
+         --dataset sample",
+        folder.display()
     )]
     Fetch {
         name: &'static str,
         folder: PathBuf,
-        data_dir: PathBuf,
         url: &'static str,
         files: String,
         /// What was tried, and why it failed.

