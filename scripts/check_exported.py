@@ -1,10 +1,13 @@
-"""Checks a model that `export` wrote, .onnx or .keras, by its own programs: the same logits for the same raw pixels.
+"""Checks a model that `export` wrote, .onnx, .keras or .mlir, by its own programs: the same logits for the same pixels.
 
     python3 -m venv venv && venv/bin/pip install onnx==1.23.2 onnxruntime==1.32.0 keras==3.15.1 jax==0.10.2 numpy
 
     resnet-xla export --checkpoint runs/quick --out model.onnx
     resnet-xla eval --checkpoint runs/quick --precision f32 --dump-logits logits.npy
     venv/bin/python scripts/check_exported.py model.onnx logits.npy
+
+    resnet-xla export --checkpoint runs/quick --out model.mlir --batch-size 100
+    venv/bin/python scripts/check_exported.py model.mlir logits.npy
 
 The images are those of the sample, or of another file of CIFAR-10's records with --records FILE. An ONNX model is also
 given to ONNX's checker.
@@ -49,15 +52,33 @@ def keras_model(path):
     return names, lambda batch: np.asarray(model(batch))
 
 
+def stablehlo_program(path):
+    import jax
+
+    text = pathlib.Path(path).read_text()
+    names = json.loads(text.splitlines()[0].removeprefix("// "))["class_names"]
+    client = jax.devices("cpu")[0].client
+    options = jax._src.compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    program = client.compile_and_load(text.encode(), client.devices()[:1], options)
+
+    def run(batch):
+        images = np.zeros((BATCH, *batch.shape[1:]), np.uint8)
+        images[: len(batch)] = batch
+        results = program.execute_sharded([jax.device_put(images)])
+        return np.asarray(results.disassemble_into_single_device_arrays()[0][0])[: len(batch)]
+
+    return names, run
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="what `export` wrote: .onnx or .keras")
+    parser.add_argument("model", help="what `export` wrote: .onnx, .keras, or .mlir of 100 images")
     parser.add_argument("logits", help="what `eval --dump-logits` wrote of the same checkpoint")
     parser.add_argument("--records", default=SAMPLE, help="the images that were scored, as records of CIFAR-10")
     options = parser.parse_args()
 
-    load = keras_model if options.model.endswith(".keras") else onnx_model
-    names, run = load(options.model)
+    loaders = {".onnx": onnx_model, ".keras": keras_model, ".mlir": stablehlo_program}
+    names, run = loaders[pathlib.Path(options.model).suffix](options.model)
     ours = np.load(options.logits)
     if len(names) != ours.shape[1]:
         sys.exit(f"{len(names)} class names, expected {ours.shape[1]}")

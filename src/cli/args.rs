@@ -111,6 +111,7 @@ Examples:
 Examples:
   resnet-xla export --checkpoint runs/keras --out weights.safetensors
   resnet-xla export --checkpoint runs/keras --out model.onnx
+  resnet-xla export --checkpoint runs/keras --out model.mlir --batch-size 64
   resnet-xla export --checkpoint runs/fast --bf16 --out small.safetensors
   python3 scripts/keras_weights.py to-keras weights.safetensors model.keras
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
@@ -339,6 +340,10 @@ pub struct ExportArgs {
     /// Store the values in bf16: half as many bytes, 8 instead of 24 significant bits; safetensors only
     #[arg(long)]
     pub bf16: bool,
+
+    /// Images that the program takes at once; stablehlo only [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
+    pub batch_size: Option<u32>,
 }
 
 #[derive(Args, Debug)]

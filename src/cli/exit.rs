@@ -6,6 +6,7 @@ use crate::cli::outputs::OutputError;
 use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
 use crate::device::{self, DeviceError};
+use crate::predict::PredictError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::run_dir::RunDirError;
 use crate::run::trainer::NonFiniteLoss;
@@ -59,9 +60,24 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         }
     } else if cause.is::<NonFiniteLoss>() {
         Some(NON_FINITE)
+    } else if let Some(error) = cause.downcast_ref::<PredictError>() {
+        code_of_prediction(error)
     } else {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())
+    }
+}
+
+/// What [`PredictError`] passes on is no cause of it.
+fn code_of_prediction(error: &PredictError) -> Option<u8> {
+    match error {
+        PredictError::Checkpoint(error) => code_of(error),
+        PredictError::Device(error) => code_of(error),
+        PredictError::Run(error) => Some(code(error)),
+        PredictError::Picture(_) | PredictError::Side { .. } | PredictError::Pixels { .. } => {
+            Some(DATA)
+        }
+        PredictError::Network(_) => None,
     }
 }
 
@@ -94,6 +110,18 @@ mod tests {
         };
         let error = anyhow::Error::new(cause).context("opening").context("run");
         assert_eq!(code(&error), DEVICE);
+    }
+
+    #[test]
+    fn what_keeps_a_network_from_predicting_has_the_code_that_it_has_by_itself() {
+        let missing = || CheckpointError::Missing { path: "x".into() };
+        let by_itself = PredictError::from(missing());
+        let in_context = anyhow::Error::new(missing()).context("loading");
+        for error in [by_itself, PredictError::from(in_context)] {
+            let error = anyhow::Error::new(error).context("predicting");
+            assert_eq!(code(&error), DATA);
+            assert_eq!(message(&error).matches("there is no checkpoint").count(), 1);
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@
 //! | `safetensors` | this program, and every reader of safetensors |
 //! | `keras/` | Keras: the whole network, from raw pixels to logits |
 //! | `onnx/` | ONNX runtimes: likewise |
+//! | `stablehlo/` | XLA, JAX and IREE: likewise, for a batch of a fixed size |
 
 mod keras;
 pub mod onnx;
 mod safetensors;
+mod stablehlo;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,7 +26,12 @@ use crate::model::state::HostState;
 use crate::run::checkpoint::CheckpointInfo;
 
 /// All formats.
-pub static FORMATS: [Format; 3] = [safetensors::FORMAT, keras::FORMAT, onnx::FORMAT];
+pub static FORMATS: [Format; 4] = [
+    safetensors::FORMAT,
+    keras::FORMAT,
+    onnx::FORMAT,
+    stablehlo::FORMAT,
+];
 
 /// A kind of file to write.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +43,8 @@ pub struct Format {
     pub ending: &'static str,
     /// Whether values may be stored in bf16.
     pub takes_bf16: bool,
+    /// Whether the file is for batches of one size.
+    pub takes_batch_size: bool,
     /// Writes a network to a file, completely or not at all.
     pub write: fn(&Path, &Exported) -> Result<()>,
 }
@@ -68,6 +77,8 @@ pub struct Exported {
     pub values: HostState,
     /// Whether to store values in bf16; only for a format that [takes it](Format::takes_bf16).
     pub bf16: bool,
+    /// Images in a batch; only for a format that [takes it](Format::takes_batch_size).
+    pub batch_size: usize,
 }
 
 impl Exported {

@@ -13,6 +13,7 @@ pub const FORMAT: Format = Format {
     help: "Weights and moving statistics by name, for this program and others",
     ending: "safetensors",
     takes_bf16: true,
+    takes_batch_size: false,
     write,
 };
 

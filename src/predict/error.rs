@@ -8,13 +8,13 @@ use xla_graphs::GraphError;
 /// Why there is no prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
-    #[error("{0}")]
+    #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("{0}")]
+    #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error("{0}")]
+    #[error(transparent)]
     Network(#[from] GraphError),
-    #[error("{0}")]
+    #[error(transparent)]
     Picture(#[from] PictureError),
     #[error("the network takes images of {expected} x {expected} pixels, got {got} x {got}")]
     Side { expected: usize, got: usize },

@@ -261,9 +261,11 @@ impl Trainer<'_> {
         if position.non_finite_in_a_row < NON_FINITE_LIMIT {
             return Ok(());
         }
+        let step = position.step;
+        self.tell(|observer| observer.finish());
         Err(NonFiniteLoss {
             count: NON_FINITE_LIMIT,
-            step: position.step,
+            step,
             epoch,
             learning_rate,
         }

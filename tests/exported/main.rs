@@ -9,6 +9,7 @@ mod hdf5;
 mod keras;
 mod onnx;
 mod order;
+mod stablehlo;
 mod zip;
 
 use std::fs;
@@ -50,10 +51,11 @@ impl Trained {
         Self { folder, logits }
     }
 
-    fn export(&self, name: &str) -> Vec<u8> {
+    fn export(&self, name: &str, more: &[&str]) -> Vec<u8> {
         let file = self.path(name);
         let run = self.path("run");
-        let line = succeed(&["export", "--checkpoint", text(&run), "--out", text(&file)]);
+        let export = ["export", "--checkpoint", text(&run), "--out", text(&file)];
+        let line = succeed(&[&export, more].concat());
         assert!(line.starts_with(text(&file)), "{line}");
         fs::read(&file).unwrap()
     }
@@ -89,12 +91,15 @@ fn sample_images() -> Array {
     Array::new(vec![IMAGES, SIDE, SIDE, 3], values)
 }
 
-fn assert_both_give_the_same_logits(trained: &Trained) -> (Model, keras::Model) {
-    let onnx = Model::decode(&*trained.export("model.onnx")).unwrap();
+fn assert_all_give_the_same_logits(trained: &Trained) -> (Model, keras::Model, String) {
+    let onnx = Model::decode(&*trained.export("model.onnx", &[])).unwrap();
     trained.assert_same_logits(&onnx::run(&onnx, sample_images()));
-    let keras = keras::Model::read(&trained.export("model.keras"));
+    let keras = keras::Model::read(&trained.export("model.keras", &[]));
     trained.assert_same_logits(&keras.run(&sample_images()));
-    (onnx, keras)
+    let text = trained.export("model.mlir", &["--batch-size", "8"]);
+    let text = String::from_utf8(text).unwrap();
+    trained.assert_same_logits(&stablehlo::run(&text, sample_images()));
+    (onnx, keras, text)
 }
 
 /// Name, type of element and dimensions.
@@ -115,7 +120,7 @@ fn signature(values: &[Value]) -> (&str, i32, String) {
 #[test]
 fn a_bottleneck_network_takes_raw_pixels_and_gives_the_programs_logits() {
     let trained = Trained::new("");
-    let (onnx, keras) = assert_both_give_the_same_logits(&trained);
+    let (onnx, keras, text) = assert_all_give_the_same_logits(&trained);
 
     let graph = onnx.graph.as_ref().unwrap();
     let (uint8, float) = (2, 1);
@@ -132,17 +137,25 @@ fn a_bottleneck_network_takes_raw_pixels_and_gives_the_programs_logits() {
     let names: Vec<String> = serde_json::from_str(&names.unwrap().value).unwrap();
     assert_eq!((names.len(), names[9].as_str()), (CLASSES, "truck"));
     assert_eq!(keras.metadata["class_names"][9], "truck");
+    let first = text.lines().next().unwrap().strip_prefix("// ").unwrap();
+    let facts: serde_json::Value = serde_json::from_str(first).unwrap();
+    assert_eq!(facts["class_names"][9], "truck");
+    let signature = "@main(%images: tensor<8x32x32x3xui8>) -> tensor<8x10xf32> {";
+    assert!(text.lines().nth(2).unwrap().ends_with(signature));
 }
 
 #[test]
 fn a_network_with_max_pooling_gives_the_programs_logits() {
-    assert_both_give_the_same_logits(&Trained::new("--model fast --widths 16,32,16"));
+    assert_all_give_the_same_logits(&Trained::new("--model fast --widths 16,32,16"));
 }
 
 #[test]
-fn a_name_that_fits_no_format_and_bf16_where_it_cannot_be_stored_are_refused() {
+fn what_a_format_does_not_take_is_refused() {
     let message = fail(&["export", "--out", "model.pb"], 2);
-    assert!(message.contains(".safetensors, .keras, .onnx"), "{message}");
+    assert!(
+        message.contains(".safetensors, .keras, .onnx, .mlir"),
+        "{message}"
+    );
     let other = ["export", "--out", "model.safetensors", "--format", "onnx"];
     let message = fail(&other, 2);
     assert!(
@@ -151,4 +164,6 @@ fn a_name_that_fits_no_format_and_bf16_where_it_cannot_be_stored_are_refused() {
     );
     let message = fail(&["export", "--out", "model.onnx", "--bf16"], 2);
     assert!(message.contains("--bf16"), "{message}");
+    let message = fail(&["export", "--out", "model.onnx", "--batch-size", "2"], 2);
+    assert!(message.contains("--batch-size"), "{message}");
 }

@@ -37,7 +37,7 @@ pub fn words(command: &str, arg: &Arg, value: &OsStr) -> Vec<OsString> {
     let besides: &[&str] = match (command, name(arg).as_str()) {
         ("compile", _) => &["--target=cpu"],
         ("bench", "epochs") => &["--input"],
-        ("export", "checkpoint") => &["--out=x.safetensors"],
+        ("export", "checkpoint" | "batch-size") => &["--out=x.safetensors"],
         ("plot", "out-dir") => &["run"],
         _ => &[],
     };

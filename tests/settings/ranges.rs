@@ -38,7 +38,7 @@ pub const NUMBERS: &[Number] = &[
     ),
     number(TRAIN, "epochs", ["1", "100000"], &["0", "100001"]),
     number(
-        " train eval bench",
+        " train eval export bench",
         "batch-size",
         ["1", "65536"],
         &["0", "65537", "4294967295"],

@@ -50,13 +50,16 @@ fn format(args: &ExportArgs) -> Result<Format> {
             .join(", "),
         path: args.out.clone(),
     })?;
+    let misplaced = |option, expected| ConfigError::Value {
+        option,
+        expected,
+        got: format.name.to_owned(),
+    };
     if args.bf16 && !format.takes_bf16 {
-        return Err(ConfigError::Value {
-            option: "bf16",
-            expected: "a format that stores it, safetensors",
-            got: format.name.to_owned(),
-        }
-        .into());
+        return Err(misplaced("bf16", "a format that stores it, safetensors").into());
+    }
+    if args.batch_size.is_some() && !format.takes_batch_size {
+        return Err(misplaced("batch-size", "a format of one batch size, stablehlo").into());
     }
     Ok(format)
 }
@@ -80,5 +83,6 @@ fn load(args: &ExportArgs) -> Result<Exported> {
         layout,
         values,
         bf16: args.bf16,
+        batch_size: args.batch_size.map_or(1, |size| size as usize),
     })
 }

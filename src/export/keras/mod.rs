@@ -28,6 +28,7 @@ pub const FORMAT: Format = Format {
     help: "The network as a Keras model that takes raw pixels",
     ending: "keras",
     takes_bf16: false,
+    takes_batch_size: false,
     write,
 };
 

@@ -31,6 +31,7 @@ pub const FORMAT: Format = Format {
     help: "The network as an ONNX model that takes raw pixels",
     ending: "onnx",
     takes_bf16: false,
+    takes_batch_size: false,
     write,
 };
 

@@ -1,0 +1,189 @@
+//! The layers of a network as StableHLO's operations. Images are NHWC, kernels HWIO, as everywhere in this program.
+
+use std::collections::HashMap;
+
+use xla_graphs::TensorSpec;
+use xla_graphs::network::{Shortcut, Unit};
+use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
+use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::dense::Dense;
+
+use super::body::{Body, Value, tensor};
+use crate::data::{CHANNELS, Normalization};
+use crate::export::Exported;
+
+/// Translates layers, from the first to the last.
+struct Translation<'a> {
+    tensors: HashMap<&'a str, (&'a TensorSpec, &'a [f32])>,
+    body: Body,
+    zero: Value,
+}
+
+/// A module whose function `main` is the whole network, from raw pixels to logits.
+pub fn module(exported: &Exported) -> String {
+    let info = &exported.info;
+    let network = &exported.network;
+    let mut body = Body::default();
+    let zero = body.constant(&[], &[0.0]);
+    let mut translation = Translation {
+        tensors: exported.tensors(),
+        body,
+        zero,
+    };
+    let images = [
+        exported.batch_size,
+        info.spec.side,
+        info.spec.side,
+        CHANNELS,
+    ];
+    let pixels = translation.normalise(&info.normalization, &images);
+    let mut x = translation.convolve(&network.stem, &pixels);
+    for unit in &network.units {
+        x = translation.unit(unit, &x);
+    }
+    let features = translation.activate(&network.bn_out, &x);
+    let logits = translation.classify(&network.dense, &features);
+    let (images, kind) = (tensor(&images, "ui8"), logits.kind());
+    format!(
+        "module {{\n  func.func public @main(%images: {images}) -> {kind} {{\n{}    return {} : {kind}\n  }}\n}}\n",
+        translation.body.text, logits.name
+    )
+}
+
+impl Translation<'_> {
+    /// Raw pixels as the network was trained on them.
+    fn normalise(&mut self, normalization: &Normalization, dims: &[usize]) -> Value {
+        let (from, to) = (tensor(dims, "ui8"), tensor(dims, "f32"));
+        let body = &mut self.body;
+        let pixels = body.add(
+            dims,
+            &format!("stablehlo.convert %images : ({from}) -> {to}"),
+        );
+        let mean = body.constant(&[CHANNELS], &normalization.mean);
+        let mean = body.spread(&mean, dims);
+        let centred = body.binary("subtract", &pixels, &mean);
+        let scale = body.constant(&[CHANNELS], &normalization.scale());
+        let scale = body.spread(&scale, dims);
+        body.binary("multiply", &centred, &scale)
+    }
+
+    fn unit(&mut self, unit: &Unit, x: &Value) -> Value {
+        // A unit has at least one layer.
+        let first = self.activate(&unit.layers[0].bn, x);
+        let mut y = self.convolve(&unit.layers[0].conv, &first);
+        for layer in &unit.layers[1..] {
+            let activation = self.activate(&layer.bn, &y);
+            y = self.convolve(&layer.conv, &activation);
+        }
+        let shortcut = match &unit.shortcut {
+            Shortcut::Projection(projection) => Some(self.convolve(projection, &first)),
+            Shortcut::Identity => Some(x.clone()),
+            Shortcut::None => None,
+        };
+        if let Some(shortcut) = shortcut {
+            y = self.body.binary("add", &y, &shortcut);
+        }
+        match unit.pools {
+            true => self.pool(&y),
+            false => y,
+        }
+    }
+
+    /// relu(bn(x)).
+    fn activate(&mut self, bn: &BatchNorm, x: &Value) -> Value {
+        let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
+        let constants = constants.map(|constant| self.constant(&format!("{}/{constant}", bn.name)));
+        let names = constants.each_ref().map(|constant| constant.name.as_str());
+        let (names, of_channels) = (
+            names.join(", "),
+            [constants[0].kind().as_str(); 4].join(", "),
+        );
+        let (x_name, kind) = (&x.name, x.kind());
+        let operation = format!(
+            "\"stablehlo.batch_norm_inference\"({x_name}, {names}) <{{epsilon = {EPSILON:?} : f32, feature_index = 3 : i64}}> \
+             : ({kind}, {of_channels}) -> {kind}"
+        );
+        let y = self.body.add(&x.dims, &operation);
+        let zero = self.body.spread(&self.zero, &x.dims);
+        self.body.binary("maximum", &y, &zero)
+    }
+
+    fn convolve(&mut self, conv: &Conv, x: &Value) -> Value {
+        let kernel = self.constant(&conv.kernel());
+        let [n, height, width] = [x.dims[0], x.dims[1], x.dims[2]];
+        let dims = [
+            n,
+            conv.output_side(height),
+            conv.output_side(width),
+            conv.outputs,
+        ];
+        let pad = [height, width].map(|side| {
+            let (low, high) = conv.forward_padding(side);
+            format!("[{low}, {high}]")
+        });
+        let (stride, pad) = (conv.stride, pad.join(", "));
+        let operation = format!(
+            "stablehlo.convolution({}, {}) dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f], window = {{stride = \
+             [{stride}, {stride}], pad = [{pad}]}} {{batch_group_count = 1 : i64, feature_group_count = 1 : i64}} : \
+             ({}, {}) -> {}",
+            x.name,
+            kernel.name,
+            x.kind(),
+            kernel.kind(),
+            tensor(&dims, "f32")
+        );
+        self.body.add(&dims, &operation)
+    }
+
+    /// Maxima of squares of 2x2 pixels, without an odd last row and column.
+    fn pool(&mut self, x: &Value) -> Value {
+        let dims = [x.dims[0], x.dims[1] / 2, x.dims[2] / 2, x.dims[3]];
+        let least = self.body.constant(&[], &[f32::NEG_INFINITY]);
+        let operation = format!(
+            "\"stablehlo.reduce_window\"({}, {}) <{{window_dimensions = array<i64: 1, 2, 2, 1>, window_strides = array<i64: \
+             1, 2, 2, 1>}}> ({{\n    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n      %larger = stablehlo.maximum %a, %b : \
+             tensor<f32>\n      stablehlo.return %larger : tensor<f32>\n    }}) : ({}, tensor<f32>) -> {}",
+            x.name,
+            least.name,
+            x.kind(),
+            tensor(&dims, "f32")
+        );
+        self.body.add(&dims, &operation)
+    }
+
+    /// Logits of the means of the features' channels.
+    fn classify(&mut self, dense: &Dense, features: &Value) -> Value {
+        let (n, area) = (features.dims[0], features.dims[1] * features.dims[2]);
+        let (kind, zero) = (features.kind(), &self.zero.name);
+        let pooled = [n, dense.inputs];
+        let to = tensor(&pooled, "f32");
+        let operation = format!(
+            "stablehlo.reduce({} init: {zero}) applies stablehlo.add across dimensions = [1, 2] : ({kind}, tensor<f32>) -> {to}",
+            features.name
+        );
+        let sums = self.body.add(&pooled, &operation);
+        let area = self.body.constant(&[], &[area as f32]);
+        let area = self.body.spread(&area, &pooled);
+        let means = self.body.binary("divide", &sums, &area);
+
+        let [kernel, bias] =
+            ["kernel", "bias"].map(|constant| self.constant(&format!("{}/{constant}", dense.name)));
+        let dims = [n, dense.outputs];
+        let operation = format!(
+            "stablehlo.dot_general {}, {}, contracting_dims = [1] x [0] : ({to}, {}) -> {}",
+            means.name,
+            kernel.name,
+            kernel.kind(),
+            tensor(&dims, "f32")
+        );
+        let product = self.body.add(&dims, &operation);
+        let bias = self.body.spread(&bias, &dims);
+        self.body.binary("add", &product, &bias)
+    }
+
+    /// The tensor called `name` as it is.
+    fn constant(&mut self, name: &str) -> Value {
+        let (spec, values) = self.tensors[name];
+        self.body.constant(&spec.dims, values)
+    }
+}
