@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::program_folder::ProgramFolderError;
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -34,6 +36,8 @@ pub enum ConfigError {
         variable: String,
         path: PathBuf,
     },
+    #[error(transparent)]
+    Program(#[from] ProgramFolderError),
     #[error("the settings cannot be saved in config.toml: {reason}")]
     Unsavable { reason: String },
     #[error(

@@ -50,7 +50,7 @@ pub fn parse_saved(path: &Path, content: &str) -> Result<Table, ConfigError> {
 
 /// The settings `config` of a run but for files and folders of the machine that it ran on.
 pub fn without_paths(config: &str) -> String {
-    const PATHS: [&str; 4] = ["data-dir", "out-dir", "init-weights", "plugin"];
+    const PATHS: [&str; 5] = ["data-dir", "out-dir", "init-weights", "plugin", "program"];
     let Ok(mut settings) = config.parse::<Table>() else {
         return String::new();
     };

@@ -5,6 +5,7 @@ use crate::cli::outputs::OutputError;
 use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
 use crate::device::{self, DeviceError};
+use crate::model::program_folder::ProgramFolderError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::run_dir::RunDirError;
 use crate::run::trainer::NonFiniteLoss;
@@ -46,6 +47,10 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
         Some(DATA)
+    } else if let Some(ConfigError::Program(error)) = cause.downcast_ref() {
+        Some(code_of_program(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(code_of_program(error))
     } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
         Some(USAGE)
     } else if cause.is::<DataError>() || cause.is::<UnreadPictures>() || is_bad_checkpoint(cause) {
@@ -61,6 +66,15 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     } else {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())
+    }
+}
+
+/// Of a folder with traced computations.
+fn code_of_program(error: &ProgramFolderError) -> u8 {
+    match error {
+        ProgramFolderError::Device { .. } | ProgramFolderError::Kernels { .. } => DEVICE,
+        ProgramFolderError::Occupied(_) => USAGE,
+        _ => DATA,
     }
 }
 

@@ -27,6 +27,7 @@ mod test_root;
 pub mod threads;
 mod tpu_holders;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,16 +67,28 @@ pub struct Device {
 }
 
 /// The kinds of device that the program treats differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceKind {
     Tpu,
     Gpu,
-    /// The CPU of the XLA runtime itself.
+    /// The CPU of the XLA runtime itself
     Cpu,
-    /// A CPU behind a plugin, which does not know the program's own kernels.
+    /// A CPU behind a plugin, which does not know the program's own kernels
     CpuPlugin,
-    /// A plugin of another platform.
+    /// A plugin of another platform
     Other,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tpu => "tpu",
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+            Self::CpuPlugin => "cpu-plugin",
+            Self::Other => "other",
+        })
+    }
 }
 
 impl Device {

@@ -14,7 +14,9 @@ use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 use crate::data::{Batch, Mixed};
 use crate::device::Device;
 use crate::device::backend::{DeviceArray, Executable, HostElement};
+use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
@@ -22,6 +24,8 @@ pub struct Program<'a> {
     device: &'a Device,
     model: Model,
     layout: Layout,
+    /// Where the computations come from, if they were traced elsewhere.
+    folder: Option<ProgramFolder>,
     train: OnceLock<Box<dyn Executable>>,
     eval: OnceLock<Box<dyn Executable>>,
     predict: OnceLock<Box<dyn Executable>>,
@@ -71,16 +75,37 @@ impl PendingMetrics {
 }
 
 impl<'a> Program<'a> {
-    /// `model` on `device`; compiles nothing yet.
+    /// `model` on `device`; traces and compiles nothing yet.
     pub fn new(device: &'a Device, model: Model) -> Self {
         Self {
             device,
             layout: model.layout(),
             model,
+            folder: None,
             train: OnceLock::new(),
             eval: OnceLock::new(),
             predict: OnceLock::new(),
         }
+    }
+
+    /// What `settings` ask for on `device`, traced when it is needed, or in `folder` already.
+    ///
+    /// # Errors
+    /// Settings of which there is no network; a folder that is for others ([`ProgramFolder::model`]).
+    pub fn of(
+        device: &'a Device,
+        settings: &ModelSettings,
+        used: Use,
+        folder: Option<ProgramFolder>,
+    ) -> Result<Self> {
+        let model = match &folder {
+            Some(folder) => folder.model(settings, used, device.kind)?,
+            None => choose::build(settings, device.kind)?,
+        };
+        Ok(Self {
+            folder,
+            ..Self::new(device, model)
+        })
     }
 
     /// The model that the program runs.
@@ -122,15 +147,24 @@ impl<'a> Program<'a> {
             return Ok(executable.as_ref());
         }
         let start = Instant::now();
-        let computation = trace(&self.model).with_context(|| format!("tracing {name}"))?;
-        let hlo = computation.proto().to_bytes()?;
+        let hlo = match &self.folder {
+            Some(folder) => folder.hlo(name)?,
+            None => {
+                let traced = trace(&self.model).with_context(|| format!("tracing {name}"))?;
+                traced.proto().to_bytes()?
+            }
+        };
         let traced = start.elapsed();
         let executable = self
             .device
             .compile(&hlo, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
         log::info!(
-            "compiled {name}: traced in {:.1} s, compiled in {:.1} s",
+            "compiled {name}: {} in {:.1} s, compiled in {:.1} s",
+            match self.folder {
+                Some(_) => "read",
+                None => "traced",
+            },
             traced.as_secs_f64(),
             (start.elapsed() - traced).as_secs_f64()
         );

@@ -65,11 +65,12 @@ fn value(arg: &Arg, raw: &Raw) -> String {
     }
 }
 
-/// The options that a `-c` file may hold.
+/// The options that a `-c` file may hold, but for a program: that has to be there.
 fn saved_options() -> Vec<Arg> {
     let command = TrainArgs::augment_args(clap::Command::new("train"));
     let args = command.get_arguments().cloned();
-    args.filter(|arg| arg.get_action().takes_values() && name(arg) != "config")
+    args.filter(|arg| arg.get_action().takes_values())
+        .filter(|arg| !["config", "program"].contains(&name(arg).as_str()))
         .collect()
 }
 

@@ -1,10 +1,12 @@
-//! `export`: writes a checkpoint's weights and moving statistics to a separate file.
+//! `export`: writes a checkpoint's weights and moving statistics to a separate file, or a run's computations to a folder.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use safetensors::Dtype;
 
+use super::export_program;
 use super::inputs;
 use super::output::stdout;
 use crate::cli::args::ExportArgs;
@@ -16,9 +18,17 @@ use crate::run::checkpoint::{self, CheckpointInfo};
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs) -> Result<()> {
+    match (&args.program.program, &args.out) {
+        (Some(folder), _) => export_program::run(args, folder),
+        (None, Some(out)) => weights(args, out),
+        (None, None) => anyhow::bail!("expected --out or --program"),
+    }
+}
+
+fn weights(args: &ExportArgs, out: &Path) -> Result<()> {
     let output = Output {
         by: "--out",
-        path: &args.out,
+        path: out,
         ending: "safetensors",
         note: " (scripts/keras_weights.py converts it to .keras or .h5)",
     };
@@ -34,11 +44,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         ..info
     };
     let dtype = if args.bf16 { Dtype::BF16 } else { Dtype::F32 };
-    checkpoint::save_network(&args.out, &layout, &weights, &info, dtype)?;
+    checkpoint::save_network(out, &layout, &weights, &info, dtype)?;
     writeln!(
         stdout(),
         "{}: {}, step {}, {} tensors, {} parameters",
-        shown(&args.out),
+        shown(out),
         info.network(),
         info.position.step,
         layout.network().len(),

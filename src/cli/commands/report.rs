@@ -28,12 +28,14 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let checkpoint = trained::find(&args.from)?;
     let run_dir = run_dir.ok_or_else(|| no_run(&args.from.checkpoint))?;
     let path: PathBuf = args.out.clone().unwrap_or_else(|| run_dir.report());
-    let device = trained::open_device(&args.from)?;
+    let folder = trained::program_folder(&args.from)?;
+    let device = trained::open_device(&args.from, folder.as_ref())?;
     let RunImages {
         spec, validation, ..
     } = trained::load_images(&args.from, &checkpoint.info)?;
-    let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
-    let Trained { program, weights } = trained::load(&checkpoint, &args.from, batch_size, &device)?;
+    let batch_size = trained::batch_size(BATCH_SIZE, &device, folder.as_ref());
+    let Trained { program, weights } =
+        trained::load(&checkpoint, &args.from, batch_size, &device, folder)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&validation.split),
         checkpoint.info.normalization,

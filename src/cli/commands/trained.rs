@@ -1,5 +1,6 @@
 //! What `eval` and `predict` share: loading a checkpoint onto a device.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -11,8 +12,10 @@ use crate::cli::config_file::{saved_data_dir, saved_validation_split};
 use crate::data::{self, DataError, Dataset, DatasetKind, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
-use crate::model::choose::{self, ModelSettings};
+use crate::device::replicas::ReplicaChoice;
+use crate::model::choose::ModelSettings;
 use crate::model::program::{Program, Weights};
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::run::checkpoint::{self, CheckpointInfo};
 
 /// A checkpoint and its metadata.
@@ -28,11 +31,28 @@ pub struct Trained<'a> {
     pub weights: Weights,
 }
 
-/// Opens the device that `args` ask for.
-pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
+/// The traced computations that `args` name, if they do.
+pub fn program_folder(args: &CheckpointArgs) -> Result<Option<ProgramFolder>> {
+    let path = args.program.as_deref();
+    Ok(path.map(ProgramFolder::open).transpose()?)
+}
+
+/// Opens the device that `args` ask for, by default with as many replicas as `folder` is for.
+pub fn open_device(args: &CheckpointArgs, folder: Option<&ProgramFolder>) -> Result<Device> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    Ok(Device::open(choice, plugin, args.device.replicas)?)
+    let made_for = folder.and_then(|folder| NonZeroUsize::new(folder.replicas()));
+    let replicas = args.device.replicas;
+    let replicas = replicas.or(made_for.map(ReplicaChoice::Count));
+    Ok(Device::open(choice, plugin, replicas)?)
+}
+
+/// The images in a step: those that `folder` is for, or at least `wanted`, which any number of images would do for.
+pub fn batch_size(wanted: usize, device: &Device, folder: Option<&ProgramFolder>) -> usize {
+    match folder {
+        Some(folder) => folder.batch_size(),
+        None => wanted.next_multiple_of(device.replicas),
+    }
 }
 
 /// Finds the checkpoint that `args` name.
@@ -65,12 +85,13 @@ pub fn find_or_shipped(args: &CheckpointArgs) -> Result<Checkpoint> {
 }
 
 /// Puts the weights of `checkpoint` on `device`, for batches of `batch_size` images, which must be a
-/// multiple of the number of replicas.
+/// multiple of the number of replicas. The computations come from `folder`, if there is one.
 pub fn load<'a>(
     checkpoint: &Checkpoint,
     args: &CheckpointArgs,
     batch_size: usize,
     device: &'a Device,
+    folder: Option<ProgramFolder>,
 ) -> Result<Trained<'a>> {
     let settings = ModelSettings {
         network: checkpoint.info.network(),
@@ -83,7 +104,7 @@ pub fn load<'a>(
         // Evaluation and prediction do not read the others.
         ..ModelSettings::tutorial(checkpoint.info.depth, batch_size)
     };
-    let program = Program::new(device, choose::build(&settings, device.kind)?);
+    let program = Program::of(device, &settings, Use::Inference, folder)?;
     let network = match &checkpoint.path {
         Some(path) => {
             checkpoint::load_chosen(path, program.layout(), &checkpoint.info, args.weights)?

@@ -41,13 +41,14 @@ struct Classifier<'a> {
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     check_output(args)?;
-    let device = trained::open_device(&args.from)?;
+    let folder = trained::program_folder(&args.from)?;
+    let device = trained::open_device(&args.from, folder.as_ref())?;
     let checkpoint = trained::find_or_shipped(&args.from)?;
     let subjects = Subjects::of(args, &checkpoint.info)?;
     let batch_size = subjects.len().min(BATCH_SIZE);
-    let batch_size = batch_size.next_multiple_of(device.replicas);
+    let batch_size = trained::batch_size(batch_size, &device, folder.as_ref());
     let classifier = Classifier {
-        trained: trained::load(&checkpoint, &args.from, batch_size, &device)?,
+        trained: trained::load(&checkpoint, &args.from, batch_size, &device, folder)?,
         info: &checkpoint.info,
         batch_size,
     };

@@ -19,6 +19,7 @@ use crate::device::Device;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
@@ -60,7 +61,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let settings = config.model(device.replicas);
-    let program = Program::new(&device, choose::build(&settings, device.kind)?);
+    let folder = config.program.as_deref().map(ProgramFolder::open);
+    let program = Program::of(&device, &settings, Use::Training, folder.transpose()?)?;
     // Nothing is created or removed before the settings, the first weights and the data have been checked.
     let first = match args.resume {
         true => None,
