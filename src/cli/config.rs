@@ -21,6 +21,7 @@ use crate::cli::settings;
 pub use crate::cli::settings::Preset;
 use crate::data::{Augment, DatasetKind, Mix};
 use crate::device::DeviceChoice;
+use crate::device::compile_cache;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
 use crate::model::network::{Network, NetworkKind, Widths};
@@ -48,6 +49,8 @@ pub struct Config {
     pub plugin: Option<PathBuf>,
     /// `None`: the computations are traced.
     pub program: Option<PathBuf>,
+    /// `None`: the user's own.
+    pub compile_cache: Option<PathBuf>,
     /// `None`: all TPUs or GPUs, one CPU.
     pub replicas: Option<ReplicaChoice>,
     /// `None`: what suits the device.
@@ -240,6 +243,12 @@ impl Config {
             init_weights: self.init_weights.as_deref().map(absolute),
             plugin: self.plugin.as_deref().map(absolute),
             program: self.program.as_deref().map(absolute),
+            compile_cache: self.compile_cache.as_deref().map(|folder| {
+                match folder == Path::new(compile_cache::NONE) {
+                    true => folder.to_owned(),
+                    false => absolute(folder),
+                }
+            }),
             ..self.clone()
         };
         Ok(located.to_table()?.to_string())

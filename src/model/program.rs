@@ -12,8 +12,8 @@ use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
-use crate::device::Device;
 use crate::device::backend::{DeviceArray, Executable, HostElement};
+use crate::device::{Compiled, Device};
 use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
@@ -26,9 +26,9 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
-    train: OnceLock<Box<dyn Executable>>,
-    eval: OnceLock<Box<dyn Executable>>,
-    predict: OnceLock<Box<dyn Executable>>,
+    train: OnceLock<Compiled>,
+    eval: OnceLock<Compiled>,
+    predict: OnceLock<Compiled>,
 }
 
 /// The training state, the same on the device of each replica. A step consumes it and returns the
@@ -125,6 +125,11 @@ impl<'a> Program<'a> {
         Ok(start.elapsed())
     }
 
+    /// How long the training step took to compile, if that was at an earlier time and it was only loaded now.
+    pub fn train_compiled_earlier(&self) -> Option<Duration> {
+        self.train.get()?.earlier
+    }
+
     fn train_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.train, "train_step", train_step)
     }
@@ -139,12 +144,12 @@ impl<'a> Program<'a> {
 
     fn compiled<'c>(
         &self,
-        cell: &'c OnceLock<Box<dyn Executable>>,
+        cell: &'c OnceLock<Compiled>,
         name: &str,
         trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
     ) -> Result<&'c dyn Executable> {
         if let Some(executable) = cell.get() {
-            return Ok(executable.as_ref());
+            return Ok(executable.executable.as_ref());
         }
         let start = Instant::now();
         let hlo = match &self.folder {
@@ -155,20 +160,26 @@ impl<'a> Program<'a> {
             }
         };
         let traced = start.elapsed();
-        let executable = self
+        let compiled = self
             .device
-            .compile(&hlo, self.model.replicas.0)
+            .load_or_compile(&hlo, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
-        log::info!(
-            "compiled {name}: {} in {:.1} s, compiled in {:.1} s",
-            match self.folder {
-                Some(_) => "read",
-                None => "traced",
-            },
-            traced.as_secs_f64(),
-            (start.elapsed() - traced).as_secs_f64()
-        );
-        Ok(cell.get_or_init(|| executable).as_ref())
+        let source = match self.folder {
+            Some(_) => "read",
+            None => "traced",
+        };
+        let traced_s = traced.as_secs_f64();
+        let compiled_s = (start.elapsed() - traced).as_secs_f64();
+        match compiled.earlier {
+            None => log::info!(
+                "compiled {name}: {source} in {traced_s:.1} s, compiled in {compiled_s:.1} s"
+            ),
+            Some(earlier) => log::info!(
+                "loaded {name}: {source} in {traced_s:.1} s, loaded in {compiled_s:.1} s what took {:.1} s to compile",
+                earlier.as_secs_f64()
+            ),
+        }
+        Ok(cell.get_or_init(|| compiled).executable.as_ref())
     }
 
     /// Puts a state from the host on each device.

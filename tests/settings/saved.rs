@@ -82,6 +82,7 @@ fn with_absolute_paths(config: &Config) -> Config {
         out_dir: absolute(&config.out_dir),
         init_weights: config.init_weights.as_ref().map(absolute),
         plugin: config.plugin.as_ref().map(absolute),
+        compile_cache: config.compile_cache.as_ref().map(absolute),
         ..config.clone()
     }
 }

@@ -12,6 +12,7 @@ use crate::cli::config_file::{saved_data_dir, saved_validation_split};
 use crate::data::{self, DataError, Dataset, DatasetKind, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
+use crate::device::compile_cache::CompileCache;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::ModelSettings;
 use crate::model::program::{Program, Weights};
@@ -44,7 +45,8 @@ pub fn open_device(args: &CheckpointArgs, folder: Option<&ProgramFolder>) -> Res
     let made_for = folder.and_then(|folder| NonZeroUsize::new(folder.replicas()));
     let replicas = args.device.replicas;
     let replicas = replicas.or(made_for.map(ReplicaChoice::Count));
-    Ok(Device::open(choice, plugin, replicas)?)
+    let cache = CompileCache::chosen(args.device.compile_cache.as_deref());
+    Ok(Device::open(choice, plugin, replicas)?.with_cache(cache))
 }
 
 /// The images in a step: those that `folder` is for, or at least `wanted`, which any number of images would do for.

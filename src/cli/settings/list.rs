@@ -33,7 +33,7 @@ pub fn list() -> Vec<Setting> {
 
 /// The device, and the precision of the computation. Whether a resumed run may change `replicas` depends on the
 /// checkpoint.
-fn device() -> [Setting; 6] {
+fn device() -> [Setting; 7] {
     [
         Setting::choice::<DeviceChoice>("device", "Device to run on; `auto` tries TPU, GPU, CPU")
             .default("auto")
@@ -46,6 +46,13 @@ fn device() -> [Setting; 6] {
             "Run the traced computations in this folder, which `export --program` wrote, with their settings",
         )
         .value_name("DIR")
+        .free(),
+        Setting::path(
+            "compile-cache",
+            "Keep what plugins compile in this folder, so that the next start need not compile; `none`: nowhere",
+        )
+        .value_name("DIR|none")
+        .stated("compiled in the user's cache")
         .free(),
         Setting::new(
             "replicas",

@@ -16,6 +16,7 @@ use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
 use crate::data::{self, BatchSource, Normalization, RunImages, Split, TrainingOptions};
 use crate::device::Device;
+use crate::device::compile_cache::CompileCache;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
@@ -41,8 +42,11 @@ struct RunResult {
     outcome: Outcome,
     device: String,
     replicas: usize,
-    /// Seconds to trace and compile the training step.
+    /// Seconds to trace and compile the training step, or to load it.
     compile_s: f64,
+    /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compiled_earlier_s: Option<f64>,
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
@@ -57,7 +61,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     if args.overwrite {
         spare_inputs(args, &config)?;
     }
-    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
+    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
+        .with_cache(CompileCache::chosen(config.compile_cache.as_deref()));
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let settings = config.model(device.replicas);
@@ -148,6 +153,9 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         device: device.description(),
         replicas: device.replicas,
         compile_s: compiled.as_secs_f64(),
+        compiled_earlier_s: program
+            .train_compiled_earlier()
+            .map(|duration| duration.as_secs_f64()),
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;
