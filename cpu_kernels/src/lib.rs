@@ -27,6 +27,8 @@ mod x86;
 #[cfg(not(target_arch = "x86_64"))]
 pub use absent::{isa, register};
 pub use isa::{Isa, IsaError};
+/// The version of the plans that the kernels understand.
+pub use kernel_contract::plan::VERSION as PLAN_VERSION;
 
 #[cfg(target_arch = "x86_64")]
 pub use x86::{conv3x3, format, isa, layer, norm, pointwise, register};

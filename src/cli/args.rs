@@ -8,6 +8,7 @@ pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
+use crate::device::DeviceKind;
 use crate::export::Format;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::{NetworkKind, Widths};
@@ -199,6 +200,10 @@ pub struct CheckpointArgs {
     #[arg(long, value_enum, value_name = "WHICH")]
     pub weights: Option<WeightsChoice>,
 
+    /// Run the traced computations in this folder, which `export --program` wrote
+    #[arg(long, value_name = "DIR")]
+    pub program: Option<PathBuf>,
+
     #[command(flatten)]
     pub device: DeviceArgs,
 
@@ -211,9 +216,9 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Images in a step
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
-    pub batch_size: u32,
+    /// Images in a step [default: 128, or those of --program]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
+    pub batch_size: Option<u32>,
 
     /// Score only the first N batches [default: all test images]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(limits::STEPS))]
@@ -330,8 +335,8 @@ pub struct ExportArgs {
     pub weights: Option<WeightsChoice>,
 
     /// The file to write
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "program")]
+    pub out: Option<PathBuf>,
 
     /// What to write [default: as the name of the file ends]
     #[arg(long, value_enum)]
@@ -344,6 +349,34 @@ pub struct ExportArgs {
     /// Images that the program takes at once; stablehlo only [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
     pub batch_size: Option<u32>,
+
+    #[command(flatten)]
+    pub program: ExportProgramArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportProgramArgs {
+    /// Write the traced computations of the run to this folder instead, for --program of train, eval, predict and
+    /// report
+    #[arg(long, value_name = "DIR", requires = "on", conflicts_with_all = ["out", "format", "bf16", "batch_size", "weights"])]
+    pub program: Option<PathBuf>,
+
+    /// The devices that will run them
+    #[arg(long, value_enum, value_name = "KIND", requires = "program")]
+    pub on: Option<DeviceKind>,
+
+    /// Devices that share each batch [default: 1, or what --settings say]
+    #[arg(long, value_name = "N", requires = "program", value_parser = whole::<usize>(limits::REPLICAS))]
+    pub replicas: Option<usize>,
+
+    /// A TOML file with settings of a run, as for `train -c` [default: those of --checkpoint]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "program",
+        conflicts_with = "checkpoint"
+    )]
+    pub settings: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

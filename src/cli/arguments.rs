@@ -110,6 +110,13 @@ fn variables_of(command: &Command) -> Vec<String> {
         .collect()
 }
 
+/// The text of `error` before its usage, which lists all options that have a value, whoever is wrong.
+fn complaint(error: &Error) -> String {
+    let text = error.to_string();
+    let complaint = text.split("Usage:").next().unwrap_or_default();
+    complaint.to_owned()
+}
+
 /// Adds to `error` the environment variable that causes it, if there is one: without that variable, parsing the same
 /// words succeeds or fails differently.
 fn name_variable(mut error: Error, words: &[OsString]) -> Error {
@@ -117,7 +124,7 @@ fn name_variable(mut error: Error, words: &[OsString]) -> Error {
         let value = env::var_os(&name).filter(|value| !value.is_empty())?;
         let differs = match parse_without(words, Some(&name)) {
             Ok(_) => true,
-            Err(other) => other.to_string() != error.to_string(),
+            Err(other) => complaint(&other) != complaint(&error),
         };
         differs.then_some((name, value))
     });

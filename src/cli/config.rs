@@ -1,6 +1,7 @@
 //! The settings of a run, merged from all sources and checked.
 //!
-//! A setting comes from the first of these that names it: command line, environment, `-c` file, resumed run, preset.
+//! A setting comes from the first of these that names it: command line, environment, `-c` file, `--program` folder,
+//! resumed run, preset.
 //! Each of them is a TOML table. [`Config::resolve`] merges them and refuses settings that do not fit together,
 //! before any device or data is touched; only the length of an epoch
 //! may depend on the data. The result is saved in the run's folder as `config.toml`, which `-c` can
@@ -22,10 +23,12 @@ use crate::data::{
     Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages,
 };
 use crate::device::DeviceChoice;
+use crate::device::compile_cache;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
 use crate::model::network::{Network, NetworkKind, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
+use crate::model::program_folder::ProgramFolder;
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::{
     Cosine, LearningRate, LearningRateDrops, OneCycle, Schedule, ScheduleChoice, StepDecay,
@@ -35,6 +38,7 @@ use crate::show::progress::ProgressMode;
 
 /// The key of the preset, which gives the defaults of the other settings.
 const PRESET: &str = "preset";
+const PROGRAM: &str = "program";
 const SCHEDULE: &str = "lr-schedule";
 const DROPS: &str = "lr-drops";
 
@@ -45,6 +49,10 @@ pub struct Config {
     pub preset: Preset,
     pub device: DeviceChoice,
     pub plugin: Option<PathBuf>,
+    /// `None`: the computations are traced.
+    pub program: Option<PathBuf>,
+    /// `None`: the user's own.
+    pub compile_cache: Option<PathBuf>,
     /// `None`: all TPUs or GPUs, one CPU.
     pub replicas: Option<ReplicaChoice>,
     /// `None`: what suits the device.
@@ -109,6 +117,9 @@ impl Config {
         if let Some(path) = &args.config {
             layers.push(config_file::read(path)?);
         }
+        if let Some(settings) = program_settings(&layers)? {
+            layers.push(settings);
+        }
         let config = Self::from_table(overlay(&layers)?)?;
         let config = if args.resume {
             Self::resolve_resumed(layers, config.out_dir)?
@@ -154,6 +165,13 @@ impl Config {
             self.lr_schedule.name(),
             self.epochs
         );
+    }
+
+    /// The settings in `table`, which may lack some, with the defaults of its preset.
+    pub fn complete(table: Table) -> Result<Self, ConfigError> {
+        let config = Self::from_table(overlay(&[table])?)?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// The defaults of `preset`.
@@ -238,6 +256,13 @@ impl Config {
             out_dir: absolute(&self.out_dir),
             init_weights: self.init_weights.as_deref().map(absolute),
             plugin: self.plugin.as_deref().map(absolute),
+            program: self.program.as_deref().map(absolute),
+            compile_cache: self.compile_cache.as_deref().map(|folder| {
+                match folder == Path::new(compile_cache::NONE) {
+                    true => folder.to_owned(),
+                    false => absolute(folder),
+                }
+            }),
             ..self.clone()
         };
         Ok(located.to_table()?.to_string())
@@ -327,6 +352,16 @@ impl Config {
             per_epoch,
         })
     }
+}
+
+/// The settings of the traced computations that one of `layers` names, if one does.
+fn program_settings(layers: &[Table]) -> Result<Option<Table>, ConfigError> {
+    let folder = layers.iter().find_map(|layer| layer.get(PROGRAM)?.as_str());
+    let Some(folder) = folder else {
+        return Ok(None);
+    };
+    let folder = ProgramFolder::open(Path::new(folder))?;
+    config_file::parse(&folder.manifest_path(), folder.config()).map(Some)
 }
 
 /// Takes each setting from the first of `layers` that names it, or else from the preset.

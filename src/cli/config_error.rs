@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::HeldOut;
+use crate::model::program_folder::ProgramFolderError;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,8 @@ pub enum ConfigError {
         variable: String,
         path: PathBuf,
     },
+    #[error(transparent)]
+    Program(#[from] ProgramFolderError),
     #[error("the settings cannot be saved in config.toml: {reason}")]
     Unsavable { reason: String },
     #[error(

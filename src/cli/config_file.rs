@@ -60,7 +60,14 @@ pub fn read_any(path: &Path) -> Result<Table, ConfigError> {
 
 /// The settings `config` of a run but for files and folders of the machine that it ran on.
 pub fn without_paths(config: &str) -> String {
-    const PATHS: [&str; 4] = ["data-dir", "out-dir", "init-weights", "plugin"];
+    const PATHS: [&str; 6] = [
+        "compile-cache",
+        "data-dir",
+        "init-weights",
+        "out-dir",
+        "plugin",
+        "program",
+    ];
     let Ok(mut settings) = config.parse::<Table>() else {
         return String::new();
     };

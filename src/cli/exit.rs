@@ -6,6 +6,7 @@ use crate::cli::outputs::OutputError;
 use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
 use crate::device::{self, DeviceError};
+use crate::model::program_folder::ProgramFolderError;
 use crate::predict::PredictError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::run_dir::RunDirError;
@@ -48,6 +49,10 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
         Some(DATA)
+    } else if let Some(ConfigError::Program(error)) = cause.downcast_ref() {
+        Some(code_of_program(error))
+    } else if let Some(error) = cause.downcast_ref() {
+        Some(code_of_program(error))
     } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
         Some(USAGE)
     } else if cause.is::<DataError>() || is_bad_picture(cause) || is_bad_checkpoint(cause) {
@@ -77,12 +82,20 @@ fn code_of_prediction(error: &PredictError) -> Option<u8> {
         PredictError::Picture(_) | PredictError::Side { .. } | PredictError::Pixels { .. } => {
             Some(DATA)
         }
-        PredictError::Network(_) => None,
     }
 }
 
 fn is_bad_picture(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.is::<UnreadPictures>() || cause.is::<FolderError>()
+}
+
+/// Of a folder with traced computations.
+fn code_of_program(error: &ProgramFolderError) -> u8 {
+    match error {
+        ProgramFolderError::Device { .. } | ProgramFolderError::Kernels { .. } => DEVICE,
+        ProgramFolderError::Occupied(_) => USAGE,
+        _ => DATA,
+    }
 }
 
 /// Whether a checkpoint cannot be found or used. One that cannot be written is a runtime error.

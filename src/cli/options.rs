@@ -105,6 +105,7 @@ fn resume() -> Arg {
 pub struct DeviceArgs {
     pub device: Option<DeviceChoice>,
     pub plugin: Option<PathBuf>,
+    pub compile_cache: Option<PathBuf>,
     pub replicas: Option<ReplicaChoice>,
     pub precision: Option<PrecisionChoice>,
     pub units: Option<UnitsChoice>,
@@ -115,6 +116,7 @@ impl FromArgMatches for DeviceArgs {
         Ok(Self {
             device: matches.get_one("device").copied(),
             plugin: matches.get_one("plugin").cloned(),
+            compile_cache: matches.get_one("compile-cache").cloned(),
             replicas: matches.get_one("replicas").copied(),
             precision: matches.get_one("precision").copied(),
             units: matches.get_one("units").copied(),
@@ -132,6 +134,7 @@ impl Args for DeviceArgs {
         command.args(args(&[
             "device",
             "plugin",
+            "compile-cache",
             "replicas",
             "precision",
             "units",

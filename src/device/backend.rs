@@ -22,6 +22,17 @@ pub trait Backend: Send + Sync {
     /// Compiles `hlo`, a serialised `HloModuleProto`, for the first `replicas` devices.
     fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>>;
 
+    /// What a compiled program depends on besides the program and its number of replicas; none where it cannot
+    /// be kept.
+    fn identity(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Loads what [`Executable::to_bytes`] gave on a back end of the same [`Self::identity`].
+    fn load(&self, _executable: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
+        anyhow::bail!("this back end loads no compiled programs")
+    }
+
     /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.
     fn upload(
         &self,
@@ -40,6 +51,11 @@ pub trait Executable: Send + Sync {
     /// An array of another back end; what the back end says against the inputs. What goes wrong later shows when an
     /// output is read.
     fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>>;
+
+    /// The compiled program as bytes, for [`Backend::load`].
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        anyhow::bail!("this back end's compiled programs cannot be kept")
+    }
 }
 
 /// An array on a device, possibly one that is still being copied or computed.

@@ -11,6 +11,7 @@
 //! A device that was asked for and is not there is an error; nothing falls back silently.
 
 pub mod backend;
+pub mod compile_cache;
 mod embedded;
 mod entries;
 mod error;
@@ -27,8 +28,10 @@ mod test_root;
 pub mod threads;
 mod tpu_holders;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result as AnyResult;
 use clap::ValueEnum;
@@ -36,10 +39,12 @@ use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, HostElement, Values};
+use crate::device::compile_cache::CompileCache;
 use crate::device::embedded::EmbeddedCpu;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::replicas::ReplicaChoice;
+use crate::system::sha256;
 use crate::system::signals;
 use crate::system::text;
 
@@ -63,19 +68,40 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Devices that share each batch: the first ones of the back end.
     pub replicas: usize,
+    /// Where compiled programs are kept, if they are.
+    cache: Option<CompileCache>,
+}
+
+/// A program that can run.
+pub struct Compiled {
+    pub executable: Box<dyn Executable>,
+    /// How long it took to compile, if that was at an earlier time and it was only loaded now.
+    pub earlier: Option<Duration>,
 }
 
 /// The kinds of device that the program treats differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DeviceKind {
     Tpu,
     Gpu,
-    /// The CPU of the XLA runtime itself.
+    /// The CPU of the XLA runtime itself
     Cpu,
-    /// A CPU behind a plugin, which does not know the program's own kernels.
+    /// A CPU behind a plugin, which does not know the program's own kernels
     CpuPlugin,
-    /// A plugin of another platform.
+    /// A plugin of another platform
     Other,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tpu => "tpu",
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+            Self::CpuPlugin => "cpu-plugin",
+            Self::Other => "other",
+        })
+    }
 }
 
 impl Device {
@@ -180,6 +206,7 @@ impl Device {
             backend: Box::new(cpu),
             kind: DeviceKind::Cpu,
             replicas: 1,
+            cache: None,
         })
     }
 
@@ -209,6 +236,7 @@ impl Device {
             backend: Box::new(devices),
             kind,
             replicas: 1,
+            cache: None,
         })
     }
 
@@ -231,6 +259,51 @@ impl Device {
     /// Compiles `hlo`, a serialised `HloModuleProto`, for the devices of `replicas` replicas.
     pub fn compile(&self, hlo: &[u8], replicas: usize) -> AnyResult<Box<dyn Executable>> {
         self.backend.compile(hlo, replicas)
+    }
+
+    /// The same device, which keeps compiled programs in `cache`.
+    pub fn with_cache(self, cache: Option<CompileCache>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// Loads the program that [`Self::compile`] would give, if it was kept, or compiles and keeps it.
+    pub fn load_or_compile(&self, hlo: &[u8], replicas: usize) -> AnyResult<Compiled> {
+        let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity()) else {
+            let executable = self.compile(hlo, replicas)?;
+            let earlier = None;
+            return Ok(Compiled {
+                executable,
+                earlier,
+            });
+        };
+        let own = [sha256::sum(hlo), replicas.to_string()];
+        let file = cache.file_of(&[identity, own.to_vec()].concat());
+        if let Some(kept) = cache.load(&file) {
+            match self.backend.load(&kept.executable, replicas) {
+                Ok(executable) => {
+                    let earlier = Some(kept.compiling);
+                    return Ok(Compiled {
+                        executable,
+                        earlier,
+                    });
+                }
+                Err(error) => log::warn!(
+                    "{} cannot be loaded, so the program is compiled again: {error}",
+                    file.display()
+                ),
+            }
+        }
+        let start = Instant::now();
+        let executable = self.compile(hlo, replicas)?;
+        match executable.to_bytes() {
+            Ok(bytes) => cache.store(&file, &bytes, start.elapsed()),
+            Err(error) => log::debug!("the compiled program is not kept: {error}"),
+        }
+        let earlier = None;
+        Ok(Compiled {
+            executable,
+            earlier,
+        })
     }
 
     /// Copies `data`, row-major, to the device of `replica` as an array of dimensions `dims`. Returns once the host

@@ -1,5 +1,7 @@
 //! Devices behind a plugin, whatever they are.
 
+use std::env;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use anyhow::{Context, Result};
 use pjrt::{Buffer, Client, LoadedExecutable, PjrtError, Plugin, Program, Value};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
+use crate::device::flags::XLA_FLAGS;
+use crate::system::proc;
 
 /// The devices of a plugin.
 pub struct PluginDevices {
@@ -16,7 +20,12 @@ pub struct PluginDevices {
     devices: Vec<pjrt::Device>,
     kind: String,
     pub platform: String,
+    /// What compiled programs depend on ([`Backend::identity`]).
+    identity: Vec<String>,
 }
+
+/// Variables that change what plugins compile.
+const VARIABLES: [&str; 2] = [XLA_FLAGS, "LIBTPU_INIT_ARGS"];
 
 impl PluginDevices {
     /// Starts the plugin at `path` and opens its devices with `options` of its own.
@@ -25,13 +34,31 @@ impl PluginDevices {
         let client = plugin.client(options)?;
         let devices = client.addressable_devices()?;
         let kind = devices.first().map(pjrt::Device::kind).transpose()?;
+        let kind = kind.unwrap_or_default();
+        let mut identity = vec![
+            file_identity(path),
+            client.platform_version()?,
+            format!("{:?} {kind} of {}", plugin.api_version(), devices.len()),
+            format!("{options:?}"),
+            proc::cpu_features().unwrap_or_default(),
+        ];
+        identity.extend(VARIABLES.map(|name| env::var(name).unwrap_or_default()));
         Ok(Self {
             platform: client.platform_name()?,
-            kind: kind.unwrap_or_default(),
+            kind,
+            identity,
             plugin,
             client,
             devices,
         })
+    }
+
+    /// The compile options of a program on the first `replicas` devices.
+    fn options(&self, replicas: usize) -> Result<Vec<u8>> {
+        let devices = (0..replicas).map(|number| Ok(self.device(number)?.id()?));
+        Ok(pjrt::compile_options_for(
+            &devices.collect::<Result<Vec<_>>>()?,
+        ))
     }
 
     fn device(&self, number: usize) -> Result<&pjrt::Device> {
@@ -64,10 +91,18 @@ impl Backend for PluginDevices {
     }
 
     fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
-        let devices = (0..replicas).map(|number| Ok(self.device(number)?.id()?));
-        let ids = devices.collect::<Result<Vec<_>>>()?;
-        let options = pjrt::compile_options_for(&ids);
+        let options = self.options(replicas)?;
         let executable = self.client.compile(Program::Hlo(hlo), &options)?;
+        Ok(Box::new(executable))
+    }
+
+    fn identity(&self) -> Option<Vec<String>> {
+        Some(self.identity.clone())
+    }
+
+    fn load(&self, executable: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
+        let options = self.options(replicas)?;
+        let executable = self.client.load(executable, Some(&options))?;
         Ok(Box::new(executable))
     }
 
@@ -88,6 +123,14 @@ impl Backend for PluginDevices {
         };
         Ok(Box::new(array?))
     }
+}
+
+/// Which file the plugin is: its place, and what changes when it is replaced.
+fn file_identity(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let facts = path.metadata().ok();
+    let facts = facts.map(|facts| (facts.len(), facts.mtime(), facts.mtime_nsec()));
+    format!("{path:?} {facts:?}")
 }
 
 /// A device with what the plugin says about it.
@@ -120,6 +163,10 @@ impl Executable for LoadedExecutable {
     fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
         let outputs = LoadedExecutable::run(self, &own::<Buffer>(inputs)?)?;
         Ok(boxed(outputs))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(self.executable()?.serialize()?)
     }
 }
 

@@ -14,13 +14,14 @@ const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
 /// suspended machine.
 const COLLECTIVE_TIMEOUT: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
 
-/// Silences XLA's own log, unless the user asked for it with `-vv`. Errors are returned anyway. The only other
-/// thing that XLA logs as an error is that the CPU's kernels use the older of two interfaces.
+/// Silences XLA's own log, and that of plugins, unless the user asked for it with `-vv`. Errors are returned anyway.
+/// What XLA logs as an error besides is that the CPU's kernels use the older of two interfaces, and that a compiled
+/// program which is loaded names preferences of the compiler as features of the processor.
 ///
 /// Call it before the first XLA object is made.
 pub fn quiet(verbose: u8) {
     if verbose < 2 {
-        xla::set_tf_min_log_level(xla::TfLogLevel::Error);
+        xla::set_tf_min_log_level(xla::TfLogLevel::Fatal);
         xla::set_min_log_level(xla::TfLogLevel::Fatal);
     }
 }

@@ -41,7 +41,8 @@ pub enum UnitsChoice {
 }
 
 /// How the step is written for the compiler ([`xla_graphs::ops::Lowering`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LoweringChoice {
     /// XLA's own convolutions and sums
     Native,
@@ -51,8 +52,30 @@ pub enum LoweringChoice {
     Kernels,
 }
 
+impl LoweringChoice {
+    /// The formulation that suits a device of kind `device`.
+    pub fn suits(device: DeviceKind) -> Self {
+        match lowering(device) {
+            Lowering::Native => Self::Native,
+            Lowering::Dots => Self::Dots,
+            Lowering::Kernels => Self::Kernels,
+        }
+    }
+}
+
+impl From<LoweringChoice> for Lowering {
+    fn from(choice: LoweringChoice) -> Self {
+        match choice {
+            LoweringChoice::Native => Self::Native,
+            LoweringChoice::Dots => Self::Dots,
+            LoweringChoice::Kernels => Self::Kernels,
+        }
+    }
+}
+
 /// The settings that shape the computations.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     pub network: Network,
     pub classes: usize,

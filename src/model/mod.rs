@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  settings ─► choose ─► xla_graphs::Model ─► program (compiled once) ─► train, eval, predict steps
+//!                                                ▲
+//!                                          program_folder (traced elsewhere)
 //!  seed ─────► initialise ─► state (on the host) ─► program ─► metrics
 //! ```
 
@@ -11,6 +13,7 @@ pub mod metrics;
 pub mod network;
 pub mod optimisers;
 pub mod program;
+pub mod program_folder;
 pub mod state;
 pub mod summary;
 pub mod whitening;

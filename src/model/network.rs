@@ -76,7 +76,8 @@ impl From<Widths> for String {
 }
 
 /// A network, without image size and classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     pub kind: NetworkKind,
     /// Layers, 9n+2; read by [`NetworkKind::ResnetV2`] alone.

@@ -20,7 +20,8 @@ pub enum OptimiserKind {
 }
 
 /// An optimiser with its settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OptimiserSettings {
     pub kind: OptimiserKind,
     pub momentum: f64,

@@ -12,9 +12,11 @@ use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
-use crate::device::Device;
 use crate::device::backend::{DeviceArray, Executable, HostElement};
+use crate::device::{Compiled, Device};
+use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
@@ -22,9 +24,11 @@ pub struct Program<'a> {
     device: &'a Device,
     model: Model,
     layout: Layout,
-    train: OnceLock<Box<dyn Executable>>,
-    eval: OnceLock<Box<dyn Executable>>,
-    predict: OnceLock<Box<dyn Executable>>,
+    /// Where the computations come from, if they were traced elsewhere.
+    folder: Option<ProgramFolder>,
+    train: OnceLock<Compiled>,
+    eval: OnceLock<Compiled>,
+    predict: OnceLock<Compiled>,
 }
 
 /// The training state, the same on the device of each replica. A step consumes it and returns the
@@ -71,16 +75,37 @@ impl PendingMetrics {
 }
 
 impl<'a> Program<'a> {
-    /// `model` on `device`; compiles nothing yet.
+    /// `model` on `device`; traces and compiles nothing yet.
     pub fn new(device: &'a Device, model: Model) -> Self {
         Self {
             device,
             layout: model.layout(),
             model,
+            folder: None,
             train: OnceLock::new(),
             eval: OnceLock::new(),
             predict: OnceLock::new(),
         }
+    }
+
+    /// What `settings` ask for on `device`, traced when it is needed, or in `folder` already.
+    ///
+    /// # Errors
+    /// Settings of which there is no network; a folder that is for others ([`ProgramFolder::model`]).
+    pub fn of(
+        device: &'a Device,
+        settings: &ModelSettings,
+        used: Use,
+        folder: Option<ProgramFolder>,
+    ) -> Result<Self> {
+        let model = match &folder {
+            Some(folder) => folder.model(settings, used, device.kind)?,
+            None => choose::build(settings, device.kind)?,
+        };
+        Ok(Self {
+            folder,
+            ..Self::new(device, model)
+        })
     }
 
     /// The model that the program runs.
@@ -100,6 +125,11 @@ impl<'a> Program<'a> {
         Ok(start.elapsed())
     }
 
+    /// How long the training step took to compile, if that was at an earlier time and it was only loaded now.
+    pub fn train_compiled_earlier(&self) -> Option<Duration> {
+        self.train.get()?.earlier
+    }
+
     fn train_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.train, "train_step", train_step)
     }
@@ -114,27 +144,42 @@ impl<'a> Program<'a> {
 
     fn compiled<'c>(
         &self,
-        cell: &'c OnceLock<Box<dyn Executable>>,
+        cell: &'c OnceLock<Compiled>,
         name: &str,
         trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
     ) -> Result<&'c dyn Executable> {
         if let Some(executable) = cell.get() {
-            return Ok(executable.as_ref());
+            return Ok(executable.executable.as_ref());
         }
         let start = Instant::now();
-        let computation = trace(&self.model).with_context(|| format!("tracing {name}"))?;
-        let hlo = computation.proto().to_bytes()?;
+        let hlo = match &self.folder {
+            Some(folder) => folder.hlo(name)?,
+            None => {
+                let traced = trace(&self.model).with_context(|| format!("tracing {name}"))?;
+                traced.proto().to_bytes()?
+            }
+        };
         let traced = start.elapsed();
-        let executable = self
+        let compiled = self
             .device
-            .compile(&hlo, self.model.replicas.0)
+            .load_or_compile(&hlo, self.model.replicas.0)
             .with_context(|| format!("compiling {name}"))?;
-        log::info!(
-            "compiled {name}: traced in {:.1} s, compiled in {:.1} s",
-            traced.as_secs_f64(),
-            (start.elapsed() - traced).as_secs_f64()
-        );
-        Ok(cell.get_or_init(|| executable).as_ref())
+        let source = match self.folder {
+            Some(_) => "read",
+            None => "traced",
+        };
+        let traced_s = traced.as_secs_f64();
+        let compiled_s = (start.elapsed() - traced).as_secs_f64();
+        match compiled.earlier {
+            None => log::info!(
+                "compiled {name}: {source} in {traced_s:.1} s, compiled in {compiled_s:.1} s"
+            ),
+            Some(earlier) => log::info!(
+                "loaded {name}: {source} in {traced_s:.1} s, loaded in {compiled_s:.1} s what took {:.1} s to compile",
+                earlier.as_secs_f64()
+            ),
+        }
+        Ok(cell.get_or_init(|| compiled).executable.as_ref())
     }
 
     /// Puts a state from the host on each device.

@@ -3,7 +3,6 @@
 use crate::data::picture::PictureError;
 use crate::device::DeviceError;
 use crate::run::checkpoint::CheckpointError;
-use xla_graphs::GraphError;
 
 /// Why there is no prediction.
 #[derive(Debug, thiserror::Error)]
@@ -12,8 +11,6 @@ pub enum PredictError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error(transparent)]
-    Network(#[from] GraphError),
     #[error(transparent)]
     Picture(#[from] PictureError),
     #[error("the network takes images of {expected} x {expected} pixels, got {got} x {got}")]

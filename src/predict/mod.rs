@@ -33,6 +33,7 @@ use ndarray::{Array1, Array4};
 use crate::data::{Batch, BatchSource, CHANNELS, Split, picture};
 use crate::device::{Device, DeviceChoice, DeviceError};
 use crate::model::program::{Program, Weights};
+use crate::model::program_folder::ProgramFolder;
 use crate::run::checkpoint::{CheckpointInfo, Source};
 use crate::score::ranking::predictions;
 use trained::Options;
@@ -50,7 +51,8 @@ pub const BATCH_SIZE: usize = 64;
 /// when it is given more.
 pub struct Classifier<'a> {
     info: CheckpointInfo,
-    one: Program<'a>,
+    /// `None` where the computations are for batches alone.
+    one: Option<Program<'a>>,
     many: Program<'a>,
     weights: Weights,
 }
@@ -63,7 +65,7 @@ impl Classifier<'static> {
     /// [`PredictError::Checkpoint`] or [`PredictError::Device`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PredictError> {
         let source = Source::at(path.as_ref())?;
-        Self::on(cpu()?, source, &Options::default(), BATCH_SIZE)
+        Self::on(cpu()?, source, &Options::default(), BATCH_SIZE, None)
     }
 
     /// The network that comes with the program, trained on CIFAR-10, on the CPU.
@@ -71,30 +73,34 @@ impl Classifier<'static> {
     /// # Errors
     /// [`PredictError::Device`].
     pub fn shipped() -> Result<Self, PredictError> {
-        Self::on(cpu()?, Source::shipped()?, &Options::default(), BATCH_SIZE)
+        let source = Source::shipped()?;
+        Self::on(cpu()?, source, &Options::default(), BATCH_SIZE, None)
     }
 }
 
 impl<'a> Classifier<'a> {
-    /// The network of `source` on `device`, which classifies `batch_size` images at once.
+    /// The network of `source` on `device`, which classifies `batch_size` images at once, by the computations in `folder`
+    /// if there is one.
     ///
     /// # Errors
-    /// [`PredictError::Checkpoint`] if the weights cannot be read, [`PredictError::Network`] if there is no such
-    /// network, [`PredictError::Run`] if the device cannot take them.
+    /// [`PredictError::Checkpoint`] if the weights cannot be read, [`PredictError::Run`] if there is no such network, the
+    /// folder is for another, or the device cannot take them.
     pub fn on(
         device: &'a Device,
         source: Source,
         options: &Options,
         batch_size: usize,
+        folder: Option<ProgramFolder>,
     ) -> Result<Self, PredictError> {
-        let program = |images: usize| {
+        let is_traced = folder.is_none();
+        let program = |images: usize, folder| {
             let images = images.next_multiple_of(device.replicas);
-            trained::program(device, &source.info, options, images)
+            trained::program(device, &source.info, options, images, folder)
         };
-        let many = program(batch_size)?;
+        let many = program(batch_size, folder)?;
         let weights = source.weights(many.layout(), options.weights)?;
         Ok(Self {
-            one: program(1)?,
+            one: is_traced.then(|| program(1, None)).transpose()?,
             weights: many.upload_weights(&weights)?,
             many,
             info: source.info,
@@ -158,10 +164,8 @@ impl<'a> Classifier<'a> {
                 got: other.side(),
             });
         }
-        let program = match images.len() <= self.one.model().global_batch() {
-            true => &self.one,
-            false => &self.many,
-        };
+        let fits = |one: &&Program| images.len() <= one.model().global_batch();
+        let program = self.one.as_ref().filter(fits).unwrap_or(&self.many);
         let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels()).collect();
         let batch = self.batch(&pixels, program.model().global_batch())?;
         let logits = program.predict_step(&self.weights, &batch.images)?;

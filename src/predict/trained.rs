@@ -1,10 +1,9 @@
 //! The program and the weights of a checkpoint, for batches of one size.
 
-use xla_graphs::GraphError;
-
 use crate::device::Device;
-use crate::model::choose::{self, ModelSettings, PrecisionChoice, UnitsChoice};
+use crate::model::choose::{ModelSettings, PrecisionChoice, UnitsChoice};
 use crate::model::program::{Program, Weights};
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::run::checkpoint::{CheckpointInfo, Source, WeightsChoice};
 
 /// How a trained network is to be run; by default as suits the device, with the averaged weights where there are any.
@@ -22,26 +21,28 @@ pub struct Trained<'a> {
 }
 
 /// Puts the weights of `source` on `device`, for batches of `batch_size` images, which must be a multiple of the number
-/// of replicas.
+/// of replicas. The computations come from `folder`, if there is one.
 pub fn load<'a>(
     source: &Source,
     options: &Options,
     batch_size: usize,
     device: &'a Device,
+    folder: Option<ProgramFolder>,
 ) -> anyhow::Result<Trained<'a>> {
-    let program = program(device, &source.info, options, batch_size)?;
+    let program = program(device, &source.info, options, batch_size, folder)?;
     let weights = source.weights(program.layout(), options.weights)?;
     let weights = program.upload_weights(&weights)?;
     Ok(Trained { program, weights })
 }
 
-/// The network that `info` describes on `device`, for batches of `batch_size` images.
+/// The network that `info` describes on `device`, for batches of `batch_size` images, traced or from `folder`.
 pub fn program<'a>(
     device: &'a Device,
     info: &CheckpointInfo,
     options: &Options,
     batch_size: usize,
-) -> Result<Program<'a>, GraphError> {
+    folder: Option<ProgramFolder>,
+) -> anyhow::Result<Program<'a>> {
     let settings = ModelSettings {
         network: info.network(),
         classes: info.spec.classes(),
@@ -53,5 +54,5 @@ pub fn program<'a>(
         // Evaluation and prediction do not read the others.
         ..ModelSettings::tutorial(info.depth, batch_size)
     };
-    Ok(Program::new(device, choose::build(&settings, device.kind)?))
+    Program::of(device, &settings, Use::Inference, folder)
 }

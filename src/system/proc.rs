@@ -22,6 +22,13 @@ pub fn cpu() -> Option<String> {
     value_in("/proc/cpuinfo", "model name", ':')
 }
 
+/// The features of the first processor, as the kernel names them.
+pub fn cpu_features() -> Option<String> {
+    let flags = value_in("/proc/cpuinfo", "flags", ':');
+    // Processors of ARM call them so.
+    flags.or_else(|| value_in("/proc/cpuinfo", "Features", ':'))
+}
+
 /// The machine's memory in bytes.
 pub fn memory_bytes() -> Option<u64> {
     kib_to_bytes(&value_in("/proc/meminfo", "MemTotal", ':')?)

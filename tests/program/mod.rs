@@ -55,6 +55,8 @@ pub fn program_as_shipped(args: &[&str]) -> Command {
     ] {
         command.env_remove(name);
     }
+    // Nothing of the user's, and no test's programs stay for another.
+    command.env("RESNET_XLA_COMPILE_CACHE", "none");
     command
 }
 

@@ -19,7 +19,14 @@ fn not_text(ending: &str) -> OsString {
 #[test]
 fn a_path_that_is_not_utf8_is_refused_where_it_would_be_saved() {
     let folder = tempfile::tempdir().unwrap();
-    for option in ["out-dir", "data-dir", "init-weights", "plugin"] {
+    for option in [
+        "out-dir",
+        "data-dir",
+        "init-weights",
+        "plugin",
+        "program",
+        "compile-cache",
+    ] {
         let variable = settings::variable(option);
         let mut flag = OsString::from(format!("--{option}="));
         flag.push(not_text(""));

@@ -38,6 +38,8 @@ pub fn words(command: &str, arg: &Arg, value: &OsStr) -> Vec<OsString> {
         ("compile", _) => &["--target=cpu"],
         ("bench", "epochs") => &["--input"],
         ("export", "checkpoint" | "batch-size") => &["--out=x.safetensors"],
+        ("export", "program") => &["--on=tpu"],
+        ("export", "settings" | "replicas") => &["--program=x", "--on=tpu"],
         ("plot", "out-dir") => &["run"],
         _ => &[],
     };

@@ -36,6 +36,7 @@ pub const NUMBERS: &[Number] = &[
         ["11", "10001"],
         &["2", "12", "10002", "10010"],
     ),
+    number(" export", "replicas", ["1", "1024"], &["0", "1025"]),
     number(TRAIN, "epochs", ["1", "100000"], &["0", "100001"]),
     number(
         " train eval export bench",

@@ -65,11 +65,12 @@ fn value(arg: &Arg, raw: &Raw) -> String {
     }
 }
 
-/// The options that a `-c` file may hold.
+/// The options that a `-c` file may hold, but for a program: that has to be there.
 fn saved_options() -> Vec<Arg> {
     let command = TrainArgs::augment_args(clap::Command::new("train"));
     let args = command.get_arguments().cloned();
-    args.filter(|arg| arg.get_action().takes_values() && name(arg) != "config")
+    args.filter(|arg| arg.get_action().takes_values())
+        .filter(|arg| !["config", "program"].contains(&name(arg).as_str()))
         .collect()
 }
 
@@ -81,6 +82,7 @@ fn with_absolute_paths(config: &Config) -> Config {
         out_dir: absolute(&config.out_dir),
         init_weights: config.init_weights.as_ref().map(absolute),
         plugin: config.plugin.as_ref().map(absolute),
+        compile_cache: config.compile_cache.as_ref().map(absolute),
         ..config.clone()
     }
 }

@@ -23,6 +23,7 @@ use crate::system::files;
 
 /// Most pairs of confused classes in the JSON object.
 const MOST_IN_JSON: usize = 1000;
+const BATCH_SIZE: usize = 128;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.dump_logits {
@@ -33,18 +34,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         };
         output.check(&inputs::of(&args.from))?;
     }
-    let batch_size = args.batch_size as usize;
-    let device = trained::open_device(&args.from)?;
+    let folder = trained::program_folder(&args.from)?;
+    let batch_size = match (args.batch_size, &folder) {
+        (Some(size), _) => size as usize,
+        (None, Some(folder)) => folder.batch_size(),
+        (None, None) => BATCH_SIZE,
+    };
+    let device = trained::open_device(&args.from, folder.as_ref())?;
     check_split(batch_size, device.replicas)?;
     let checkpoint = trained::find(&args.from)?;
     let Dataset { spec, test, .. } = trained::load_data(&args.from, &checkpoint.info)?;
     let test = Arc::new(test);
-    let Trained { program, weights } = load(
-        &checkpoint,
-        &trained::options(&args.from),
-        batch_size,
-        &device,
-    )?;
+    let options = trained::options(&args.from);
+    let Trained { program, weights } = load(&checkpoint, &options, batch_size, &device, folder)?;
     let views = args.tta.views();
     let score = |view: &View| -> Result<Evaluation> {
         let test = Arc::clone(&test);

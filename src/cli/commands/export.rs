@@ -1,10 +1,13 @@
-//! `export`: writes the trained network of a checkpoint to a file for this program or another.
+//! `export`: writes the trained network of a checkpoint to a file for this program or another, or a run's computations
+//! to a folder.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use xla_graphs::Layout;
 
+use super::export_program;
 use super::inputs;
 use super::output::stdout;
 use crate::cli::args::ExportArgs;
@@ -17,19 +20,27 @@ use crate::run::checkpoint::{self, CheckpointInfo};
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let format = format(args)?;
+    match (&args.program.program, &args.out) {
+        (Some(folder), _) => export_program::run(args, folder),
+        (None, Some(out)) => network(args, out),
+        (None, None) => anyhow::bail!("expected --out or --program"),
+    }
+}
+
+fn network(args: &ExportArgs, out: &Path) -> Result<()> {
+    let format = format(args, out)?;
     let output = Output {
         by: "--out",
-        path: &args.out,
+        path: out,
         ending: format.ending,
     };
     output.check(&inputs::of_checkpoint(&args.checkpoint))?;
     let exported = load(args)?;
-    (format.write)(&args.out, &exported)?;
+    (format.write)(out, &exported)?;
     writeln!(
         stdout(),
         "{}: {}, step {}, {} tensors, {} parameters",
-        shown(&args.out),
+        shown(out),
         exported.info.network(),
         exported.info.position.step,
         exported.layout.network().len(),
@@ -39,16 +50,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 }
 
 /// The format that `args` name, or else the one that `--out` ends as.
-fn format(args: &ExportArgs) -> Result<Format> {
-    let format = args
-        .format
-        .or_else(|| Format::of_ending(&args.out).copied());
+fn format(args: &ExportArgs, out: &Path) -> Result<Format> {
+    let format = args.format.or_else(|| Format::of_ending(out).copied());
     let format = format.ok_or_else(|| OutputError::NoFormat {
         by: "--out",
         endings: FORMATS
             .map(|format| format!(".{}", format.ending))
             .join(", "),
-        path: args.out.clone(),
+        path: out.to_owned(),
     })?;
     let misplaced = |option, expected| ConfigError::Value {
         option,

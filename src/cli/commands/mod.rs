@@ -5,6 +5,7 @@ mod compile;
 mod doctor;
 mod eval;
 mod export;
+mod export_program;
 mod fetch;
 mod inputs;
 mod output;

@@ -46,13 +46,14 @@ fn of_run(from: &CheckpointArgs, out: Option<&Path>) -> Result<()> {
     let checkpoint = trained::find(from)?;
     let run_dir = run_dir.ok_or_else(|| no_run(&from.checkpoint))?;
     let path = out.map_or_else(|| run_dir.report(), Path::to_owned);
-    let device = trained::open_device(from)?;
+    let folder = trained::program_folder(from)?;
+    let device = trained::open_device(from, folder.as_ref())?;
     let RunImages {
         spec, validation, ..
     } = trained::load_images(from, &checkpoint.info)?;
-    let batch_size = BATCH_SIZE.next_multiple_of(device.replicas);
+    let batch_size = trained::batch_size(BATCH_SIZE, &device, folder.as_ref());
     let options = trained::options(from);
-    let Trained { program, weights } = load(&checkpoint, &options, batch_size, &device)?;
+    let Trained { program, weights } = load(&checkpoint, &options, batch_size, &device, folder)?;
     let source = Arc::new(BatchSource::evaluation(
         Arc::clone(&validation.split),
         checkpoint.info.normalization,

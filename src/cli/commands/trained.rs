@@ -1,5 +1,6 @@
 //! What `eval` and `predict` share: loading a checkpoint onto a device.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,14 +13,35 @@ use crate::cli::config_file::{saved_data, saved_data_dir};
 use crate::data::{self, DataError, Dataset, DatasetKind, HeldOut, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::device::DeviceChoice;
+use crate::device::compile_cache::CompileCache;
+use crate::device::replicas::ReplicaChoice;
+use crate::model::program_folder::ProgramFolder;
 use crate::predict::trained::Options;
 use crate::run::checkpoint::{CheckpointInfo, Source};
 
-/// Opens the device that `args` ask for.
-pub fn open_device(args: &CheckpointArgs) -> Result<Device> {
+/// The traced computations that `args` name, if they do.
+pub fn program_folder(args: &CheckpointArgs) -> Result<Option<ProgramFolder>> {
+    let path = args.program.as_deref();
+    Ok(path.map(ProgramFolder::open).transpose()?)
+}
+
+/// Opens the device that `args` ask for, by default with as many replicas as `folder` is for.
+pub fn open_device(args: &CheckpointArgs, folder: Option<&ProgramFolder>) -> Result<Device> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    Ok(Device::open(choice, plugin, args.device.replicas)?)
+    let made_for = folder.and_then(|folder| NonZeroUsize::new(folder.replicas()));
+    let replicas = args.device.replicas;
+    let replicas = replicas.or(made_for.map(ReplicaChoice::Count));
+    let cache = CompileCache::chosen(args.device.compile_cache.as_deref());
+    Ok(Device::open(choice, plugin, replicas)?.with_cache(cache))
+}
+
+/// The images in a step: those that `folder` is for, or at least `wanted`, which any number of images would do for.
+pub fn batch_size(wanted: usize, device: &Device, folder: Option<&ProgramFolder>) -> usize {
+    match folder {
+        Some(folder) => folder.batch_size(),
+        None => wanted.next_multiple_of(device.replicas),
+    }
 }
 
 /// Finds the checkpoint that `args` name.

@@ -33,7 +33,7 @@ pub fn list() -> Vec<Setting> {
 
 /// The device, and the precision of the computation. Whether a resumed run may change `replicas` depends on the
 /// checkpoint.
-fn device() -> [Setting; 5] {
+fn device() -> [Setting; 7] {
     [
         Setting::choice::<DeviceChoice>("device", "Device to run on; `auto` tries TPU, GPU, CPU")
             .default("auto")
@@ -41,6 +41,19 @@ fn device() -> [Setting; 5] {
         Setting::path("plugin", "Any PJRT plugin (shared library) to run on")
             .value_name("PATH")
             .free(),
+        Setting::path(
+            "program",
+            "Run the traced computations in this folder, which `export --program` wrote, with their settings",
+        )
+        .value_name("DIR")
+        .free(),
+        Setting::path(
+            "compile-cache",
+            "Keep what plugins compile in this folder, so that the next start need not compile; `none`: nowhere",
+        )
+        .value_name("DIR|none")
+        .stated("compiled in the user's cache")
+        .free(),
         Setting::new(
             "replicas",
             "Devices that share each batch; on a CPU, virtual devices",

@@ -36,13 +36,15 @@ use subjects::Subjects;
 pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
     let pictures = folders::expand(&args.images)?;
     check_output(args, &pictures)?;
-    let device = trained::open_device(&args.from)?;
+    let folder = trained::program_folder(&args.from)?;
+    let device = trained::open_device(&args.from, folder.as_ref())?;
     let source = trained::find_or_shipped(&args.from)?;
     let info = source.info.clone();
     let subjects = Subjects::of(args, pictures, &info)?;
     let batch_size = subjects.len().min(BATCH_SIZE);
+    let batch_size = trained::batch_size(batch_size, &device, folder.as_ref());
     let options = trained::options(&args.from);
-    let classifier = Classifier::on(&device, source, &options, batch_size)?;
+    let classifier = Classifier::on(&device, source, &options, batch_size, folder)?;
 
     let mut results = Results {
         listing: Listing::start(&info.spec, args, subjects.widest_name())?,

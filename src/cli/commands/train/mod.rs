@@ -18,9 +18,11 @@ use crate::data::{
     self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions,
 };
 use crate::device::Device;
+use crate::device::compile_cache::CompileCache;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
@@ -43,8 +45,11 @@ struct RunResult {
     outcome: Outcome,
     device: String,
     replicas: usize,
-    /// Seconds to trace and compile the training step.
+    /// Seconds to trace and compile the training step, or to load it.
     compile_s: f64,
+    /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compiled_earlier_s: Option<f64>,
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
@@ -59,7 +64,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     if args.overwrite {
         spare_inputs(args, &config)?;
     }
-    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?;
+    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
+        .with_cache(CompileCache::chosen(config.compile_cache.as_deref()));
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let RunImages {
@@ -70,7 +76,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     } = images(args, &config)?;
     check_side(config.network(), spec.side)?;
     let settings = config.model(&spec, device.replicas);
-    let program = Program::new(&device, choose::build(&settings, device.kind)?);
+    let folder = config.program.as_deref().map(ProgramFolder::open);
+    let program = Program::of(&device, &settings, Use::Training, folder.transpose()?)?;
     // Nothing is created or removed before the settings, the first weights and the data have been checked.
     let first = match args.resume {
         true => None,
@@ -147,6 +154,9 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         device: device.description(),
         replicas: device.replicas,
         compile_s: compiled.as_secs_f64(),
+        compiled_earlier_s: program
+            .train_compiled_earlier()
+            .map(|duration| duration.as_secs_f64()),
     };
     files::write_json(&run_dir.result(), &result)?;
     let evaluation = &result.outcome.evaluation;

@@ -1,0 +1,203 @@
+//! What a folder of traced computations says of itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xla_graphs::{Layout, Model, Precision};
+
+use super::signature::Signature;
+use super::{ProgramFolderError, Use};
+use crate::device::DeviceKind;
+use crate::model::choose::{LoweringChoice, ModelSettings, PrecisionChoice, UnitsChoice};
+
+/// The file that it is in.
+pub const MANIFEST: &str = "program.json";
+const FORMAT: &str = "resnet-xla program";
+/// Counts up when the files or what they mean change.
+const VERSION: u64 = 1;
+const THIS: &str = concat!("resnet-xla ", env!("CARGO_PKG_VERSION"));
+
+/// The settings that evaluation and prediction do not read.
+const TRAINING_ONLY: [&str; 7] = [
+    "batch_norm",
+    "bn_momentum",
+    "label_smoothing",
+    "mixes_labels",
+    "optimiser",
+    "weight_decay",
+    "averaging",
+];
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: String,
+    version: u64,
+    written_by: String,
+    pub formulation: LoweringChoice,
+    /// The version of the calls' plans, where the formulation calls kernels.
+    kernels: Option<i32>,
+    /// What shaped the computations, with nothing left to the device.
+    pub settings: ModelSettings,
+    /// All settings, as `-c` reads them.
+    pub config: String,
+    pub layout: Vec<StateArray>,
+    computations: BTreeMap<String, Signature>,
+}
+
+/// An array of the state on a device, and the tensors in it, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateArray {
+    name: String,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tensor {
+    name: String,
+    dims: Vec<usize>,
+}
+
+/// The part that every version has.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u64,
+}
+
+impl Manifest {
+    /// Of the computations of `settings`, made as `model` for devices of kind `device`; without signatures.
+    pub fn new(
+        settings: &ModelSettings,
+        device: DeviceKind,
+        model: &Model,
+        config: String,
+    ) -> Self {
+        let formulation = LoweringChoice::suits(device);
+        let precision = match model.network.precision {
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+        };
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            written_by: THIS.to_owned(),
+            kernels: (formulation == LoweringChoice::Kernels).then_some(cpu_kernels::PLAN_VERSION),
+            formulation,
+            settings: ModelSettings {
+                precision: Some(precision),
+                units: Some(settings.units.unwrap_or(UnitsChoice::Unrolled)),
+                ..*settings
+            },
+            config,
+            layout: layout_of(&model.layout()),
+            computations: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the signature of the computation `name`.
+    pub fn sign(&mut self, name: &str, hlo: &[u8]) -> Result<()> {
+        let signature = Signature::of(hlo).with_context(|| format!("reading {name}"))?;
+        self.computations.insert(name.to_owned(), signature);
+        Ok(())
+    }
+
+    pub fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// The manifest in `text`, the content of `path`.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ProgramFolderError> {
+        let wrong = |reason: String| ProgramFolderError::Content {
+            path: path.to_owned(),
+            reason,
+        };
+        let head: Head = serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
+        if head.format != FORMAT {
+            return Err(wrong(format!("its format is {:?}", head.format)));
+        }
+        if head.version != VERSION {
+            return Err(ProgramFolderError::Version {
+                folder: path.parent().unwrap_or(path).to_owned(),
+                got: head.version,
+                expected: VERSION,
+                this: THIS,
+            });
+        }
+        serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// Refuses `asked` where the computations were made with others. What `asked` leaves open is no difference.
+    pub fn check_settings(&self, folder: &Path, asked: &ModelSettings, used: Use) -> Result<()> {
+        let asked = ModelSettings {
+            precision: asked.precision.or(self.settings.precision),
+            units: asked.units.or(self.settings.units),
+            ..*asked
+        };
+        let (made, asked) = (
+            serde_json::to_value(self.settings)?,
+            serde_json::to_value(asked)?,
+        );
+        let differs = |(setting, made): (&String, &Value)| {
+            let read = used == Use::Training || !TRAINING_ONLY.contains(&setting.as_str());
+            (read && asked[setting] != *made).then(|| ProgramFolderError::Setting {
+                folder: folder.to_owned(),
+                setting: setting.replace('_', "-"),
+                made: made.to_string(),
+                asked: asked[setting].to_string(),
+            })
+        };
+        let difference = made.as_object().into_iter().flatten().find_map(differs);
+        difference.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Refuses a device that does not run the kernels which the computations call.
+    pub fn check_device(
+        &self,
+        folder: &Path,
+        device: DeviceKind,
+    ) -> Result<(), ProgramFolderError> {
+        let Some(version) = self.kernels else {
+            return Ok(());
+        };
+        let folder = folder.to_owned();
+        if device != DeviceKind::Cpu {
+            return Err(ProgramFolderError::Device {
+                folder,
+                version,
+                device,
+            });
+        }
+        let here = match cpu_kernels::supported() {
+            true if version == cpu_kernels::PLAN_VERSION => return Ok(()),
+            true => format!("version {}", cpu_kernels::PLAN_VERSION),
+            false => "none".to_owned(),
+        };
+        let made = version;
+        Err(ProgramFolderError::Kernels { folder, made, here })
+    }
+}
+
+/// The arrays of the state, as a manifest has them.
+pub fn layout_of(layout: &Layout) -> Vec<StateArray> {
+    let arrays = layout.arrays().into_iter();
+    let tensors = |array| {
+        let tensors = layout.tensors_of(array).into_iter();
+        let tensor = |spec: &xla_graphs::TensorSpec| Tensor {
+            name: spec.name.clone(),
+            dims: spec.dims.clone(),
+        };
+        tensors.map(tensor).collect()
+    };
+    arrays
+        .map(|array| StateArray {
+            name: array.name().to_owned(),
+            tensors: tensors(array),
+        })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! Inputs and outputs of a computation, as its program says.
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+/// Inputs and outputs of a computation on one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    pub inputs: Vec<Input>,
+    /// For example `f32[128,10]`.
+    pub outputs: Vec<String>,
+}
+
+/// An input with its name, and its type as in [`Signature::outputs`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub name: String,
+    pub array: String,
+}
+
+impl Signature {
+    /// The signature of `hlo`, a serialised `HloModuleProto`.
+    pub fn of(hlo: &[u8]) -> Result<Self, prost::DecodeError> {
+        let module = HloModuleProto::decode(hlo)?;
+        let shape = module.host_program_shape.unwrap_or_default();
+        let inputs = shape.parameter_names.into_iter().zip(&shape.parameters);
+        let result = shape.result.unwrap_or_default();
+        let outputs = match &result.tuple_shapes[..] {
+            [] => std::slice::from_ref(&result),
+            several => several,
+        };
+        Ok(Self {
+            inputs: inputs
+                .map(|(name, shape)| Input {
+                    name,
+                    array: describe(shape),
+                })
+                .collect(),
+            outputs: outputs.iter().map(describe).collect(),
+        })
+    }
+}
+
+/// The part of XLA's `hlo.proto` and `xla_data.proto` that says what goes in and out, with its field numbers.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HloModuleProto {
+    #[prost(message, optional, tag = "4")]
+    host_program_shape: Option<ProgramShapeProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ProgramShapeProto {
+    #[prost(message, repeated, tag = "1")]
+    parameters: Vec<ShapeProto>,
+    #[prost(message, optional, tag = "2")]
+    result: Option<ShapeProto>,
+    #[prost(string, repeated, tag = "3")]
+    parameter_names: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShapeProto {
+    #[prost(int32, tag = "2")]
+    element_type: i32,
+    #[prost(int64, repeated, tag = "3")]
+    dimensions: Vec<i64>,
+    #[prost(message, repeated, tag = "4")]
+    tuple_shapes: Vec<ShapeProto>,
+}
+
+/// `f32[3,3,16,16]`.
+fn describe(shape: &ShapeProto) -> String {
+    let dims: Vec<_> = shape.dimensions.iter().map(i64::to_string).collect();
+    let element = match shape.element_type {
+        4 => "s32".to_owned(),
+        11 => "f32".to_owned(),
+        16 => "bf16".to_owned(),
+        other => format!("type {other}"),
+    };
+    format!("{element}[{}]", dims.join(","))
+}
