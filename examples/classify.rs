@@ -4,7 +4,7 @@
 //! cargo run --release --example classify -- CHECKPOINT PICTURE...
 //! ```
 //!
-//! CHECKPOINT is a `.safetensors` file or a run's folder, PICTURE a PNG or JPEG of any size.
+//! CHECKPOINT is a `.safetensors` file or a run's folder, PICTURE a PNG, JPEG, WebP or BMP of any size.
 
 use std::process::ExitCode;
 

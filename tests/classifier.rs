@@ -91,8 +91,11 @@ fn errors_have_types() {
     let error = Image::from_rgb(2, vec![0; 11]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "an image of 2 x 2 pixels has 12 values, got 11"
+        "an image of 2 x 2 pixels has 2 x 2 x 3 values, got 11"
     );
+    // Its number of values is 0 modulo 2^64.
+    let error = Image::from_rgb(1 << 32, Vec::new()).unwrap_err();
+    assert!(matches!(error, PredictError::Pixels { .. }), "{error}");
     let small = Image::from_rgb(2, vec![0; 12]).unwrap();
     let error = classifier.classify(&small).unwrap_err();
     let expected = "the network takes images of 32 x 32 pixels, got 2 x 2";

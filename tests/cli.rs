@@ -162,6 +162,7 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         ),
         (&["--seed", "9223372036854775808"], "to 9223372036854775807"),
         (&["export", "--out", "model.h5"], "keras_weights.py"),
+        (&["--skip-bad"], "--skip-bad: expected no such option but"),
     ] {
         let message = fail(args, 2);
         assert!(message.contains(word), "{args:?}: {message}");

@@ -150,6 +150,28 @@ fn processes_that_start_at_once_share_a_cache() {
 }
 
 #[test]
+fn a_device_whose_programs_cannot_be_kept_gets_no_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let run = |name: &str, named: Option<&Path>| {
+        let out_dir = folder.path().join(name);
+        let mut command = program(&quick_run(&out_dir, "--max-steps 1 --eval-steps 1"));
+        command.env_remove("RESNET_XLA_COMPILE_CACHE");
+        command.env("RESNET_XLA_CACHE", folder.path().join("all"));
+        if let Some(named) = named {
+            command.args(["--compile-cache", text(named)]);
+        }
+        logged(&mut command)
+    };
+    let log = run("named", Some(&cache));
+    let said = "--compile-cache has no effect on this device";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    let log = run("default", None);
+    assert!(!log.contains("compile-cache"), "{log}");
+    assert!(!cache.exists() && !folder.path().join("all").exists());
+}
+
+#[test]
 fn a_cache_that_is_not_wanted_or_not_safe_is_not_used() {
     let Some(runs) = Runs::new() else { return };
     let mut command = runs.command("none");

@@ -59,8 +59,8 @@ fn a_folder_of_the_test_images_is_classified_as_the_test_images_are() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures");
     fs::create_dir(&pictures).unwrap();
-    // More than two batches of 64.
-    let count = 150;
+    // Two batches of 64, and one image.
+    let count = 129;
     write_sample(&pictures, count);
     let indices = (0..count).map(|index| index.to_string());
     let indices = indices.collect::<Vec<_>>().join(",");
@@ -68,7 +68,11 @@ fn a_folder_of_the_test_images_is_classified_as_the_test_images_are() {
     let by_index = predict(folder.path(), &mut out, &["--jsonl", "--index", &indices]);
     let expected = json_lines(&succeed(&by_index));
     let by_path = predict(folder.path(), &mut out, &["--jsonl", text(&pictures)]);
-    let found = json_lines(&succeed(&by_path));
+    let output = program::run(&by_path);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("compiled predict_step").count(), 1, "{said}");
+    let found = json_lines(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!((expected.len(), found.len()), (count, count));
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let path = pictures.join(format!("{index:03}.png"));
@@ -83,8 +87,12 @@ fn csv_has_a_row_for_each_picture_in_a_folder_and_its_folders() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("pictures");
     fs::create_dir_all(root.join("b, \"c\"")).unwrap();
-    write_sample(&root, 2);
+    write_sample(&root, 3);
     fs::rename(root.join("001.png"), root.join("b, \"c\"/z.PNG")).unwrap();
+    let png = root.join("002.png");
+    let webp = root.join("b, \"c\"/y.WebP");
+    image::open(&png).unwrap().save(&webp).unwrap();
+    fs::remove_file(&png).unwrap();
     fs::write(root.join("a.jpg"), "not a picture").unwrap();
     for (name, content) in [("notes.txt", "text"), (".hidden.png", "not seen")] {
         fs::write(root.join(name), content).unwrap();
@@ -98,7 +106,7 @@ fn csv_has_a_row_for_each_picture_in_a_folder_and_its_folders() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{errors}");
     assert!(
-        errors.contains("1 of 3 pictures could not be read"),
+        errors.contains("1 of 4 pictures could not be read"),
         "{errors}"
     );
     let mut reader = csv::Reader::from_reader(&*output.stdout);
@@ -113,7 +121,8 @@ fn csv_has_a_row_for_each_picture_in_a_folder_and_its_folders() {
     assert_eq!(columns, expected);
     let rows: Vec<StringRecord> = reader.records().map(Result::unwrap).collect();
     let names: Vec<&str> = rows.iter().map(|row| &row[0]).collect();
-    let expected = ["000.png", "a.jpg", "b, \"c\"/z.PNG"].map(|name| root.join(name));
+    let expected = ["000.png", "a.jpg", "b, \"c\"/y.WebP", "b, \"c\"/z.PNG"];
+    let expected = expected.map(|name| root.join(name));
     assert_eq!(names, expected.each_ref().map(|path| text(path)));
     assert!(rows[1][1].is_empty() && rows[1][8].contains("format"));
 
@@ -135,6 +144,7 @@ fn a_folder_without_pictures_and_two_forms_at_once_are_refused() {
     let mut out = String::new();
     let message = fail(&predict(folder.path(), &mut out, &[text(folder.path())]), 3);
     assert!(message.contains("there is no picture in"), "{message}");
+    assert!(message.contains(".webp, .bmp"), "{message}");
     assert!(message.contains(text(folder.path())), "{message}");
     let mut out = String::new();
     fail(&predict(folder.path(), &mut out, &["--json", "--csv"]), 2);

@@ -48,7 +48,10 @@ fn runs_are_listed_with_state_best_accuracy_time_and_changed_settings() {
     copy(&root.join("more/stopped"));
     fs::remove_file(root.join("more/stopped/result.json")).unwrap();
     symlink(root.join("done"), root.join("link")).unwrap();
+    // Other programs have such files too, and what is hidden is not looked into.
     fs::create_dir(root.join("no run")).unwrap();
+    fs::write(root.join("no run/config.toml"), "").unwrap();
+    copy(&root.join(".hidden"));
     let lock = fs::File::create(root.join("in use/run.lock")).unwrap();
     fs::write(root.join("in use/run.lock"), "4711\n").unwrap();
     lock.lock().unwrap();
@@ -189,6 +192,11 @@ fn a_comparison_has_the_curves_of_all_runs_and_the_settings_that_differ() {
 
     let message = fail(&["report", names[0], text(folder.path())], 2);
     assert!(message.contains("is not the folder of a run"), "{message}");
+    let message = fail(&["report", names[0], names[1], "--weights", "last"], 2);
+    assert!(
+        message.contains("--weights is for the page of one run"),
+        "{message}"
+    );
     let own = first.join("report.html");
     let message = fail(&["report", names[0], names[1], "--out", text(&own)], 2);
     assert!(message.contains("would overwrite RUN"), "{message}");

@@ -70,8 +70,10 @@ fn session_start(mut file: &[u8]) -> u64 {
 fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did_again() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let options = "--epochs 2 --steps-per-epoch 4 --eval-steps 1 --checkpoint-every 2 --keep 9";
+    let options =
+        "--epochs 2 --steps-per-epoch 4 --eval-steps 1 --checkpoint-every 2 --keep 9 --log-every 2";
     succeed(&quick_run(&run, options));
+    let events = run.join("events");
     let go_on_from = |step: u64| {
         for path in checkpoints(&run) {
             if path > run.join(format!("checkpoints/step-{step:08}.safetensors")) {
@@ -80,22 +82,20 @@ fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did
         }
         succeed(&["--resume", "--out-dir", text(&run)]);
     };
-    // In the middle of the second epoch, then at the end of the first, whose events are of step 4 and stay.
+    // In the middle of the second epoch, then at the end of the first: what is of step 6, or of step 4, stays.
     go_on_from(6);
+    let after_the_first = read_events(&events);
     go_on_from(4);
-    assert_eq!(session_starts(&run.join("events")), [0, 6, 5]);
+    assert_eq!(session_starts(&events), [0, 7, 5]);
 
-    let Some(found) = read_events(&run.join("events")) else {
+    let (Some(after_the_first), Some(found)) = (after_the_first, read_events(&events)) else {
         return;
     };
-    for tag in ["train/loss", "val/acc", "perf/step_ms"] {
-        let steps: Vec<_> = found["scalars"][tag]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|point| &point[0])
-            .collect();
-        assert_eq!(steps, [4, 8], "{tag}");
+    for found in [&after_the_first, &found] {
+        assert_eq!(steps_of(found, "step/loss"), [2, 4, 6, 8]);
+        for tag in ["train/loss", "val/acc", "perf/step_ms"] {
+            assert_eq!(steps_of(found, tag), [4, 8], "{tag}");
+        }
     }
     assert_eq!(
         found["histograms"]["dense/kernel"]
@@ -112,6 +112,15 @@ fn the_events_of_a_resumed_run_say_where_it_went_on_and_readers_drop_what_it_did
         .map(|image| &image[0])
         .collect();
     assert_eq!(batches, [0, 5]);
+}
+
+/// The steps of the points under `tag` in what TensorBoard's reader `found`.
+fn steps_of(found: &Value, tag: &str) -> Vec<u64> {
+    let points = found["scalars"][tag].as_array().unwrap();
+    points
+        .iter()
+        .map(|point| point[0].as_u64().unwrap())
+        .collect()
 }
 
 /// The values under `tag` in the only file of `folder`, each with its step. Decoded by hand: a message's field 1 is the

@@ -3,6 +3,7 @@
 
 mod program;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -47,12 +48,19 @@ fn train(program: &Path, out_dir: &Path, more: &[&str]) -> String {
 fn a_program_from_a_folder_gives_the_bits_of_a_traced_one() {
     let folder = tempfile::tempdir().unwrap();
     let out_dir = folder.path().join("run");
-    let log = train(&exported(), &out_dir, &["--device", "cpu"]);
+    let log = train(&exported(), &out_dir, &["--device", "cpu", "--keep", "9"]);
     assert!(log.contains("compiled train_step: read in"), "{log}");
     assert!(!log.contains("traced"), "{log}");
     assert_same_end(&out_dir, &FOLDER.path().join("traced"));
     // It goes on from the folder that its settings name.
-    succeed(&["--resume", "--out-dir", text(&out_dir), "--max-steps", "5"]);
+    let resume = ["--resume", "--out-dir", text(&out_dir), "--max-steps"];
+    succeed(&[&resume[..], &["5"]].concat());
+    // Where the folder is named again, the run's own settings stay, which are not all those of the folder.
+    let program = exported();
+    succeed(&[&resume[..], &["6", "--program", text(&program)]].concat());
+    let config = fs::read_to_string(out_dir.join("config.toml")).unwrap();
+    assert!(config.contains("keep = 9\n"), "{config}");
+    assert!(config.contains("eval-steps = 1\n"), "{config}");
 }
 
 #[test]
@@ -115,28 +123,123 @@ fn refusal(program: &Path, more: &[&str], code: i32) -> String {
     message
 }
 
+/// Flips a bit of `file`, at a `place` out of its length.
+fn flip(file: &Path, place: impl Fn(usize) -> usize) {
+    let mut bytes = fs::read(file).unwrap();
+    let place = place(bytes.len());
+    bytes[place] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// All files below `folder` with their content.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(contents(&path)),
+            false => drop(files.insert(path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    files
+}
+
 #[test]
-fn a_flipped_bit_in_any_file_is_found() {
+fn a_flipped_bit_in_any_file_is_found_before_anything_is_written() {
     let (_folder, copy) = copied();
-    for file in ["train_step.hlo.pb", "program.json"] {
-        let path = copy.join(file);
-        let whole = fs::read(&path).unwrap();
-        let mut bytes = whole.clone();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let out = copy.join("run");
-        let args = ["--program", text(&copy), "--device", "cpu", "--out-dir"];
-        let message = fail(&[&args[..], &[text(&out)]].concat(), 3);
+    let whole = contents(&copy);
+    assert_eq!(whole.len(), 5);
+    for (path, content) in &whole {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // The sums begin with that of the first file.
+        let (place, named) = match name {
+            "SHA256SUMS" => (0, "eval_step.hlo.pb"),
+            _ => (content.len() / 2, name),
+        };
+        flip(path, |_| place);
+        let message = refusal(&copy, &[], 3);
         assert!(
-            message.contains(file) && message.contains("expected SHA-256"),
-            "{message}"
+            message.contains(named) && message.contains("expected SHA-256"),
+            "{name}: {message}"
         );
-        fs::write(&path, whole).unwrap();
-        let _ = fs::remove_dir_all(&out);
+        fs::write(path, content).unwrap();
     }
     fs::write(copy.join("SHA256SUMS"), "nonsense\n").unwrap();
     assert!(refusal(&copy, &[], 3).contains("expected a sum and a file on each line"));
+}
+
+#[test]
+fn a_damaged_program_leaves_the_run_that_was_to_be_overwritten() {
+    let (folder, copy) = copied();
+    let old = folder.path().join("old");
+    copy_folder(&FOLDER.path().join("traced"), &old);
+    let before = contents(&old);
+    flip(&copy.join("predict_step.hlo.pb"), |len| len / 2);
+    let args = ["--overwrite", "--device", "cpu", "--out-dir", text(&old)];
+    let message = fail(&[&args[..], &["--program", text(&copy)]].concat(), 3);
+    assert!(message.contains("predict_step.hlo.pb"), "{message}");
+    assert!(contents(&old) == before, "the old run was changed");
+}
+
+/// Makes `content` a file of the program in `folder`, sum and all.
+fn put(folder: &Path, file: &str, content: &[u8]) {
+    let path = folder.join(file);
+    let sum = |bytes: &[u8]| {
+        let digest = Sha256::digest(bytes);
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    let before = sum(&fs::read(&path).unwrap());
+    assert!(sums.contains(&before));
+    fs::write(
+        folder.join("SHA256SUMS"),
+        sums.replace(&before, &sum(content)),
+    )
+    .unwrap();
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn a_computation_that_is_none_is_refused_whatever_its_sum() {
+    let (_folder, copy) = copied();
+    put(&copy, "train_step.hlo.pb", b"nonsense");
+    let message = refusal(&copy, &[], 3);
+    assert!(message.contains("train_step.hlo.pb"), "{message}");
+    // That of another step.
+    let eval = fs::read(copy.join("eval_step.hlo.pb")).unwrap();
+    put(&copy, "train_step.hlo.pb", &eval);
+    let message = refusal(&copy, &[], 3);
+    assert!(message.contains("its inputs and outputs"), "{message}");
+}
+
+#[test]
+fn a_computation_that_the_device_cannot_compile_is_an_error_of_its_own() {
+    let (folder, copy) = copied();
+    // An operation that there is not, in a program that is otherwise as it was.
+    let mut hlo = fs::read(copy.join("train_step.hlo.pb")).unwrap();
+    const BEFORE: &[u8] = b"broadcast";
+    let places: Vec<_> = (0..=hlo.len() - BEFORE.len())
+        .filter(|&place| hlo[place..].starts_with(BEFORE))
+        .collect();
+    assert!(!places.is_empty());
+    for place in places {
+        hlo[place..][..BEFORE.len()].copy_from_slice(b"broadcost");
+    }
+    put(&copy, "train_step.hlo.pb", &hlo);
+    let out_dir = folder.path().join("run");
+    let args = ["--program", text(&copy), "--device", "cpu", "--out-dir"];
+    let message = fail(&[&args[..], &[text(&out_dir)]].concat(), 4);
+    for part in [
+        "cpu cannot compile train_step of the program in",
+        text(&copy),
+        "broadcost",
+        "export it again with --on cpu",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
@@ -158,17 +261,7 @@ fn a_program_of_another_version_says_both() {
     let manifest = fs::read_to_string(&path).unwrap();
     let newer = manifest.replace("\"version\": 1,", "\"version\": 2, \"new\": 0,");
     assert_ne!(newer, manifest);
-    fs::write(&path, &newer).unwrap();
-    let sums = fs::read_to_string(copy.join("SHA256SUMS")).unwrap();
-    let sum = |text: &str| {
-        let digest = Sha256::digest(text.as_bytes());
-        digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    let sums = sums.replace(&sum(&manifest), &sum(&newer));
-    fs::write(copy.join("SHA256SUMS"), sums).unwrap();
+    put(&copy, "program.json", newer.as_bytes());
     let message = refusal(&copy, &[], 3);
     assert!(
         message.contains("is of version 2") && message.contains("reads version 1"),
@@ -225,11 +318,39 @@ fn a_folder_with_other_files_is_not_written_to() {
     ];
     let message = fail(&args, 2);
     assert!(message.contains("there are other files in it"), "{message}");
-    // An earlier program is replaced.
+    // Nor is one with files of the same names that are something else's, or with more than a program.
+    fs::remove_file(folder.path().join("letter.txt")).unwrap();
+    fs::write(folder.path().join("program.json"), "{\"mine\": 1}").unwrap();
+    fail(&args, 2);
     let (_folder, copy) = copied();
+    fs::write(copy.join("letter.txt"), "mine").unwrap();
+    let all = contents(&copy);
+    let more = ["export", "--program", text(&copy), "--settings", SMALL];
+    fail(&[&more[..], &["--on", "tpu"]].concat(), 2);
+    assert!(contents(&copy) == all, "the folder was changed");
+    // An earlier program is replaced, and so is half of one.
+    fs::remove_file(copy.join("letter.txt")).unwrap();
+    fs::remove_file(copy.join("program.json")).unwrap();
+    fs::write(copy.join(".program.json.Ab12Cd.tmp"), "half").unwrap();
     let before = fs::read(copy.join("SHA256SUMS")).unwrap();
     export(&copy, "tpu", &["--replicas", "8"]);
     assert_ne!(fs::read(copy.join("SHA256SUMS")).unwrap(), before);
+}
+
+#[test]
+fn the_device_of_a_run_does_not_travel() {
+    let traced = FOLDER.path().join("traced");
+    let config = fs::read_to_string(traced.join("config.toml")).unwrap();
+    assert!(config.contains("device = \"cpu\"\n"), "{config}");
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    let args = ["export", "--checkpoint", text(&traced), "--on", "tpu"];
+    succeed(&[&args[..], &["--program", text(&program)]].concat());
+    let manifest = fs::read_to_string(program.join("program.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let config = manifest["config"].as_str().unwrap();
+    assert!(config.contains("device = \"auto\"\n"), "{config}");
+    assert_eq!(manifest["device"], "tpu");
 }
 
 #[test]

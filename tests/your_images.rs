@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
-use program::runs::{checkpoints, quick_run};
+use program::runs::{assert_same_end, checkpoints, quick_run};
 use program::{fail, run, succeed, text};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
@@ -261,7 +261,17 @@ fn pictures_that_cannot_be_read_are_all_named_and_left_out_only_on_request() {
         "{said}"
     );
     // What is made from the run later leaves them out too.
-    succeed(&["report", "--device", "cpu", "--checkpoint", text(&out)]);
+    let from = ["--device", "cpu", "--checkpoint", text(&out)];
+    succeed(&[&["report"], &from[..]].concat());
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("of 6 images"));
+    // In batches of the run's size, so that the same program says the same of each image.
+    let eval = ["eval", "--json", "--batch-size", "8"];
+    let scores: Value = serde_json::from_str(&succeed(&[&eval, &from[..]].concat())).unwrap();
+    let result = fs::read_to_string(out.join("result.json")).unwrap();
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(scores["images"], 6);
+    assert_eq!(scores["acc"], result["val_acc"]);
 
     for number in 0..8 {
         for ending in ["png", "jpg", "webp", "bmp"] {
@@ -281,6 +291,60 @@ fn pictures_that_cannot_be_read_are_all_named_and_left_out_only_on_request() {
         message.contains("a picture of the class \"red\" that can be read, got none"),
         "{message}"
     );
+}
+
+#[test]
+fn a_run_goes_on_with_the_pictures_that_it_began_with_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (pictures, whole, stopped) = (path("pictures"), path("whole"), path("stopped"));
+    colours(&pictures, 8);
+    // 18 pictures to train on, so two steps an epoch.
+    let options = "--epochs 2 --image-size 16 --validation-split 0.25";
+    succeed(&on(&pictures, &whole, options));
+    succeed(&on(
+        &pictures,
+        &stopped,
+        &format!("{options} --max-steps 3"),
+    ));
+    let resume = ["--resume", "--out-dir", text(&stopped), "--epochs"];
+    succeed(&[&resume[..], &["2"]].concat());
+    assert_same_end(&stopped, &whole);
+
+    let eval = |data: &[&str]| {
+        let from = ["eval", "--device", "cpu", "--checkpoint", text(&stopped)];
+        let output = run(&[&from[..], data].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let table = String::from_utf8(output.stdout).unwrap();
+        let images = table.lines().next().unwrap().to_owned();
+        (
+            images,
+            said.contains("no longer those that the network was trained on"),
+        )
+    };
+    // The same pictures elsewhere are divided as the run divided them; of others all are scored.
+    let (moved, other) = (path("moved"), path("other"));
+    fs::rename(&pictures, &moved).unwrap();
+    colours(&other, 3);
+    assert_eq!(
+        eval(&["--data-dir", text(&moved)]),
+        ("images: 6".to_owned(), false)
+    );
+    assert_eq!(
+        eval(&["--data-dir", text(&other)]),
+        ("images: 9".to_owned(), false)
+    );
+
+    fs::rename(&moved, &pictures).unwrap();
+    assert_eq!(eval(&[]), ("images: 6".to_owned(), false));
+    fs::copy(pictures.join("red/0.png"), pictures.join("red/99.png")).unwrap();
+    let message = fail(&[&resume[..], &["3"]].concat(), 2);
+    assert!(
+        message.contains("`pictures` was the data set with the SHA-256 sum "),
+        "{message}"
+    );
+    assert_eq!(eval(&[]), ("images: 6".to_owned(), true));
 }
 
 /// Writes NumPy's form of an array of bytes, called `name`, with the dimensions `shape` as Python writes them.

@@ -133,17 +133,19 @@ impl Api {
 }
 
 /// The plugin's table in our version's form.
-pub(crate) fn copy_table(theirs: &PJRT_Api) -> PJRT_Api {
+///
+/// # Safety
+/// `theirs` points to a table that has as many bytes as its `struct_size` says. They may be fewer than ours has, so it
+/// is never looked at as a whole.
+pub(crate) unsafe fn copy_table(theirs: *const PJRT_Api) -> PJRT_Api {
     let mut ours = PJRT_Api::default();
-    let size = theirs.struct_size.min(size_of::<PJRT_Api>());
+    // SAFETY: every table begins with its size.
+    let size = unsafe { (&raw const (*theirs).struct_size).read() };
+    let size = size.min(size_of::<PJRT_Api>());
     // SAFETY: the plugin's table has `struct_size` bytes, ours at least `size`. The table is plain
     // numbers and pointers to functions, of which zero means none.
     unsafe {
-        ptr::copy_nonoverlapping(
-            ptr::from_ref(theirs).cast::<u8>(),
-            ptr::from_mut(&mut ours).cast(),
-            size,
-        );
+        ptr::copy_nonoverlapping(theirs.cast::<u8>(), ptr::from_mut(&mut ours).cast(), size);
     }
     ours
 }
@@ -159,12 +161,32 @@ pub(crate) fn given<A: Arguments, T>(raw: *mut T, what: &'static str) -> Result<
     Ok(raw)
 }
 
-/// The array of `len` elements at `data`; empty where there is none.
+/// `len` times `value`, where `len` is what the function of `A` said.
+///
+/// # Errors
+/// More than there is memory for.
+pub(crate) fn filled<A: Arguments, T: Clone>(value: T, len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    reserve::<A, T>(&mut values, len)?;
+    values.resize(len, value);
+    Ok(values)
+}
+
+/// Makes room for `len` elements in `values`, or says that what the function of `A` said is too much.
+pub(crate) fn reserve<A: Arguments, T>(values: &mut Vec<T>, len: usize) -> Result<()> {
+    let reserved = values.try_reserve_exact(len);
+    reserved.map_err(|_| PjrtError::TooLarge { function: A::NAME })
+}
+
+/// The array of `len` elements at `data`; empty where there is none, and where there can be none because no memory has
+/// so many bytes.
 ///
 /// # Safety
 /// `data` points to `len` elements that outlive the result, or `len` is 0.
 pub(crate) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
-    if data.is_null() || len == 0 {
+    let bytes = len.checked_mul(size_of::<T>());
+    let possible = bytes.is_some_and(|bytes| bytes <= isize::MAX as usize);
+    if data.is_null() || len == 0 || !possible {
         return &[];
     }
     // SAFETY: the caller's promise.

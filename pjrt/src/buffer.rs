@@ -1,8 +1,9 @@
 //! Arrays on a device.
 
+use std::mem;
 use std::sync::Arc;
 
-use crate::api::{Arguments, given, slice_of};
+use crate::api::{Arguments, filled, given, slice_of};
 use crate::bindings::*;
 use crate::client::Opened;
 use crate::element::{Element, ElementType};
@@ -86,7 +87,8 @@ impl Buffer {
     /// Waits until it is filled and copies it to the host, row-major.
     ///
     /// # Errors
-    /// Elements of another type than `T`; whatever went wrong on the way to these values.
+    /// Elements of another type than `T`, or more than there is memory for; whatever went wrong on the way to these
+    /// values.
     pub fn download<T: Element>(&self) -> Result<Vec<T>> {
         let got = self.element_type()?;
         if got != T::TYPE {
@@ -99,11 +101,10 @@ impl Buffer {
         // Once begun, the copy must be waited for: it writes to memory that is ours.
         api.require::<PJRT_Event_Await_Args>()?;
         let dims = self.dims()?;
-        let len = len_of(&dims).ok_or(PjrtError::Count {
-            got: 0,
-            dims: dims.clone(),
+        let len = len_of(&dims).ok_or(PjrtError::TooLarge {
+            function: PJRT_Buffer_Dimensions_Args::NAME,
         })?;
-        let mut values = vec![T::default(); len];
+        let mut values = filled::<PJRT_Buffer_Dimensions_Args, _>(T::default(), len)?;
 
         let row_major: Vec<i64> = (0..dims.len() as i64).rev().collect();
         let mut layout = row_major_layout(&row_major);
@@ -111,11 +112,18 @@ impl Buffer {
             src: self.raw,
             host_layout: &mut layout,
             dst: values.as_mut_ptr().cast(),
-            dst_size: len * size_of::<T>(),
+            dst_size: size_of_val(&values[..]),
             ..Default::default()
         };
         api.call(&mut args)?;
-        Event::new(api, args.event).wait()?;
+        let copied = Event::new(api, args.event);
+        if let Err(error) = copied.wait() {
+            // Unless it has ended, the plugin may still write to them.
+            if !matches!(copied.is_ready(), Ok(true)) {
+                mem::forget(values);
+            }
+            return Err(error);
+        }
         Ok(values)
     }
 }

@@ -48,15 +48,21 @@ impl Client {
         Ok(unsafe { text(args.platform_name, args.platform_name_size) })
     }
 
-    /// What the plugin says about its version.
-    pub fn platform_version(&self) -> Result<String> {
+    /// What the plugin says about its version; none where it says nothing.
+    pub fn platform_version(&self) -> Result<Option<String>> {
         let mut args = PJRT_Client_PlatformVersion_Args {
             client: self.opened.raw,
             ..Default::default()
         };
-        self.opened.api.call(&mut args)?;
+        match self.opened.api.call(&mut args) {
+            Err(PjrtError::Unimplemented { .. } | PjrtError::MissingFunction(_)) => {
+                return Ok(None);
+            }
+            called => called?,
+        }
         // SAFETY: the plugin returned this text; it lives as long as the client.
-        Ok(unsafe { text(args.platform_version, args.platform_version_size) })
+        let version = unsafe { text(args.platform_version, args.platform_version_size) };
+        Ok((!version.is_empty()).then_some(version))
     }
 
     /// All devices, of all processes.

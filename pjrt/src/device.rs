@@ -49,7 +49,7 @@ impl Device {
         self.description()?.process()
     }
 
-    /// What else the plugin says about the device, for example its coordinates.
+    /// What else the plugin says about the device, for example its coordinates; empty where it says nothing.
     pub fn attributes(&self) -> Result<Vec<(String, Value)>> {
         self.description()?.attributes()
     }
@@ -145,7 +145,12 @@ impl<'a> Description<'a> {
             device_description: self.raw,
             ..Default::default()
         };
-        self.api.call(&mut args)?;
+        match self.api.call(&mut args) {
+            Err(PjrtError::Unimplemented { .. } | PjrtError::MissingFunction(_)) => {
+                return Ok(Vec::new());
+            }
+            called => called?,
+        }
         // SAFETY: the plugin returned this array; it lives as long as the description.
         Ok(unsafe { value::read(args.attributes, args.num_attributes) })
     }

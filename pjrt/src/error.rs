@@ -39,6 +39,8 @@ pub enum PjrtError {
     Count { got: usize, dims: Vec<usize> },
     #[error("the array on the device is of {got}; expected {expected}")]
     ElementType { got: String, expected: String },
+    #[error("{function} gave a size that does not fit into memory")]
+    TooLarge { function: &'static str },
     #[error("the plugin says that an array has the dimensions {0:?}")]
     Dimensions(Vec<i64>),
     #[error("lists of arguments for {got} devices; the program runs on {expected}")]

@@ -1,6 +1,7 @@
 //! What a plugin does meanwhile, and when it is done.
 
 use std::ffi::c_void;
+use std::mem;
 use std::sync::Arc;
 
 use crate::api::Api;
@@ -56,6 +57,7 @@ impl Event {
     /// Keeps `kept` until it is done, well or not. Where the plugin cannot say when that is, for ever.
     pub(crate) fn keep<T: Send + 'static>(&self, kept: T) {
         if self.raw.is_null() {
+            mem::forget(kept);
             return;
         }
         let kept = Box::into_raw(Box::new(Kept {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::api::{Api, slice_of};
+use crate::api::{Api, filled, reserve, slice_of};
 use crate::bindings::*;
 use crate::error::{PjrtError, Result};
 use crate::value;
@@ -91,12 +91,17 @@ impl Executable {
         self.api.call(&mut args)?;
         // SAFETY: the plugin returned these bytes; they live until the deleter is called.
         let bytes = unsafe { slice_of(args.serialized_bytes.cast(), args.serialized_bytes_size) };
-        let bytes = bytes.to_vec();
+        let mut copy = Vec::new();
+        let reserved = reserve::<PJRT_Executable_Serialize_Args, _>(&mut copy, bytes.len());
+        if reserved.is_ok() {
+            copy.extend_from_slice(bytes);
+        }
         if let Some(delete) = args.serialized_executable_deleter {
             // SAFETY: called once, with what came with it.
             unsafe { delete(args.serialized_executable) };
         }
-        Ok(bytes)
+        reserved?;
+        Ok(copy)
     }
 
     /// The optimised program: a serialised `HloModuleProtoWithConfig`.
@@ -107,7 +112,7 @@ impl Executable {
         };
         // Without room for the code, the first call only says how much it needs.
         self.read_program(&mut program)?;
-        let mut code = vec![0; program.code_size];
+        let mut code = filled::<PJRT_Executable_OptimizedProgram_Args, _>(0u8, program.code_size)?;
         program.code = code.as_mut_ptr().cast();
         self.read_program(&mut program)?;
         Ok(code)

@@ -3,7 +3,7 @@
 use std::ptr;
 use std::sync::Arc;
 
-use crate::api::{Arguments, given};
+use crate::api::{Arguments, filled, given};
 use crate::bindings::*;
 use crate::buffer::Buffer;
 use crate::client::Opened;
@@ -105,7 +105,8 @@ impl LoadedExecutable {
             .map(|l| l.iter().map(raw).collect())
             .collect();
         let lists: Vec<_> = lists.iter().map(|list| list.as_ptr()).collect();
-        let mut outputs = vec![vec![ptr::null_mut(); self.outputs]; self.devices];
+        let room = |_| filled::<PJRT_Executable_NumOutputs_Args, _>(ptr::null_mut(), self.outputs);
+        let mut outputs = (0..self.devices).map(room).collect::<Result<Vec<_>>>()?;
         let output_lists: Vec<_> = outputs.iter_mut().map(|list| list.as_mut_ptr()).collect();
         let mut options = PJRT_ExecuteOptions {
             struct_size: PJRT_ExecuteOptions_STRUCT_SIZE as usize,

@@ -40,9 +40,13 @@ fn open(path: &Path) -> Result<PJRT_Api> {
     // SAFETY: the interface defines the symbol's type.
     let entry = unsafe { library.get::<unsafe extern "C" fn() -> *const PJRT_Api>(ENTRY) };
     let entry = entry.map_err(|_| PjrtError::NoPlugin)?;
-    // SAFETY: the function takes nothing and returns a table that lives as long as the library, or
-    // null.
-    let table = unsafe { entry().as_ref() }.ok_or(PjrtError::NoTable)?;
+    // SAFETY: the function takes nothing.
+    let table = unsafe { entry() };
+    if table.is_null() {
+        return Err(PjrtError::NoTable);
+    }
+    // SAFETY: the interface says that it is a table of the size in it, which lives as long as the library.
+    let table = unsafe { copy_table(table) };
     let version = table.pjrt_api_version;
     if version.major_version as u32 != PJRT_API_MAJOR {
         return Err(PjrtError::Version {
@@ -51,7 +55,7 @@ fn open(path: &Path) -> Result<PJRT_Api> {
             expected: PJRT_API_MAJOR,
         });
     }
-    Ok(copy_table(table))
+    Ok(table)
 }
 
 impl Plugin {

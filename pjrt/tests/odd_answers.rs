@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use libloading::Library;
-use pjrt::{Buffer, Client, Device, PjrtError, Plugin};
+use pjrt::{Buffer, Client, Device, PjrtError, Plugin, Program};
 use tempfile::TempDir;
 
 /// A plugin with one oddity, a macro of `stub_plugin.c`.
@@ -75,6 +75,14 @@ fn a_function_that_is_missing_is_named() {
 }
 
 #[test]
+fn what_a_plugin_need_not_say_is_nothing_where_it_does_not() {
+    let stub = Stub::new("NO_ATTRIBUTES");
+    let (client, device) = stub.device();
+    assert_eq!(client.platform_version().unwrap(), None);
+    assert!(device.attributes().unwrap().is_empty());
+}
+
+#[test]
 fn a_table_of_an_older_version_lacks_the_functions_behind_its_end() {
     let stub = Stub::new("SHORT_TABLE");
     let (client, device) = stub.device();
@@ -111,6 +119,31 @@ fn an_array_of_negative_size_is_not_read() {
 }
 
 #[test]
+fn a_size_that_no_memory_has_is_an_error() {
+    let too_large = |function| format!("{function} gave a size that does not fit into memory");
+    let stub = Stub::new("ENORMOUS");
+    for array in [
+        upload(&stub, &Arc::new(vec![1.])),
+        upload(&Stub::new("UNCOUNTABLE"), &Arc::new(vec![1.])),
+    ] {
+        assert_eq!(
+            error(array.unwrap().download::<f32>()),
+            too_large("PJRT_Buffer_Dimensions")
+        );
+    }
+    let (client, _) = stub.device();
+    let program = client.compile(Program::Hlo(&[]), &[]).unwrap();
+    assert_eq!(
+        error(program.run(&[vec![]])),
+        too_large("PJRT_Executable_NumOutputs")
+    );
+    assert_eq!(
+        error(program.executable().unwrap().optimized_program()),
+        too_large("PJRT_Executable_OptimizedProgram")
+    );
+}
+
+#[test]
 fn no_event_means_that_there_is_nothing_to_wait_for() {
     let array = upload(&Stub::new("NONE"), &Arc::new(vec![1.])).unwrap();
     let event = array.ready().unwrap();
@@ -132,6 +165,13 @@ fn shared_values_are_kept_until_the_plugin_says_that_it_has_read_them() {
             .unwrap()();
     }
     assert_eq!(Arc::strong_count(&values), 1);
+}
+
+#[test]
+fn shared_values_are_kept_for_ever_where_the_plugin_gives_no_event() {
+    let values = Arc::new(vec![1.; 8]);
+    drop(upload(&Stub::new("NO_READ_EVENT"), &values).unwrap());
+    assert_eq!(Arc::strong_count(&values), 2);
 }
 
 #[test]

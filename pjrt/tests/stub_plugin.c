@@ -4,7 +4,7 @@
 
 #include "xla/pjrt/c/pjrt_c_api.h"
 
-static int client, device, buffer, event;
+static int client, device, description, buffer, event, loaded, executable;
 static PJRT_Device* devices[] = {(PJRT_Device*)&device};
 static PJRT_Event_OnReadyCallback callback;
 static void* callback_arg;
@@ -31,7 +31,9 @@ static PJRT_Error* Upload(PJRT_Client_BufferFromHostBuffer_Args* args) {
 #ifndef NO_BUFFER
   args->buffer = (PJRT_Buffer*)&buffer;
 #endif
+#ifndef NO_READ_EVENT
   args->done_with_host_buffer = (PJRT_Event*)&event;
+#endif
   return NULL;
 }
 
@@ -47,7 +49,15 @@ static PJRT_Error* ElementType(PJRT_Buffer_ElementType_Args* args) {
 }
 
 static PJRT_Error* Dimensions(PJRT_Buffer_Dimensions_Args* args) {
+#if defined ENORMOUS
+  // More bytes than any memory has.
+  static const int64_t dims[] = {(int64_t)1 << 60, 1};
+#elif defined UNCOUNTABLE
+  // More elements than a number of 64 bits counts.
+  static const int64_t dims[] = {(int64_t)1 << 40, (int64_t)1 << 40};
+#else
   static const int64_t dims[] = {2, -1};
+#endif
   args->dims = dims;
   args->num_dims = 2;
   return NULL;
@@ -56,6 +66,36 @@ static PJRT_Error* Dimensions(PJRT_Buffer_Dimensions_Args* args) {
 static PJRT_Error* Ready(PJRT_Buffer_ReadyEvent_Args* args) { return NULL; }
 
 static PJRT_Error* Await(PJRT_Event_Await_Args* args) { return NULL; }
+
+static PJRT_Error* GetDescription(PJRT_Device_GetDescription_Args* args) {
+  args->device_description = (PJRT_DeviceDescription*)&description;
+  return NULL;
+}
+
+static PJRT_Error* Compile(PJRT_Client_Compile_Args* args) {
+  args->executable = (PJRT_LoadedExecutable*)&loaded;
+  return NULL;
+}
+
+static PJRT_Error* ProgramDevices(PJRT_LoadedExecutable_AddressableDevices_Args* args) {
+  args->num_addressable_devices = 1;
+  return NULL;
+}
+
+static PJRT_Error* GetExecutable(PJRT_LoadedExecutable_GetExecutable_Args* args) {
+  args->executable = (PJRT_Executable*)&executable;
+  return NULL;
+}
+
+static PJRT_Error* NumOutputs(PJRT_Executable_NumOutputs_Args* args) {
+  args->num_outputs = (size_t)1 << 62;
+  return NULL;
+}
+
+static PJRT_Error* OptimizedProgram(PJRT_Executable_OptimizedProgram_Args* args) {
+  args->program->code_size = (size_t)1 << 62;
+  return NULL;
+}
 
 // The plugin has read what was uploaded last.
 void FinishUpload(void) { callback(NULL, callback_arg); }
@@ -75,6 +115,16 @@ const PJRT_Api* GetPjrtApi(void) {
   api.PJRT_Buffer_Dimensions = Dimensions;
   api.PJRT_Buffer_ReadyEvent = Ready;
   api.PJRT_Event_Await = Await;
+#ifdef NO_ATTRIBUTES
+  api.PJRT_Device_GetDescription = GetDescription;
+#endif
+#ifdef ENORMOUS
+  api.PJRT_Client_Compile = Compile;
+  api.PJRT_LoadedExecutable_AddressableDevices = ProgramDevices;
+  api.PJRT_LoadedExecutable_GetExecutable = GetExecutable;
+  api.PJRT_Executable_NumOutputs = NumOutputs;
+  api.PJRT_Executable_OptimizedProgram = OptimizedProgram;
+#endif
 #ifdef SHORT_TABLE
   // As of a version before there were uploads.
   api.struct_size = offsetof(PJRT_Api, PJRT_Client_BufferFromHostBuffer);

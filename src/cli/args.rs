@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use crate::cli::options::{DataArgs, DeviceArgs, TrainArgs};
+pub use crate::cli::options::{DataArgs, DeviceArgs, NamedOptions, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
 use crate::data::{Augment, Tta};
@@ -242,8 +242,8 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub from: CheckpointArgs,
 
-    /// Pictures to classify (PNG or JPEG), or folders of them: rotated as their EXIF says, transparency replaced
-    /// by white, cropped to the largest central square, resized to the network's size [default: the first ten
+    /// Pictures to classify (PNG, JPEG, WebP or BMP), or folders of them: rotated as their EXIF says, transparency
+    /// replaced by white, cropped to the largest central square, resized to the network's size [default: the first ten
     /// test images]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
@@ -288,6 +288,10 @@ pub struct PlotArgs {
 
 #[derive(Args, Debug)]
 pub struct ReportArgs {
+    // Before the options, which are no longer among the matches once they are read.
+    #[command(flatten)]
+    pub named: NamedOptions,
+
     /// The folder of a run, as with --checkpoint; of several, their curves, results and settings are compared
     #[arg(value_name = "RUN", conflicts_with = "checkpoint")]
     pub runs: Vec<PathBuf>,

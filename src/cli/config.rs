@@ -1,7 +1,8 @@
 //! The settings of a run, merged from all sources and checked.
 //!
-//! A setting comes from the first of these that names it: command line, environment, `-c` file, `--program` folder,
-//! resumed run, preset.
+//! A setting comes from the first of these that names it: command line, environment, `-c` file, `--program` folder or
+//! resumed run, preset. A resumed run has its settings already: of the folder it takes the computations, if they are for
+//! these settings.
 //! Each of them is a TOML table. [`Config::resolve`] merges them and refuses settings that do not fit together,
 //! before any device or data is touched; only the length of an epoch
 //! may depend on the data. The result is saved in the run's folder as `config.toml`, which `-c` can
@@ -117,10 +118,10 @@ impl Config {
         if let Some(path) = &args.config {
             layers.push(config_file::read(path)?);
         }
-        if let Some(settings) = program_settings(&layers)? {
-            layers.push(settings);
-        }
-        let config = Self::from_table(overlay(&layers)?)?;
+        let mut of_new_run = layers.clone();
+        of_new_run.extend(program_settings(&layers)?);
+        // It tells where the run to be resumed is, too.
+        let config = Self::from_table(overlay(&of_new_run)?)?;
         let config = if args.resume {
             Self::resolve_resumed(layers, config.out_dir)?
         } else {
@@ -283,16 +284,7 @@ impl Config {
         if self.mixup > 0.0 && self.cutmix > 0.0 {
             return Err(ConfigError::TwoMixes);
         }
-        if let Some(side) = self.image_size {
-            if self.dataset != DatasetKind::Folder {
-                return Err(ConfigError::Value {
-                    option: "image-size",
-                    expected: "no such option but with --dataset folder: the images of other data sets have one size",
-                    got: side.to_string(),
-                });
-            }
-            check_side(self.network(), side)?;
-        }
+        self.check_pictures()?;
         if let Some(per_epoch) = self.steps_per_epoch {
             self.check_warmup(per_epoch)?;
         }
@@ -305,6 +297,27 @@ impl Config {
             return Err(ConfigError::unsavable(reason));
         }
         Ok(())
+    }
+
+    /// Refuses settings for the pictures of a folder that its images cannot have, or that are for another data set.
+    fn check_pictures(&self) -> Result<(), ConfigError> {
+        let is_folder = self.dataset == DatasetKind::Folder;
+        if self.skip_bad && !is_folder {
+            return Err(ConfigError::Value {
+                option: "skip-bad",
+                expected: "no such option but with --dataset folder: other data sets have no pictures to leave out",
+                got: "true".to_owned(),
+            });
+        }
+        match self.image_size {
+            Some(side) if is_folder => check_side(self.network(), side),
+            Some(side) => Err(ConfigError::Value {
+                option: "image-size",
+                expected: "no such option but with --dataset folder: the images of other data sets have one size",
+                got: side.to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// What the loop reads, with `per_epoch` steps an epoch.

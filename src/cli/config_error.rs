@@ -95,6 +95,11 @@ pub enum ConfigError {
     },
     #[error("--index: expected 0 to {last}, got {got}")]
     Index { got: usize, last: usize },
+    #[error(
+        "--{option} is for the page of one run; a comparison of several is made from what is in their folders, so leave \
+         it out"
+    )]
+    OfOneRun { option: String },
     #[error("there is no command `{got}`; --help lists them")]
     Command { got: String },
     #[error(

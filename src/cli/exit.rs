@@ -92,7 +92,9 @@ fn is_bad_picture(cause: &(dyn std::error::Error + 'static)) -> bool {
 /// Of a folder with traced computations.
 fn code_of_program(error: &ProgramFolderError) -> u8 {
     match error {
-        ProgramFolderError::Device { .. } | ProgramFolderError::Kernels { .. } => DEVICE,
+        ProgramFolderError::Device { .. }
+        | ProgramFolderError::Kernels { .. }
+        | ProgramFolderError::Compile { .. } => DEVICE,
         ProgramFolderError::Occupied(_) => USAGE,
         _ => DATA,
     }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
+use crate::cli::args::CheckpointArgs;
 use crate::cli::config_error::ConfigError;
 use crate::cli::settings;
 use crate::data::DatasetKind;
@@ -174,6 +176,39 @@ impl Args for DataArgs {
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
+    }
+}
+
+/// Which of the options of a checkpoint, its device and its data the command line names. One that the environment sets is
+/// meant for other commands too, and is none of them.
+#[derive(Clone, Debug)]
+pub struct NamedOptions(pub Vec<String>);
+
+impl FromArgMatches for NamedOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let command = CheckpointArgs::augment_args(Command::new("one run"));
+        let is_named = |arg: &&Arg| {
+            matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+        };
+        let named = command.get_arguments().filter(is_named);
+        let names = named.filter_map(Arg::get_long).map(str::to_owned);
+        Ok(Self(names.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// It has no options of its own.
+impl Args for NamedOptions {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
     }
 }
 

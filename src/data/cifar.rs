@@ -40,5 +40,6 @@ pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
         validation: None,
         test,
         stratified: false,
+        sum: None,
     })
 }

@@ -18,19 +18,25 @@ const CLASS_NAMES: &str = "\
     shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone \
     television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm";
 
+/// The spec of CIFAR-100.
+pub fn spec() -> DatasetSpec {
+    DatasetSpec {
+        side: SIDE,
+        class_names: CLASS_NAMES.split(' ').map(str::to_owned).collect(),
+    }
+}
+
 /// Loads the official files from `data_dir`, downloading them on first use, and verifies them.
 pub(super) fn load(data_dir: &Path) -> Result<Dataset, DataError> {
     let [train, test] = read_official(&CIFAR_100, Format::CIFAR_100, data_dir)?;
     Ok(Dataset {
         name: "cifar100".to_owned(),
-        spec: DatasetSpec {
-            side: SIDE,
-            class_names: CLASS_NAMES.split(' ').map(str::to_owned).collect(),
-        },
+        spec: spec(),
         train,
         validation: None,
         test,
         stratified: false,
+        sum: None,
     })
 }
 
@@ -40,10 +46,10 @@ mod tests {
 
     #[test]
     fn there_are_a_hundred_classes_in_the_order_of_the_alphabet() {
-        let names: Vec<&str> = CLASS_NAMES.split(' ').collect();
+        let names = spec().class_names;
         assert_eq!(names.len(), 100);
         assert!(names.is_sorted());
         // The label of the first training image of the official file is 19: a cow.
-        assert_eq!((names[19], names[99]), ("cattle", "worm"));
+        assert_eq!([&names[19], &names[99]], ["cattle", "worm"]);
     }
 }

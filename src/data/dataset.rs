@@ -128,6 +128,15 @@ impl Split {
         self.labels.len()
     }
 
+    /// The first of `classes` labels that no image has.
+    pub(super) fn class_without_images(&self, classes: usize) -> Option<usize> {
+        let mut has_images = vec![false; classes];
+        for label in &self.labels {
+            has_images[usize::from(*label)] = true;
+        }
+        has_images.iter().position(|has| !has)
+    }
+
     /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
@@ -147,4 +156,7 @@ pub struct Dataset {
     /// Whether training images that are held out are drawn at random, the same share of each class, and are not the last
     /// ones.
     pub stratified: bool,
+    /// A SHA-256 sum that tells these images from others in the same place. `None` for the official data sets, which are
+    /// verified on every load.
+    pub sum: Option<String>,
 }

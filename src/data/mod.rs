@@ -26,7 +26,7 @@ mod folder;
 mod npz;
 pub mod picture;
 pub(crate) mod pipeline;
-mod progress;
+pub(crate) mod progress;
 mod records;
 mod room;
 mod sample;
@@ -37,6 +37,7 @@ mod validation;
 use std::path::{Path, absolute};
 
 pub use cifar::spec as cifar10_spec;
+pub use cifar100::spec as cifar100_spec;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use pipeline::augment::{Augment, Fill, Transform};

@@ -12,61 +12,41 @@ use std::path::Path;
 
 use byteorder::{ByteOrder, LittleEndian};
 use ndarray::Array1;
+use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use crate::data::dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 use crate::data::error::DataError;
-use crate::data::room;
+use crate::data::room::Room;
+use crate::system::sha256;
 
 /// The longest header that is read; that of an image array has about 120 bytes.
 const LONGEST_HEADER: usize = 4096;
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-type Archive = ZipArchive<BufReader<File>>;
+/// No compressed byte becomes more than this many.
+const MOST_OF_A_BYTE: u64 = 1032;
+/// What to do when the images do not fit in memory.
+const ADVICE: &str = "take fewer images";
 
 /// Loads the arrays in the file `path`.
 pub(super) fn load(path: &Path) -> Result<Dataset, DataError> {
-    let wrong = |reason: String| DataError::Unfit {
-        path: path.to_owned(),
-        reason,
-    };
-    let file = File::open(path).map_err(DataError::io("open", path))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
-        wrong(format!(
-            "expected an .npz file, got no zip archive ({error})"
-        ))
-    })?;
-    check_room(path, &mut archive)?;
-    let train = split(&mut archive, "train").map_err(wrong)?;
-    let test = split(&mut archive, "test").map_err(wrong)?;
-    if train.side() != test.side() {
-        let (a, b) = (train.side(), test.side());
-        return Err(wrong(format!(
-            "expected images of one size, got {a} x {a} pixels in x_train and {b} x {b} in x_test"
-        )));
-    }
-    let classes = train
-        .labels
-        .iter()
-        .max()
-        .map_or(0, |most| usize::from(*most) + 1);
-    if classes < 2 {
-        return Err(wrong(
-            "y_train: expected labels of two or more classes, got 0 alone".to_owned(),
-        ));
-    }
-    if let Some((at, label)) = first(&test.labels, |label| usize::from(label) >= classes) {
-        let last = classes - 1;
-        return Err(wrong(format!(
-            "y_test[{at}]: expected a label from 0 to {last}, the largest of y_train, got {label}"
-        )));
-    }
+    load_within(path, Room::of(path, ADVICE))
+}
+
+/// [`load`] into `room`.
+fn load_within(path: &Path, room: Room) -> Result<Dataset, DataError> {
+    let mut arrays = Arrays::open(path, room)?;
+    let train = arrays.split("train")?;
+    let test = arrays.split("test")?;
+    let classes = classes(&train, &test).map_err(|reason| arrays.wrong(reason))?;
     Ok(Dataset {
         name: "npz".to_owned(),
         spec: DatasetSpec {
             side: train.side(),
             class_names: (0..classes).map(|class| class.to_string()).collect(),
         },
+        sum: Some(sum(&[&train, &test])),
         train,
         validation: None,
         test,
@@ -74,76 +54,30 @@ pub(super) fn load(path: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// Refuses arrays that say that they are larger than what fits in memory.
-fn check_room(path: &Path, archive: &mut Archive) -> Result<(), DataError> {
-    let mut bytes = 0;
-    for name in ["x_train.npy", "x_test.npy"] {
-        // One that is missing is told of later.
-        bytes += archive.by_name(name).map_or(0, |entry| entry.size());
-    }
-    room::check(path, bytes, "take fewer images")
-}
-
-/// The images `x_PART` with their labels `y_PART`.
-fn split(archive: &mut Archive, part: &str) -> Result<Split, String> {
-    let (x, y) = (format!("x_{part}"), format!("y_{part}"));
-    let (side, images) = images(archive, &x).map_err(|reason| format!("{x}: {reason}"))?;
-    let labels = labels(archive, &y).map_err(|reason| format!("{y}: {reason}"))?;
-    let count = images.len() / (side * side * CHANNELS);
-    if labels.len() != count {
-        let got = labels.len();
+/// How many classes there are, if both parts fit each other.
+fn classes(train: &Split, test: &Split) -> Result<usize, String> {
+    if train.side() != test.side() {
+        let (a, b) = (train.side(), test.side());
         return Err(format!(
-            "{y}: expected {count} labels, as many as {x} has images, got {got}"
+            "expected images of one size, got {a} x {a} pixels in x_train and {b} x {b} in x_test"
         ));
     }
-    Ok(Split::of(images, labels, side))
-}
-
-/// Rows and columns of the images in the array `name`, and all their pixels in red, green and blue.
-fn images(archive: &mut Archive, name: &str) -> Result<(usize, Vec<u8>), String> {
-    let Npy { header, values } = read(archive, name)?;
-    let expected = "expected unsigned bytes (uint8) [N, S, S, 3], [N, S, S, 1] or [N, S, S]";
-    let wrong = || format!("{expected}, got {header}");
-    let (side, channels) = match header.dims[..] {
-        [_, height, width] if height == width => (height, 1),
-        [_, height, width, channels] if height == width => (height, channels),
-        _ => return Err(wrong()),
-    };
-    let is_bytes = header.kind == 'u' && header.size == 1;
-    if !is_bytes || side == 0 || values.is_empty() {
-        return Err(wrong());
+    let last = train.labels.iter().copied().max().map_or(0, usize::from);
+    if last == 0 {
+        return Err("y_train: expected labels of two or more classes, got 0 alone".to_owned());
     }
-    match channels {
-        CHANNELS => Ok((side, values)),
-        1 => Ok((
-            side,
-            values.iter().flat_map(|grey| [*grey; CHANNELS]).collect(),
-        )),
-        _ => Err(wrong()),
-    }
-}
-
-fn labels(archive: &mut Archive, name: &str) -> Result<Array1<u16>, String> {
-    let Npy { header, values } = read(archive, name)?;
-    let fits = matches!(header.dims[..], [_] | [_, 1]);
-    if !fits || !['i', 'u'].contains(&header.kind) {
+    let classes = last + 1;
+    if let Some(class) = train.class_without_images(classes) {
         return Err(format!(
-            "expected whole numbers [N] or [N, 1], got {header}"
+            "y_train: expected images of each class from 0 to {last}, got none of {class}"
         ));
     }
-    let label = |(at, bytes): (usize, &[u8])| {
-        let number = header.number(bytes);
-        // As many classes as a label can tell apart, less one: see `check_spec`.
-        u16::try_from(number)
-            .ok()
-            .filter(|label| *label < u16::MAX)
-            .ok_or_else(|| format!("expected labels from 0 to 65534, got {number} as number {at}"))
-    };
-    values
-        .chunks_exact(header.size)
-        .enumerate()
-        .map(label)
-        .collect()
+    if let Some((at, label)) = first(&test.labels, |label| usize::from(label) >= classes) {
+        return Err(format!(
+            "y_test[{at}]: expected a label from 0 to {last}, the largest of y_train, got {label}"
+        ));
+    }
+    Ok(classes)
 }
 
 /// The first label for which `is_wrong`, and its place.
@@ -152,55 +86,170 @@ fn first(labels: &Array1<u16>, is_wrong: impl Fn(u16) -> bool) -> Option<(usize,
     found.find(|(_, label)| is_wrong(*label))
 }
 
-/// One array: the bytes of its values as they are in the file.
-struct Npy {
-    header: Header,
-    values: Vec<u8>,
+/// The sum over the labels and pixels of `splits`.
+fn sum(splits: &[&Split]) -> String {
+    let mut hasher = Sha256::new();
+    for split in splits {
+        hasher.update((split.len() as u64).to_le_bytes());
+        for label in &split.labels {
+            hasher.update(label.to_le_bytes());
+        }
+        for pixels in split.pixels() {
+            hasher.update(pixels);
+        }
+    }
+    sha256::finish(hasher)
 }
 
-/// The array `name` of the archive.
-fn read(archive: &mut Archive, name: &str) -> Result<Npy, String> {
-    let entry = archive.by_name(&format!("{name}.npy"));
-    let mut entry = entry.map_err(|_| {
-        "expected an array of this name beside x_train, y_train, x_test and y_test, got none"
-            .to_owned()
-    })?;
-    let unreadable = |error: std::io::Error| format!("cannot read the array: {error}");
-    let mut start = [0; MAGIC.len() + 2];
-    entry.read_exact(&mut start).map_err(unreadable)?;
-    let [version, _] = start[MAGIC.len()..] else {
-        return Err("expected a version".to_owned());
+/// The arrays of a file.
+struct Arrays<'a> {
+    path: &'a Path,
+    archive: ZipArchive<BufReader<File>>,
+    /// The most bytes that an array in a file of this length can have.
+    longest: u64,
+    room: Room<'a>,
+}
+
+impl<'a> Arrays<'a> {
+    fn open(path: &'a Path, room: Room<'a>) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(DataError::io("open", path))?;
+        let metadata = file.metadata().map_err(DataError::io("read", path))?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| DataError::Unfit {
+            path: path.to_owned(),
+            reason: format!("expected an .npz file, got no zip archive ({error})"),
+        })?;
+        Ok(Self {
+            path,
+            archive,
+            longest: metadata.len().saturating_mul(MOST_OF_A_BYTE),
+            room,
+        })
+    }
+
+    fn wrong(&self, reason: String) -> DataError {
+        DataError::Unfit {
+            path: self.path.to_owned(),
+            reason,
+        }
+    }
+
+    /// The images `x_PART` with their labels `y_PART`.
+    fn split(&mut self, part: &str) -> Result<Split, DataError> {
+        let (x, y) = (format!("x_{part}"), format!("y_{part}"));
+        let (side, images) = self.images(&x)?;
+        let labels = self.labels(&y)?;
+        let count = images.len() / (side * side * CHANNELS);
+        if labels.len() != count {
+            let got = labels.len();
+            return Err(self.wrong(format!(
+                "{y}: expected {count} labels, as many as {x} has images, got {got}"
+            )));
+        }
+        Ok(Split::of(images, labels, side))
+    }
+
+    /// Rows and columns of the images in the array `name`, and all their pixels in red, green and blue.
+    fn images(&mut self, name: &str) -> Result<(usize, Vec<u8>), DataError> {
+        let mut shape = (0, 0);
+        let (_, values) = self.read(name, |header, bytes| {
+            shape = image_shape(header)?;
+            // Grey images are for a while in memory along with their three channels.
+            let copies = match shape.1 {
+                1 => 1 + CHANNELS as u64,
+                _ => 1,
+            };
+            Ok(bytes.saturating_mul(copies))
+        })?;
+        let (side, channels) = shape;
+        let values = match channels {
+            1 => values.iter().flat_map(|grey| [*grey; CHANNELS]).collect(),
+            _ => values,
+        };
+        Ok((side, values))
+    }
+
+    fn labels(&mut self, name: &str) -> Result<Array1<u16>, DataError> {
+        let (header, values) = self.read(name, |header, bytes| {
+            let fits = matches!(header.dims[..], [_] | [_, 1]);
+            if !fits || !['i', 'u'].contains(&header.kind) {
+                return Err(format!(
+                    "expected whole numbers [N] or [N, 1], got {header}"
+                ));
+            }
+            // Each becomes a `u16`.
+            let count = bytes / header.size as u64;
+            Ok(bytes.saturating_add(count.saturating_mul(2)))
+        })?;
+        let mut labels = Vec::with_capacity(values.len() / header.size);
+        for (at, bytes) in values.chunks_exact(header.size).enumerate() {
+            let number = header.number(bytes);
+            // As many classes as a label can tell apart, less one: see `check_spec`.
+            match u16::try_from(number) {
+                Ok(label) if label < u16::MAX => labels.push(label),
+                _ => {
+                    return Err(self.wrong(format!(
+                        "{name}: expected labels from 0 to 65534, got {number} as number {at}"
+                    )));
+                }
+            }
+        }
+        Ok(Array1::from_vec(labels))
+    }
+
+    /// The array `name`: its header, and the bytes of its values as they are in the file. `needed` checks the header
+    /// and says how much memory the array takes in all, given that of its values; nothing is read before there is room
+    /// for it.
+    fn read(
+        &mut self,
+        name: &str,
+        needed: impl FnOnce(&Header, u64) -> Result<u64, String>,
+    ) -> Result<(Header, Vec<u8>), DataError> {
+        let wrong = |reason: String| DataError::Unfit {
+            path: self.path.to_owned(),
+            reason: format!("{name}: {reason}"),
+        };
+        let entry = self.archive.by_name(&format!("{name}.npy"));
+        let mut entry = entry.map_err(|_| {
+            wrong(
+                "expected an array of this name beside x_train, y_train, x_test and y_test, got none"
+                    .to_owned(),
+            )
+        })?;
+        let header = Header::read(&mut entry).map_err(wrong)?;
+        let expected = header.bytes();
+        let expected = expected.ok_or_else(|| wrong("its dimensions are too large".to_owned()))?;
+        self.room.take(needed(&header, expected).map_err(wrong)?)?;
+        // A short file with a large header takes no memory for what cannot come.
+        let mut values = Vec::with_capacity(expected.min(self.longest) as usize);
+        let unreadable = |error: std::io::Error| wrong(format!("cannot read the array: {error}"));
+        let read = entry.by_ref().take(expected).read_to_end(&mut values);
+        let got = read.map_err(unreadable)? as u64;
+        let got = got + entry.read(&mut [0]).map_err(unreadable)? as u64;
+        if got != expected {
+            return Err(wrong(format!(
+                "expected {expected} bytes for {header}, got {got}, or more"
+            )));
+        }
+        Ok((header, values))
+    }
+}
+
+/// Rows or columns of the images in an array with this `header`, and their channels.
+fn image_shape(header: &Header) -> Result<(usize, usize), String> {
+    let is_bytes = header.kind == 'u' && header.size == 1;
+    let shape = match header.dims[..] {
+        [count, height, width] if count > 0 && height == width => Some((height, 1)),
+        [count, height, width, channels @ (1 | CHANNELS)] if count > 0 && height == width => {
+            Some((height, channels))
+        }
+        _ => None,
     };
-    if !start.starts_with(MAGIC) {
-        return Err("expected a NumPy array, got something else".to_owned());
-    }
-    let mut length = [0; 4];
-    let bytes = if version == 1 { 2 } else { 4 };
-    entry.read_exact(&mut length[..bytes]).map_err(unreadable)?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > LONGEST_HEADER {
-        return Err(format!(
-            "expected a header of at most {LONGEST_HEADER} bytes, got {length}"
-        ));
-    }
-    let mut text = vec![0; length];
-    entry.read_exact(&mut text).map_err(unreadable)?;
-    let header = Header::parse(&String::from_utf8_lossy(&text))?;
-    let expected = header.bytes().ok_or("its dimensions are too large")?;
-    let mut values = Vec::new();
-    // One more would show.
-    let most = expected.saturating_add(1);
-    entry
-        .take(most)
-        .read_to_end(&mut values)
-        .map_err(unreadable)?;
-    if values.len() as u64 != expected {
-        let got = values.len();
-        return Err(format!(
-            "expected {expected} bytes for {header}, got {got}, or more"
-        ));
-    }
-    Ok(Npy { header, values })
+    let shape = shape.filter(|(side, _)| is_bytes && *side > 0);
+    shape.ok_or_else(|| {
+        format!(
+            "expected unsigned bytes (uint8) [N, S, S, 3], [N, S, S, 1] or [N, S, S], got {header}"
+        )
+    })
 }
 
 /// What an array is like.
@@ -217,6 +266,31 @@ struct Header {
 }
 
 impl Header {
+    /// Reads what is before the values of an array.
+    fn read(array: &mut impl Read) -> Result<Header, String> {
+        let unreadable = |error: std::io::Error| format!("cannot read the array: {error}");
+        let mut start = [0; MAGIC.len() + 2];
+        array.read_exact(&mut start).map_err(unreadable)?;
+        let [version, _] = start[MAGIC.len()..] else {
+            return Err("expected a version".to_owned());
+        };
+        if !start.starts_with(MAGIC) {
+            return Err("expected a NumPy array, got something else".to_owned());
+        }
+        let mut length = [0; 4];
+        let bytes = if version == 1 { 2 } else { 4 };
+        array.read_exact(&mut length[..bytes]).map_err(unreadable)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LONGEST_HEADER {
+            return Err(format!(
+                "expected a header of at most {LONGEST_HEADER} bytes, got {length}"
+            ));
+        }
+        let mut text = vec![0; length];
+        array.read_exact(&mut text).map_err(unreadable)?;
+        Header::parse(&String::from_utf8_lossy(&text))
+    }
+
     /// Parses `{'descr': '|u1', 'fortran_order': False, 'shape': (3, 32, 32, 3), }`.
     fn parse(text: &str) -> Result<Header, String> {
         let wrong = || format!("expected NumPy's header, got {:?}", text.trim_end());
@@ -425,6 +499,11 @@ mod tests {
                 "y_train: expected labels of two or more classes, got 0 alone".to_owned(),
             ),
             (
+                "y_train",
+                npy("|u1", "(3,)", &[0, 3, 1]),
+                "y_train: expected images of each class from 0 to 3, got none of 2".to_owned(),
+            ),
+            (
                 "y_test",
                 npy("|u1", "(1,)", &[3]),
                 "y_test[0]: expected a label from 0 to 2, the largest of y_train, got 3".to_owned(),
@@ -456,5 +535,44 @@ mod tests {
             error.contains("expected an .npz file, got no zip archive"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn all_arrays_together_must_fit_in_memory_by_what_their_headers_say() {
+        let load = |changes: &[(&str, Vec<u8>)], free| {
+            let (_folder, path) = file(changes);
+            load_within(&path, Room::within(&path, ADVICE, Some(free)))
+        };
+        // 144 + 48 pixels, and 3 + 1 labels of a byte which become two: 204 bytes, three quarters of 272.
+        assert!(load(&[], 272).is_ok());
+        assert!(load(&[], 271).is_err());
+        // Grey: 48 pixels and three times as many beside them, so 252 bytes.
+        let grey = [("x_train", npy("|u1", "(3, 4, 4)", &[7; 48]))];
+        assert!(load(&grey, 336).is_ok());
+        assert!(load(&grey, 335).is_err());
+        let many = [("y_train", npy("|u1", "(100000000000,)", &[0, 1, 2]))];
+        let error = load(&many, 1 << 30).unwrap_err().to_string();
+        assert!(
+            error.contains("its images take 279.40 GiB of memory, and 768.00 MiB may be used"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_sum_is_of_the_labels_and_pixels_alone() {
+        let sum_of = |changes: &[(&str, Vec<u8>)]| load(&file(changes).1).unwrap().sum;
+        let plain = sum_of(&[]);
+        // tests/fixtures/make_npz_fixtures.py saves the same arrays twice.
+        assert_eq!(fixture("plain.npz").sum, fixture("compressed.npz").sum);
+        assert_eq!(
+            plain,
+            sum_of(&[("y_train", npy("<u2", "(3,)", &[0, 0, 1, 0, 2, 0]))])
+        );
+        for (name, content) in [
+            ("y_train", npy("|u1", "(3,)", &[0, 2, 1])),
+            ("x_test", npy("|u1", "(1, 4, 4, 3)", &[8; 48])),
+        ] {
+            assert_ne!(plain, sum_of(&[(name, content)]), "{name}");
+        }
     }
 }

@@ -8,28 +8,48 @@ use crate::system::proc;
 /// The share of the free memory that images may take: the network needs some too.
 const SHARE: f64 = 0.75;
 
-/// Refuses images of the data set at `path` that would take `bytes` of memory; `advice` says what to do then.
-pub(super) fn check(path: &Path, bytes: u64, advice: &'static str) -> Result<(), DataError> {
-    check_within(path, bytes, proc::available_bytes(), advice)
+/// The memory for the images of one data set.
+pub(super) struct Room<'a> {
+    path: &'a Path,
+    /// What to do when there is not enough.
+    advice: &'static str,
+    /// In bytes.
+    most: u64,
+    taken: u64,
 }
 
-/// [`check`], where `available` bytes are free; `None`: the system does not say.
-fn check_within(
-    path: &Path,
-    bytes: u64,
-    available: Option<u64>,
-    advice: &'static str,
-) -> Result<(), DataError> {
-    let most = available.map_or(u64::MAX, |free| (free as f64 * SHARE) as u64);
-    if bytes <= most {
-        return Ok(());
+impl<'a> Room<'a> {
+    /// The room that there is now for the data set at `path`.
+    pub fn of(path: &'a Path, advice: &'static str) -> Self {
+        Self::within(path, advice, proc::available_bytes())
     }
-    Err(DataError::Memory {
-        path: path.to_owned(),
-        needed: bytes,
-        most,
-        advice,
-    })
+
+    /// [`Room::of`], where `available` bytes are free; `None`: the system does not say.
+    pub fn within(path: &'a Path, advice: &'static str, available: Option<u64>) -> Self {
+        Self {
+            path,
+            advice,
+            most: available.map_or(u64::MAX, |free| (free as f64 * SHARE) as u64),
+            taken: 0,
+        }
+    }
+
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// [`DataError::Memory`] if that is too much with all that was taken before.
+    pub fn take(&mut self, bytes: u64) -> Result<(), DataError> {
+        self.taken = self.taken.saturating_add(bytes);
+        if self.taken <= self.most {
+            return Ok(());
+        }
+        Err(DataError::Memory {
+            path: self.path.to_owned(),
+            needed: self.taken,
+            most: self.most,
+            advice: self.advice,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -39,11 +59,13 @@ mod tests {
     #[test]
     fn three_quarters_of_the_free_memory_may_be_taken() {
         let path = Path::new("pictures");
-        let check = |bytes, free| check_within(path, bytes, free, "take fewer");
-        assert!(check(750 << 20, Some(1000 << 20)).is_ok());
-        assert!(check(u64::MAX, None).is_ok());
+        let room = |free| Room::within(path, "take fewer", free);
+        assert!(room(Some(1000 << 20)).take(750 << 20).is_ok());
+        assert!(room(None).take(u64::MAX).is_ok());
+        let mut small = room(Some(2 << 30));
+        small.take(1 << 30).unwrap();
         assert_eq!(
-            check(3 << 30, Some(2 << 30)).unwrap_err().to_string(),
+            small.take(2 << 30).unwrap_err().to_string(),
             "pictures: its images take 3.00 GiB of memory, and 1.50 GiB may be used, three quarters of what is free; \
              take fewer"
         );

@@ -19,6 +19,7 @@ pub(super) fn load() -> Result<Dataset, DataError> {
         validation: None,
         test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
         stratified: false,
+        sum: None,
     })
 }
 

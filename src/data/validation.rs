@@ -44,11 +44,11 @@ impl TryFrom<Number> for HeldOut {
 impl HeldOut {
     pub const NONE: HeldOut = HeldOut::Images(0);
 
-    /// The number of images, of `all` training images; may be more than there are.
+    /// The number of images, of `all` training images; may be more than there are. A share is at least one.
     pub fn count(self, all: usize) -> usize {
         match self {
             Self::Images(images) => images,
-            Self::Share(share) => (all as f64 * share).round() as usize,
+            Self::Share(share) => ((all as f64 * share).round() as usize).max(1),
         }
     }
 }
@@ -109,6 +109,8 @@ pub struct RunImages {
     pub spec: DatasetSpec,
     pub training: Split,
     pub validation: Validation,
+    /// That of the data set.
+    pub sum: Option<String>,
 }
 
 impl Dataset {
@@ -146,6 +148,7 @@ impl Dataset {
                 split: Arc::new(split),
                 held_out: held_out > 0 || of_its_own,
             },
+            sum: self.sum,
         }
     }
 }
@@ -221,6 +224,7 @@ mod tests {
             train: (*numbered(30)).clone(),
             validation: None,
             stratified: false,
+            sum: None,
             test: (*numbered(5)).clone(),
         }
     }
@@ -327,6 +331,7 @@ mod tests {
         assert_eq!("0".parse(), Ok(HeldOut::NONE));
         assert_eq!("0.1".parse(), Ok(HeldOut::Share(0.1)));
         assert_eq!(HeldOut::Share(0.1).count(2005), 201);
+        assert_eq!(HeldOut::Share(0.001).count(400), 1);
         assert_eq!(HeldOut::Images(9).count(5), 9);
         for wrong in [
             "",

@@ -1,12 +1,32 @@
 //! What drives devices: one interface, with a member for the CPU of the XLA runtime and one for every plugin.
 //!
-//! Programs go in as serialised `HloModuleProto`s, so that a back end need not know who traced them.
+//! Programs go in traced or serialised, so that a back end need not know who traced them.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::Result;
 use half::bf16;
+use xla::XlaComputation;
+
+/// A program before it is compiled.
+#[derive(Clone, Copy)]
+pub enum Hlo<'a> {
+    Traced(&'a XlaComputation),
+    /// A serialised `HloModuleProto`.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Hlo<'a> {
+    /// The program as a serialised `HloModuleProto`.
+    pub fn to_bytes(self) -> Result<Cow<'a, [u8]>> {
+        Ok(match self {
+            Self::Traced(computation) => computation.proto().to_bytes()?.into(),
+            Self::Bytes(bytes) => bytes.into(),
+        })
+    }
+}
 
 /// Devices of a kind, behind whatever drives them.
 pub trait Backend: Send + Sync {
@@ -19,12 +39,12 @@ pub trait Backend: Send + Sync {
     /// What there is to know about the back end and its devices, a line each.
     fn report(&self) -> Result<Vec<String>>;
 
-    /// Compiles `hlo`, a serialised `HloModuleProto`, for the first `replicas` devices.
-    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>>;
+    /// Compiles `hlo` for the first `replicas` devices.
+    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>>;
 
-    /// What a compiled program depends on besides the program and its number of replicas; none where it cannot
+    /// What a compiled program for the first `replicas` devices depends on besides the program; none where it cannot
     /// be kept.
-    fn identity(&self) -> Option<Vec<String>> {
+    fn identity(&self, _replicas: usize) -> Option<Vec<String>> {
         None
     }
 

@@ -1,17 +1,18 @@
 //! Compiled programs that stay: a folder of files, so that the second start of a program need not compile it.
 //!
-//! Loading a file runs the code in it, so the folder must belong to the user, and nobody else may write to it.
+//! Loading a file runs the code in it, so the folder and the file must belong to the user, and nobody else may write to
+//! them.
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::device::plugins;
-use crate::system::files::{self, Disk, Storage};
+use crate::system::files;
 use crate::system::sha256;
 
 /// In the place of a folder: no cache.
@@ -23,23 +24,39 @@ const LIMIT: u64 = 4 << 30;
 /// Part of each key: counts up when the files change.
 const VERSION: &str = "1";
 
-/// Others could put code into the folder.
+/// Others could put code into the folder or the file.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// A temporary file that is older was left behind by a process that was killed.
+const WRITING: Duration = Duration::from_secs(60 * 60);
+/// The ending of a temporary file's name ([`files::temporary_target`]).
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// A folder of compiled programs.
+/// A folder of compiled programs. What else is in it stays as it is.
 pub struct CompileCache {
     folder: PathBuf,
+    /// The user of this process.
+    user: u32,
+    /// Bytes of all its files.
+    limit: u64,
 }
 
-/// Why a folder is not used.
+/// Why a folder or a file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error("it cannot be made or read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     #[error("it belongs to user {owner}, and this is user {user}")]
     Owner { owner: u32, user: u32 },
-    #[error("others may write to it (mode {0:o}); expected 700 or 755")]
+    #[error("others may write to it (mode {0:o}); only its owner should")]
     Mode(u32),
+    #[error("it is no file, or one of more than {0} bytes")]
+    Size(u64),
+}
+
+impl From<io::Error> for CacheError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// A compiled program from the cache.
@@ -83,19 +100,14 @@ impl CompileCache {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let metadata = fs::metadata(folder)?;
         // The user of this process, according to the system.
         let user = fs::metadata("/proc/self")?.uid();
-        if metadata.uid() != user {
-            let owner = metadata.uid();
-            return Err(CacheError::Owner { owner, user });
-        }
-        let mode = metadata.mode() & 0o777;
-        if mode & WRITABLE_BY_OTHERS != 0 {
-            return Err(CacheError::Mode(mode));
-        }
-        let folder = folder.to_owned();
-        Ok(Self { folder })
+        check_owner(&fs::metadata(folder)?, user)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            user,
+            limit: LIMIT,
+        })
     }
 
     /// The file of a program that depends on all of `parts` and nothing else.
@@ -110,24 +122,45 @@ impl CompileCache {
 
     /// The program in `file`; `None` if it was never kept. A file that is not whole is a warning, and `None`.
     pub fn load(&self, file: &Path) -> Option<Kept> {
-        let bytes = match Disk.read(file, LIMIT) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                log::warn!("cannot read {}: {error}", file.display());
+        let (opened, bytes) = match self.read(file) {
+            Ok(read) => read,
+            Err(CacheError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(reason) => {
+                log::warn!(
+                    "{} is not used: {reason}; the program is compiled again",
+                    file.display()
+                );
                 return None;
             }
         };
         let kept = parse(&bytes);
         match kept {
-            // It was used now.
-            Some(_) => drop(File::open(file).map(|file| file.set_modified(SystemTime::now()))),
+            // It was used now. Where that cannot be noted, it only makes room earlier.
+            Some(_) => drop(opened.set_modified(SystemTime::now())),
             None => log::warn!(
                 "{} is damaged; the program is compiled again",
                 file.display()
             ),
         }
         kept
+    }
+
+    /// The opened `file` and its content. What is checked is what is read, whatever happens to the name meanwhile.
+    fn read(&self, file: &Path) -> Result<(File, Vec<u8>), CacheError> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        // A link may lead to a stranger's file, and opening a pipe could block for ever.
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let opened = options.open(file)?;
+        let metadata = opened.metadata()?;
+        check_owner(&metadata, self.user)?;
+        if !metadata.is_file() || metadata.len() > self.limit {
+            return Err(CacheError::Size(self.limit));
+        }
+        let mut bytes = Vec::new();
+        // It may grow meanwhile.
+        (&opened).take(self.limit).read_to_end(&mut bytes)?;
+        Ok((opened, bytes))
     }
 
     /// Keeps `executable`, which took so long to compile, in `file`. A failure is a warning.
@@ -141,29 +174,47 @@ impl CompileCache {
             bytes.push(b'\n');
             bytes.extend(executable);
             self.make_room(bytes.len() as u64)?;
-            files::write_bytes(file, &bytes).map_err(io::Error::other)
+            self.write(file, &bytes)
         });
         if let Err(error) = stored {
-            log::warn!("a compiled program is not kept: {error}");
+            log::warn!(
+                "a compiled program is not kept: {}: {error}",
+                file.display()
+            );
         }
     }
 
+    /// Writes a file that only the user may read. Nobody waits for the disk: what a power cut leaves of it is found by
+    /// its sum.
+    fn write(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut temporary = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(TEMPORARY_SUFFIX)
+            .make_in(&self.folder, |path| options.open(path))?;
+        temporary.as_file_mut().write_all(bytes)?;
+        temporary.persist(file)?;
+        Ok(())
+    }
+
     /// Removes the files that were not used for longest, until `needed` bytes more are within the limit.
+    ///
+    /// # Errors
+    /// More bytes than the limit; files that cannot be removed.
     fn make_room(&self, needed: u64) -> io::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            // Another process may have removed it meanwhile.
-            if let Ok(metadata) = entry.metadata()
-                && metadata.is_file()
-            {
-                files.push((metadata.modified()?, metadata.len(), entry.path()));
-            }
+        if needed > self.limit {
+            return Err(io::Error::other(format!(
+                "it has {needed} bytes, and all together may have {}",
+                self.limit
+            )));
         }
+        let mut files = self.own_files()?;
         files.sort();
         let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
         for (_, len, path) in files {
-            if total + needed <= LIMIT {
+            if total + needed <= self.limit {
                 break;
             }
             total -= len;
@@ -173,6 +224,50 @@ impl CompileCache {
             }
         }
         Ok(())
+    }
+
+    /// The files that a cache wrote, with their last use and their size, but not those that another process may be
+    /// writing now.
+    fn own_files(&self) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let temporary = files::temporary_target(&name);
+            // Another process may have removed it meanwhile.
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if !is_key(temporary.unwrap_or(&name)) || !metadata.is_file() {
+                continue;
+            }
+            let used = metadata.modified()?;
+            // A time in the future is young.
+            let age = SystemTime::now().duration_since(used).unwrap_or_default();
+            if temporary.is_none() || age > WRITING {
+                files.push((used, metadata.len(), entry.path()));
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Whether a cache calls its files so.
+fn is_key(name: &str) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    name.len() == 64 && name.bytes().all(digit)
+}
+
+/// Refuses what belongs to another than `user`, and what others may write to.
+fn check_owner(metadata: &fs::Metadata, user: u32) -> Result<(), CacheError> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if owner != user {
+        return Err(CacheError::Owner { owner, user });
+    }
+    match mode & WRITABLE_BY_OTHERS {
+        0 => Ok(()),
+        _ => Err(CacheError::Mode(mode)),
     }
 }
 
@@ -189,7 +284,7 @@ fn parse(bytes: &[u8]) -> Option<Kept> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -230,6 +325,82 @@ mod tests {
         }
         fs::write(&file, &whole).unwrap();
         assert!(cache.load(&file).is_some());
+    }
+
+    #[test]
+    fn a_file_that_others_may_have_written_is_not_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CompileCache::open(folder.path()).unwrap();
+        let file = cache.file_of(&parts("a"));
+        cache.store(&file, b"code", Duration::from_secs(1));
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        for (mode, used) in [(0o620, false), (0o602, false), (0o644, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(cache.load(&file).is_some(), used, "{mode:o}");
+        }
+        // Nor one somewhere else, or of another user.
+        let moved = folder.path().join("moved");
+        fs::rename(&file, &moved).unwrap();
+        symlink(&moved, &file).unwrap();
+        assert!(cache.load(&file).is_none());
+        fs::remove_file(&file).unwrap();
+        fs::rename(&moved, &file).unwrap();
+        assert!(cache.load(&file).is_some());
+        let user = cache.user + 1;
+        assert!(CompileCache { user, ..cache }.load(&file).is_none());
+    }
+
+    fn set_age(path: &Path, hours: u64) {
+        let time = SystemTime::now() - Duration::from_secs(hours * 60 * 60);
+        File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn the_program_that_was_not_used_for_longest_makes_room_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CompileCache::open(folder.path()).unwrap();
+        let files = ["a", "b", "c", "d"].map(|program| cache.file_of(&parts(program)));
+        cache.store(&files[0], &[7; 1000], Duration::from_secs(1));
+        let size = fs::metadata(&files[0]).unwrap().len();
+        // Two of them, and less than three.
+        let limit = 2 * size + size / 2;
+        let cache = CompileCache { limit, ..cache };
+        cache.store(&files[1], &[7; 1000], Duration::from_secs(1));
+
+        // What is not the cache's is larger than the limit, and older than everything.
+        let key = files[0].file_name().unwrap().to_str().unwrap();
+        let longer = format!("{key}0");
+        let others = [
+            "letter.txt",
+            &key[1..],
+            longer.as_str(),
+            ".letter.txt.Ab12Cd.tmp",
+        ];
+        let others = others.map(|name| folder.path().join(name));
+        for other in &others {
+            fs::write(other, [0; 5000]).unwrap();
+            set_age(other, 100);
+        }
+        // Temporary files of the cache: of a process that was killed, and of one that may be writing.
+        let left = folder.path().join(format!(".{key}.Ab12Cd.tmp"));
+        let young = folder.path().join(format!(".{key}.Ef34Gh.tmp"));
+        fs::write(&left, "half").unwrap();
+        fs::write(&young, "half").unwrap();
+        set_age(&left, 50);
+
+        set_age(&files[0], 20);
+        set_age(&files[1], 30);
+        // Loading is a use.
+        assert!(cache.load(&files[1]).is_some());
+        cache.store(&files[2], &[7; 1000], Duration::from_secs(1));
+        let there = |file: &PathBuf| file.exists();
+        assert_eq!(files.each_ref().map(there), [false, true, true, false]);
+        assert!(!left.exists() && young.exists());
+
+        // One that is larger than the limit removes nothing, and is not kept.
+        cache.store(&files[3], &[7; 5000], Duration::from_secs(1));
+        assert_eq!(files.each_ref().map(there), [false, true, true, false]);
+        assert!(others.iter().all(there));
     }
 
     #[test]

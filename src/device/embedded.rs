@@ -5,7 +5,7 @@ use xla::{
     ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation,
 };
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
+use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
 
 /// The XLA runtime's CPU.
 pub struct EmbeddedCpu {
@@ -33,10 +33,15 @@ impl Backend for EmbeddedCpu {
         Ok(devices.iter().map(|device| device.to_string()).collect())
     }
 
-    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
-        let module = HloModuleProto::parse_proto(hlo, true)?;
-        let computation = XlaComputation::from_proto(&module);
-        let executable = self.client.compile_replicated(&computation, replicas)?;
+    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>> {
+        let executable = match hlo {
+            Hlo::Traced(computation) => self.client.compile_replicated(computation, replicas)?,
+            Hlo::Bytes(bytes) => {
+                let module = HloModuleProto::parse_proto(bytes, true)?;
+                let computation = XlaComputation::from_proto(&module);
+                self.client.compile_replicated(&computation, replicas)?
+            }
+        };
         Ok(Box::new(executable))
     }
 

@@ -38,7 +38,7 @@ use clap::ValueEnum;
 use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
-use crate::device::backend::{Backend, DeviceArray, Executable, HostElement, Values};
+use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
 use crate::device::compile_cache::CompileCache;
 use crate::device::embedded::EmbeddedCpu;
 use crate::device::plugin::PluginDevices;
@@ -195,6 +195,7 @@ impl Device {
 
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+        runtime::silence_cpu();
         Isa::chosen()?;
         flags::check_cpu()?;
         runtime::divide_cpu(cpus);
@@ -221,6 +222,9 @@ impl Device {
 
     fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
         hardware::check_libtpu_may_load(kind)?;
+        if *kind == PluginKind::Cpu {
+            runtime::silence_cpu();
+        }
         flags::check_plugin(kind, path)?;
         let options = kind.options(cpus);
         let devices = start_plugin(path, || {
@@ -258,26 +262,38 @@ impl Device {
 
     /// Compiles `hlo`, a serialised `HloModuleProto`, for the devices of `replicas` replicas.
     pub fn compile(&self, hlo: &[u8], replicas: usize) -> AnyResult<Box<dyn Executable>> {
-        self.backend.compile(hlo, replicas)
+        self.backend.compile(Hlo::Bytes(hlo), replicas)
     }
 
-    /// The same device, which keeps compiled programs in `cache`.
-    pub fn with_cache(self, cache: Option<CompileCache>) -> Self {
+    /// The same device, which keeps compiled programs in the folder `named` ([`CompileCache::chosen`]), if they can be
+    /// kept.
+    pub fn with_cache(self, named: Option<&Path>) -> Self {
+        let can_keep = self.backend.identity(self.replicas).is_some();
+        if !can_keep && named.is_some_and(|folder| folder != Path::new(compile_cache::NONE)) {
+            log::info!(
+                "--compile-cache has no effect on this device ({}): what it compiles cannot be kept",
+                self.description()
+            );
+        }
+        let cache = match can_keep {
+            true => CompileCache::chosen(named),
+            false => None,
+        };
         Self { cache, ..self }
     }
 
-    /// Loads the program that [`Self::compile`] would give, if it was kept, or compiles and keeps it.
-    pub fn load_or_compile(&self, hlo: &[u8], replicas: usize) -> AnyResult<Compiled> {
-        let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity()) else {
-            let executable = self.compile(hlo, replicas)?;
+    /// Compiles `hlo` for the devices of `replicas` replicas and keeps the result, or loads what was kept.
+    pub fn load_or_compile(&self, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
+        let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity(replicas)) else {
+            let executable = self.backend.compile(hlo, replicas)?;
             let earlier = None;
             return Ok(Compiled {
                 executable,
                 earlier,
             });
         };
-        let own = [sha256::sum(hlo), replicas.to_string()];
-        let file = cache.file_of(&[identity, own.to_vec()].concat());
+        let hlo = hlo.to_bytes()?;
+        let file = cache.file_of(&[identity, vec![sha256::sum(&hlo)]].concat());
         if let Some(kept) = cache.load(&file) {
             match self.backend.load(&kept.executable, replicas) {
                 Ok(executable) => {
@@ -294,9 +310,10 @@ impl Device {
             }
         }
         let start = Instant::now();
-        let executable = self.compile(hlo, replicas)?;
+        let executable = self.compile(&hlo, replicas)?;
+        let compiling = start.elapsed();
         match executable.to_bytes() {
-            Ok(bytes) => cache.store(&file, &bytes, start.elapsed()),
+            Ok(bytes) => cache.store(&file, &bytes, compiling),
             Err(error) => log::debug!("the compiled program is not kept: {error}"),
         }
         let earlier = None;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pjrt::{Buffer, Client, LoadedExecutable, PjrtError, Plugin, Program, Value};
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
+use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
 use crate::device::flags::XLA_FLAGS;
-use crate::system::proc;
+use crate::system::files::{Disk, Storage};
+use crate::system::{proc, sha256};
 
 /// The devices of a plugin.
 pub struct PluginDevices {
@@ -20,12 +21,19 @@ pub struct PluginDevices {
     devices: Vec<pjrt::Device>,
     kind: String,
     pub platform: String,
-    /// What compiled programs depend on ([`Backend::identity`]).
-    identity: Vec<String>,
+    /// What all compiled programs depend on ([`Backend::identity`]); none where the plugin has no version.
+    identity: Option<Vec<String>>,
 }
 
 /// Variables that change what plugins compile.
-const VARIABLES: [&str; 2] = [XLA_FLAGS, "LIBTPU_INIT_ARGS"];
+const VARIABLES: [&str; 4] = [
+    XLA_FLAGS,
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_XLA_FLAGS",
+];
+/// Longer files of flags are not read.
+const FLAG_FILE_LIMIT: u64 = 1 << 20;
 
 impl PluginDevices {
     /// Starts the plugin at `path` and opens its devices with `options` of its own.
@@ -33,19 +41,25 @@ impl PluginDevices {
         let plugin = Plugin::load(path)?;
         let client = plugin.client(options)?;
         let devices = client.addressable_devices()?;
-        let kind = devices.first().map(pjrt::Device::kind).transpose()?;
-        let kind = kind.unwrap_or_default();
-        let mut identity = vec![
-            file_identity(path),
-            client.platform_version()?,
-            format!("{:?} {kind} of {}", plugin.api_version(), devices.len()),
-            format!("{options:?}"),
-            proc::cpu_features().unwrap_or_default(),
-        ];
-        identity.extend(VARIABLES.map(|name| env::var(name).unwrap_or_default()));
+        let kinds = devices.iter().map(pjrt::Device::kind);
+        let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
+        let identity = client.platform_version()?.map(|version| {
+            let mut identity = vec![
+                file_identity(path),
+                version,
+                format!("{:?} {kinds:?}", plugin.api_version()),
+                format!("{options:?}"),
+                proc::cpu_features().unwrap_or_default(),
+                // Code is split for as many threads.
+                proc::allowed_processors().unwrap_or_default(),
+            ];
+            let values = VARIABLES.map(|name| env::var(name).unwrap_or_default());
+            identity.extend(values.iter().map(|value| with_flag_file(value)));
+            identity
+        });
         Ok(Self {
             platform: client.platform_name()?,
-            kind,
+            kind: kinds.into_iter().next().unwrap_or_default(),
             identity,
             plugin,
             client,
@@ -90,14 +104,19 @@ impl Backend for PluginDevices {
         Ok(lines)
     }
 
-    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
+    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>> {
         let options = self.options(replicas)?;
-        let executable = self.client.compile(Program::Hlo(hlo), &options)?;
+        let hlo = hlo.to_bytes()?;
+        let executable = self.client.compile(Program::Hlo(&hlo), &options)?;
         Ok(Box::new(executable))
     }
 
-    fn identity(&self) -> Option<Vec<String>> {
-        Some(self.identity.clone())
+    fn identity(&self, replicas: usize) -> Option<Vec<String>> {
+        let mut identity = self.identity.clone()?;
+        // They say which devices. Where they cannot be made, compiling says why.
+        let options = self.options(replicas).ok()?;
+        identity.push(sha256::sum(&options));
+        Some(identity)
     }
 
     fn load(&self, executable: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
@@ -129,8 +148,29 @@ impl Backend for PluginDevices {
 fn file_identity(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let facts = path.metadata().ok();
-    let facts = facts.map(|facts| (facts.len(), facts.mtime(), facts.mtime_nsec()));
+    let facts = facts.map(|facts| {
+        [
+            facts.len() as i64,
+            facts.ino() as i64,
+            facts.mtime(),
+            facts.mtime_nsec(),
+            facts.ctime(),
+            facts.ctime_nsec(),
+        ]
+    });
     format!("{path:?} {facts:?}")
+}
+
+/// The `value` of a variable of flags. XLA takes one that does not begin with a dash for the file that the flags are
+/// in, whose content then belongs to it.
+fn with_flag_file(value: &str) -> String {
+    if value.is_empty() || value.trim_start().starts_with('-') {
+        return value.to_owned();
+    }
+    match Disk.read(Path::new(value), FLAG_FILE_LIMIT) {
+        Ok(content) => format!("{value} {}", sha256::sum(&content)),
+        Err(_) => value.to_owned(),
+    }
 }
 
 /// A device with what the plugin says about it.
@@ -177,5 +217,44 @@ impl DeviceArray for Buffer {
 
     fn to_f32(&self) -> Result<Vec<f32>> {
         Ok(self.download()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_flags_counts_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("flags");
+        let value = file.to_str().unwrap();
+        let identity = |content: &str| {
+            fs::write(&file, content).unwrap();
+            with_flag_file(value)
+        };
+        assert_ne!(identity("--xla_a=1"), identity("--xla_a=2"));
+        assert_eq!(identity("--xla_a=1"), identity("--xla_a=1"));
+        for value in ["", " --xla_a=1", "0", "/no/such/file"] {
+            assert_eq!(with_flag_file(value), value);
+        }
+    }
+
+    #[test]
+    fn a_plugin_file_that_was_replaced_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, new) = (folder.path().join("a.so"), folder.path().join("new"));
+        fs::write(&file, "one").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(file_identity(&file), before);
+        // Of the same size and time.
+        fs::write(&new, "two").unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        let opened = fs::File::options().write(true).open(&new).unwrap();
+        opened.set_modified(time).unwrap();
+        fs::rename(&new, &file).unwrap();
+        assert_ne!(file_identity(&file), before);
     }
 }

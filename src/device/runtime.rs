@@ -1,8 +1,12 @@
 //! The XLA runtime that the program is linked with: facts about it, and its settings from outside.
 
+use std::env;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use xla::TfLogLevel;
 
 use crate::device::flags::XLA_FLAGS;
 
@@ -14,16 +18,47 @@ const DEVICE_COUNT: &str = "--xla_force_host_platform_device_count";
 /// suspended machine.
 const COLLECTIVE_TIMEOUT: &str = "--xla_cpu_collective_call_terminate_timeout_seconds=3600";
 
-/// Silences XLA's own log, and that of plugins, unless the user asked for it with `-vv`. Errors are returned anyway.
-/// What XLA logs as an error besides is that the CPU's kernels use the older of two interfaces, and that a compiled
-/// program which is loaded names preferences of the compiler as features of the processor.
+/// How much XLA and plugins log, in the user's environment: 0 (everything) to 3 (nothing).
+const LOG_LEVEL: &str = "TF_CPP_MIN_LOG_LEVEL";
+/// Whether nobody asked for the logs.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Silences XLA's own log, and plugins below their errors, unless the user asked for more with `-vv` or said in the
+/// environment how much to log. Errors are returned anyway.
 ///
 /// Call it before the first XLA object is made.
 pub fn quiet(verbose: u8) {
-    if verbose < 2 {
-        xla::set_tf_min_log_level(xla::TfLogLevel::Fatal);
-        xla::set_min_log_level(xla::TfLogLevel::Fatal);
+    if let Some(said) = env::var_os(LOG_LEVEL) {
+        if let Some(level) = said.to_str().and_then(log_level) {
+            xla::set_min_log_level(level);
+        }
+    } else if verbose < 2 {
+        xla::set_tf_min_log_level(TfLogLevel::Error);
+        xla::set_min_log_level(TfLogLevel::Fatal);
+        QUIET.store(true, Ordering::Relaxed);
     }
+}
+
+/// Silences the errors too, where [`quiet`] silenced the rest, for a CPU: those are that its kernels use the older of
+/// two interfaces, and that a compiled program which is loaded names preferences of the compiler as features of the
+/// processor.
+///
+/// The rules of [`add_xla_flags`] apply; call it before the CPU's plugin is loaded.
+pub fn silence_cpu() {
+    if QUIET.load(Ordering::Relaxed) {
+        xla::set_tf_min_log_level(TfLogLevel::Fatal);
+    }
+}
+
+/// What the value `text` of [`LOG_LEVEL`] means.
+fn log_level(text: &str) -> Option<TfLogLevel> {
+    Some(match text.trim() {
+        "0" => TfLogLevel::Info,
+        "1" => TfLogLevel::Warning,
+        "2" => TfLogLevel::Error,
+        "3" => TfLogLevel::Fatal,
+        _ => return None,
+    })
 }
 
 /// Makes XLA see the CPU as `devices` devices, unless the user's `XLA_FLAGS` already set a number.

@@ -12,7 +12,7 @@ use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
-use crate::device::backend::{DeviceArray, Executable, HostElement};
+use crate::device::backend::{DeviceArray, Executable, Hlo, HostElement};
 use crate::device::{Compiled, Device};
 use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
@@ -152,21 +152,23 @@ impl<'a> Program<'a> {
             return Ok(executable.executable.as_ref());
         }
         let start = Instant::now();
-        let hlo = match &self.folder {
-            Some(folder) => folder.hlo(name)?,
-            None => {
-                let traced = trace(&self.model).with_context(|| format!("tracing {name}"))?;
-                traced.proto().to_bytes()?
+        let replicas = self.model.replicas.0;
+        let (source, traced, compiled) = match &self.folder {
+            Some(folder) => {
+                let hlo = folder.hlo(name)?;
+                let read = start.elapsed();
+                let compiled = self.device.load_or_compile(Hlo::Bytes(&hlo), replicas);
+                let compiled =
+                    compiled.map_err(|error| folder.not_compiled(name, self.device.kind, &error));
+                ("read", read, compiled?)
             }
-        };
-        let traced = start.elapsed();
-        let compiled = self
-            .device
-            .load_or_compile(&hlo, self.model.replicas.0)
-            .with_context(|| format!("compiling {name}"))?;
-        let source = match self.folder {
-            Some(_) => "read",
-            None => "traced",
+            None => {
+                let hlo = trace(&self.model).with_context(|| format!("tracing {name}"))?;
+                let traced = start.elapsed();
+                let compiled = self.device.load_or_compile(Hlo::Traced(&hlo), replicas);
+                let compiled = compiled.with_context(|| format!("compiling {name}"));
+                ("traced", traced, compiled?)
+            }
         };
         let traced_s = traced.as_secs_f64();
         let compiled_s = (start.elapsed() - traced).as_secs_f64();

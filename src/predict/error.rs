@@ -15,7 +15,7 @@ pub enum PredictError {
     Picture(#[from] PictureError),
     #[error("the network takes images of {expected} x {expected} pixels, got {got} x {got}")]
     Side { expected: usize, got: usize },
-    #[error("an image of {side} x {side} pixels has {} values, got {got}", .side * .side * 3)]
+    #[error("an image of {side} x {side} pixels has {side} x {side} x 3 values, got {got}")]
     Pixels { side: usize, got: usize },
     #[error(transparent)]
     Run(#[from] anyhow::Error),

@@ -16,7 +16,10 @@ impl Image {
     /// # Errors
     /// [`PredictError::Pixels`] if there are more values or fewer.
     pub fn from_rgb(side: usize, pixels: Vec<u8>) -> Result<Self, PredictError> {
-        if pixels.len() != side * side * CHANNELS {
+        let expected = side
+            .checked_mul(side)
+            .and_then(|area| area.checked_mul(CHANNELS));
+        if expected != Some(pixels.len()) {
             return Err(PredictError::Pixels {
                 side,
                 got: pixels.len(),

@@ -47,8 +47,8 @@ pub const BATCH_SIZE: usize = 64;
 
 /// A trained network that takes any number of images.
 ///
-/// It compiles when it classifies for the first time: a program for one image when it is given one, and one for a batch
-/// when it is given more.
+/// It compiles when it classifies for the first time: a program for one image in [`classify`](Self::classify), and one for
+/// a batch in [`classify_all`](Self::classify_all), however few images that is given.
 pub struct Classifier<'a> {
     info: CheckpointInfo,
     /// `None` where the computations are for batches alone.
@@ -122,8 +122,8 @@ impl<'a> Classifier<'a> {
         self.info.spec.side
     }
 
-    /// Reads the picture at `path`, a PNG or JPEG of any size: rotated upright, cropped to the largest central square,
-    /// transparency replaced by white, resized to what the network takes.
+    /// Reads the picture at `path`, a PNG, JPEG, WebP or BMP of any size: rotated upright, cropped to the largest
+    /// central square, transparency replaced by white, resized to what the network takes.
     ///
     /// # Errors
     /// [`PredictError::Picture`].
@@ -138,25 +138,31 @@ impl<'a> Classifier<'a> {
     /// [`PredictError::Side`] if the image has another size than the network takes, [`PredictError::Run`] if it cannot be
     /// compiled or run.
     pub fn classify(&self, image: &Image) -> Result<Ranking, PredictError> {
-        let rankings = self.classify_all(&[image])?;
+        let program = self.one.as_ref().unwrap_or(&self.many);
+        let rankings = self.classify_by(program, &[image])?;
         let only = rankings.into_iter().next();
         only.ok_or_else(|| PredictError::Run(anyhow::anyhow!("an image without logits")))
     }
 
-    /// [`Self::classify`] of each of `images`, in batches.
+    /// [`Self::classify`] of each of `images`, in batches. A batch that is not full takes as long as a full one.
     ///
     /// # Errors
     /// Those of [`Self::classify`].
     pub fn classify_all(&self, images: &[&Image]) -> Result<Vec<Ranking>, PredictError> {
         let mut rankings = Vec::with_capacity(images.len());
+        // A last batch of one image is no reason to compile another program.
         for batch in images.chunks(self.batch_size()) {
-            rankings.extend(self.classify_batch(batch)?);
+            rankings.extend(self.classify_by(&self.many, batch)?);
         }
         Ok(rankings)
     }
 
-    /// [`Self::classify_all`] of one batch.
-    fn classify_batch(&self, images: &[&Image]) -> Result<Vec<Ranking>, PredictError> {
+    /// The classes of `images`, at most a batch of `program`.
+    fn classify_by(
+        &self,
+        program: &Program,
+        images: &[&Image],
+    ) -> Result<Vec<Ranking>, PredictError> {
         let side = self.side();
         if let Some(other) = images.iter().find(|image| image.side() != side) {
             return Err(PredictError::Side {
@@ -164,8 +170,6 @@ impl<'a> Classifier<'a> {
                 got: other.side(),
             });
         }
-        let fits = |one: &&Program| images.len() <= one.model().global_batch();
-        let program = self.one.as_ref().filter(fits).unwrap_or(&self.many);
         let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels()).collect();
         let batch = self.batch(&pixels, program.model().global_batch())?;
         let logits = program.predict_step(&self.weights, &batch.images)?;

@@ -4,6 +4,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often a lock is tried, with pauses, before it counts as held: who asks for its [`holder`] has it for a moment.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a lock file until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ impl Lock {
     /// system without locks, a warning is all.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut file = open(path)?;
-        if !try_lock(&file, path)? {
+        if !keep_trying(|| try_lock(&file, path))? {
             let pid = pid_in(&mut file)?;
             return Err(LockError::Held { pid });
         }
@@ -82,6 +88,17 @@ fn open(path: &Path) -> io::Result<File> {
         .write(true)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
+}
+
+/// Whether `attempt` succeeds at one of its [`TRIES`].
+fn keep_trying(mut attempt: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 1..TRIES {
+        if attempt()? {
+            return Ok(true);
+        }
+        thread::sleep(PAUSE);
+    }
+    attempt()
 }
 
 /// Tries to lock `file`; false if another process holds it.
@@ -144,6 +161,32 @@ mod tests {
         drop(lock);
         assert_eq!(holder(&path).unwrap(), None);
         let _lock = Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn who_only_asks_for_the_holder_is_not_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let asking = open(&path).unwrap();
+        asking.lock_shared().unwrap();
+        let mut asking = Some(asking);
+        let mut tries = 0;
+        let file = open(&path).unwrap();
+        let locked = keep_trying(|| {
+            tries += 1;
+            if tries == 3 {
+                asking = None;
+            }
+            try_lock(&file, &path)
+        });
+        assert!(locked.unwrap() && asking.is_none());
+        assert_eq!(tries, 3);
+        let mut tries = 0;
+        let never = keep_trying(|| {
+            tries += 1;
+            Ok(false)
+        });
+        assert_eq!((never.unwrap(), tries), (false, TRIES));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Where log messages go: the terminal, and the run's `train.log` once there is one.
 
+use std::env;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write, stderr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -111,6 +112,11 @@ fn line(record: &Record) -> String {
 /// The stderr that progress bars are drawn on. Messages must go through it too, or they would break a bar.
 pub fn terminal() -> MultiProgress {
     MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
+}
+
+/// Whether stderr is a terminal that can show a bar.
+pub fn bar_can_be_drawn() -> bool {
+    stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn name(level: Level) -> &'static str {

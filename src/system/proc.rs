@@ -40,7 +40,15 @@ pub fn available_bytes() -> Option<u64> {
     let number = |path: &str| line_of(path)?.parse::<u64>().ok();
     let limit = number("/sys/fs/cgroup/memory.max");
     let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
-    Some(limit.map_or(free, |limit| free.min(limit.saturating_sub(used))))
+    let stat = fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
+    Some(limit.map_or(free, |limit| free.min(left(limit, used, &stat))))
+}
+
+/// The bytes that a container may still take when it has `used` bytes of its `limit`; `stat` says of what kinds.
+fn left(limit: u64, used: u64, stat: &str) -> u64 {
+    // Files that were read stay in memory until it is needed for something else.
+    let cache = value_of(stat, "inactive_file", ' ').and_then(|bytes| bytes.parse().ok());
+    limit.saturating_sub(used.saturating_sub(cache.unwrap_or(0)))
 }
 
 /// The memory that this process has resident, in bytes.
@@ -133,6 +141,14 @@ mod tests {
         assert_eq!(kib_to_bytes("24579360 kB"), Some(25_169_264_640));
         assert_eq!(kib_to_bytes("much"), None);
         assert_eq!(kib_to_bytes("18446744073709551615 kB"), None);
+    }
+
+    #[test]
+    fn files_that_were_read_do_not_count_as_used_memory() {
+        let stat = "anon 300\nfile 600\ninactive_file 500\nactive_file 100\n";
+        assert_eq!(left(1000, 900, stat), 600);
+        assert_eq!(left(1000, 900, ""), 100);
+        assert_eq!(left(1000, 1100, ""), 0);
     }
 
     #[test]

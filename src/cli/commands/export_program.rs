@@ -11,6 +11,7 @@ use crate::cli::args::ExportArgs;
 use crate::cli::config::{Config, check_split};
 use crate::cli::config_file::{self, without_paths};
 use crate::data::{self, DataError, DatasetKind, DatasetSpec};
+use crate::device::DeviceChoice;
 use crate::device::replicas::{Counted, ReplicaChoice};
 use crate::model::program_folder::{self, ProgramFolder};
 use crate::run::checkpoint;
@@ -23,6 +24,8 @@ pub fn run(args: &ExportArgs, folder: &Path) -> Result<()> {
     check_split(config.batch_size, replicas)?;
     let config = Config {
         replicas: NonZeroUsize::new(replicas).map(ReplicaChoice::Count),
+        // The device of the settings is that of another machine, or of another run.
+        device: DeviceChoice::Auto,
         ..config
     };
     let device = args.program.on.context("--program needs --on")?;
@@ -57,7 +60,8 @@ fn settings(args: &ExportArgs) -> Result<(Config, DatasetSpec)> {
 fn spec_of(config: &Config) -> Result<DatasetSpec, DataError> {
     match config.dataset {
         DatasetKind::Cifar10 | DatasetKind::Sample => Ok(data::cifar10_spec()),
-        DatasetKind::Cifar100 | DatasetKind::Folder | DatasetKind::Npz => {
+        DatasetKind::Cifar100 => Ok(data::cifar100_spec()),
+        DatasetKind::Folder | DatasetKind::Npz => {
             let dataset = data::load(config.dataset, &config.data_dir, config.pictures())?;
             Ok(dataset.spec)
         }

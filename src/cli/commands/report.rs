@@ -16,7 +16,7 @@ use crate::data::{BatchSource, RunImages};
 use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::evaluate;
 use crate::run::run_dir::{RunDir, RunDirError};
-use crate::show::report;
+use crate::show::report::{self, Scored};
 use crate::system::text::shown;
 
 const BATCH_SIZE: usize = 128;
@@ -34,7 +34,13 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             };
             of_run(&from, out)
         }
-        runs => compare(runs, out.unwrap_or(Path::new(COMPARISON))),
+        runs => match args.named.0.first() {
+            None => compare(runs, out.unwrap_or(Path::new(COMPARISON))),
+            Some(option) => Err(ConfigError::OfOneRun {
+                option: option.clone(),
+            }
+            .into()),
+        },
     }
 }
 
@@ -63,7 +69,8 @@ fn of_run(from: &CheckpointArgs, out: Option<&Path>) -> Result<()> {
         program.eval_step(&weights, batch).map(Some)
     })?
     .context("the evaluation ended early")?;
-    report::write(&path, &run_dir, &evaluation, &spec, &validation, None)?;
+    let scored = Scored::of(&evaluation, &spec, &validation);
+    report::write(&path, &run_dir, &scored, &spec, &validation, None)?;
     writeln!(stdout(), "report: {}", shown(&path))?;
     Ok(())
 }

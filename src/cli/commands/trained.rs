@@ -1,19 +1,19 @@
 //! What `eval` and `predict` share: loading a checkpoint onto a device.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use crate::cli::args::{CheckpointArgs, DEFAULT_RUN};
-use crate::cli::config::divide;
 use crate::cli::config_error::ConfigError;
 use crate::cli::config_file::{saved_data, saved_data_dir};
-use crate::data::{self, DataError, Dataset, DatasetKind, HeldOut, PictureOptions, RunImages};
+use crate::data::{
+    self, DataError, Dataset, DatasetKind, PictureOptions, RunImages, Split, Validation,
+};
 use crate::device::Device;
 use crate::device::DeviceChoice;
-use crate::device::compile_cache::CompileCache;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::program_folder::ProgramFolder;
 use crate::predict::trained::Options;
@@ -32,8 +32,8 @@ pub fn open_device(args: &CheckpointArgs, folder: Option<&ProgramFolder>) -> Res
     let made_for = folder.and_then(|folder| NonZeroUsize::new(folder.replicas()));
     let replicas = args.device.replicas;
     let replicas = replicas.or(made_for.map(ReplicaChoice::Count));
-    let cache = CompileCache::chosen(args.device.compile_cache.as_deref());
-    Ok(Device::open(choice, plugin, replicas)?.with_cache(cache))
+    let device = Device::open(choice, plugin, replicas)?;
+    Ok(device.with_cache(args.device.compile_cache.as_deref()))
 }
 
 /// The images in a step: those that `folder` is for, or at least `wanted`, which any number of images would do for.
@@ -80,7 +80,7 @@ pub fn options(args: &CheckpointArgs) -> Options {
 }
 
 /// The data that `args` name; by default the data that the network was trained on, from the same folder. Where there are
-/// no test images, those that the run was validated on are in their place.
+/// no test images, those of [`load_images`] are in their place.
 ///
 /// # Errors
 /// The data cannot be loaded or does not fit the network.
@@ -90,24 +90,29 @@ pub fn load_data(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset
         return Ok(dataset);
     }
     let stratified = dataset.stratified;
-    let images = divided(dataset, args, info)?;
-    let test = Arc::unwrap_or_clone(images.validation.split);
+    let images = divided(dataset, args, info);
+    let Validation { split, held_out } = images.validation;
+    let which = match held_out {
+        true => "that it is validated on",
+        false => "that it has",
+    };
     log::info!(
-        "{} has no test images: taking the {} that it is validated on",
+        "{} has no test images: taking the {} {which}",
         images.name,
-        test.len()
+        split.len()
     );
     Ok(Dataset {
         name: images.name,
         spec: images.spec,
         train: images.training,
         validation: None,
-        test,
+        test: Arc::unwrap_or_clone(split),
         stratified,
+        sum: images.sum,
     })
 }
 
-/// The data that `args` name, whose test images may be none.
+/// The data that `args` name, whose test images may be none. A warning says if the run's own have changed.
 fn load_fitting(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset> {
     let kind = args.data.dataset.unwrap_or(info.dataset);
     let dataset = load_kind(kind, args, info)?;
@@ -119,24 +124,49 @@ fn load_fitting(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<Dataset>
         }
         .into());
     }
+    let has_changed = info.data_sum.is_some() && info.data_sum != dataset.sum;
+    if has_changed && is_own(&dataset, args, info) {
+        log::warn!(
+            "{}: the images are no longer those that the network was trained on; those to score may be among the ones that \
+             it was trained on",
+            dataset.name
+        );
+    }
     Ok(dataset)
 }
 
-/// [`load_data`], divided as it was for the run that the network is of; another data set than that of the run has its
-/// test images to be scored on.
+/// [`load_data`], divided as it was for the run that the network is of. Of other data, the validation images are taken, or
+/// else the test images; where there is neither, all images.
 pub fn load_images(args: &CheckpointArgs, info: &CheckpointInfo) -> Result<RunImages> {
-    divided(load_fitting(args, info)?, args, info)
+    Ok(divided(load_fitting(args, info)?, args, info))
 }
 
-fn divided(dataset: Dataset, args: &CheckpointArgs, info: &CheckpointInfo) -> Result<RunImages> {
-    let is_own = args.data.dataset.is_none_or(|kind| kind == info.dataset);
+fn divided(mut dataset: Dataset, args: &CheckpointArgs, info: &CheckpointInfo) -> RunImages {
     let saved = saved_data(&info.config);
-    let held_out = match is_own {
-        true => saved.validation_split,
-        false => HeldOut::NONE,
+    let held_out = match is_own(&dataset, args, info) {
+        true => saved.validation_split.count(dataset.train.len()),
+        false => 0,
     };
-    // No batch is trained on here.
-    Ok(divide(dataset, held_out, saved.seed, 1)?)
+    // Data that have changed may have fewer images than were held out.
+    if (1..dataset.train.len()).contains(&held_out) {
+        return dataset.divide(held_out, saved.seed);
+    }
+    if dataset.validation.is_none() && dataset.test.is_empty() {
+        let none = Split::empty(dataset.spec.side);
+        dataset.test = std::mem::replace(&mut dataset.train, none);
+    }
+    dataset.divide(0, saved.seed)
+}
+
+/// Whether `dataset`, which `args` name, is what the run was trained on: the same images, or those in the same place, which
+/// may have changed since.
+fn is_own(dataset: &Dataset, args: &CheckpointArgs, info: &CheckpointInfo) -> bool {
+    let is_kind = args.data.dataset.is_none_or(|kind| kind == info.dataset);
+    let is_place = args.data.data_dir.as_ref().is_none_or(|folder| {
+        absolute(folder).ok().as_deref() == saved_data_dir(&info.config).as_deref()
+    });
+    // The official files are the same in any place.
+    is_kind && (is_place || dataset.sum.is_none() || dataset.sum == info.data_sum)
 }
 
 fn load_kind(

@@ -37,7 +37,9 @@ struct Shared<'a> {
 /// [`DataError::Spawn`] if the system allows no more threads.
 pub fn decode(folder: &Path, pictures: &[Picture], side: usize) -> Result<Decoded, DataError> {
     let len = side * side * CHANNELS;
-    let mut values = vec![0; pictures.len() * len];
+    let bytes = pictures.len() * len;
+    let threads = picture::decoders(bytes as u64);
+    let mut values = vec![0; bytes];
     let shared = Mutex::new(Shared {
         rest: pictures
             .iter()
@@ -47,7 +49,6 @@ pub fn decode(folder: &Path, pictures: &[Picture], side: usize) -> Result<Decode
         done: 0,
         progress: Progress::of_pictures(&folder.display().to_string(), pictures.len() as u64),
     });
-    let threads = thread::available_parallelism().map_or(1, usize::from);
     // Threads of their own, which end here: XLA's come later, and the system may allow only so many.
     thread::scope(|scope| {
         for _ in 0..threads.min(pictures.len()) {

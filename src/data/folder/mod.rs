@@ -13,10 +13,13 @@ mod tree;
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::data::PictureOptions;
 use crate::data::dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 use crate::data::error::DataError;
-use crate::data::room;
+use crate::data::room::Room;
+use crate::system::sha256;
 use decode::Decoded;
 use tree::{Picture, Tree};
 
@@ -33,16 +36,14 @@ pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, Da
     ];
     let pictures: usize = parts.iter().flatten().map(|part| part.len()).sum();
     let bytes = pictures as u64 * (options.side * options.side * CHANNELS) as u64;
-    room::check(
-        folder,
-        bytes,
-        "take a smaller --image-size, or fewer pictures",
-    )?;
+    let advice = "take a smaller --image-size, or fewer pictures";
+    Room::of(folder, advice).take(bytes)?;
 
     let decode = |part: &Vec<Picture>| decode::decode(folder, part, options.side);
     let [train, validation, test] = parts.map(|part| part.map(decode).transpose());
     let mut parts = [train?, validation?, test?];
     report_unread(folder, &parts, pictures, options.skip_bad)?;
+    let sum = sum(folder, &tree, &parts)?;
     for part in parts.iter_mut().flatten() {
         leave_out_unread(part);
     }
@@ -59,6 +60,7 @@ pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, Da
         validation,
         test: test.unwrap_or_else(|| Split::empty(options.side)),
         stratified: true,
+        sum: Some(sum),
     })
 }
 
@@ -97,6 +99,33 @@ fn report_unread(
     })
 }
 
+/// The sum over the pictures that could be read: the path within `folder`, the length of the file and the label of each,
+/// in order. Not over their content, which would have to be read a second time.
+fn sum(folder: &Path, tree: &Tree, parts: &[Option<Decoded>; 3]) -> Result<String, DataError> {
+    let mut hasher = Sha256::new();
+    let pictures = [
+        Some(&tree.train),
+        tree.validation.as_ref(),
+        tree.test.as_ref(),
+    ];
+    for (pictures, part) in pictures.into_iter().flatten().zip(parts.iter().flatten()) {
+        let mut unread = part.errors.iter().map(|(place, _)| *place).peekable();
+        for (place, Picture { path, label }) in pictures.iter().enumerate() {
+            if unread.next_if_eq(&place).is_some() {
+                continue;
+            }
+            let length = path.metadata().map_err(DataError::io("read", path))?.len();
+            let name = path.strip_prefix(folder).unwrap_or(path);
+            hasher.update(name.as_os_str().as_encoded_bytes());
+            // No name has this byte, so none runs into what follows.
+            hasher.update([0]);
+            hasher.update(length.to_le_bytes());
+            hasher.update(label.to_le_bytes());
+        }
+    }
+    Ok(sha256::finish(hasher))
+}
+
 fn leave_out_unread(part: &mut Decoded) {
     let mut unread = vec![false; part.split.len()];
     for (place, _) in &part.errors {
@@ -109,15 +138,11 @@ fn leave_out_unread(part: &mut Decoded) {
 
 /// Refuses a class that has lost all its pictures.
 fn check_classes(folder: &Path, names: &[String], train: &Split) -> Result<(), DataError> {
-    let mut counts = vec![0; names.len()];
-    for label in &train.labels {
-        counts[usize::from(*label)] += 1;
-    }
-    match names.iter().zip(counts).find(|(_, count)| *count == 0) {
+    match train.class_without_images(names.len()) {
         None => Ok(()),
-        Some((name, _)) => Err(DataError::Folder {
+        Some(class) => Err(DataError::Folder {
             path: folder.to_owned(),
-            expected: format!("a picture of the class {name:?} that can be read"),
+            expected: format!("a picture of the class {:?} that can be read", names[class]),
             got: "none".to_owned(),
         }),
     }

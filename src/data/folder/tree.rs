@@ -7,9 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
-
-/// The endings of picture files, in lower case.
-const ENDINGS: [&str; 5] = ["png", "jpg", "jpeg", "webp", "bmp"];
+use crate::data::picture::{endings, is_named_as_picture};
 
 const TRAIN: &str = "train";
 const VALIDATION: &str = "val";
@@ -151,7 +149,7 @@ fn pictures_of(folder: &Path, class_names: &[String]) -> Result<Vec<Picture>, Da
         }
         let found = pictures_in(&class, &mut others)?;
         if found.is_empty() {
-            let expected = format!("pictures of the class, ending in .{}", ENDINGS.join(", ."));
+            let expected = format!("pictures of the class, ending in {}", endings());
             return Err(wrong(&class, &expected, "none"));
         }
         let label = u16::try_from(label).map_err(|_| {
@@ -187,10 +185,10 @@ impl Others {
     fn report(&self, folder: &Path) {
         if let Some(first) = &self.first {
             log::warn!(
-                "{}: {} files or folders in the class folders are left out, as they do not end in .{}; the first is {}",
+                "{}: {} files or folders in the class folders are left out, as they do not end in {}; the first is {}",
                 folder.display(),
                 self.count,
-                ENDINGS.join(", ."),
+                endings(),
                 first.display()
             );
         }
@@ -220,11 +218,6 @@ fn entries(folder: &Path) -> Result<Vec<DirEntry>, DataError> {
     let mut entries = read().map_err(DataError::io("read the folder", folder))?;
     entries.retain(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
     Ok(entries)
-}
-
-fn is_named_as_picture(name: &OsStr) -> bool {
-    let ending = Path::new(name).extension().and_then(OsStr::to_str);
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.to_lowercase().as_str()))
 }
 
 /// By file name, and of equal names by class.

@@ -13,13 +13,19 @@ mod white;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use crate::system::files::{Disk, Storage};
+use crate::system::proc;
+
+/// How the names of picture files end, in lower case.
+pub const ENDINGS: [&str; 5] = ["png", "jpg", "jpeg", "webp", "bmp"];
 
 /// Pictures larger than this on a side are refused before they are decoded.
 const LARGEST_SIDE: u32 = 16_384;
@@ -27,6 +33,8 @@ const LARGEST_SIDE: u32 = 16_384;
 const MOST_BYTES: u64 = 256 << 20;
 /// Longer files are not read.
 const LONGEST_FILE: u64 = 256 << 20;
+/// What reading one picture may take in all; `fuzzing::tests` holds it to that.
+const MOST_OF_A_DECODER: u64 = 1 << 30;
 
 /// A picture that cannot be classified.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +50,31 @@ pub struct PictureError {
 pub struct UnreadPictures {
     pub unread: usize,
     pub all: usize,
+}
+
+/// How many pictures may be read at a time, besides `images` bytes that are still to be filled: one on each core, if
+/// there is memory for the largest picture on each of them.
+pub fn decoders(images: u64) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let free = proc::available_bytes();
+    decoders_within(cores, free.map(|free| free.saturating_sub(images)))
+}
+
+/// [`decoders`] on `cores` with `free` bytes of memory; `None`: the system does not say.
+fn decoders_within(cores: usize, free: Option<u64>) -> usize {
+    let fitting = free.map_or(u64::MAX, |free| free / MOST_OF_A_DECODER);
+    usize::try_from(fitting).unwrap_or(cores).clamp(1, cores)
+}
+
+/// Whether a file called `name`, in a folder, is taken for a picture.
+pub fn is_named_as_picture(name: &OsStr) -> bool {
+    let ending = Path::new(name).extension().and_then(OsStr::to_str);
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.to_lowercase().as_str()))
+}
+
+/// The endings of picture files, for messages.
+pub fn endings() -> String {
+    format!(".{}", ENDINGS.join(", ."))
 }
 
 /// Reads a picture of any size as `[side, side, 3]`: rotated upright, cropped to the largest central

@@ -315,3 +315,11 @@ fn a_file_that_is_no_picture_is_named() {
         assert!(message.ends_with("PNG, JPEG, WebP and BMP files are understood"));
     }
 }
+
+#[test]
+fn no_more_pictures_are_read_at_a_time_than_fit_in_memory() {
+    assert_eq!(decoders_within(8, Some(16 << 30)), 8);
+    assert_eq!(decoders_within(8, Some((4 << 30) - 1)), 3);
+    assert_eq!(decoders_within(8, Some(0)), 1);
+    assert_eq!(decoders_within(8, None), 8);
+}

@@ -7,16 +7,18 @@
 //! | --- | --- |
 //! | `layers` | the network as Keras's layers, and which of our tensors each has |
 //! | `hdf5` | arrays in groups as an HDF5 file |
-//! | `zip` | an archive of files that are not compressed |
 
 mod hdf5;
 mod layers;
-mod zip;
 
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
+use zip::result::ZipResult;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::{Exported, Format};
 use crate::system::files;
@@ -43,12 +45,26 @@ fn write(path: &Path, exported: &Exported) -> Result<()> {
         "network": exported.info.network().to_string(),
         "written_by": concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
     });
-    let archive = zip::archive(&[
+    let archive = archive(&[
         ("metadata.json", metadata.to_string().as_bytes()),
         ("config.json", config.to_string().as_bytes()),
         ("model.weights.h5", &hdf5::file(&tree(exported, &variables))),
-    ]);
+    ])?;
     Ok(files::write_bytes(path, &archive)?)
+}
+
+/// A zip archive of `files`: names and contents. They are not compressed, since weights have nothing to compress, and
+/// have a fixed date: the same network gives the same file.
+fn archive(files: &[(&str, &[u8])]) -> ZipResult<Vec<u8>> {
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .last_modified_time(DateTime::default());
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        archive.start_file(*name, options)?;
+        archive.write_all(content)?;
+    }
+    Ok(archive.finish()?.into_inner())
 }
 
 /// `layers/LAYER/vars/NUMBER`, as Keras stores the variables of a model.

@@ -66,6 +66,15 @@ pub enum ProgramFolderError {
         here: String,
     },
     #[error(
+        "{device} cannot compile {computation} of the program in {folder}: {reason}; export it again with --on {device}"
+    )]
+    Compile {
+        folder: PathBuf,
+        computation: String,
+        device: DeviceKind,
+        reason: String,
+    },
+    #[error(
         "--program {0}: expected a new or empty folder, or one with an earlier program; there are other files in it"
     )]
     Occupied(PathBuf),

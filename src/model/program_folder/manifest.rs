@@ -37,6 +37,8 @@ pub struct Manifest {
     format: String,
     version: u64,
     written_by: String,
+    /// The kind of device that the computations were made for.
+    device: String,
     pub formulation: LoweringChoice,
     /// The version of the calls' plans, where the formulation calls kernels.
     kernels: Option<i32>,
@@ -87,6 +89,7 @@ impl Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
             written_by: THIS.to_owned(),
+            device: device.to_string(),
             kernels: (formulation == LoweringChoice::Kernels).then_some(cpu_kernels::PLAN_VERSION),
             formulation,
             settings: ModelSettings {
@@ -156,13 +159,43 @@ impl Manifest {
         difference.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Refuses a device that does not run the kernels which the computations call.
+    /// Whether `text` is the content of a manifest, of whatever version.
+    pub fn is_one(text: &[u8]) -> bool {
+        serde_json::from_slice::<Head>(text).is_ok_and(|head| head.format == FORMAT)
+    }
+
+    /// Refuses `hlo` as the computation `name`, read from `path`, if it is none or has another signature.
+    pub fn check_signature(
+        &self,
+        path: &Path,
+        name: &str,
+        hlo: &[u8],
+    ) -> Result<(), ProgramFolderError> {
+        let reason = match Signature::of(hlo) {
+            Ok(signature) if self.computations.get(name) == Some(&signature) => return Ok(()),
+            Ok(_) => format!("its inputs and outputs are not those that {MANIFEST} has"),
+            Err(error) => error.to_string(),
+        };
+        let path = path.to_owned();
+        Err(ProgramFolderError::Content { path, reason })
+    }
+
+    /// Refuses a device that does not run the kernels which the computations call, and says of any other of another
+    /// kind that they were not made for it.
     pub fn check_device(
         &self,
         folder: &Path,
         device: DeviceKind,
     ) -> Result<(), ProgramFolderError> {
         let Some(version) = self.kernels else {
+            if self.device != device.to_string() {
+                log::warn!(
+                    "the program in {} was made for a device of kind {}, and this one is of kind {device}; one that is \
+                     exported with --on {device} may be faster",
+                    folder.display(),
+                    self.device
+                );
+            }
             return Ok(());
         };
         let folder = folder.to_owned();

@@ -14,6 +14,7 @@ mod signature;
 mod sums;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,9 +23,9 @@ use xla_graphs::ops::Lowering;
 use xla_graphs::table::NETWORK_ARRAYS;
 use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
 
-use crate::device::DeviceKind;
+use crate::device::{self, DeviceKind};
 use crate::model::choose::{self, ModelSettings};
-use crate::system::files;
+use crate::system::files::{self, Disk, Storage};
 use crate::system::sha256;
 pub use error::ProgramFolderError;
 use manifest::{MANIFEST, Manifest};
@@ -37,6 +38,9 @@ const COMPUTATIONS: [(&str, Trace); 3] = [
     ("predict_step", predict_step),
 ];
 
+/// A longer file is no manifest.
+const MANIFEST_LIMIT: u64 = 64 << 20;
+
 type Trace = fn(&Model) -> xla_graphs::Result<XlaComputation>;
 
 /// What a command does with the computations.
@@ -47,7 +51,7 @@ pub enum Use {
     Inference,
 }
 
-/// A folder with traced computations, whose manifest was read and checked.
+/// A folder with traced computations, whose files were read and checked.
 pub struct ProgramFolder {
     path: PathBuf,
     manifest: Manifest,
@@ -99,10 +103,27 @@ fn check_vacant(path: &Path) -> Result<(), ProgramFolderError> {
             false => Ok(()),
         };
     };
-    if entries.next().is_none() || path.join(MANIFEST).is_file() {
-        return Ok(());
+    let all_ours = entries.all(|entry| {
+        let name = entry.map(|entry| entry.file_name());
+        name.is_ok_and(|name| is_ours(&name.to_string_lossy()))
+    });
+    let manifest = path.join(MANIFEST);
+    // Other programs have files of this name too.
+    let replaceable = match Disk.read(&manifest, MANIFEST_LIMIT) {
+        Ok(text) => Manifest::is_one(&text),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    match all_ours && replaceable {
+        true => Ok(()),
+        false => Err(ProgramFolderError::Occupied(path.to_owned())),
     }
-    Err(ProgramFolderError::Occupied(path.to_owned()))
+}
+
+/// Whether a file called `name` is one of a program's, or was to become one.
+fn is_ours(name: &str) -> bool {
+    let name = files::temporary_target(name).unwrap_or(name);
+    let mut computations = COMPUTATIONS.iter();
+    name == MANIFEST || name == SUMS || computations.any(|(of, _)| name == file_name(of))
 }
 
 fn file_name(computation: &str) -> String {
@@ -110,18 +131,44 @@ fn file_name(computation: &str) -> String {
 }
 
 impl ProgramFolder {
-    /// Reads what the folder `path` says of itself.
+    /// Reads what the folder `path` says of itself, and checks all its files: whoever opens it may rely on them before
+    /// removing or writing anything.
     ///
     /// # Errors
     /// A folder without a program, one of another version, and one whose files are not those that were written.
     pub fn open(path: &Path) -> Result<Self, ProgramFolderError> {
         let sums = Sums::read(path)?;
         let text = sums.read_checked(path, MANIFEST)?;
+        let manifest = Manifest::parse(&path.join(MANIFEST), &text)?;
+        for (name, _) in COMPUTATIONS {
+            let file = file_name(name);
+            let hlo = sums.read_checked(path, &file)?;
+            manifest.check_signature(&path.join(file), name, &hlo)?;
+        }
         Ok(Self {
-            manifest: Manifest::parse(&path.join(MANIFEST), &text)?,
+            manifest,
             path: path.to_owned(),
             sums,
         })
+    }
+
+    /// The error for the computation `name`, which a device of kind `device` could not compile.
+    pub fn not_compiled(
+        &self,
+        name: &str,
+        device: DeviceKind,
+        error: &anyhow::Error,
+    ) -> ProgramFolderError {
+        let reason = match error.downcast_ref() {
+            Some(xla) => device::first_line(xla),
+            None => format!("{error:#}"),
+        };
+        ProgramFolderError::Compile {
+            folder: self.path.clone(),
+            computation: name.to_owned(),
+            device,
+            reason,
+        }
     }
 
     /// The text of all settings that the computations were made with.

@@ -69,6 +69,10 @@ pub struct CheckpointInfo {
     /// Absent in older checkpoints, which are all of CIFAR-10.
     #[serde(default = "data::cifar10_spec")]
     pub spec: DatasetSpec,
+    /// The sum that tells them from other images; absent of the official data sets, which are verified, and in older
+    /// checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sum: Option<String>,
     /// How they were normalised.
     pub normalization: Normalization,
     /// The run's settings, in the form of `config.toml`.
@@ -109,6 +113,7 @@ impl CheckpointInfo {
             l2: 1e-4,
             dataset: DatasetKind::Sample,
             spec: data::cifar10_spec(),
+            data_sum: None,
             normalization: Normalization {
                 mean: [1.0; 3],
                 std: [2.0; 3],

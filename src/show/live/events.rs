@@ -118,11 +118,13 @@ fn has_histogram(name: &str) -> bool {
         || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
 }
 
-/// The first step for which a process that starts at `position` writes events. The events of a finished epoch have
-/// its last step, and stay.
+/// The first step for which a process that starts at `position` writes events. Readers drop earlier events from it on;
+/// those of the last step before stay, since that step is not done again.
 fn first_step(position: &Position) -> u64 {
-    let epoch_is_over = position.epoch > 0 && position.step_in_epoch == 0;
-    position.step + u64::from(epoch_is_over)
+    match position.step {
+        0 => 0,
+        done => done + 1,
+    }
 }
 
 /// The first images of a batch as they were before normalisation.

@@ -8,7 +8,7 @@ use crate::data::{DatasetSpec, Validation};
 use crate::run::evaluate::Evaluation;
 use crate::run::observer::{EpochEnd, LogPoint, Observer, StepFigures};
 use crate::run::run_dir::RunDir;
-use crate::show::report::{self, ReportError, Running};
+use crate::show::report::{self, ReportError, Running, Scored};
 
 /// Writing the page takes time that the run does not have for it more often.
 const BETWEEN_WRITES: Duration = Duration::from_secs(10);
@@ -19,8 +19,8 @@ pub struct Page<'a> {
     spec: &'a DatasetSpec,
     validation: &'a Validation,
     running: Running,
-    /// The last one; without logits before the first.
-    evaluation: Evaluation,
+    /// What the last evaluation says; nothing before the first.
+    scored: Scored,
     written: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Page<'a> {
             spec,
             validation,
             running: Running::default(),
-            evaluation: Evaluation::default(),
+            scored: Scored::of(&Evaluation::default(), spec, validation),
             written: None,
         }
     }
@@ -40,11 +40,10 @@ impl<'a> Page<'a> {
     fn write(&mut self, running: Option<&Running>) -> Result<(), ReportError> {
         self.written = Some(Instant::now());
         let path = self.run_dir.report();
-        let (run_dir, evaluation) = (self.run_dir, &self.evaluation);
         report::write(
             &path,
-            run_dir,
-            evaluation,
+            self.run_dir,
+            &self.scored,
             self.spec,
             self.validation,
             running,
@@ -77,7 +76,7 @@ impl Observer for Page<'_> {
     }
 
     fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
-        self.evaluation = end.evaluation.clone();
+        self.scored = Scored::of(end.evaluation, self.spec, self.validation);
         let running = self.running.clone();
         Ok(self.write(Some(&running))?)
     }

@@ -1,7 +1,5 @@
 //! Bars and spinners on the terminal.
 
-use std::env;
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::ProgressStyle;
@@ -20,10 +18,6 @@ pub fn spinner_style() -> ProgressStyle {
     ProgressStyle::with_template("{msg} ... {elapsed}")
         // The template is a constant, and tests draw it.
         .expect("the template of the spinner is well-formed")
-}
-
-pub fn bar_can_be_drawn() -> bool {
-    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 pub fn terminal_width() -> usize {

@@ -2,7 +2,7 @@
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::bar::bar_can_be_drawn;
+use crate::system::logger::bar_can_be_drawn;
 
 /// How many of a number of things are done, on a terminal; elsewhere nothing. Dropping it removes the bar.
 pub struct Count {

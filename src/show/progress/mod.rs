@@ -15,10 +15,11 @@ use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar};
 use serde::{Deserialize, Serialize};
 
+use crate::data::progress::Shown;
 use crate::run::observer::{EpochEnd, Observer, StepFigures};
-use crate::system::logger::TRAIN_LOG;
+use crate::system::logger::{TRAIN_LOG, bar_can_be_drawn};
 use crate::system::text;
-use bar::{SPINNER_INTERVAL, bar_can_be_drawn, bar_style, spinner_style, terminal_width};
+use bar::{SPINNER_INTERVAL, bar_style, spinner_style, terminal_width};
 pub use count::Count;
 use lines::{epoch_line, step_figures};
 use pace::Pace;
@@ -36,6 +37,17 @@ pub enum ProgressMode {
     Plain,
     /// Nothing
     None,
+}
+
+impl ProgressMode {
+    /// How downloads and the reading of pictures are shown with it.
+    pub fn of_loading(self) -> Shown {
+        match self {
+            Self::Auto | Self::Bar => Shown::Bar,
+            Self::Plain => Shown::Lines,
+            Self::None => Shown::Nothing,
+        }
+    }
 }
 
 /// Shows a run: [`start`](Self::start) once, then the calls of an [`Observer`].

@@ -2,6 +2,7 @@
 
 mod comparison;
 mod page;
+mod scored;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -11,7 +12,6 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::data::{DatasetSpec, Validation};
-use crate::run::evaluate::Evaluation;
 use crate::run::history::{History, HistoryError};
 use crate::run::observer::StepFigures;
 use crate::run::run_dir::RunDir;
@@ -21,6 +21,7 @@ use crate::system::text;
 use comparison::Comparison;
 use page::Page;
 pub use page::duration;
+pub use scored::Scored;
 
 /// Images whose predictions are shown, as in the tutorial.
 pub const TUTORIAL_IMAGES: usize = 10;
@@ -57,22 +58,22 @@ pub struct Running {
     pub figures: Option<StepFigures>,
 }
 
-/// Writes the report of a run to `path`, from the files in its folder and an evaluation on the first images of
-/// `validation`, which `spec` describes. Without logits the page leaves out what comes from the evaluation.
+/// Writes the report of a run to `path`, from the files in its folder and what was `scored` on the first images of
+/// `validation`, which `spec` describes. If that is nothing, the page leaves out what comes from it.
 ///
 /// An unfinished run has no `result.json` yet; the page then leaves out what comes only from that file. The page of a
 /// `running` one loads itself again from time to time.
 pub fn write(
     path: &Path,
     run_dir: &RunDir,
-    evaluation: &Evaluation,
+    scored: &Scored,
     spec: &DatasetSpec,
     validation: &Validation,
     running: Option<&Running>,
 ) -> Result<(), ReportError> {
     let page = Page::new(
         &Run::read(run_dir)?,
-        evaluation,
+        scored,
         spec,
         validation,
         running.map(page::Now::of),

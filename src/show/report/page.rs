@@ -6,26 +6,21 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{ReportError, Run, Running, TUTORIAL_IMAGES};
+use super::{ReportError, Run, Running, Scored};
 use crate::data::{DatasetSpec, Split, Validation};
 use crate::model::network::{Network, NetworkKind};
 use crate::model::summary::grouped;
-use crate::run::evaluate::Evaluation;
 use crate::run::history::EpochRecord;
 use crate::run::schedule::in_short;
-use crate::score::ranking::{Prediction, ranked};
-use crate::score::scores::{MOST_IN_A_MATRIX, Scores, confident_mistakes};
+use crate::score::ranking::Prediction;
+use crate::score::scores::{MOST_IN_A_MATRIX, Scores};
 use crate::show::pictures;
 use crate::show::plot::has_moving_rate;
 use crate::show::raster::PictureError;
 use crate::system::text;
 
-/// Guesses shown for each of the tutorial's images.
-const GUESSES: usize = 3;
 /// Seconds between two loads of the page of a running run.
 const REFRESH: u64 = 10;
-/// Mistakes shown: rows of seven on a computer, of three on a phone.
-const MISTAKES: usize = 21;
 
 /// The page's content, in the order of `templates/report.html`.
 #[derive(Template)]
@@ -162,34 +157,33 @@ struct Share {
 }
 
 impl<'a> Page<'a> {
-    /// Builds the page from a run's files and an evaluation on the first images of `validation`.
+    /// Builds the page from a run's files and what was scored on the first images of `validation`.
     pub fn new(
         run: &Run,
-        evaluation: &Evaluation,
+        scored: &Scored,
         spec: &'a DatasetSpec,
         validation: &Validation,
         now: Option<Now>,
     ) -> Result<Self, ReportError> {
         let split = &validation.split;
-        let labels = split.labels.to_vec();
-        let scores = Scores::of(&evaluation.logits, spec.classes(), &labels);
+        let scores = &scored.scores;
         let network = network(run).map_or("a network".to_owned(), |network| network.to_string());
         Ok(Self {
             title: format!("{network} on {}", run.setting("dataset")),
             subtitle: subtitle(run),
             now,
-            figures: figures(run, spec, &scores, validation),
+            figures: figures(run, spec, scores, validation),
             curves: curves(run.history.records()),
             epochs: run.history.records().iter().map(epoch_row).collect(),
             class_names: &spec.class_names,
-            classes: class_rows(spec, &scores),
-            matrix: matrix(&spec.class_names, &scores),
-            confusions: confusions(&spec.class_names, &scores),
+            classes: class_rows(spec, scores),
+            matrix: matrix(&spec.class_names, scores),
+            confusions: confusions(&spec.class_names, scores),
             scored: grouped(scores.images),
             evaluated: scores.images > 0,
             kind: validation.name(),
-            predictions: tutorial_predictions(evaluation, spec, split)?,
-            mistakes: mistakes(evaluation, spec, &labels, split)?,
+            predictions: tutorial_predictions(scored, spec, split)?,
+            mistakes: mistakes(scored, spec, split)?,
             timing: timing(&run.result["timing"]),
             settings: settings(&run.config),
             environment: environment(&run.env),
@@ -386,20 +380,15 @@ fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
 }
 
 fn tutorial_predictions<'a>(
-    evaluation: &Evaluation,
+    scored: &Scored,
     spec: &'a DatasetSpec,
     split: &Split,
 ) -> Result<Vec<Guessed<'a>>, ReportError> {
     let names = &spec.class_names;
-    let rows = evaluation.logits.chunks_exact(spec.classes());
-    let shown = rows
-        .zip(split.pixels())
-        .zip(&split.labels)
-        .take(TUTORIAL_IMAGES);
+    let shown = scored.guesses.iter().zip(split.pixels()).zip(&split.labels);
     shown
-        .map(|((row, image), label)| {
+        .map(|((guesses, image), label)| {
             let truth = usize::from(*label);
-            let ranking = ranked(row);
             let guess = |prediction: &Prediction| Guess {
                 name: &names[prediction.class],
                 percent: 100.0 * prediction.probability,
@@ -408,23 +397,22 @@ fn tutorial_predictions<'a>(
             Ok(Guessed {
                 image: data_uri(image, spec.side)?,
                 truth: &names[truth],
-                correct: ranking[0].class == truth,
-                guesses: ranking.iter().take(GUESSES).map(guess).collect(),
+                correct: guesses[0].class == truth,
+                guesses: guesses.iter().map(guess).collect(),
             })
         })
         .collect()
 }
 
 fn mistakes<'a>(
-    evaluation: &Evaluation,
+    scored: &Scored,
     spec: &'a DatasetSpec,
-    labels: &[u16],
     split: &Split,
 ) -> Result<Vec<Mistaken<'a>>, ReportError> {
     let names = &spec.class_names;
-    let found = confident_mistakes(&evaluation.logits, spec.classes(), labels, MISTAKES);
-    found
-        .into_iter()
+    scored
+        .mistakes
+        .iter()
         .map(|mistake| {
             Ok(Mistaken {
                 image: data_uri(split.image(mistake.index), spec.side)?,

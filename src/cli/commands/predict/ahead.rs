@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use crossbeam_channel::bounded;
 
 use super::subjects::{Subject, Subjects};
-use crate::data::picture::PictureError;
+use crate::data::picture::{self, PictureError};
 
 /// An image that was read, or why not.
 pub type Read = Result<Subject, PictureError>;
@@ -15,20 +15,20 @@ pub type Read = Result<Subject, PictureError>;
 const WAITING: usize = 2;
 
 /// Calls `work` with all of `subjects`, in their order, `size` at a time. The next ones are read meanwhile, on as many
-/// threads as there are cores.
+/// threads as there are [`picture::decoders`].
 pub fn in_batches(
     subjects: &Subjects,
     size: usize,
     mut work: impl FnMut(Vec<Read>) -> Result<()>,
 ) -> Result<()> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let decoders = picture::decoders(0);
     thread::scope(|scope| {
         // Made in the scope: when `work` fails, the receiver is gone, and the reader ends.
         let (sender, receiver) = bounded(WAITING);
         let read_all = move || {
             for first in (0..subjects.len()).step_by(size) {
                 let end = subjects.len().min(first + size);
-                if sender.send(read(subjects, first, end, cores)).is_err() {
+                if sender.send(read(subjects, first, end, decoders)).is_err() {
                     return;
                 }
             }

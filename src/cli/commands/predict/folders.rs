@@ -6,15 +6,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How the names of pictures end.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+use crate::data::picture::{endings, is_named_as_picture};
 
 /// A folder whose pictures cannot be listed. The program exits with code 3.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("cannot read the folder {}: {reason}", path.display())]
     Read { path: PathBuf, reason: io::Error },
-    #[error("there is no picture in {}: no file in it or in its folders ends in .png, .jpg or .jpeg", path.display())]
+    #[error("there is no picture in {}: no file in it or in its folders ends in one of {}", path.display(), endings())]
     Empty { path: PathBuf },
 }
 
@@ -61,16 +60,9 @@ fn add(
     for path in paths {
         if path.is_dir() {
             add(&path, entered, pictures)?;
-        } else if is_picture(&path) {
+        } else if path.file_name().is_some_and(is_named_as_picture) {
             pictures.push(path);
         }
     }
     Ok(())
-}
-
-fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default();
-    ENDINGS
-        .iter()
-        .any(|known| ending.eq_ignore_ascii_case(known))
 }

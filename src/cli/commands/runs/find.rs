@@ -8,8 +8,8 @@ use crate::run::run_dir::{RunDir, RunDirError, RunState};
 /// Folders are looked into so deep: `runs/depths/20` is a run in the second.
 const DEEPEST: usize = 4;
 
-/// The runs in `folder` and in its folders, in order of their names; links to folders are not followed. `folder` may be
-/// a run itself.
+/// The runs in `folder` and in its folders, in order of their names; hidden folders and links to folders are not looked
+/// into. `folder` may be a run itself.
 ///
 /// # Errors
 /// There is no such folder. One inside that cannot be read is left out, with a warning.
@@ -27,7 +27,7 @@ pub fn runs(folder: &Path) -> Result<Vec<RunDir>, RunDirError> {
 fn add(folder: &Path, deeper: usize, runs: &mut Vec<RunDir>) {
     let run = RunDir::of(folder);
     // A run that is about to begin has nothing but its lock.
-    if run.config().is_file() || matches!(run.state(), RunState::Running { .. }) {
+    if has_run(&run) || matches!(run.state(), RunState::Running { .. }) {
         runs.push(run);
         return;
     }
@@ -40,11 +40,19 @@ fn add(folder: &Path, deeper: usize, runs: &mut Vec<RunDir>) {
     }
 }
 
+/// Whether the files of a run are there. Other programs have a `config.toml` too.
+fn has_run(run: &RunDir) -> bool {
+    let others = [run.env(), run.history(), run.checkpoints()];
+    run.config().is_file() && others.iter().any(|path| path.exists())
+}
+
+/// The folders in `folder`, in order of their names, without hidden ones.
 fn folders_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden && entry.file_type()?.is_dir() {
             folders.push(entry.path());
         }
     }

@@ -18,7 +18,6 @@ use crate::data::{
     self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions,
 };
 use crate::device::Device;
-use crate::device::compile_cache::CompileCache;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
@@ -32,7 +31,7 @@ use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::{Outcome, Trainer};
 use crate::show::live::{Curves, Events, Page};
 use crate::show::progress::Progress;
-use crate::show::report;
+use crate::show::report::{self, Scored};
 use crate::system::env_info::EnvInfo;
 use crate::system::files;
 use crate::system::logger::TRAIN_LOG;
@@ -61,11 +60,12 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
 
 fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
+    data::progress::choose(config.progress.of_loading());
     if args.overwrite {
         spare_inputs(args, &config)?;
     }
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
-        .with_cache(CompileCache::chosen(config.compile_cache.as_deref()));
+        .with_cache(config.compile_cache.as_deref());
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let RunImages {
@@ -73,6 +73,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         spec,
         training,
         validation,
+        sum,
     } = images(args, &config)?;
     check_side(config.network(), spec.side)?;
     let settings = config.model(&spec, device.replicas);
@@ -94,7 +95,13 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
         Some(state) => (state, Position::default()),
-        None => resumed::state(&run_dir, program.layout(), &spec, &settings, device.kind)?,
+        None => resumed::state(
+            &run_dir,
+            program.layout(),
+            (&spec, sum.as_deref()),
+            &settings,
+            device.kind,
+        )?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     let data = words::about_data(&name, &training, &validation);
@@ -137,7 +144,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         training,
         validation: Arc::new(validated_on),
         history,
-        info: checkpoint_info(&config, &spec, &device, normalization, position)?,
+        info: checkpoint_info(&config, &spec, sum, &device, normalization, position)?,
         saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
         signals: process.signals.clone(),
         observers: vec![
@@ -159,11 +166,11 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             .map(|duration| duration.as_secs_f64()),
     };
     files::write_json(&run_dir.result(), &result)?;
-    let evaluation = &result.outcome.evaluation;
+    let scored = Scored::of(&result.outcome.evaluation, &spec, &validation);
     report::write(
         &run_dir.report(),
         &run_dir,
-        evaluation,
+        &scored,
         &spec,
         &validation,
         None,
@@ -252,6 +259,7 @@ fn describe_run(config: &Config, device: &Device, run_dir: &RunDir) -> Result<()
 fn checkpoint_info(
     config: &Config,
     spec: &DatasetSpec,
+    data_sum: Option<String>,
     device: &Device,
     normalization: Normalization,
     position: Position,
@@ -266,6 +274,7 @@ fn checkpoint_info(
         l2: config.l2,
         dataset: config.dataset,
         spec: spec.clone(),
+        data_sum,
         normalization,
         config: config.to_toml()?,
         replicas: device.replicas,

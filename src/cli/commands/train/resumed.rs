@@ -16,11 +16,11 @@ use crate::run::checkpoint::{self, CheckpointError, Position};
 use crate::run::history::History;
 use crate::run::run_dir::RunDir;
 
-/// Loads the newest intact checkpoint of the run.
+/// Loads the newest intact checkpoint of the run, which is to go on with images of this spec and this sum.
 pub fn state(
     run_dir: &RunDir,
     layout: &Layout,
-    spec: &DatasetSpec,
+    (spec, sum): (&DatasetSpec, Option<&str>),
     settings: &ModelSettings,
     device: DeviceKind,
 ) -> Result<(HostState, Position)> {
@@ -40,6 +40,7 @@ pub fn state(
         Ok(newest) => newest,
     };
     check_data(&info.spec, spec)?;
+    check_pictures(info.data_sum.as_deref(), sum)?;
     check_replicas(info.replicas, settings)?;
     compare_instructions(info.instructions, choose::instructions(device));
     Ok((state, info.position))
@@ -68,6 +69,23 @@ fn check_data(before: &DatasetSpec, now: &DatasetSpec) -> Result<(), ConfigError
         field: if differ { "classes" } else { "image size" }.to_owned(),
         saved,
         now,
+    })
+}
+
+/// Refuses other images than those `before`: others would be held out, and those that were would be trained on. Older
+/// checkpoints do not say which they were.
+fn check_pictures(before: Option<&str>, now: Option<&str>) -> Result<(), ConfigError> {
+    let (Some(before), Some(now)) = (before, now) else {
+        return Ok(());
+    };
+    if before == now {
+        return Ok(());
+    }
+    let named = |sum: &str| format!("the data set with the SHA-256 sum {sum:.12}…");
+    Err(ConfigError::Differs {
+        field: "pictures".to_owned(),
+        saved: named(before),
+        now: format!("{} (pictures were added, removed or changed)", named(now)),
     })
 }
 
