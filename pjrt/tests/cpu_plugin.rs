@@ -56,6 +56,12 @@ fn upload(client: &Client, values: &[f32], dims: &[usize]) -> Buffer {
     client.upload(values, dims, &devices[0]).unwrap()
 }
 
+/// What `program`, which has one output, gives for `arguments` on one device.
+fn only_output(program: &LoadedExecutable, arguments: Vec<&Buffer>) -> Buffer {
+    let mut devices = program.run(&[arguments]).unwrap();
+    devices.pop().unwrap().pop().unwrap()
+}
+
 /// How long a test waits for what must come, so that a hang does not last for ever. No machine is so slow or so busy.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -181,25 +187,13 @@ fn an_output_in_the_place_of_an_argument_takes_the_argument() {
     };
     let sum = compile(&client, SUM, &compile_options(1));
     let (a, b) = (upload(&client, &A, &[2, 3]), upload(&client, &B, &[2, 3]));
-    let output = sum
-        .run(&[vec![&a, &b]])
-        .unwrap()
-        .pop()
-        .unwrap()
-        .pop()
-        .unwrap();
+    let output = only_output(&sum, vec![&a, &b]);
     assert_eq!(output.download::<f32>().unwrap(), A_PLUS_B);
     assert!(a.is_donated().unwrap() && !b.is_donated().unwrap());
     assert!(a.download::<f32>().is_err());
     assert!(sum.run(&[vec![&a, &b]]).is_err());
     // The other argument is what it was, and the output can be an argument.
-    let again = sum
-        .run(&[vec![&output, &b]])
-        .unwrap()
-        .pop()
-        .unwrap()
-        .pop()
-        .unwrap();
+    let again = only_output(&sum, vec![&output, &b]);
     assert_eq!(again.download::<f32>().unwrap()[5], 126.);
 }
 
@@ -248,13 +242,7 @@ fn a_serialised_program_runs_in_another_client() {
     let client = plugin.client(&[]).unwrap();
     let (a, b) = (upload(&client, &A, &[2, 3]), upload(&client, &B, &[2, 3]));
     let sum = client.load(&bytes, None).unwrap();
-    let output = sum
-        .run(&[vec![&a, &b]])
-        .unwrap()
-        .pop()
-        .unwrap()
-        .pop()
-        .unwrap();
+    let output = only_output(&sum, vec![&a, &b]);
     assert_eq!(output.download::<f32>().unwrap(), A_PLUS_B);
     assert!(a.is_donated().unwrap());
     assert!(client.load(&bytes[..bytes.len() / 2], None).is_err());
@@ -269,13 +257,7 @@ fn arrays_and_programs_outlive_their_client_and_may_be_used_by_any_thread() {
     let (a, b) = (upload(&client, &A, &[2, 3]), upload(&client, &B, &[2, 3]));
     drop((plugin, client));
     let output = thread::spawn(move || {
-        let output = sum
-            .run(&[vec![&a, &b]])
-            .unwrap()
-            .pop()
-            .unwrap()
-            .pop()
-            .unwrap();
+        let output = only_output(&sum, vec![&a, &b]);
         drop((sum, a, b));
         output
     });

@@ -8,11 +8,14 @@
 //! | `keras/` | Keras: the whole network, from raw pixels to logits |
 //! | `onnx/` | ONNX runtimes: likewise |
 //! | `stablehlo/` | XLA, JAX and IREE: likewise, for a batch of a fixed size |
+//!
+//! `translate` takes the last three through the layers of a network.
 
 mod keras;
 pub mod onnx;
 mod safetensors;
 mod stablehlo;
+mod translate;
 
 use std::collections::HashMap;
 use std::path::Path;

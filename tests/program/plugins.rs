@@ -1,7 +1,11 @@
 //! The plugins that `./setup` puts in place on request.
 
+#[path = "../../pjrt/tests/support/installed.rs"]
+mod installed;
+
 use std::path::{Path, PathBuf};
 
+use installed::installed;
 use resnet_xla::device::hardware;
 use resnet_xla::device::plugin_kind::PluginKind;
 
@@ -24,21 +28,4 @@ pub fn has_hardware(kind: &PluginKind) -> bool {
         println!("skipped: this machine has a {} ({sign})", kind.device());
     }
     found.is_some()
-}
-
-fn installed(file: &str, setup: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("RESNET_XLA_CACHE").map(PathBuf::from);
-    let user = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
-        .map(|folder| folder.join("resnet-xla"));
-    let plugin = cache.or(user)?.join("plugins").join(file);
-    if !plugin.is_file() {
-        println!(
-            "skipped: no {}; ./setup {setup} puts it there",
-            plugin.display()
-        );
-        return None;
-    }
-    Some(plugin)
 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
 
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
+use crate::export::translate::{Translate, features};
 
 /// The model's configuration, and the variables of its layers.
 pub struct Layers {
@@ -52,12 +52,8 @@ pub fn of(exported: &Exported) -> Layers {
         counts: HashMap::new(),
     };
     let images = translation.images(exported.info.spec.side);
-    let mut x = translation.normalise(&exported.info.normalization, &images);
-    x = translation.convolve(&network.stem, &x);
-    for unit in &network.units {
-        x = translation.unit(unit, &x);
-    }
-    let features = translation.activate(&network.bn_out, &x);
+    let normalised = translation.normalise(&exported.info.normalization, &images);
+    let features = features(&mut translation, network, &normalised);
     let logits = translation.classify(&network.dense, &features);
     let name = exported.info.network().to_string();
     let model = json!({
@@ -87,67 +83,6 @@ impl Translation {
         let offset = [0, 1, 2].map(|c| -normalization.mean[c] * scale[c]);
         let config = json!({"scale": scale, "offset": offset});
         self.after("Rescaling", "normalised", config, x, x.dims.clone())
-    }
-
-    fn unit(&mut self, unit: &Unit, x: &Output) -> Output {
-        // A unit has at least one layer.
-        let first = self.activate(&unit.layers[0].bn, x);
-        let mut activation = first.clone();
-        for (layer, next) in unit.layers.iter().zip(&unit.layers[1..]) {
-            let y = self.convolve(&layer.conv, &activation);
-            activation = self.activate(&next.bn, &y);
-        }
-        // Keras numbers the layers of a kind by their distance from the end: a shortcut is as far from it as the last
-        // convolution, and comes first because the sum has it first.
-        let shortcut = match &unit.shortcut {
-            Shortcut::Projection(projection) => Some(self.convolve(projection, &first)),
-            Shortcut::Identity => Some(x.clone()),
-            Shortcut::None => None,
-        };
-        let last = &unit.layers[unit.layers.len() - 1];
-        let mut y = self.convolve(&last.conv, &activation);
-        if let Some(shortcut) = shortcut {
-            let calls = json!([{"args": [[tensor(&shortcut), tensor(&y)]], "kwargs": {}}]);
-            let name = format!("{}/sum", unit.name);
-            y = self.layer("Add", &name, json!({}), calls, y.dims);
-        }
-        match unit.pools {
-            true => self.pool(&unit.name, &y),
-            false => y,
-        }
-    }
-
-    /// relu(bn(x)).
-    fn activate(&mut self, bn: &BatchNorm, x: &Output) -> Output {
-        let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
-        self.has("batch_normalization", &bn.name, &constants);
-        let config = json!({"axis": -1, "epsilon": EPSILON});
-        let y = self.after("BatchNormalization", &bn.name, config, x, x.dims.clone());
-        let name = format!("{}/relu", bn.name);
-        self.after("ReLU", &name, json!({}), &y, x.dims.clone())
-    }
-
-    fn convolve(&mut self, conv: &Conv, x: &Output) -> Output {
-        self.has("conv2d", &conv.name, &["kernel"]);
-        let config = json!({
-            "filters": conv.outputs,
-            "kernel_size": [conv.side, conv.side],
-            "strides": [conv.stride, conv.stride],
-            "padding": "same",
-            "use_bias": false,
-            "kernel_initializer": "he_normal",
-            "kernel_regularizer": self.penalty(),
-        });
-        let side = |axis: usize| conv.output_side(x.dims[axis]);
-        let dims = vec![side(0), side(1), conv.outputs];
-        self.after("Conv2D", &conv.name, config, x, dims)
-    }
-
-    /// Maxima of squares of 2x2 pixels, without an odd last row and column.
-    fn pool(&mut self, unit: &str, x: &Output) -> Output {
-        let config = json!({"pool_size": [2, 2], "strides": [2, 2], "padding": "valid"});
-        let dims = vec![x.dims[0] / 2, x.dims[1] / 2, x.dims[2]];
-        self.after("MaxPooling2D", &format!("{unit}/max"), config, x, dims)
     }
 
     /// Logits of the means of the features' channels.
@@ -209,6 +144,52 @@ impl Translation {
         entry["inbound_nodes"] = calls;
         self.layers.push(entry);
         Output { layer, dims }
+    }
+}
+
+impl Translate for Translation {
+    type Images = Output;
+
+    fn activate(&mut self, bn: &BatchNorm, x: &Output) -> Output {
+        let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
+        self.has("batch_normalization", &bn.name, &constants);
+        let config = json!({"axis": -1, "epsilon": EPSILON});
+        let y = self.after("BatchNormalization", &bn.name, config, x, x.dims.clone());
+        let name = format!("{}/relu", bn.name);
+        self.after("ReLU", &name, json!({}), &y, x.dims.clone())
+    }
+
+    fn convolve(&mut self, conv: &Conv, x: &Output) -> Output {
+        self.has("conv2d", &conv.name, &["kernel"]);
+        let config = json!({
+            "filters": conv.outputs,
+            "kernel_size": [conv.side, conv.side],
+            "strides": [conv.stride, conv.stride],
+            "padding": "same",
+            "use_bias": false,
+            "kernel_initializer": "he_normal",
+            "kernel_regularizer": self.penalty(),
+        });
+        let side = |axis: usize| conv.output_side(x.dims[axis]);
+        let dims = vec![side(0), side(1), conv.outputs];
+        self.after("Conv2D", &conv.name, config, x, dims)
+    }
+
+    fn add(&mut self, unit: &str, y: &Output, shortcut: &Output) -> Output {
+        let calls = json!([{"args": [[tensor(shortcut), tensor(y)]], "kwargs": {}}]);
+        self.layer(
+            "Add",
+            &format!("{unit}/sum"),
+            json!({}),
+            calls,
+            y.dims.clone(),
+        )
+    }
+
+    fn pool(&mut self, unit: &str, x: &Output) -> Output {
+        let config = json!({"pool_size": [2, 2], "strides": [2, 2], "padding": "valid"});
+        let dims = vec![x.dims[0] / 2, x.dims[1] / 2, x.dims[2]];
+        self.after("MaxPooling2D", &format!("{unit}/max"), config, x, dims)
     }
 }
 

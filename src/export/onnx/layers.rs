@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use xla_graphs::TensorSpec;
-use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
@@ -12,6 +11,7 @@ use super::graph::{Nodes, float, int, ints, rows};
 use super::messages::{FLOAT, Graph, UINT8};
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
+use crate::export::translate::{Translate, features};
 
 /// The graph's input and output.
 const IMAGES: &str = "images";
@@ -39,11 +39,7 @@ pub fn graph(exported: &Exported) -> Graph {
         nodes: Nodes::default(),
     };
     let images = translation.normalise(&exported.info.normalization, spec.side);
-    let mut x = translation.convolve(&network.stem, &images);
-    for unit in &network.units {
-        x = translation.unit(unit, &x);
-    }
-    let features = translation.activate(&network.bn_out, &x);
+    let features = features(&mut translation, network, &images);
     translation.classify(&network.dense, &features);
     Graph {
         nodes: translation.nodes.nodes,
@@ -69,31 +65,27 @@ impl Translation<'_> {
         Images { name, side }
     }
 
-    fn unit(&mut self, unit: &Unit, x: &Images) -> Images {
-        // A unit has at least one layer.
-        let first = self.activate(&unit.layers[0].bn, x);
-        let mut y = self.convolve(&unit.layers[0].conv, &first);
-        for layer in &unit.layers[1..] {
-            let activation = self.activate(&layer.bn, &y);
-            y = self.convolve(&layer.conv, &activation);
-        }
-        let shortcut = match &unit.shortcut {
-            Shortcut::Projection(projection) => Some(self.convolve(projection, &first)),
-            Shortcut::Identity => Some(x.clone()),
-            Shortcut::None => None,
-        };
-        if let Some(shortcut) = shortcut {
-            let name = format!("{}/sum", unit.name);
-            let terms = [y.name.as_str(), &shortcut.name];
-            y.name = self.nodes.add(&name, "Add", &terms, vec![]);
-        }
-        match unit.pools {
-            true => self.pool(&unit.name, &y),
-            false => y,
-        }
+    /// Logits of the means of the features' channels.
+    fn classify(&mut self, dense: &Dense, features: &Images) {
+        let inputs = [features.name.as_str()];
+        let means = (self.nodes).add("means", "GlobalAveragePool", &inputs, vec![]);
+        let rows = self.nodes.add("pooled", "Flatten", &[&means], vec![]);
+        let [kernel, bias] =
+            ["kernel", "bias"].map(|constant| self.constant(&format!("{}/{constant}", dense.name)));
+        self.nodes
+            .add(LOGITS, "Gemm", &[&rows, &kernel, &bias], vec![]);
     }
 
-    /// relu(bn(x)).
+    /// The tensor called `name` as it is.
+    fn constant(&mut self, name: &str) -> String {
+        let (spec, values) = self.tensors[name];
+        self.nodes.constant(name, &spec.dims, values)
+    }
+}
+
+impl Translate for Translation<'_> {
+    type Images = Images;
+
     fn activate(&mut self, bn: &BatchNorm, x: &Images) -> Images {
         let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
         let [gamma, beta, mean, variance] =
@@ -126,7 +118,15 @@ impl Translation<'_> {
         }
     }
 
-    /// Maxima of squares of 2x2 pixels, without an odd last row and column.
+    fn add(&mut self, unit: &str, y: &Images, shortcut: &Images) -> Images {
+        let name = format!("{unit}/sum");
+        let terms = [y.name.as_str(), &shortcut.name];
+        Images {
+            name: self.nodes.add(&name, "Add", &terms, vec![]),
+            side: y.side,
+        }
+    }
+
     fn pool(&mut self, unit: &str, x: &Images) -> Images {
         let attributes = vec![ints("kernel_shape", &[2; 2]), ints("strides", &[2; 2])];
         let name = format!("{unit}/max");
@@ -134,23 +134,6 @@ impl Translation<'_> {
             name: self.nodes.add(&name, "MaxPool", &[&x.name], attributes),
             side: x.side / 2,
         }
-    }
-
-    /// Logits of the means of the features' channels.
-    fn classify(&mut self, dense: &Dense, features: &Images) {
-        let inputs = [features.name.as_str()];
-        let means = (self.nodes).add("means", "GlobalAveragePool", &inputs, vec![]);
-        let rows = self.nodes.add("pooled", "Flatten", &[&means], vec![]);
-        let [kernel, bias] =
-            ["kernel", "bias"].map(|constant| self.constant(&format!("{}/{constant}", dense.name)));
-        self.nodes
-            .add(LOGITS, "Gemm", &[&rows, &kernel, &bias], vec![]);
-    }
-
-    /// The tensor called `name` as it is.
-    fn constant(&mut self, name: &str) -> String {
-        let (spec, values) = self.tensors[name];
-        self.nodes.constant(name, &spec.dims, values)
     }
 }
 

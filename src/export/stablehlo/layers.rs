@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use xla_graphs::TensorSpec;
-use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
@@ -11,6 +10,7 @@ use xla_graphs::ops::dense::Dense;
 use super::body::{Body, Value, tensor};
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
+use crate::export::translate::{Translate, features};
 
 /// Translates layers, from the first to the last.
 struct Translation<'a> {
@@ -37,11 +37,7 @@ pub fn module(exported: &Exported) -> String {
         CHANNELS,
     ];
     let pixels = translation.normalise(&info.normalization, &images);
-    let mut x = translation.convolve(&network.stem, &pixels);
-    for unit in &network.units {
-        x = translation.unit(unit, &x);
-    }
-    let features = translation.activate(&network.bn_out, &x);
+    let features = features(&mut translation, network, &pixels);
     let logits = translation.classify(&network.dense, &features);
     let (images, kind) = (tensor(&images, "ui8"), logits.kind());
     format!(
@@ -67,29 +63,46 @@ impl Translation<'_> {
         body.binary("multiply", &centred, &scale)
     }
 
-    fn unit(&mut self, unit: &Unit, x: &Value) -> Value {
-        // A unit has at least one layer.
-        let first = self.activate(&unit.layers[0].bn, x);
-        let mut y = self.convolve(&unit.layers[0].conv, &first);
-        for layer in &unit.layers[1..] {
-            let activation = self.activate(&layer.bn, &y);
-            y = self.convolve(&layer.conv, &activation);
-        }
-        let shortcut = match &unit.shortcut {
-            Shortcut::Projection(projection) => Some(self.convolve(projection, &first)),
-            Shortcut::Identity => Some(x.clone()),
-            Shortcut::None => None,
-        };
-        if let Some(shortcut) = shortcut {
-            y = self.body.binary("add", &y, &shortcut);
-        }
-        match unit.pools {
-            true => self.pool(&y),
-            false => y,
-        }
+    /// Logits of the means of the features' channels.
+    fn classify(&mut self, dense: &Dense, features: &Value) -> Value {
+        let (n, area) = (features.dims[0], features.dims[1] * features.dims[2]);
+        let (kind, zero) = (features.kind(), &self.zero.name);
+        let pooled = [n, dense.inputs];
+        let to = tensor(&pooled, "f32");
+        let operation = format!(
+            "stablehlo.reduce({} init: {zero}) applies stablehlo.add across dimensions = [1, 2] : ({kind}, tensor<f32>) -> {to}",
+            features.name
+        );
+        let sums = self.body.add(&pooled, &operation);
+        let area = self.body.constant(&[], &[area as f32]);
+        let area = self.body.spread(&area, &pooled);
+        let means = self.body.binary("divide", &sums, &area);
+
+        let [kernel, bias] =
+            ["kernel", "bias"].map(|constant| self.constant(&format!("{}/{constant}", dense.name)));
+        let dims = [n, dense.outputs];
+        let operation = format!(
+            "stablehlo.dot_general {}, {}, contracting_dims = [1] x [0] : ({to}, {}) -> {}",
+            means.name,
+            kernel.name,
+            kernel.kind(),
+            tensor(&dims, "f32")
+        );
+        let product = self.body.add(&dims, &operation);
+        let bias = self.body.spread(&bias, &dims);
+        self.body.binary("add", &product, &bias)
     }
 
-    /// relu(bn(x)).
+    /// The tensor called `name` as it is.
+    fn constant(&mut self, name: &str) -> Value {
+        let (spec, values) = self.tensors[name];
+        self.body.constant(&spec.dims, values)
+    }
+}
+
+impl Translate for Translation<'_> {
+    type Images = Value;
+
     fn activate(&mut self, bn: &BatchNorm, x: &Value) -> Value {
         let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
         let constants = constants.map(|constant| self.constant(&format!("{}/{constant}", bn.name)));
@@ -135,8 +148,11 @@ impl Translation<'_> {
         self.body.add(&dims, &operation)
     }
 
-    /// Maxima of squares of 2x2 pixels, without an odd last row and column.
-    fn pool(&mut self, x: &Value) -> Value {
+    fn add(&mut self, _unit: &str, y: &Value, shortcut: &Value) -> Value {
+        self.body.binary("add", y, shortcut)
+    }
+
+    fn pool(&mut self, _unit: &str, x: &Value) -> Value {
         let dims = [x.dims[0], x.dims[1] / 2, x.dims[2] / 2, x.dims[3]];
         let least = self.body.constant(&[], &[f32::NEG_INFINITY]);
         let operation = format!(
@@ -149,41 +165,5 @@ impl Translation<'_> {
             tensor(&dims, "f32")
         );
         self.body.add(&dims, &operation)
-    }
-
-    /// Logits of the means of the features' channels.
-    fn classify(&mut self, dense: &Dense, features: &Value) -> Value {
-        let (n, area) = (features.dims[0], features.dims[1] * features.dims[2]);
-        let (kind, zero) = (features.kind(), &self.zero.name);
-        let pooled = [n, dense.inputs];
-        let to = tensor(&pooled, "f32");
-        let operation = format!(
-            "stablehlo.reduce({} init: {zero}) applies stablehlo.add across dimensions = [1, 2] : ({kind}, tensor<f32>) -> {to}",
-            features.name
-        );
-        let sums = self.body.add(&pooled, &operation);
-        let area = self.body.constant(&[], &[area as f32]);
-        let area = self.body.spread(&area, &pooled);
-        let means = self.body.binary("divide", &sums, &area);
-
-        let [kernel, bias] =
-            ["kernel", "bias"].map(|constant| self.constant(&format!("{}/{constant}", dense.name)));
-        let dims = [n, dense.outputs];
-        let operation = format!(
-            "stablehlo.dot_general {}, {}, contracting_dims = [1] x [0] : ({to}, {}) -> {}",
-            means.name,
-            kernel.name,
-            kernel.kind(),
-            tensor(&dims, "f32")
-        );
-        let product = self.body.add(&dims, &operation);
-        let bias = self.body.spread(&bias, &dims);
-        self.body.binary("add", &product, &bias)
-    }
-
-    /// The tensor called `name` as it is.
-    fn constant(&mut self, name: &str) -> Value {
-        let (spec, values) = self.tensors[name];
-        self.body.constant(&spec.dims, values)
     }
 }

@@ -3,14 +3,14 @@
 //! Images are unsigned bytes `[N, S, S, 3]`, or grey ones `[N, S, S]` or `[N, S, S, 1]`. Labels are whole numbers of any
 //! type, `[N]` or `[N, 1]`, and the classes are called by them: "0", "1" and so on.
 //!
-//! An `.npz` file is a zip archive of `.npy` files: a magic string, a version, the length of a header, the header (a
-//! Python dictionary with the type, the order and the dimensions), then the values.
+//! An `.npz` file is a zip archive of `.npy` files: a `header`, then the values.
+
+mod header;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use byteorder::{ByteOrder, LittleEndian};
 use ndarray::Array1;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
@@ -19,10 +19,7 @@ use crate::data::dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 use crate::data::error::DataError;
 use crate::data::room::Room;
 use crate::system::sha256;
-
-/// The longest header that is read; that of an image array has about 120 bytes.
-const LONGEST_HEADER: usize = 4096;
-const MAGIC: &[u8] = b"\x93NUMPY";
+use header::Header;
 
 /// No compressed byte becomes more than this many.
 const MOST_OF_A_BYTE: u64 = 1032;
@@ -252,116 +249,6 @@ fn image_shape(header: &Header) -> Result<(usize, usize), String> {
     })
 }
 
-/// What an array is like.
-#[derive(Debug, PartialEq)]
-struct Header {
-    /// The type as NumPy writes it, for example `<f4`.
-    descr: String,
-    /// `i` for whole numbers, `u` for those without sign, and others.
-    kind: char,
-    /// Bytes of a value.
-    size: usize,
-    is_big_endian: bool,
-    dims: Vec<usize>,
-}
-
-impl Header {
-    /// Reads what is before the values of an array.
-    fn read(array: &mut impl Read) -> Result<Header, String> {
-        let unreadable = |error: std::io::Error| format!("cannot read the array: {error}");
-        let mut start = [0; MAGIC.len() + 2];
-        array.read_exact(&mut start).map_err(unreadable)?;
-        let [version, _] = start[MAGIC.len()..] else {
-            return Err("expected a version".to_owned());
-        };
-        if !start.starts_with(MAGIC) {
-            return Err("expected a NumPy array, got something else".to_owned());
-        }
-        let mut length = [0; 4];
-        let bytes = if version == 1 { 2 } else { 4 };
-        array.read_exact(&mut length[..bytes]).map_err(unreadable)?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > LONGEST_HEADER {
-            return Err(format!(
-                "expected a header of at most {LONGEST_HEADER} bytes, got {length}"
-            ));
-        }
-        let mut text = vec![0; length];
-        array.read_exact(&mut text).map_err(unreadable)?;
-        Header::parse(&String::from_utf8_lossy(&text))
-    }
-
-    /// Parses `{'descr': '|u1', 'fortran_order': False, 'shape': (3, 32, 32, 3), }`.
-    fn parse(text: &str) -> Result<Header, String> {
-        let wrong = || format!("expected NumPy's header, got {:?}", text.trim_end());
-        let after = |key: &str| {
-            let (_, rest) = text.split_once(&format!("'{key}':"))?;
-            Some(rest.trim_start())
-        };
-        let descr = after("descr").ok_or_else(wrong)?;
-        let descr = descr.strip_prefix('\'').ok_or_else(wrong)?;
-        let (descr, _) = descr.split_once('\'').ok_or_else(wrong)?;
-        let order = after("fortran_order").ok_or_else(wrong)?;
-        if !order.starts_with("False") {
-            return Err(
-                "expected values in C order, got Fortran order; save np.ascontiguousarray(x)"
-                    .to_owned(),
-            );
-        }
-        let dims = after("shape").and_then(|rest| rest.strip_prefix('('));
-        let (dims, _) = dims
-            .and_then(|rest| rest.split_once(')'))
-            .ok_or_else(wrong)?;
-        let dims = dims.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-        let dims: Result<Vec<usize>, _> = dims.map(str::parse).collect();
-
-        let mut type_of = descr.chars();
-        let order = type_of.next().ok_or_else(wrong)?;
-        let kind = type_of.next().ok_or_else(wrong)?;
-        let size = type_of.as_str().parse().ok();
-        Ok(Header {
-            descr: descr.to_owned(),
-            kind,
-            size: size
-                .filter(|size| (1..=16).contains(size))
-                .ok_or_else(wrong)?,
-            is_big_endian: order == '>',
-            dims: dims.map_err(|_| wrong())?,
-        })
-    }
-
-    /// Bytes of all values, if that is a number at all.
-    fn bytes(&self) -> Option<u64> {
-        let dims = self.dims.iter().map(|dim| *dim as u64);
-        dims.chain([self.size as u64])
-            .try_fold(1u64, u64::checked_mul)
-    }
-
-    /// The whole number that `bytes`, `size` of them, stand for.
-    fn number(&self, bytes: &[u8]) -> i128 {
-        let mut bytes = bytes.to_vec();
-        if self.is_big_endian {
-            bytes.reverse();
-        }
-        match self.kind {
-            'i' => LittleEndian::read_int128(&bytes, self.size),
-            _ => LittleEndian::read_uint128(&bytes, self.size) as i128,
-        }
-    }
-}
-
-impl std::fmt::Display for Header {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let kind = match self.kind {
-            'i' => "int",
-            'u' => "uint",
-            'f' => "float",
-            _ => return write!(f, "{} {:?}", self.descr, self.dims),
-        };
-        write!(f, "{kind}{} {:?}", 8 * self.size, self.dims)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -371,6 +258,7 @@ mod tests {
     use zip::write::SimpleFileOptions;
 
     use super::*;
+    use header::MAGIC;
 
     /// The content of an `.npy` file.
     fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
