@@ -236,6 +236,18 @@ fn check_operations(precision: &str) {
     assert_eq!(counts, 10 + 3 + 1, "{report}");
     assert_eq!(sum(&|_| 1.0), 2.0 * 14.0 + 3.0 + 1.0, "{report}");
 
+    let bound = |key: &str| report["bound"][key].as_f64().unwrap();
+    for row in rows {
+        let rate =
+            |amount: &str| row[amount].as_f64().unwrap() / row["bound_ms"].as_f64().unwrap() / 1e6;
+        let shares = [
+            rate("flops") / bound("gflops"),
+            rate("bytes") / bound("gb_per_s"),
+        ];
+        let reached = f64::max(shares[0], shares[1]);
+        assert!((reached - 1.0).abs() < 1e-9, "{row}");
+    }
+
     for formulation in ["kernels", "dots"] {
         let ms = |row: &Value| row[formulation]["ms"].as_f64().unwrap();
         let total = sum(&ms);

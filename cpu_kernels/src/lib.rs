@@ -31,7 +31,7 @@ pub use isa::{Isa, IsaError};
 pub use kernel_contract::plan::VERSION as PLAN_VERSION;
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{conv3x3, format, isa, layer, norm, pointwise, register};
+pub use x86::{conv3x3, format, isa, layer, multiply_adds, norm, pointwise, register};
 
 /// Whether the kernels run in this process: the processor can run them, and nobody chose [`Isa::Generic`].
 pub fn supported() -> bool {

@@ -7,6 +7,7 @@ mod gemm;
 pub mod layer;
 pub mod norm;
 mod padded;
+mod peak;
 pub mod pointwise;
 mod pool;
 mod result;
@@ -14,3 +15,4 @@ mod sets;
 mod tasks;
 
 pub use calls::{isa, register};
+pub use peak::multiply_adds;

@@ -3,11 +3,13 @@
 //!
 //! | file | job |
 //! | --- | --- |
+//! | `bound` | what the machine allows at best |
 //! | `list` | the distinct operations of a network: shapes, counts, FLOPs, bytes |
 //! | `table` | the report as text |
 //! | `time` | compile, run, read the clock |
 //! | `trace` | an operation as a computation of its own |
 
+mod bound;
 mod list;
 mod table;
 mod time;
@@ -19,6 +21,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use xla_graphs::ops::Lowering;
 
+use self::bound::Bound;
 use self::list::{Pass, operations};
 use self::time::Operation;
 use super::step::LEARNING_RATE;
@@ -56,6 +59,8 @@ pub struct OpsReport {
     pub batch_size: usize,
     /// Runs of each operation that were timed.
     pub n: usize,
+    /// What no operation can exceed.
+    pub bound: Bound,
     pub operations: Vec<Operations>,
     /// The whole step, measured as one.
     pub step: Pair<Timing>,
@@ -75,6 +80,8 @@ pub struct Operations {
     pub flops: usize,
     /// The fewest bytes that one must read and write.
     pub bytes: usize,
+    /// The fewest milliseconds that one can take.
+    pub bound_ms: f64,
     #[serde(flatten)]
     pub time: Pair<Timing>,
 }
@@ -106,6 +113,8 @@ impl OpsBench {
         let step = self.time_steps(programs, state)?;
         let model = programs.kernels.model();
         let (network, batch) = (&model.network, model.batch);
+        let threads = std::thread::available_parallelism()?.get();
+        let bound = Bound::measure(threads, network.precision);
         let mut rows = Vec::new();
         for (op, count) in operations(network, model.image_side) {
             let time = |program: &Program, lowering| {
@@ -119,13 +128,15 @@ impl OpsBench {
                 kernels: time(&programs.kernels, Lowering::Kernels)?,
                 dots: time(&programs.dots, Lowering::Dots)?,
             };
+            let (flops, bytes) = (op.flops(batch), op.bytes(batch, network.precision));
             rows.push(Operations {
                 operation: op.to_string(),
                 pass: op.pass,
                 shape: op.shape(),
                 count,
-                flops: op.flops(batch),
-                bytes: op.bytes(batch, network.precision),
+                flops,
+                bytes,
+                bound_ms: bound.ms(flops, bytes),
                 time,
             });
         }
@@ -133,12 +144,13 @@ impl OpsBench {
             build: Build::THIS,
             runtime: runtime::VERSION,
             device: device.description(),
-            threads: std::thread::available_parallelism()?.get(),
+            threads,
             isa: cpu_kernels::isa().to_string(),
             precision: network.precision.to_string(),
             depth: network.depth,
             batch_size: batch,
             n: self.runs,
+            bound,
             sum_ms: Pair {
                 kernels: rows.iter().map(|row| row.total_ms(|t| t.kernels)).sum(),
                 dots: rows.iter().map(|row| row.total_ms(|t| t.dots)).sum(),

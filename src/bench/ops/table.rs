@@ -14,16 +14,21 @@ impl fmt::Display for OpsReport {
         )?;
         writeln!(
             f,
-            "each alone, its inputs in memory; share: of the whole step\n"
+            "each alone, its inputs in memory; share: of the whole step"
         )?;
         writeln!(
             f,
-            "{:47} {:^34} {:^34}",
+            "bound: the part of the speed that {:.0} GFLOP/s (multiply-adds in registers) and {:.1} GB/s (a copy) allow\n",
+            self.bound.gflops, self.bound.gb_per_s
+        )?;
+        writeln!(
+            f,
+            "{:47} {:^40} {:^40}",
             "", "kernels", "composed of XLA's operations"
         )?;
         let columns = format!(
-            "{:>8} {:>7} {:>5} {:>5} {:>5}",
-            "ms", "GFLOP/s", "GB/s", "all", "share"
+            "{:>8} {:>7} {:>5} {:>5} {:>5} {:>5}",
+            "ms", "GFLOP/s", "GB/s", "bound", "all", "share"
         );
         writeln!(
             f,
@@ -63,10 +68,11 @@ impl OpsReport {
         let cells = |time: Timing, step: Timing| {
             let all = time.ms * row.count as f64;
             format!(
-                "{:>8.2} {:>7.0} {:>5.1} {all:>5.0} {:>4.1}%",
+                "{:>8.2} {:>7.0} {:>5.1} {:>4.0}% {all:>5.0} {:>4.1}%",
                 time.ms,
                 row.flops as f64 / time.ms / 1e6,
                 row.bytes as f64 / time.ms / 1e6,
+                100.0 * row.bound_ms / time.ms,
                 100.0 * all / step.ms
             )
         };
