@@ -25,10 +25,14 @@ fn bars(folder: &Path, category: &str) -> Vec<Bar> {
     let text = fs::read_to_string(folder.join("profile.json")).unwrap();
     let trace: Value = serde_json::from_str(&text).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
-    let nanoseconds = |event: &Value, key: &str| (event[key].as_f64().unwrap() * 1e3).round() as u64;
+    let nanoseconds =
+        |event: &Value, key: &str| (event[key].as_f64().unwrap() * 1e3).round() as u64;
     let of_category = events.iter().filter(|event| event["cat"] == category);
     let bar = |event: &Value| {
-        assert_eq!((&event["ph"], &event["pid"], &event["tid"]), (&"X".into(), &1.into(), &1.into()));
+        assert_eq!(
+            (&event["ph"], &event["pid"], &event["tid"]),
+            (&"X".into(), &1.into(), &1.into())
+        );
         let begin = nanoseconds(event, "ts");
         let name = event["name"].as_str().unwrap().to_owned();
         let end = begin + nanoseconds(event, "dur");
@@ -46,7 +50,10 @@ fn within<'a>(step: &Bar, bars: &'a [Bar]) -> Vec<&'a Bar> {
     let overlaps = |bar: &&Bar| bar.begin < step.end && step.begin < bar.end;
     let inside: Vec<_> = bars.iter().filter(overlaps).collect();
     for bar in &inside {
-        assert!(step.begin <= bar.begin && bar.end <= step.end, "{bar:?} {step:?}");
+        assert!(
+            step.begin <= bar.begin && bar.end <= step.end,
+            "{bar:?} {step:?}"
+        );
     }
     inside
 }
@@ -60,26 +67,46 @@ fn the_trace_covers_each_step_without_a_gap_and_changes_nothing() {
     assert!(!plain.join("profile.json").exists());
     let output = program(&quick_run(&profiled, &format!("{options} --profile 5"))).output();
     let log = String::from_utf8(output.unwrap().stderr).unwrap();
-    assert!(log.contains("--profile records the host alone; cpu ("), "{log}");
+    assert!(
+        log.contains("--profile records the host alone; cpu ("),
+        "{log}"
+    );
     assert!(log.contains("profile of 5 steps: "), "{log}");
     assert_same_end(&profiled, &plain);
 
     let (steps, parts) = (bars(&profiled, "step"), bars(&profiled, "host"));
-    assert_eq!(names(&steps), ["step 1", "step 2", "step 3", "step 4", "step 5"]);
+    assert_eq!(
+        names(&steps),
+        ["step 1", "step 2", "step 3", "step 4", "step 5"]
+    );
     for step in &steps {
         let inside = within(step, &parts);
         let sum: u64 = inside.iter().map(|bar| bar.end - bar.begin).sum();
         assert_eq!(sum, step.end - step.begin, "{step:?} {inside:?}");
         let count = |name: &str| inside.iter().filter(|bar| bar.name == name).count();
-        assert_eq!(["input", "upload", "execute"].map(count), [1; 3], "{inside:?}");
+        assert_eq!(
+            ["input", "upload", "execute"].map(count),
+            [1; 3],
+            "{inside:?}"
+        );
         // After every second step a checkpoint is saved, for which the step itself is read back too.
         let even = ["step 2", "step 4"].contains(&step.name.as_str());
         assert_eq!(count("save"), usize::from(even), "{inside:?}");
     }
     // One follows the other, but for the epoch's end between steps 4 and 5.
-    assert_eq!([steps[0].end, steps[1].end, steps[2].end], [steps[1].begin, steps[2].begin, steps[3].begin]);
-    let between = Bar { name: String::new(), begin: steps[3].end, end: steps[4].begin };
-    let of_epoch: Vec<_> = within(&between, &parts).iter().map(|bar| bar.name.as_str()).collect();
+    assert_eq!(
+        [steps[0].end, steps[1].end, steps[2].end],
+        [steps[1].begin, steps[2].begin, steps[3].begin]
+    );
+    let between = Bar {
+        name: String::new(),
+        begin: steps[3].end,
+        end: steps[4].begin,
+    };
+    let of_epoch: Vec<_> = within(&between, &parts)
+        .iter()
+        .map(|bar| bar.name.as_str())
+        .collect();
     for name in ["evaluation", "save", "report"] {
         assert!(of_epoch.contains(&name), "{name} {of_epoch:?}");
     }
@@ -138,7 +165,11 @@ fn what_a_plugin_s_profiler_recorded_lies_where_tensorboard_looks() {
         assert!(output.status.success(), "{log}");
         log
     };
-    let log = log_of(&with_profiler, "--max-steps 4 --eval-steps 1 --profile 2", &plugin);
+    let log = log_of(
+        &with_profiler,
+        "--max-steps 4 --eval-steps 1 --profile 2",
+        &plugin,
+    );
     assert!(log.contains("tensorboard --logdir"), "{log}");
     assert_eq!(names(&bars(&run, "step")), ["step 1", "step 2"]);
     let files = device_profiles(&run);
@@ -148,7 +179,11 @@ fn what_a_plugin_s_profiler_recorded_lies_where_tensorboard_looks() {
     assert_eq!(space.planes[0].name, "started 1, stopped 1");
 
     // The plugin itself has no profiler, and says so.
-    let log = log_of(&plugin, "--overwrite --max-steps 1 --eval-steps 1 --profile 1", &plugin);
+    let log = log_of(
+        &plugin,
+        "--overwrite --max-steps 1 --eval-steps 1 --profile 1",
+        &plugin,
+    );
     assert!(log.contains("it has no extension Profiler"), "{log}");
     assert_eq!(device_profiles(&run), Vec::<PathBuf>::new());
 }

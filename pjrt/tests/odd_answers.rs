@@ -197,7 +197,10 @@ fn record(oddity: &str) -> (Result<Vec<u8>, PjrtError>, String) {
     let calls = unsafe {
         let library = Library::new(&stub.path).unwrap();
         let calls = library.get::<unsafe extern "C" fn() -> *const c_char>(b"Calls");
-        CStr::from_ptr(calls.unwrap()()).to_str().unwrap().to_owned()
+        CStr::from_ptr(calls.unwrap()())
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     (recorded, calls)
 }

@@ -13,9 +13,7 @@ pub struct ChromeTrace {
 impl ChromeTrace {
     /// A trace of the thread `thread` that begins now.
     pub fn start(thread: &str) -> Self {
-        let named = |what: &str, name: &str| {
-            json!({ "ph": "M", "pid": 1, "tid": 1, "name": what, "args": { "name": name } })
-        };
+        let named = |what: &str, name: &str| json!({ "ph": "M", "pid": 1, "tid": 1, "name": what, "args": { "name": name } });
         Self {
             begin: Instant::now(),
             events: vec![
@@ -80,6 +78,9 @@ mod tests {
             events[2],
             json!({ "ph": "X", "pid": 1, "tid": 1, "cat": "work", "name": "input", "ts": 1.5, "dur": 4000.25 })
         );
-        assert_eq!((&events[3]["ts"], &events[3]["dur"]), (&json!(0.0), &json!(1.5)));
+        assert_eq!(
+            (&events[3]["ts"], &events[3]["dur"]),
+            (&json!(0.0), &json!(1.5))
+        );
     }
 }

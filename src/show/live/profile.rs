@@ -136,10 +136,7 @@ impl Recording {
         let recorded = devices.finish().context("from the devices")?;
         let folder = run_dir.device_profiles();
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        files::write_bytes(
-            &run_dir.device_profile(&tensorboard::hostname()),
-            &recorded,
-        )?;
+        files::write_bytes(&run_dir.device_profile(&tensorboard::hostname()), &recorded)?;
         log::info!(
             "profile of the devices: tensorboard --logdir {} (with its profile plugin)",
             run_dir.events().display()
@@ -198,7 +195,15 @@ mod tests {
     #[test]
     fn a_step_lasts_from_its_input_to_that_of_the_next() {
         let laps = [
-            BetweenSteps, Input, Upload, Execute, Input, Execute, ReadBack, Input, Execute,
+            BetweenSteps,
+            Input,
+            Upload,
+            Execute,
+            Input,
+            Execute,
+            ReadBack,
+            Input,
+            Execute,
         ];
         let expected = bars(&[
             ("input", 0.0, 1.0),
@@ -212,12 +217,17 @@ mod tests {
         ]);
         assert_eq!(trace(2, &laps), (expected.clone(), false));
         // The second step ends on the devices in the course of the third.
-        assert_eq!(trace(2, &[&laps[..], &[ReadBack]].concat()), (expected, true));
+        assert_eq!(
+            trace(2, &[&laps[..], &[ReadBack]].concat()),
+            (expected, true)
+        );
     }
 
     #[test]
     fn the_last_step_of_an_epoch_ends_before_the_evaluation() {
-        let laps = [Input, Execute, ReadBack, Evaluation, Checkpoint, Input, Execute];
+        let laps = [
+            Input, Execute, ReadBack, Evaluation, Checkpoint, Input, Execute,
+        ];
         let expected = bars(&[
             ("input", 0.0, 1.0),
             ("execute", 1.0, 2.0),
