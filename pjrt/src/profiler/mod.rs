@@ -1,9 +1,10 @@
 //! What a plugin's devices do, recorded by the plugin's own profiler.
 //!
-//! The profiler is an extension with a header of its own (`profiler_c_api.h`), whose structs are written down here.
-//! `tests/odd_answers.rs` holds them to that header.
+//! The profiler is an extension with a C header of its own, `header.rs`.
 
-use std::ffi::{c_char, c_int, c_void};
+mod header;
+
+use std::ffi::c_void;
 use std::mem::offset_of;
 use std::ptr;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost::Message;
 
 use crate::api::{Api, text};
-use crate::bindings::{PJRT_Extension_Base, PJRT_Extension_Type_Profiler};
+use crate::bindings::PJRT_Extension_Type_Profiler;
 use crate::error::{PjrtError, Result};
 use crate::extension;
+use header::{Collect, Create, DestroyError, ErrorMessage, Extension, Function, Functions, Handle};
 
 /// The profiler's name among the extensions.
 const NAME: &str = "Profiler";
@@ -194,83 +196,4 @@ impl Functions {
         let lines = message.lines().map(str::trim);
         lines.collect::<Vec<_>>().join(" ")
     }
-}
-
-/// A function of the profiler; what it returns is an error, or null.
-type Function<A> = Option<unsafe extern "C" fn(*mut A) -> *mut c_void>;
-
-/// `PJRT_Profiler_Extension`.
-#[repr(C)]
-struct Extension {
-    base: PJRT_Extension_Base,
-    functions: *const Functions,
-}
-
-/// `PLUGIN_Profiler_Api`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Functions {
-    struct_size: usize,
-    /// A pointer of the plugin's own, as a number.
-    private: usize,
-    error_destroy: Option<unsafe extern "C" fn(*mut DestroyError)>,
-    error_message: Option<unsafe extern "C" fn(*mut ErrorMessage)>,
-    error_get_code: Function<ErrorCode>,
-    create: Function<Create>,
-    destroy: Function<Handle>,
-    start: Function<Handle>,
-    stop: Function<Handle>,
-    collect_data: Function<Collect>,
-}
-
-/// `PLUGIN_Profiler_Error_Destroy_Args`.
-#[repr(C)]
-struct DestroyError {
-    struct_size: usize,
-    private: *mut c_void,
-    error: *mut c_void,
-}
-
-/// `PLUGIN_Profiler_Error_Message_Args`.
-#[repr(C)]
-struct ErrorMessage {
-    struct_size: usize,
-    private: *mut c_void,
-    error: *mut c_void,
-    message: *const c_char,
-    message_size: usize,
-}
-
-/// `PLUGIN_Profiler_Error_GetCode_Args`.
-#[repr(C)]
-struct ErrorCode {
-    struct_size: usize,
-    private: *mut c_void,
-    error: *mut c_void,
-    code: c_int,
-}
-
-/// `PLUGIN_Profiler_Create_Args`.
-#[repr(C)]
-struct Create {
-    struct_size: usize,
-    options: *const c_char,
-    options_size: usize,
-    profiler: *mut c_void,
-}
-
-/// `PLUGIN_Profiler_Destroy_Args`, `PLUGIN_Profiler_Start_Args` and `PLUGIN_Profiler_Stop_Args`.
-#[repr(C)]
-struct Handle {
-    struct_size: usize,
-    profiler: *mut c_void,
-}
-
-/// `PLUGIN_Profiler_CollectData_Args`.
-#[repr(C)]
-struct Collect {
-    struct_size: usize,
-    profiler: *mut c_void,
-    buffer: *mut u8,
-    buffer_size_in_bytes: usize,
 }
