@@ -25,11 +25,17 @@ unset RESNET_XLA_BIN RESNET_XLA_FULL_BIN PIECE_MIB
 readonly to_save=30
 
 main() {
-    local command=${1:-}
-    case $command in
-    pack | run | tables) shift && "$command" "$@" ;;
-    *) sed -n '2,19s/^# \?//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+    case ${1:-} in
+    pack | tables) (($# > 1)) || usage ;;
+    run) ;;
+    *) usage ;;
     esac
+    "$@"
+}
+
+usage() {
+    sed -n '2,19s/^# \?//p' "${BASH_SOURCE[0]}" >&2
+    exit 2
 }
 
 fail() {
@@ -286,7 +292,11 @@ train() {
 # A value of the plan: plan WORK NAME
 plan() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$1/tools/plan.json" "$2"; }
 
-newest_checkpoint() { find "$1/checkpoints" -name 'step-*.safetensors' 2>/dev/null | sort | tail -n 1; }
+# The file of the newest checkpoint of a run, if it has one: newest_checkpoint RUN
+newest_checkpoint() {
+    [[ -d $1/checkpoints ]] || return 0
+    find "$1/checkpoints" -name 'step-*.safetensors' | sort | tail -n 1
+}
 
 # What the next call needs, and what the tables are made of: save STATE OUT
 save() {
