@@ -208,8 +208,12 @@ fn record(oddity: &str) -> (Result<Vec<u8>, PjrtError>, String) {
 #[test]
 fn a_recording_is_started_stopped_collected_and_freed() {
     let (recorded, calls) = record("PROFILER=1");
-    assert_eq!(recorded.unwrap(), b"space");
+    assert_eq!(recorded.unwrap(), b"\x0a\x03abc");
     assert_eq!(calls, "CSTBBD");
+    // A plugin that has the bytes in memory of its own.
+    let (recorded, calls) = record("PROFILER=7");
+    assert_eq!(recorded.unwrap(), b"\x0a\x03abc");
+    assert_eq!(calls, "CSTBD");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
-use crate::api::{Api, text};
+use crate::api::{Api, slice_of, text};
 use crate::bindings::PJRT_Extension_Type_Profiler;
 use crate::error::{PjrtError, Result};
 use crate::extension;
@@ -20,6 +20,7 @@ use header::{Collect, Create, DestroyError, ErrorMessage, Extension, Function, F
 
 /// The profiler's name among the extensions.
 const NAME: &str = "Profiler";
+const COLLECT: &str = "PLUGIN_Profiler_CollectData";
 
 /// A recording of what a plugin's devices do; it goes on until [`Self::finish`].
 pub struct Recording {
@@ -59,7 +60,6 @@ impl Recording {
 
     /// Ends the recording and returns it: a serialised `XSpace`, as TensorBoard reads it.
     pub fn finish(self) -> Result<Vec<u8>> {
-        const COLLECT: &str = "PLUGIN_Profiler_CollectData";
         let functions = self.functions;
         functions.call("PLUGIN_Profiler_Stop", functions.stop, &mut self.handle())?;
         let mut args = Collect {
@@ -68,9 +68,15 @@ impl Recording {
             buffer: ptr::null_mut(),
             buffer_size_in_bytes: 0,
         };
-        // The first call says how large the recording is, the second writes it.
         functions.call(COLLECT, functions.collect_data, &mut args)?;
         let size = args.buffer_size_in_bytes;
+        if !args.buffer.is_null() {
+            // What XLA's own plugins do, against the header: the bytes are there already, in the profiler's memory.
+            // SAFETY: the plugin returned this array; it lives as long as the profiler.
+            let bytes = unsafe { slice_of(args.buffer.cast_const(), size) };
+            return Ok(message(bytes).to_vec());
+        }
+        // What the header says: the first call tells the size, the second writes the bytes.
         let mut bytes = Vec::new();
         let reserved = bytes.try_reserve_exact(size);
         reserved.map_err(|_| PjrtError::TooLarge { function: COLLECT })?;
@@ -96,6 +102,14 @@ impl Drop for Recording {
         let _ = self
             .functions
             .call("PLUGIN_Profiler_Destroy", destroy, &mut self.handle());
+    }
+}
+
+/// The protocol buffer in `bytes`, behind which XLA's own plugins leave a zero.
+fn message(bytes: &[u8]) -> &[u8] {
+    match bytes.split_last() {
+        Some((0, before)) if <() as Message>::decode(bytes).is_err() => before,
+        _ => bytes,
     }
 }
 
