@@ -225,10 +225,10 @@ impl Trainer<'_> {
             self.enter(Lap::Execute);
             let metrics;
             (state, metrics) = self.program.train_step(state, &inputs)?;
+            self.enter(Lap::BetweenSteps);
             self.position().step += 1;
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
-            self.enter(Lap::BetweenSteps);
             self.show(&timing(self))?;
             let signal = self.signals.received();
             if signal.is_some() || self.checkpoint_due() {
