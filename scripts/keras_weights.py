@@ -157,4 +157,5 @@ def main():
     {"to-keras": to_keras, "from-keras": from_keras, "check": check}[options.pop("command")](**options)
 
 
-main()
+if __name__ == "__main__":
+    main()

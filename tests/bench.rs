@@ -2,9 +2,10 @@
 
 mod program;
 
+use std::fs;
 use std::time::Instant;
 
-use program::{fail, program, succeed};
+use program::{fail, program, succeed, text};
 use serde_json::Value;
 
 const SMALL: [&str; 11] = [
@@ -50,6 +51,33 @@ fn bench_prints_one_object_that_agrees_with_the_clock_and_with_summary() {
     );
     // Ten classes, four images: the step learns them.
     assert!(number("last_loss") < number("first_loss"), "{report}");
+}
+
+#[test]
+fn bench_of_exported_computations_has_the_losses_of_traced_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, exported) = (folder.path().join("a.toml"), folder.path().join("program"));
+    fs::write(&settings, "depth = 11\nbatch-size = 4\n").unwrap();
+    let export = ["export", "--program", text(&exported), "--on", "cpu"];
+    succeed(&[&export[..], &["--settings", text(&settings)]].concat());
+    let bench = ["bench", "--program", text(&exported), "--device", "cpu"];
+    let steps = ["--steps", "5", "--warmup", "1", "--json"];
+    let report = |args: &[&str]| serde_json::from_str::<Value>(&succeed(args)).unwrap();
+    let of_folder = report(&[&bench[..], &steps].concat());
+    let traced = report(&[&SMALL[..], &["--json"]].concat());
+    for key in [
+        "model",
+        "depth",
+        "batch_size",
+        "lowering",
+        "n",
+        "first_loss",
+        "last_loss",
+    ] {
+        assert_eq!(of_folder[key], traced[key], "{key}");
+    }
+    // They have a size already.
+    assert!(fail(&[&bench[..], &["--batch-size", "4"]].concat(), 2).contains("--batch-size"));
 }
 
 #[test]

@@ -69,6 +69,19 @@ def first_weights(depth):
     return weights
 
 
+def write_first_weights(depth, path):
+    """The first weights of all, in the file that `bench --init-weights` reads."""
+    # The peers themselves do without it.
+    from safetensors.numpy import save_file
+
+    weights = first_weights(depth)
+    for name in [name for name in weights if name.endswith("/gamma")]:
+        layer = name.removesuffix("/gamma")
+        weights[f"{layer}/moving_mean"] = np.zeros_like(weights[name])
+        weights[f"{layer}/moving_variance"] = np.ones_like(weights[name])
+    save_file(weights, path)
+
+
 def synthetic_batch(size):
     """Images [size, 32, 32, 3] and labels [size]: the batch of src/bench/step.rs, bit for bit."""
     bits = np.arange(size * SIDE * SIDE * 3, dtype=np.uint32)

@@ -19,9 +19,7 @@ import sys
 import tempfile
 
 import common
-import numpy as np
 import tables
-from safetensors.numpy import save_file
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -79,21 +77,11 @@ def record(result):
     print(json.dumps(shown), flush=True)
 
 
-def write_weights(depth, path):
-    """The first weights of all, in the file that `bench --init-weights` reads."""
-    weights = common.first_weights(depth)
-    for name in [name for name in weights if name.endswith("/gamma")]:
-        layer = name.removesuffix("/gamma")
-        weights[f"{layer}/moving_mean"] = np.zeros_like(weights[name])
-        weights[f"{layer}/moving_variance"] = np.ones_like(weights[name])
-    save_file(weights, path)
-
-
 def run_steps(args, folder):
     for number in range(args.rounds):
         for depth in args.depths:
             weights = folder / f"{depth}.safetensors"
-            write_weights(depth, weights)
+            common.write_first_weights(depth, weights)
             steps = args.steps or max(4, 240 // depth)
             for peer in args.peers:
                 command = [*PEERS[peer], "--depth", depth, "--steps", steps, "--warmup", 2]

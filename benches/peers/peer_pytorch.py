@@ -1,4 +1,4 @@
-"""The training step in PyTorch, channels_last: eager or compiled, float32 or autocast to bfloat16."""
+"""The training step in PyTorch: eager or compiled, channels_last or contiguous, float32 or autocast to bfloat16."""
 
 import common
 import torch
@@ -67,25 +67,27 @@ def load(network, weights):
 
 
 def main():
-    args = common.arguments(__doc__, mode=["eager", "compile"], precision=["f32", "bf16"])
+    choices = {"mode": ["eager", "compile"], "precision": ["f32", "bf16"], "device": ["cpu", "cuda"]}
+    args = common.arguments(__doc__, **choices, layout=["channels_last", "contiguous"])
+    layout = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[args.layout]
     torch.set_num_threads(common.threads())
     network = Network(args.depth)
     load(network, common.first_weights(args.depth))
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(args.device, memory_format=layout).train()
     kernels = [p for name, p in network.named_parameters() if p.ndim > 1]
     others = [p for name, p in network.named_parameters() if p.ndim == 1]
     # The derivative of 1e-4 * w^2 is 2e-4 * w.
     groups = [{"params": kernels, "weight_decay": 2 * common.L2}, {"params": others}]
     optimizer = torch.optim.SGD(groups, lr=common.LEARNING_RATE, momentum=common.MOMENTUM, fused=True)
     images, labels = map(torch.from_numpy, common.synthetic_batch(args.batch_size))
-    images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    labels = labels.long()
+    images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout).to(args.device)
+    labels = labels.long().to(args.device)
     model = torch.compile(network) if args.mode == "compile" else network
     # Weight decay makes its gradient; its value is only for the loss that is printed.
     penalty = common.L2 * sum(float((kernel.detach() ** 2).sum()) for kernel in kernels)
 
     def step():
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
@@ -95,7 +97,7 @@ def main():
     common.measure(
         args,
         step,
-        name=f"PyTorch {args.mode}",
+        name=f"PyTorch {args.mode}" + (", contiguous" if args.layout == "contiguous" else ""),
         version=torch.__version__,
         precision=args.precision,
         trainable_parameters=sum(p.numel() for p in network.parameters()),

@@ -53,11 +53,16 @@ def write(results_path, document, program):
         ("ops", ops_lines(newest(machines, "ops"))),
         ("input", input_lines(newest(machines, "input"))),
     ]:
-        begin, end = BEGIN.format(name), END.format(name)
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = "\n".join([before + begin, "", *lines, "", end + after])
+        text = between_markers(text, name, lines)
     document.write_text(text)
+
+
+def between_markers(text, name, lines):
+    """`text` with `lines` between its markers `name`."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return "\n".join([before + begin, "", *lines, "", end + after])
 
 
 def machine_lines(results):

@@ -20,6 +20,8 @@ pub enum PjrtError {
     },
     #[error("it has no {0}: a newer plugin does")]
     MissingFunction(&'static str),
+    #[error("it has no extension {0}: other plugins do")]
+    MissingExtension(&'static str),
     #[error("{function} is not implemented by this plugin: {message}")]
     Unimplemented {
         function: &'static str,

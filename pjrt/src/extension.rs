@@ -9,18 +9,33 @@ const MOST: usize = 100;
 
 /// The names of the extensions in `table`.
 pub(crate) fn names(table: &PJRT_Api) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut next = table.extension_start;
+    let extensions = all(table).into_iter();
+    extensions.map(|(number, _)| name(number)).collect()
+}
+
+/// The first extension of type `wanted` in `table`; it lives as long as the plugin.
+pub(crate) fn find(
+    table: &PJRT_Api,
+    wanted: PJRT_Extension_Type,
+) -> Option<*const PJRT_Extension_Base> {
+    let mut extensions = all(table).into_iter();
+    extensions.find_map(|(number, extension)| (number == wanted).then_some(extension))
+}
+
+/// The extensions in `table`, each with its type.
+fn all(table: &PJRT_Api) -> Vec<(PJRT_Extension_Type, *const PJRT_Extension_Base)> {
+    let mut extensions = Vec::new();
+    let mut next: *const PJRT_Extension_Base = table.extension_start;
     // SAFETY: the interface says that extensions are a list, ended by a null, of structs that begin like this and
     // live as long as the plugin.
     while let Some(extension) = unsafe { next.as_ref() } {
-        names.push(name(extension.type_));
+        extensions.push((extension.type_, next));
         next = extension.next;
-        if names.len() == MOST {
+        if extensions.len() == MOST {
             break;
         }
     }
-    names
+    extensions
 }
 
 /// The name of an extension's type in the header, without its beginning.

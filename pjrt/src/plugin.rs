@@ -10,6 +10,7 @@ use crate::bindings::*;
 use crate::client::Client;
 use crate::error::{PjrtError, Result};
 use crate::extension;
+use crate::profiler::Recording;
 use crate::topology::Topology;
 use crate::value::{self, Value};
 
@@ -85,6 +86,14 @@ impl Plugin {
     /// The extensions of the interface that the plugin has, by the names of the header.
     pub fn extensions(&self) -> Vec<String> {
         extension::names(&self.api.table)
+    }
+
+    /// Records what the plugin's devices do from now on.
+    ///
+    /// # Errors
+    /// A plugin without a profiler; what its profiler says when it cannot start.
+    pub fn record(&self) -> Result<Recording> {
+        Recording::start(&self.api)
     }
 
     /// What the plugin says about itself, for example the versions that it is made of.

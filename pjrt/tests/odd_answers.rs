@@ -1,5 +1,6 @@
 //! Whatever a plugin answers, the result is an error that says what was wrong. `stub_plugin.c` is the plugin.
 
+use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -182,6 +183,76 @@ fn a_plugin_that_cannot_say_when_it_has_read_them_gets_no_shared_values() {
         "it has no PJRT_Event_OnReady: a newer plugin does"
     );
     assert_eq!(Arc::strong_count(&values), 1);
+}
+
+/// What a recording on the stub `oddity` gives, and the calls that its profiler got, a letter each: Create, Start, sTop,
+/// collect to a Buffer, Destroy, destroy an Error; a question mark for arguments that are not as the header has them.
+fn record(oddity: &str) -> (Result<Vec<u8>, PjrtError>, String) {
+    let stub = Stub::new(oddity);
+    let recorded = stub
+        .plugin()
+        .record()
+        .and_then(|recording| recording.finish());
+    // SAFETY: it is loaded already, and its function takes nothing and returns a text that stays.
+    let calls = unsafe {
+        let library = Library::new(&stub.path).unwrap();
+        let calls = library.get::<unsafe extern "C" fn() -> *const c_char>(b"Calls");
+        CStr::from_ptr(calls.unwrap()())
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    (recorded, calls)
+}
+
+#[test]
+fn a_recording_is_started_stopped_collected_and_freed() {
+    let (recorded, calls) = record("PROFILER=1");
+    assert_eq!(recorded.unwrap(), b"\x0a\x03abc");
+    assert_eq!(calls, "CSTBBD");
+    // A plugin that has the bytes in memory of its own.
+    let (recorded, calls) = record("PROFILER=7");
+    assert_eq!(recorded.unwrap(), b"\x0a\x03abc");
+    assert_eq!(calls, "CSTBD");
+}
+
+#[test]
+fn a_profiler_that_answers_oddly_gives_an_error() {
+    for (oddity, calls, message) in [
+        (
+            "PROFILER=2",
+            "C",
+            "PLUGIN_Profiler_Create gave no profiler; expected one from every plugin",
+        ),
+        (
+            "PROFILER=3",
+            "CSED",
+            "PLUGIN_Profiler_Start: no counters here",
+        ),
+        (
+            "PROFILER=4",
+            "CSTBD",
+            "PLUGIN_Profiler_CollectData gave a size that does not fit into memory",
+        ),
+        (
+            "PROFILER=5",
+            "CSTD",
+            "it has no PLUGIN_Profiler_CollectData: a newer plugin does",
+        ),
+        (
+            "PROFILER=6",
+            "",
+            "it has no extension Profiler: other plugins do",
+        ),
+    ] {
+        let (recorded, called) = record(oddity);
+        assert_eq!(error(recorded), message);
+        assert_eq!(called, calls, "{oddity}");
+    }
+    assert_eq!(
+        error(Stub::new("NONE").plugin().record()),
+        "it has no extension Profiler: other plugins do"
+    );
 }
 
 #[test]

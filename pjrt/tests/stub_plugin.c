@@ -1,8 +1,10 @@
 // A plugin that does nothing, as odd as a plugin may be: each test compiles it with one oddity.
 
 #include <stddef.h>
+#include <string.h>
 
 #include "xla/pjrt/c/pjrt_c_api.h"
+#include "xla/pjrt/c/pjrt_c_api_profiler_extension.h"
 
 static int client, device, description, buffer, event, loaded, executable;
 static PJRT_Device* devices[] = {(PJRT_Device*)&device};
@@ -97,6 +99,67 @@ static PJRT_Error* OptimizedProgram(PJRT_Executable_OptimizedProgram_Args* args)
   return NULL;
 }
 
+#ifdef PROFILER
+static int profiler, profiler_error;
+// What was called, a letter each.
+static char calls[8];
+
+static void Called(const char* letter) {
+  if (strlen(calls) + 1 < sizeof(calls)) strcat(calls, letter);
+}
+
+const char* Calls(void) { return calls; }
+
+static void DestroyError(PLUGIN_Profiler_Error_Destroy_Args* args) { Called("E"); }
+
+static void Message(PLUGIN_Profiler_Error_Message_Args* args) {
+  int known = args->error == (PLUGIN_Profiler_Error*)&profiler_error;
+  args->message = known ? "no counters\nhere" : "?";
+  args->message_size = strlen(args->message);
+}
+
+static PLUGIN_Profiler_Error* Create(PLUGIN_Profiler_Create_Args* args) {
+  Called(args->struct_size == PLUGIN_Profiler_Create_Args_STRUCT_SIZE && args->options_size > 0 ? "C" : "?");
+  args->profiler = PROFILER == 2 ? NULL : (PLUGIN_Profiler*)&profiler;
+  return NULL;
+}
+
+static PLUGIN_Profiler_Error* Destroy(PLUGIN_Profiler_Destroy_Args* args) {
+  Called(args->profiler == (PLUGIN_Profiler*)&profiler ? "D" : "?");
+  return NULL;
+}
+
+static PLUGIN_Profiler_Error* Start(PLUGIN_Profiler_Start_Args* args) {
+  Called(args->profiler == (PLUGIN_Profiler*)&profiler ? "S" : "?");
+  return PROFILER == 3 ? (PLUGIN_Profiler_Error*)&profiler_error : NULL;
+}
+
+static PLUGIN_Profiler_Error* Stop(PLUGIN_Profiler_Stop_Args* args) {
+  Called(args->profiler == (PLUGIN_Profiler*)&profiler ? "T" : "?");
+  return NULL;
+}
+
+static PLUGIN_Profiler_Error* Collect(PLUGIN_Profiler_CollectData_Args* args) {
+  Called(args->struct_size == PLUGIN_Profiler_CollectData_Args_STRUCT_SIZE ? "B" : "?");
+  // A protocol buffer: field 1, three bytes.
+  static uint8_t own[] = "\x0a\x03" "abc";
+#if PROFILER == 7
+  // As XLA's own plugins do: their memory, with a zero at the end.
+  args->buffer = own;
+  args->buffer_size_in_bytes = sizeof(own);
+#else
+  if (args->buffer != NULL) memcpy(args->buffer, own, 5);
+  args->buffer_size_in_bytes = PROFILER == 4 ? (size_t)1 << 62 : 5;
+#endif
+  return NULL;
+}
+
+static PLUGIN_Profiler_Api profiler_api = {
+    // As of a version that had nothing to collect.
+    PROFILER == 5 ? offsetof(PLUGIN_Profiler_Api, collect_data) : PLUGIN_Profiler_Api_STRUCT_SIZE,
+    NULL, DestroyError, Message, NULL, Create, Destroy, Start, Stop, Collect};
+#endif
+
 // The plugin has read what was uploaded last.
 void FinishUpload(void) { callback(NULL, callback_arg); }
 
@@ -133,6 +196,13 @@ const PJRT_Api* GetPjrtApi(void) {
   static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};
   extension.next = &extension;
   api.extension_start = &extension;
+#endif
+#ifdef PROFILER
+  static PJRT_Profiler_Extension profiler_extension = {
+      {PJRT_Profiler_Extension_STRUCT_SIZE, PJRT_Extension_Type_Profiler, NULL}, &profiler_api};
+  // 6: as an extension of functions' arguments has it.
+  if (PROFILER == 6) profiler_extension.profiler_api = NULL;
+  api.extension_start = &profiler_extension.base;
 #endif
   return &api;
 }

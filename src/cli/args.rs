@@ -438,6 +438,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub init_weights: Option<PathBuf>,
 
+    /// Time the traced training step in this folder, which `export --program` wrote
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pipeline", "ops", "lowering", "model", "widths", "depth", "batch_size"])]
+    pub program: Option<PathBuf>,
+
     #[command(flatten)]
     pub device: DeviceArgs,
 

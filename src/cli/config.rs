@@ -108,6 +108,8 @@ pub struct Config {
     pub checkpoint_every: Option<u64>,
     pub keep: usize,
     pub log_every: u64,
+    /// Steps to record; `None`: none.
+    pub profile: Option<u64>,
     pub progress: ProgressMode,
 }
 

@@ -53,6 +53,14 @@ pub trait Backend: Send + Sync {
         anyhow::bail!("this back end loads no compiled programs")
     }
 
+    /// Records what the devices do from now on.
+    ///
+    /// # Errors
+    /// A back end that has no way to tell; what it says when it cannot start.
+    fn record(&self) -> Result<pjrt::Recording> {
+        anyhow::bail!("what drives it has no profiler")
+    }
+
     /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.
     fn upload(
         &self,

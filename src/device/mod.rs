@@ -323,6 +323,14 @@ impl Device {
         })
     }
 
+    /// Records what the devices do from now on.
+    ///
+    /// # Errors
+    /// Devices that cannot tell.
+    pub fn record(&self) -> AnyResult<pjrt::Recording> {
+        self.backend.record()
+    }
+
     /// Copies `data`, row-major, to the device of `replica` as an array of dimensions `dims`. Returns once the host
     /// may reuse `data`.
     pub fn upload<T: HostElement>(

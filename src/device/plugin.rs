@@ -125,6 +125,10 @@ impl Backend for PluginDevices {
         Ok(Box::new(executable))
     }
 
+    fn record(&self) -> Result<pjrt::Recording> {
+        Ok(self.plugin.record()?)
+    }
+
     fn upload(
         &self,
         values: Values<'_>,

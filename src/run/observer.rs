@@ -4,12 +4,17 @@ use anyhow::Result;
 
 use crate::run::evaluate::Evaluation;
 use crate::run::history::{Best, EpochRecord};
+use crate::run::stopwatch::Span;
 
 /// Watches a run. Each way of showing a run is one implementation, in `show/`. The loop knows none of
 /// them.
 pub trait Observer {
     /// Epoch `epoch` (from 0) of `epochs` begins; it has `steps` training steps.
     fn epoch_begin(&mut self, _epoch: usize, _epochs: usize, _steps: usize) {}
+
+    /// The loop has done something. Each span begins where the one before ended, and each training step begins with a
+    /// [`Lap::Input`](crate::run::stopwatch::Lap::Input).
+    fn span(&mut self, _span: &Span) {}
 
     /// `done` training steps of the epoch are done.
     fn step(&mut self, _done: usize, _figures: &StepFigures) {}

@@ -9,9 +9,13 @@ use serde::Serialize;
 pub enum Lap {
     /// Waiting for the next batch.
     Input,
-    /// In the training step's executable, or waiting for its results.
-    Compute,
-    /// Between training steps: uploading batches, progress, signals.
+    /// Copying a batch to the devices, or starting to.
+    Upload,
+    /// In the training step's executable. A device that works on its own only starts it here.
+    Execute,
+    /// Waiting for a step's results, and reading them.
+    ReadBack,
+    /// Between training steps: progress, signals.
     BetweenSteps,
     Evaluation,
     /// Copying checkpoints off the device, and waiting for the previous one to be written.
@@ -20,7 +24,31 @@ pub enum Lap {
     Report,
 }
 
-const LAPS: usize = 6;
+const LAPS: usize = 8;
+
+impl Lap {
+    /// What the loop does, in the words of a trace.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Upload => "upload",
+            Self::Execute => "execute",
+            Self::ReadBack => "read back",
+            Self::BetweenSteps => "between steps",
+            Self::Evaluation => "evaluation",
+            Self::Checkpoint => "save",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// A lap that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub lap: Lap,
+    pub begin: Instant,
+    pub end: Instant,
+}
 
 /// Adds up the time spent in each [`Lap`].
 #[derive(Clone, Debug)]
@@ -41,11 +69,16 @@ impl Stopwatch {
     }
 
     /// Ends the current lap and begins `lap`. Returns the one that ended, so that the caller can go back to it.
-    pub fn switch(&mut self, lap: Lap) -> Lap {
-        let now = Instant::now();
-        self.spent[self.lap as usize] += now - self.since;
-        self.since = now;
-        std::mem::replace(&mut self.lap, lap)
+    pub fn switch(&mut self, lap: Lap) -> Span {
+        let ended = Span {
+            lap: self.lap,
+            begin: self.since,
+            end: Instant::now(),
+        };
+        self.spent[ended.lap as usize] += ended.end - ended.begin;
+        self.since = ended.end;
+        self.lap = lap;
+        ended
     }
 
     /// The time spent in `lap`, not counting the current lap.
@@ -76,8 +109,8 @@ impl From<&Stopwatch> for TimingSplit {
         let seconds = |lap| watch.spent(lap).as_secs_f64();
         Self {
             input_s: seconds(Lap::Input),
-            compute_s: seconds(Lap::Compute),
-            between_steps_s: seconds(Lap::BetweenSteps),
+            compute_s: seconds(Lap::Execute) + seconds(Lap::ReadBack),
+            between_steps_s: seconds(Lap::Upload) + seconds(Lap::BetweenSteps),
             evaluation_s: seconds(Lap::Evaluation),
             checkpoint_s: seconds(Lap::Checkpoint),
             report_s: seconds(Lap::Report),
@@ -94,10 +127,12 @@ mod tests {
         let begin = Instant::now();
         let mut watch = Stopwatch::start();
         let started = watch.since;
-        assert_eq!(watch.switch(Lap::Input), Lap::BetweenSteps);
-        assert_eq!(watch.switch(Lap::Compute), Lap::Input);
-        let before = watch.switch(Lap::Checkpoint);
-        assert_eq!(watch.switch(before), Lap::Checkpoint);
+        let first = watch.switch(Lap::Input);
+        assert_eq!((first.lap, first.begin), (Lap::BetweenSteps, started));
+        let second = watch.switch(Lap::Execute);
+        assert_eq!((second.lap, second.begin), (Lap::Input, first.end));
+        let before = watch.switch(Lap::Checkpoint).lap;
+        assert_eq!(watch.switch(before).lap, Lap::Checkpoint);
         watch.switch(Lap::Report);
         // The laps follow each other without a gap, so they add up to the whole.
         let sum: Duration = watch.spent.iter().sum();

@@ -175,12 +175,19 @@ impl Trainer<'_> {
         }
         self.tell(|observer| observer.finish());
         self.saver.finish()?;
-        self.watch.switch(Lap::BetweenSteps);
+        self.enter(Lap::BetweenSteps);
         self.outcome(&whole, last_evaluation)
     }
 
     fn position(&mut self) -> &mut Position {
         &mut self.info.position
+    }
+
+    /// Ends what the loop was doing, tells the observers of it, and begins `lap`. Returns what ended.
+    fn enter(&mut self, lap: Lap) -> Lap {
+        let ended = self.watch.switch(lap);
+        self.tell(|observer| observer.span(&ended));
+        ended.lap
     }
 
     /// Calls `what` with every observer.
@@ -198,7 +205,7 @@ impl Trainer<'_> {
         steps: u64,
         batches: &mut Batches,
     ) -> Result<(State, Timing)> {
-        self.watch.switch(Lap::BetweenSteps);
+        self.enter(Lap::BetweenSteps);
         let (start, waited_before) = (Instant::now(), self.watch.spent(Lap::Input));
         let images_before = self.position().mean.count();
         let timing = |trainer: &Self| Timing {
@@ -208,20 +215,20 @@ impl Trainer<'_> {
         };
         let mut pending: Option<PendingMetrics> = None;
         for _ in 0..steps {
-            self.watch.switch(Lap::Input);
+            self.enter(Lap::Input);
             let batch = batches
                 .next_batch()?
                 .context("the input ended before the run did")?;
-            self.watch.switch(Lap::BetweenSteps);
+            self.enter(Lap::Upload);
             let rate = self.learning_rate(self.info.position.step);
             let inputs = self.program.upload_batch(batch, rate)?;
-            self.watch.switch(Lap::Compute);
+            self.enter(Lap::Execute);
             let metrics;
             (state, metrics) = self.program.train_step(state, &inputs)?;
+            self.enter(Lap::BetweenSteps);
             self.position().step += 1;
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
-            self.watch.switch(Lap::BetweenSteps);
             self.show(&timing(self))?;
             let signal = self.signals.received();
             if signal.is_some() || self.checkpoint_due() {
@@ -243,9 +250,9 @@ impl Trainer<'_> {
         let Some(pending) = pending else {
             return Ok(());
         };
-        let lap = self.watch.switch(Lap::Compute);
+        let lap = self.enter(Lap::ReadBack);
         let metrics: BatchMetrics = pending.read()?;
-        self.watch.switch(lap);
+        self.enter(lap);
         self.log.add(&metrics);
         let learning_rate = self.last_learning_rate();
         let position = self.position();
@@ -301,17 +308,17 @@ impl Trainer<'_> {
             lr: self.learning_rate(step - 1),
             images_per_sec: timing.images_per_sec(),
         };
-        let lap = self.watch.switch(Lap::Report);
+        let lap = self.enter(Lap::Report);
         for observer in &mut self.observers {
             observer.log_point(&point)?;
         }
-        self.watch.switch(lap);
+        self.enter(lap);
         Ok(())
     }
 
     /// Loss, accuracy and logits of the validation images; `None` when a signal came.
     fn validate(&mut self, state: &State) -> Result<Option<Evaluation>> {
-        self.watch.switch(Lap::Evaluation);
+        self.enter(Lap::Evaluation);
         let steps = evaluation_steps(&self.validation, self.settings.eval_steps);
         let source = Arc::clone(&self.validation);
         let mut done = 0;
@@ -322,7 +329,7 @@ impl Trainer<'_> {
             self.tell(|observer| observer.evaluation(done, steps as usize));
             Ok(self.signals.received().is_none().then_some(result))
         });
-        self.watch.switch(Lap::BetweenSteps);
+        self.enter(Lap::BetweenSteps);
         evaluation
     }
 
@@ -354,7 +361,7 @@ impl Trainer<'_> {
 
     /// Tells the observers of the epoch that has ended.
     fn report(&mut self, state: &State, epochs: usize, evaluation: &Evaluation) -> Result<()> {
-        self.watch.switch(Lap::Report);
+        self.enter(Lap::Report);
         let wanted = |name: &str| self.observers.iter().any(|observer| observer.wants(name));
         let tensors = self.program.download_tensors(state, wanted)?;
         let records = self.history.records();
@@ -370,7 +377,7 @@ impl Trainer<'_> {
         for observer in &mut self.observers {
             observer.epoch_end(&end)?;
         }
-        self.watch.switch(Lap::BetweenSteps);
+        self.enter(Lap::BetweenSteps);
         Ok(())
     }
 
@@ -393,10 +400,10 @@ impl Trainer<'_> {
 
     /// Copies the state off the device and has it written.
     fn save(&mut self, state: &State) -> Result<()> {
-        let lap = self.watch.switch(Lap::Checkpoint);
+        let lap = self.enter(Lap::Checkpoint);
         let state = self.program.download_state(state)?;
         self.saver.save(state, self.info.clone())?;
-        self.watch.switch(lap);
+        self.enter(lap);
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //!  run::observer ─┬─► progress (the terminal)
 //!                 └─► live ─┬─► plot ◄──────── raster (bitmaps, fonts)
 //!                           ├─► tensorboard ◄─ pictures
+//!                           ├─► chrome_trace
 //!                           └─► report (one page with all of it)
 //! ```
 
+mod chrome_trace;
 pub mod live;
 pub mod pictures;
 pub mod plot;

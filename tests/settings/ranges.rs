@@ -114,6 +114,7 @@ pub const NUMBERS: &[Number] = &[
         ["1", "1000000000"],
         &["0", "1000000001"],
     ),
+    number(TRAIN, "profile", ["1", "10000"], &["0", "10001"]),
     number(TRAIN, "keep", ["2", "1000000"], &["0", "1", "1000001"]),
     number(
         " train eval predict report bench doctor",

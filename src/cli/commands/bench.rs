@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -16,11 +18,14 @@ use crate::cli::config::{Config, ConfigError, Preset, check_split};
 use crate::data;
 use crate::device::Device;
 use crate::device::DeviceChoice;
+use crate::device::compile_cache;
+use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::LoweringChoice;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::initial_state;
 use crate::model::network::Network;
 use crate::model::program::Program;
+use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::run::checkpoint;
 
@@ -54,16 +59,40 @@ fn host(args: &BenchArgs) -> Result<HostReport> {
 }
 
 fn step(args: &BenchArgs) -> Result<StepReport> {
+    if let Some(path) = &args.program {
+        return step_of_folder(args, ProgramFolder::open(path)?);
+    }
     let device = open(args)?;
     let settings = settings(args, &device)?;
     let lowering = lowering(args, &device)?;
     let program = program(&settings, &device, lowering)?;
+    time_step(args, network(args), &program, &device)
+}
+
+/// The step in `folder`, on as many devices as it is for.
+fn step_of_folder(args: &BenchArgs, folder: ProgramFolder) -> Result<StepReport> {
+    let made_for = NonZeroUsize::new(folder.replicas()).map(ReplicaChoice::Count);
+    let cache = args.device.compile_cache.as_deref();
+    // What compiling takes is measured too, unless a cache is asked for.
+    let cache = cache.unwrap_or(Path::new(compile_cache::NONE));
+    let device = open_with(args, args.device.replicas.or(made_for))?.with_cache(Some(cache));
+    let settings = *folder.settings();
+    let program = Program::of(&device, &settings, Use::Training, Some(folder))?;
+    time_step(args, settings.network, &program, &device)
+}
+
+fn time_step(
+    args: &BenchArgs,
+    network: Network,
+    program: &Program,
+    device: &Device,
+) -> Result<StepReport> {
     let bench = StepBench {
-        network: network(args),
+        network,
         warmup: args.warmup as usize,
         steps: args.steps as usize,
     };
-    bench.run(&program, &device, &first_state(args, &program)?)
+    bench.run(program, device, &first_state(args, program)?)
 }
 
 fn ops(args: &BenchArgs) -> Result<OpsReport> {
@@ -86,9 +115,13 @@ fn ops(args: &BenchArgs) -> Result<OpsReport> {
 }
 
 fn open(args: &BenchArgs) -> Result<Device> {
+    open_with(args, args.device.replicas)
+}
+
+fn open_with(args: &BenchArgs, replicas: Option<ReplicaChoice>) -> Result<Device> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    Ok(Device::open(choice, plugin, args.device.replicas)?)
+    Ok(Device::open(choice, plugin, replicas)?)
 }
 
 fn network(args: &BenchArgs) -> Network {

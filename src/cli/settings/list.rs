@@ -320,7 +320,7 @@ fn data() -> [Setting; 5] {
 }
 
 /// The run's folder and checkpoints, and its progress display.
-fn run() -> [Setting; 6] {
+fn run() -> [Setting; 7] {
     [
         Setting::path("out-dir", "Folder of the run")
             .value_name("DIR")
@@ -352,6 +352,14 @@ fn run() -> [Setting; 6] {
         )
         .default("50")
         .came_with("log-every")
+        .free(),
+        Setting::whole::<u64>(
+            "profile",
+            "Record where the time of this many steps goes, from the first one of this start: profile.json, and what the \
+             device does, if its plugin tells, for TensorBoard",
+            limits::PROFILED,
+        )
+        .value_name("STEPS")
         .free(),
         Setting::choice::<ProgressMode>("progress", "How to show progress on the terminal")
             .default("auto")

@@ -181,6 +181,11 @@ impl ProgramFolder {
         self.path.join(MANIFEST)
     }
 
+    /// What shaped the computations.
+    pub fn settings(&self) -> &ModelSettings {
+        &self.manifest.settings
+    }
+
     /// Images in a step, over all replicas.
     pub fn batch_size(&self) -> usize {
         self.manifest.settings.batch_size

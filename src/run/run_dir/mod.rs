@@ -24,14 +24,20 @@ const TRAIN_LOG: &str = "train.log";
 const HISTORY: &str = "history.csv";
 const RESULT: &str = "result.json";
 const REPORT: &str = "report.html";
+const PROFILE: &str = "profile.json";
 const LOCK: &str = "run.lock";
 const CHECKPOINTS: &str = "checkpoints";
 const PLOTS: &str = "plots";
 const EVENTS: &str = "events";
 /// How the names of event files begin; TensorBoard looks for it.
 pub const EVENT_FILE_PREFIX: &str = "events.out.tfevents.";
+/// Where TensorBoard looks for profiles: below its folder of events, those of a run in a folder of its own.
+const DEVICE_PROFILES: &str = "events/plugins/profile/steps";
+const DEVICE_PROFILE_ENDING: &str = ".xplane.pb";
 const ACCURACY_PLOT: &str = "accuracy";
 const LOSS_PLOT: &str = "loss";
+/// The folders that have files of a run besides its own.
+const SUB_FOLDERS: [&str; 4] = [CHECKPOINTS, PLOTS, EVENTS, DEVICE_PROFILES];
 /// Endings of each plot.
 const PLOT_ENDINGS: [&str; 2] = [".png", ".svg"];
 
@@ -119,7 +125,7 @@ impl RunDir {
         let run_dir = Self::of(root);
         // Not as `root.join("")`: with a slash at its end a file looks like nothing.
         names_in(root)?;
-        for folder in [CHECKPOINTS, PLOTS, EVENTS] {
+        for folder in SUB_FOLDERS {
             names_in(&root.join(folder))?;
         }
         run_dir.refuse_links()?;
@@ -212,6 +218,22 @@ impl RunDir {
         self.root.join(REPORT)
     }
 
+    /// What the host did in the steps that were recorded.
+    pub fn profile(&self) -> PathBuf {
+        self.root.join(PROFILE)
+    }
+
+    /// The folder of what the devices did in those steps; it need not be there.
+    pub fn device_profiles(&self) -> PathBuf {
+        self.root.join(DEVICE_PROFILES)
+    }
+
+    /// The file in it that is of the devices of `host`.
+    pub fn device_profile(&self, host: &str) -> PathBuf {
+        self.device_profiles()
+            .join(format!("{host}{DEVICE_PROFILE_ENDING}"))
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join(CHECKPOINTS)
     }
@@ -235,7 +257,7 @@ impl RunDir {
     }
 
     fn refuse_a_run(&self) -> Result<(), RunDirError> {
-        for folder in ["", CHECKPOINTS, PLOTS, EVENTS] {
+        for folder in [""].into_iter().chain(SUB_FOLDERS) {
             for name in names_in(&self.root.join(folder))? {
                 // The log of a failed start is appended to, not replaced.
                 if is_run_file(folder, &name) && name != TRAIN_LOG {
@@ -252,7 +274,7 @@ impl RunDir {
 
     /// A link in place of a sub-folder would make the run write somewhere else.
     fn refuse_links(&self) -> Result<(), RunDirError> {
-        for folder in [CHECKPOINTS, PLOTS, EVENTS] {
+        for folder in SUB_FOLDERS {
             let path = self.root.join(folder);
             if path.is_symlink() {
                 return Err(RunDirError::Link { path });
@@ -279,7 +301,7 @@ impl RunDir {
     pub fn files(&self) -> Result<Vec<PathBuf>, RunDirError> {
         let mut files = Vec::new();
         // The top level comes last: if the removal stops half-way, config.toml still shows that there is a run.
-        for folder in [CHECKPOINTS, PLOTS, EVENTS, ""] {
+        for folder in SUB_FOLDERS.into_iter().chain([""]) {
             for name in names_in(&self.root.join(folder))? {
                 let target = files::temporary_target(&name).unwrap_or(&name);
                 if is_run_file(folder, target) {
@@ -294,7 +316,7 @@ impl RunDir {
 /// Whether a run writes a file called `name` into its sub-folder `folder` ("" for the run's folder itself).
 fn is_run_file(folder: &str, name: &str) -> bool {
     match folder {
-        "" => [CONFIG, ENV, TRAIN_LOG, HISTORY, RESULT, REPORT].contains(&name),
+        "" => [CONFIG, ENV, TRAIN_LOG, HISTORY, RESULT, REPORT, PROFILE].contains(&name),
         CHECKPOINTS => name
             .strip_prefix("step-")
             .and_then(|rest| rest.strip_suffix(".safetensors"))
@@ -304,6 +326,7 @@ fn is_run_file(folder: &str, name: &str) -> bool {
             .filter_map(|ending| name.strip_suffix(ending))
             .any(|stem| [ACCURACY_PLOT, LOSS_PLOT].contains(&stem)),
         EVENTS => name.starts_with(EVENT_FILE_PREFIX),
+        DEVICE_PROFILES => name.ends_with(DEVICE_PROFILE_ENDING),
         _ => false,
     }
 }

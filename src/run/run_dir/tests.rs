@@ -29,7 +29,7 @@ fn touch(root: &Path, names: &[&str]) {
     }
 }
 
-const A_RUN: [&str; 10] = [
+const A_RUN: [&str; 12] = [
     "config.toml",
     "env.json",
     "train.log",
@@ -40,6 +40,8 @@ const A_RUN: [&str; 10] = [
     "plots/accuracy.png",
     "plots/loss.svg",
     "events/events.out.tfevents.1700000000.host",
+    "events/plugins/profile/steps/host.xplane.pb",
+    "profile.json",
 ];
 
 #[test]
@@ -76,6 +78,11 @@ fn each_path_is_where_the_design_puts_it() {
         (run.accuracy_plot(), "plots/accuracy"),
         (run.loss_plot(), "plots/loss"),
         (run.events(), "events"),
+        (run.profile(), "profile.json"),
+        (
+            run.device_profile("host"),
+            "events/plugins/profile/steps/host.xplane.pb",
+        ),
     ];
     for (path, expected) in paths {
         assert_eq!(path, folder.path().join(expected));

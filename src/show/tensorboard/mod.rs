@@ -164,7 +164,7 @@ fn now() -> std::time::Duration {
 }
 
 /// The machine's name, restricted to characters that are allowed in a file name.
-fn hostname() -> String {
+pub fn hostname() -> String {
     let name = proc::hostname().unwrap_or_default();
     let name: String = name
         .chars()

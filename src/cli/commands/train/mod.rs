@@ -25,11 +25,12 @@ use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
+use crate::run::observer::Observer;
 use crate::run::run_dir::{RunDir, RunDirMode};
 use crate::run::step_log::StepLog;
 use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::{Outcome, Trainer};
-use crate::show::live::{Curves, Events, Page};
+use crate::show::live::{Curves, Events, Page, Profile};
 use crate::show::progress::Progress;
 use crate::show::report::{self, Scored};
 use crate::system::env_info::EnvInfo;
@@ -138,6 +139,16 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     )?;
     events.first_batch(position.step, &training, &normalization)?;
     let steps = Arc::clone(&training);
+    let mut observers: Vec<Box<dyn Observer>> = vec![
+        Box::new(progress),
+        Box::new(Curves { run_dir: &run_dir }),
+        Box::new(events),
+        Box::new(Page::new(&run_dir, &spec, &validation)),
+    ];
+    if let Some(recorded) = config.profile {
+        let done = position.step;
+        observers.push(Box::new(Profile::start(&run_dir, &device, recorded, done)));
+    }
     let trainer = Trainer {
         settings: config.trainer(training.steps_per_epoch()),
         program: &program,
@@ -147,12 +158,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         info: checkpoint_info(&config, &spec, sum, &device, normalization, position)?,
         saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
         signals: process.signals.clone(),
-        observers: vec![
-            Box::new(progress),
-            Box::new(Curves { run_dir: &run_dir }),
-            Box::new(events),
-            Box::new(Page::new(&run_dir, &spec, &validation)),
-        ],
+        observers,
         log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
     };
