@@ -20,7 +20,7 @@ use crate::data::{
 use crate::device::Device;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
-use crate::model::program::Program;
+use crate::model::program::{ExecutableOrigin, Program};
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::whitening;
@@ -49,6 +49,7 @@ struct RunResult {
     /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
     #[serde(skip_serializing_if = "Option::is_none")]
     compiled_earlier_s: Option<f64>,
+    executables: Vec<ExecutableOrigin>,
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
@@ -65,7 +66,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         spare_inputs(args, &config)?;
     }
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
-        .with_cache(config.compile_cache.as_deref());
+        .with_cache(config.compile_cache.as_deref())
+        .with_executables(&args.load_executable)?;
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let RunImages {
@@ -156,14 +158,18 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
     };
+    let outcome = trainer.run(program.upload_state(&state)?)?;
+    let executables = program.origins();
     let result = RunResult {
-        outcome: trainer.run(program.upload_state(&state)?)?,
+        outcome,
         device: device.description(),
         replicas: device.replicas,
         compile_s: compiled.as_secs_f64(),
-        compiled_earlier_s: program
-            .train_compiled_earlier()
-            .map(|duration| duration.as_secs_f64()),
+        compiled_earlier_s: executables
+            .first()
+            .filter(|step| step.load_s.is_some())
+            .map(|step| step.compile_s),
+        executables,
     };
     files::write_json(&run_dir.result(), &result)?;
     let scored = Scored::of(&result.outcome.evaluation, &spec, &validation);
@@ -201,7 +207,9 @@ fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
         ("--plugin", &config.plugin),
     ];
     let inputs = named.map(|(by, path)| path.as_ref().map(|path| Named::new(by, path)));
-    let inputs: Vec<Named> = inputs.into_iter().flatten().collect();
+    let executables = args.load_executable.iter();
+    let executables = executables.map(|path| Named::new("--load-executable", path));
+    let inputs: Vec<Named> = inputs.into_iter().flatten().chain(executables).collect();
     let files = RunDir::of(&config.out_dir).files()?;
     Ok(outputs::spare_inputs(&files, &inputs)?)
 }
