@@ -35,6 +35,7 @@ use crate::show::report::{self, Scored};
 use crate::system::env_info::EnvInfo;
 use crate::system::files;
 use crate::system::logger::TRAIN_LOG;
+use crate::system::proc;
 use crate::system::process::Process;
 
 /// The content of `result.json`.
@@ -44,6 +45,9 @@ struct RunResult {
     outcome: Outcome,
     device: String,
     replicas: usize,
+    /// Seconds from the start of the process until the training began; absent if the system does not say when that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_s: Option<f64>,
     /// Seconds to trace and compile the training step, or to load it.
     compile_s: f64,
     /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
@@ -158,12 +162,15 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
     };
-    let outcome = trainer.run(program.upload_state(&state)?)?;
+    let state = program.upload_state(&state)?;
+    let start_s = proc::age();
+    let outcome = trainer.run(state)?;
     let executables = program.origins();
     let result = RunResult {
         outcome,
         device: device.description(),
         replicas: device.replicas,
+        start_s,
         compile_s: compiled.as_secs_f64(),
         compiled_earlier_s: executables
             .first()
