@@ -79,7 +79,15 @@ fn compiled_for_a_tpu(step: &str, passes: f64) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(step);
     let args = [
-        "--target", "v5e:2x2", "--depth", "11", "--step", step, "--json", "--save-executable", text(&file),
+        "--target",
+        "v5e:2x2",
+        "--depth",
+        "11",
+        "--step",
+        step,
+        "--json",
+        "--save-executable",
+        text(&file),
     ];
     let output = on_libtpu(&args);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -124,10 +132,19 @@ fn check_saved(file: &Path, step: &str) {
     assert!(executable.len() > 100_000);
     if let Some(plugin) = cpu_plugin() {
         let message = fail(
-            &["predict", "--plugin", text(&plugin), "--load-executable", text(file)],
+            &[
+                "predict",
+                "--plugin",
+                text(&plugin),
+                "--load-executable",
+                text(file),
+            ],
             4,
         );
-        assert!(message.contains("v5e:2x2 (4 x TPU v5 lite), and here is 1 x cpu"), "{message}");
+        assert!(
+            message.contains("v5e:2x2 (4 x TPU v5 lite), and here is 1 x cpu"),
+            "{message}"
+        );
     }
 }
 

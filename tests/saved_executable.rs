@@ -35,12 +35,19 @@ fn what_was_compiled_elsewhere_is_loaded_and_computes_the_same_bits() {
         let out_dir = out_dir(name);
         let mut args = quick_run(&out_dir, AS_COMPILED);
         args.extend(["--plugin", text(&plugin)]);
-        args.extend(files.iter().flat_map(|file| ["--load-executable", text(file)]));
+        args.extend(
+            files
+                .iter()
+                .flat_map(|file| ["--load-executable", text(file)]),
+        );
         succeed(&args);
         let result = fs::read_to_string(out_dir.join("result.json")).unwrap();
         let result: Value = serde_json::from_str(&result).unwrap();
         let executables = result["executables"].as_array().unwrap().clone();
-        executables.into_iter().map(|e| e["from"].clone()).collect::<Vec<_>>()
+        executables
+            .into_iter()
+            .map(|e| e["from"].clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(run("compiled", &[]), ["compiler", "compiler"]);
     assert_eq!(run("loaded", &[&train, &eval]), ["file", "file"]);
@@ -50,7 +57,13 @@ fn what_was_compiled_elsewhere_is_loaded_and_computes_the_same_bits() {
     }
 
     let run = out_dir("compiled");
-    let mut args = vec!["eval", "--checkpoint", text(&run), "--plugin", text(&plugin)];
+    let mut args = vec![
+        "eval",
+        "--checkpoint",
+        text(&run),
+        "--plugin",
+        text(&plugin),
+    ];
     args.extend(["--batch-size", "8", "--json"]);
     let scores = succeed(&args);
     args.extend(["--load-executable", text(&eval)]);
@@ -66,7 +79,10 @@ fn a_file_that_does_not_fit_is_one_error_and_nothing_is_written() {
     let refused = |options: &str, on: &[&str], file: &Path, code: i32| {
         let options = format!("{AS_COMPILED} {options}");
         let args = quick_run(&out_dir, &options);
-        let message = fail(&[&args, on, &["--load-executable", text(file)]].concat(), code);
+        let message = fail(
+            &[&args, on, &["--load-executable", text(file)]].concat(),
+            code,
+        );
         let is_empty = !out_dir.join("history.csv").exists();
         assert!(is_empty && !out_dir.join("checkpoints").exists());
         message
@@ -79,7 +95,10 @@ fn a_file_that_does_not_fit_is_one_error_and_nothing_is_written() {
     assert!(message.contains(holds), "{message}");
     let _ = fs::remove_dir_all(&out_dir);
     let message = refused("--replicas 2", &on_plugin, &file, 4);
-    assert!(message.contains("compiled for cpu (1 x cpu), and here is 2 x cpu"), "{message}");
+    assert!(
+        message.contains("compiled for cpu (1 x cpu), and here is 2 x cpu"),
+        "{message}"
+    );
     let message = refused("", &[], &file, 4);
     assert!(message.contains("loads no executables"), "{message}");
 
@@ -93,7 +112,10 @@ fn a_file_that_does_not_fit_is_one_error_and_nothing_is_written() {
     let sum = sha256(&content);
     fs::write(&older, [lines[0], sum.as_bytes(), &content].join(&b'\n')).unwrap();
     let message = refused("", &on_plugin, &older, 4);
-    assert!(message.contains("by another plugin (cpu of yesterday)"), "{message}");
+    assert!(
+        message.contains("by another plugin (cpu of yesterday)"),
+        "{message}"
+    );
 
     // A flipped bit, a missing end, another file.
     let damaged = folder.path().join("damaged");

@@ -33,7 +33,7 @@ using Client = xla::PjRtClient;
 using Executable = xla::PjRtLoadedExecutable;
 
 void* Allocate(size_t size) {
-  void* memory = std::malloc(size);
+  void* memory = std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) std::abort();
   return memory;
 }
@@ -161,6 +161,7 @@ char* cpu_client_wait(Buffer* buffer) { return Message(buffer->GetReadyFuture().
 int cpu_client_type(const Buffer* buffer) { return buffer->on_device_shape().element_type(); }
 
 size_t cpu_client_elements(const Buffer* buffer) {
+  if (!buffer->on_device_shape().IsArray()) return 0;
   size_t elements = 1;
   for (int64_t dim : buffer->on_device_shape().dimensions()) elements *= dim;
   return elements;

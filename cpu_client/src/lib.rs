@@ -101,7 +101,11 @@ fn check(message: Message) -> Result<()> {
         return Ok(());
     }
     // SAFETY: a message is a C string, and nobody else has it.
-    Err(CpuError::Xla(unsafe { take_text(message) }))
+    let text = unsafe { take_text(message) };
+    // What follows the first line says where in XLA.
+    Err(CpuError::Xla(
+        text.lines().next().unwrap_or_default().to_owned(),
+    ))
 }
 
 /// Copies and frees a C string.
@@ -231,7 +235,9 @@ impl Client {
         device: usize,
     ) -> Result<Buffer> {
         self.check_device(device)?;
-        let count = dims.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim));
+        let count = dims
+            .iter()
+            .try_fold(1usize, |len, &dim| len.checked_mul(dim));
         if count != Some(values.len()) {
             return Err(CpuError::Count {
                 got: values.len(),
@@ -365,8 +371,7 @@ impl Buffer {
     /// Elements of another type; an array whose place another has taken; whatever went wrong on the way to these values.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         // SAFETY: the array is live.
-        let (got, elements) =
-            unsafe { (cpu_client_type(self.raw), cpu_client_elements(self.raw)) };
+        let (got, elements) = unsafe { (cpu_client_type(self.raw), cpu_client_elements(self.raw)) };
         if got != f32::TYPE {
             let expected = f32::TYPE;
             return Err(CpuError::Type { got, expected });
@@ -393,8 +398,12 @@ mod tests {
     /// x + y of two arrays of three values, as a serialised `HloModuleProto`.
     fn sum() -> Vec<u8> {
         let builder = xla::XlaBuilder::new("sum");
-        let x = builder.parameter(0, xla::ElementType::F32, &[3], "x").unwrap();
-        let y = builder.parameter(1, xla::ElementType::F32, &[3], "y").unwrap();
+        let x = builder
+            .parameter(0, xla::ElementType::F32, &[3], "x")
+            .unwrap();
+        let y = builder
+            .parameter(1, xla::ElementType::F32, &[3], "y")
+            .unwrap();
         let sum = x.add_(&y).unwrap().build().unwrap();
         sum.proto().to_bytes().unwrap()
     }

@@ -86,7 +86,11 @@ impl StepBench {
         let steps = run_steps(program, state, self.warmup + self.steps + 1)?;
         let times_ms = steps.milliseconds().split_off(self.warmup - 1);
         let host_ms = steps.host_milliseconds().split_off(self.warmup - 1);
-        let call_ms: Vec<f64> = steps.called[self.warmup..].iter().copied().map(milliseconds).collect();
+        let call_ms: Vec<f64> = steps.called[self.warmup..]
+            .iter()
+            .copied()
+            .map(milliseconds)
+            .collect();
         let step_ms = Spread::of(&times_ms);
         let model = program.model();
         Ok(StepReport {

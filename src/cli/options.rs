@@ -49,7 +49,7 @@ impl FromArgMatches for TrainArgs {
             overwrite: matches.get_flag("overwrite"),
             resume: matches.get_flag("resume"),
             load_executable: matches
-                .get_many("load-executable")
+                .get_many::<PathBuf>("load-executable")
                 .map(|files| files.cloned().collect())
                 .unwrap_or_default(),
             matches: matches.clone(),

@@ -117,7 +117,11 @@ pub fn run(
             let version = client.platform_version().map_err(unusable)?;
             let kinds = device_kinds(&client).map_err(unusable)?;
             let loaded = client.compile(program, &options);
-            (version, kinds, loaded.and_then(|loaded| loaded.executable()))
+            (
+                version,
+                kinds,
+                loaded.and_then(|loaded| loaded.executable()),
+            )
         }
     };
     let compiler = version.map(|version| {

@@ -375,13 +375,23 @@ mod tests {
             assert!(error.is_of_device());
             error.to_string()
         };
-        assert!(message(&here, 4).contains("v5e:2x4 (8 x TPU v5 lite), and here is 4 x TPU v5 lite"));
+        assert!(
+            message(&here, 4).contains("v5e:2x4 (8 x TPU v5 lite), and here is 4 x TPU v5 lite")
+        );
         let device = "TPU v4".to_owned();
-        let other = Compiler { device, ..here.clone() };
+        let other = Compiler {
+            device,
+            ..here.clone()
+        };
         assert!(message(&other, 8).contains("here is 8 x TPU v4"));
         let plugin = "two".to_owned();
-        let other = Compiler { plugin, ..here.clone() };
-        assert!(message(&other, 8).contains("of May, PJRT C API 0.1, 7 bytes) than the one here (two)"));
+        let other = Compiler {
+            plugin,
+            ..here.clone()
+        };
+        assert!(
+            message(&other, 8).contains("of May, PJRT C API 0.1, 7 bytes) than the one here (two)")
+        );
         let processor = Some("avx".to_owned());
         let other = Compiler { processor, ..here };
         assert!(message(&other, 8).contains("other features"));
