@@ -144,8 +144,8 @@ mod tests {
     fn the_age_of_a_process_is_counted_from_its_start() {
         // As proc(5) has it: field 22 is the start, 1,234.56 s after that of the system.
         let stat = "7 (a (name) b) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 3 0 123456 99 9 1";
-        let age = age_of(stat, "1240.06 99.0").unwrap();
-        assert!((age - 5.5).abs() < 1e-9, "{age}");
+        let found = age_of(stat, "1240.06 99.0").unwrap();
+        assert!((found - 5.5).abs() < 1e-9, "{found}");
         assert_eq!(age_of("7 (short) S 1", "1240.06 99.0"), None);
         assert!(age().is_some_and(|age| age >= 0.0));
     }
