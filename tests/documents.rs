@@ -18,10 +18,11 @@ const DOCUMENTS: [&str; 11] = [
 ];
 
 /// The folders of the repository that documents name files in.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     ".ci/",
     "assets/",
     "benches/",
+    "cpu_client/",
     "cpu_kernels/",
     "docs/",
     "examples/",

@@ -10,6 +10,8 @@ use anyhow::Result;
 use half::bf16;
 use xla::XlaComputation;
 
+use crate::device::saved_executable::Compiler;
+
 /// A program before it is compiled.
 #[derive(Clone, Copy)]
 pub enum Hlo<'a> {
@@ -59,6 +61,12 @@ pub trait Backend: Send + Sync {
     /// A back end that has no way to tell; what it says when it cannot start.
     fn record(&self) -> Result<pjrt::Recording> {
         anyhow::bail!("what drives it has no profiler")
+    }
+
+    /// What compiled programs that are loaded from a file must have been compiled by and for; none where none are
+    /// loaded.
+    fn compiler(&self) -> Option<&Compiler> {
+        None
     }
 
     /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.
