@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/cloud-tpu.md",
     "docs/features.md",
+    "docs/hosts.md",
     "docs/numerics.md",
     "docs/performance.md",
     "docs/reliability.md",
@@ -17,7 +18,7 @@ const DOCUMENTS: [&str; 10] = [
 ];
 
 /// The folders of the repository that documents name files in.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     ".ci/",
     "assets/",
     "benches/",
@@ -32,6 +33,7 @@ const FOLDERS: [&str; 14] = [
     "templates/",
     "tests/",
     "xla_graphs/",
+    "xla_mpi/",
 ];
 
 fn root() -> &'static Path {
