@@ -5,7 +5,7 @@
 mod program;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -139,25 +139,40 @@ fn start_two(out_dir: &Path, options: &[&str]) -> Option<Child> {
     Some(mpirun)
 }
 
-/// Losses and accuracies of each epoch.
-fn history(run: &Path) -> Vec<Vec<f64>> {
+/// The losses of each epoch, in training and in validation.
+fn losses(run: &Path) -> Vec<f64> {
     let content = fs::read_to_string(run.join("history.csv")).unwrap();
-    let rows = content.lines().skip(1).map(|row| {
-        let numbers = row.split(',').skip(1).take(4);
-        numbers.map(|number| number.parse().unwrap()).collect()
+    let rows = content.lines().skip(1).flat_map(|row| {
+        let columns: Vec<&str> = row.split(',').collect();
+        [columns[1], columns[3]].map(|loss| loss.parse().unwrap())
     });
     rows.collect()
 }
 
-/// 20 steps, and all test images after each fifth. One process adds up the replicas' sums in the order of the replicas,
-/// and so do several, so that nothing may differ but the order in which a sum within one replica is taken; in f32 that
-/// moves a loss by some 1e-7 of it, which 20 steps enlarge.
+/// A run of two processes in `folder` that nothing stops.
+fn uninterrupted(folder: &Path) -> Option<PathBuf> {
+    let run = folder.join("uninterrupted");
+    succeed_together(together(2, &run_with_checkpoints(&run))?);
+    Some(run)
+}
+
+/// Resumes the run with two processes; it must come to the end of `reference`.
+fn goes_on_to_the_same_end(run: &Path, reference: &Path) {
+    let resumed = [&run_with_checkpoints(run)[..], &["--resume"]].concat();
+    succeed_together(together(2, &resumed).unwrap());
+    assert_same_end(run, reference);
+}
+
+/// 20 steps, and all test images after each fifth. Nothing may differ but rounding: one process splits each replica's sums
+/// among other threads. The learning rate is low because the network is chaotic at its usual one: there, one process with
+/// two replicas and with four differ by 1 % after eight steps. Here the losses of all differ by 5e-6 at most, and those
+/// with `--bn local`, as a process that kept something to itself would have them, by 5e-4 and more.
 #[test]
 fn two_and_four_processes_learn_what_one_with_as_many_replicas_does() {
-    const TOLERANCE: f64 = 1e-4;
+    const TOLERANCE: f64 = 5e-5;
     let folder = tempfile::tempdir().unwrap();
     for processes in [2, 4] {
-        let options = "--epochs 4 --steps-per-epoch 5";
+        let options = "--epochs 4 --steps-per-epoch 5 --batch-size 32 --lr 0.001";
         let shared = folder.path().join(format!("shared-{processes}"));
         let Some(command) = together(processes, &quick_run(&shared, options)) else {
             return;
@@ -166,10 +181,10 @@ fn two_and_four_processes_learn_what_one_with_as_many_replicas_does() {
         let alone = folder.path().join(format!("alone-{processes}"));
         let options = format!("{options} --replicas {processes}");
         succeed(&quick_run(&alone, &options));
-        let (shared, alone) = (history(&shared), history(&alone));
-        assert_eq!(shared.len(), 4);
-        for (shared, alone) in shared.iter().flatten().zip(alone.iter().flatten()) {
-            let difference = (shared - alone).abs() / alone.abs().max(1.0);
+        let (shared, alone) = (losses(&shared), losses(&alone));
+        assert_eq!(shared.len(), 8);
+        for (shared, alone) in shared.iter().zip(&alone) {
+            let difference = (shared - alone).abs() / alone;
             assert!(difference < TOLERANCE, "{shared} and {alone}");
         }
     }
@@ -178,37 +193,27 @@ fn two_and_four_processes_learn_what_one_with_as_many_replicas_does() {
 #[test]
 fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let reference = folder.path().join("reference");
-    let Some(command) = together(2, &run_with_checkpoints(&reference)) else {
+    let Some(reference) = uninterrupted(folder.path()) else {
         return;
     };
-    succeed_together(command);
-    for process in [0, 1] {
-        let run = folder.path().join(format!("run-{process}"));
-        let mpirun = start_two(&run, &[]).unwrap();
-        send(libc::SIGTERM, processes_of(&mpirun)[process]);
-        let output = wait(mpirun);
-        let errors = errors(&output);
-        assert_eq!(output.status.code(), Some(143), "{errors}");
-        // Only the first process says so.
-        let said = errors
-            .matches("SIGTERM received: the state after step")
-            .count();
-        assert_eq!(said, 1, "{errors}");
-        let resumed = [&run_with_checkpoints(&run)[..], &["--resume"]].concat();
-        succeed_together(together(2, &resumed).unwrap());
-        assert_same_end(&run, &reference);
-    }
+    let run = folder.path().join("run");
+    let mpirun = start_two(&run, &[]).unwrap();
+    // Not the one that saves.
+    send(libc::SIGTERM, processes_of(&mpirun)[1]);
+    let output = wait(mpirun);
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(143), "{errors}");
+    let said = errors.matches("SIGTERM received: the state after step");
+    assert_eq!(said.count(), 1, "{errors}");
+    goes_on_to_the_same_end(&run, &reference);
 }
 
 #[test]
 fn a_killed_process_ends_all_and_the_resumed_run_has_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let reference = folder.path().join("reference");
-    let Some(command) = together(2, &run_with_checkpoints(&reference)) else {
+    let Some(reference) = uninterrupted(folder.path()) else {
         return;
     };
-    succeed_together(command);
     for process in [0, 1] {
         let run = folder.path().join(format!("run-{process}"));
         let mpirun = start_two(&run, &[]).unwrap();
@@ -224,9 +229,7 @@ fn a_killed_process_ends_all_and_the_resumed_run_has_the_same_bits() {
             format!("PID {killed}"),
         ];
         assert!(names.iter().any(|name| errors.contains(name)), "{errors}");
-        let resumed = [&run_with_checkpoints(&run)[..], &["--resume"]].concat();
-        succeed_together(together(2, &resumed).unwrap());
-        assert_same_end(&run, &reference);
+        goes_on_to_the_same_end(&run, &reference);
     }
 }
 

@@ -156,10 +156,12 @@ XLA_MPI_EXPORT char* xla_mpi_count(xla::PjRtBuffer* buffer, size_t* count) {
 
 // Copies the buffer's `count` f32 values to `values`, row-major.
 XLA_MPI_EXPORT char* xla_mpi_read(xla::PjRtBuffer* buffer, float* values, size_t count) {
-  xla::Literal literal(xla::ShapeUtil::MakeShape(xla::PrimitiveType::F32, buffer->dimensions()));
-  absl::Status copied = buffer->ToLiteral(&literal).Await();
+  absl::StatusOr<xla::Literal> literal =
+      xla::Literal::Make(xla::ShapeUtil::MakeShape(xla::PrimitiveType::F32, buffer->dimensions()));
+  if (!literal.ok()) return Message(literal.status());
+  absl::Status copied = buffer->ToLiteral(&*literal).Await();
   if (!copied.ok()) return Message(copied);
-  if (literal.size_bytes() != static_cast<int64_t>(count * sizeof(float))) return strdup("the array has another size");
-  std::memcpy(values, literal.untyped_data(), count * sizeof(float));
+  if (literal->size_bytes() != static_cast<int64_t>(count * sizeof(float))) return strdup("the array has another size");
+  std::memcpy(values, literal->untyped_data(), count * sizeof(float));
   return nullptr;
 }
