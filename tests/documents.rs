@@ -10,6 +10,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/cloud-tpu.md",
     "docs/features.md",
     "docs/gpu.md",
+    "docs/hosts.md",
     "docs/numerics.md",
     "docs/performance.md",
     "docs/reliability.md",
@@ -34,6 +35,7 @@ const FOLDERS: [&str; 15] = [
     "templates/",
     "tests/",
     "xla_graphs/",
+    "xla_mpi/",
 ];
 
 fn root() -> &'static Path {

@@ -25,6 +25,7 @@ use crate::data::{
 };
 use crate::device::DeviceChoice;
 use crate::device::compile_cache;
+use crate::device::processes::Asked;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
 use crate::model::network::{Network, NetworkKind, Widths};
@@ -56,6 +57,10 @@ pub struct Config {
     pub compile_cache: Option<PathBuf>,
     /// `None`: all TPUs or GPUs, one CPU.
     pub replicas: Option<ReplicaChoice>,
+    /// `None`: as many as the launcher started. Not saved: a resumed run may have others.
+    pub processes: Option<usize>,
+    /// `None`: the launcher says it. Not saved.
+    pub process: Option<usize>,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
     /// `None`: what suits the device.
@@ -116,21 +121,49 @@ pub struct Config {
 impl Config {
     /// Merges the settings from `args`, the config file, the run to be resumed and the preset, and checks the result.
     pub fn resolve(args: &TrainArgs) -> Result<Self, ConfigError> {
-        let mut layers = vec![args.settings()?];
-        if let Some(path) = &args.config {
-            layers.push(config_file::read(path)?);
-        }
-        let mut of_new_run = layers.clone();
-        of_new_run.extend(program_settings(&layers)?);
-        // It tells where the run to be resumed is, too.
-        let config = Self::from_table(overlay(&of_new_run)?)?;
-        let config = if args.resume {
-            Self::resolve_resumed(layers, config.out_dir)?
-        } else {
-            config
+        let layers = named_layers(args)?;
+        let named = Self::of_new_run(&layers)?;
+        Self::settle(layers, named, args.resume)
+    }
+
+    /// The settings that `layers` make, which are `named` for a new run. It tells where the run to be resumed is, too.
+    pub fn settle(layers: Vec<Table>, named: Self, resume: bool) -> Result<Self, ConfigError> {
+        let config = match resume {
+            true => Self::resolve_resumed(layers, named.out_dir)?,
+            false => named,
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// The settings as for a new run, even if one is to be resumed; they may not fit together.
+    pub fn of_new_run(layers: &[Table]) -> Result<Self, ConfigError> {
+        let mut layers = layers.to_vec();
+        layers.extend(program_settings(&layers)?);
+        Self::from_table(overlay(&layers)?)
+    }
+
+    /// Who the settings say that this process is.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            processes: self.processes,
+            process: self.process,
+        }
+    }
+
+    /// The settings `text` of another process of this run.
+    pub fn of_peer(text: &str) -> Result<Self, ConfigError> {
+        let table = config_file::parse(Path::new("the first process's settings"), text)?;
+        Self::complete(table)
+    }
+
+    /// The settings that all processes of a run must share, by name and value: all but those for files of one machine.
+    pub fn shared(&self) -> Result<Vec<(&'static str, String)>, ConfigError> {
+        let own = config_file::without_paths(&self.to_toml()?);
+        let own: Table = own.parse().map_err(ConfigError::unsavable)?;
+        let value = |name: &str| own.get(name).map_or(String::new(), toml::Value::to_string);
+        let shared = settings::all().iter();
+        Ok(shared.map(|s| (s.name, value(s.name))).collect())
     }
 
     /// The settings of the run in `out_dir`, with changes from `layers` where a resumed run allows them.
@@ -257,6 +290,8 @@ impl Config {
         let located = Self {
             data_dir: absolute(&self.data_dir),
             out_dir: absolute(&self.out_dir),
+            processes: None,
+            process: None,
             init_weights: self.init_weights.as_deref().map(absolute),
             plugin: self.plugin.as_deref().map(absolute),
             program: self.program.as_deref().map(absolute),
@@ -367,6 +402,15 @@ impl Config {
             per_epoch,
         })
     }
+}
+
+/// The settings that the command line, the environment and the `-c` file name.
+pub fn named_layers(args: &TrainArgs) -> Result<Vec<Table>, ConfigError> {
+    let mut layers = vec![args.settings()?];
+    if let Some(path) = &args.config {
+        layers.push(config_file::read(path)?);
+    }
+    Ok(layers)
 }
 
 /// The settings of the traced computations that one of `layers` names, if one does.

@@ -12,6 +12,7 @@ use crate::cli::arguments;
 use crate::cli::commands;
 use crate::cli::exit;
 use crate::cli::variables;
+use crate::device::mpi;
 use crate::device::runtime;
 use crate::device::threads::TooFewThreads;
 use crate::system::logger::Logger;
@@ -28,11 +29,18 @@ fn main() -> u8 {
         Err(error) => return refuse(&error),
     };
     match run(&cli) {
-        Ok(()) => exit::DONE,
+        Ok(()) => {
+            mpi::leave(true, exit::DONE);
+            exit::DONE
+        }
         Err(error) => {
-            // If stderr is closed, there is nowhere to report.
-            let _ = writeln!(std::io::stderr(), "error: {}", exit::message(&error));
-            exit::code(&error)
+            if !exit::is_said_elsewhere(&error) {
+                // If stderr is closed, there is nowhere to report.
+                let _ = writeln!(std::io::stderr(), "error: {}", exit::message(&error));
+            }
+            let code = exit::code(&error);
+            mpi::leave(exit::is_shared(&error), code);
+            code
         }
     }
 }
@@ -70,6 +78,9 @@ fn run(cli: &Cli) -> Result<()> {
 #[unsafe(no_mangle)]
 pub extern "C" fn resnet_xla_main() -> ! {
     // A panic must not unwind into the front, which has its own Rust runtime.
-    let code = panic::catch_unwind(main).unwrap_or(exit::PANIC);
+    let code = panic::catch_unwind(main).unwrap_or_else(|_| {
+        mpi::leave(false, exit::PANIC);
+        exit::PANIC
+    });
     std::process::exit(code.into())
 }

@@ -6,7 +6,9 @@ use crate::cli::outputs::OutputError;
 use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
 use crate::device::saved_executable::SavedExecutableError;
+use crate::device::processes::{Processes, ProcessesError};
 use crate::device::{self, DeviceError};
+use crate::model::peers::PeersDiffer;
 use crate::model::program_folder::ProgramFolderError;
 use crate::predict::PredictError;
 use crate::run::checkpoint::CheckpointError;
@@ -54,7 +56,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(code_of_program(error))
     } else if let Some(error) = cause.downcast_ref() {
         Some(code_of_program(error))
-    } else if cause.is::<ConfigError>() || cause.is::<RunDirError>() || cause.is::<OutputError>() {
+    } else if is_usage(cause) {
         Some(USAGE)
     } else if cause.is::<DataError>() || is_bad_picture(cause) || is_bad_checkpoint(cause) {
         Some(DATA)
@@ -74,6 +76,27 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())
     }
+}
+
+fn is_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<ConfigError>()
+        || cause.is::<RunDirError>()
+        || cause.is::<OutputError>()
+        || cause.is::<ProcessesError>()
+        || cause.is::<PeersDiffer>()
+}
+
+/// Whether all processes of a run end with `error`, at the same point.
+pub fn is_shared(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<Interrupted>() || cause.is::<NonFiniteLoss>() || cause.is::<PeersDiffer>()
+    })
+}
+
+/// Whether the first process of a run says the same as this one, which is another.
+pub fn is_said_elsewhere(error: &anyhow::Error) -> bool {
+    let differs = error.chain().any(|cause| cause.is::<PeersDiffer>());
+    error.is::<Processes>() && is_shared(error) && !differs
 }
 
 /// What [`PredictError`] passes on is no cause of it.

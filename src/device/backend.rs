@@ -35,13 +35,19 @@ pub trait Backend: Send + Sync {
     /// Devices that this process can use.
     fn device_count(&self) -> usize;
 
+    /// The number of this process, from 0, and how many share a program. Each has [`Self::device_count`] devices; the
+    /// replicas of a program are those of the first process, then those of the next, and so on.
+    fn processes(&self) -> (usize, usize) {
+        (0, 1)
+    }
+
     /// The kind of the first device, in the back end's words, for example `TPU v5 lite`.
     fn device_kind(&self) -> &str;
 
     /// What there is to know about the back end and its devices, a line each.
     fn report(&self) -> Result<Vec<String>>;
 
-    /// Compiles `hlo` for the first `replicas` devices.
+    /// Compiles `hlo` for the first `replicas` devices; of several processes, for all.
     fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>>;
 
     /// What a compiled program for the first `replicas` devices depends on besides the program; none where it cannot
@@ -69,7 +75,7 @@ pub trait Backend: Send + Sync {
         None
     }
 
-    /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.
+    /// Copies `values`, row-major, to device number `device` of this process as an array of dimensions `dims`.
     fn upload(
         &self,
         values: Values<'_>,
@@ -80,8 +86,8 @@ pub trait Backend: Send + Sync {
 
 /// A compiled program.
 pub trait Executable: Send + Sync {
-    /// Starts the program on each device with that device's inputs; returns each one's outputs, which may still
-    /// be computed. An input whose place an output takes must not be used again.
+    /// Starts the program on each device of this process with that device's inputs; returns each one's outputs, which
+    /// may still be computed. An input whose place an output takes must not be used again.
     ///
     /// # Errors
     /// An array of another back end; what the back end says against the inputs. What goes wrong later shows when an

@@ -78,4 +78,46 @@ pub enum DeviceError {
         there: usize,
         device: String,
     },
+    #[error(
+        "there are {count} processes ({said_by}), and the library that joins CPUs of several processes is not there. Run \
+         `./setup mpi`, which needs Open MPI or MPICH"
+    )]
+    NoMpi { count: usize, said_by: String },
+    #[error(
+        "the library for MPI, {path}, cannot be used: {reason}. Run `./setup mpi` again, with the MPI whose mpirun or srun \
+         starts the processes"
+    )]
+    Mpi { path: PathBuf, reason: String },
+    #[error(
+        "this is {said} ({said_by}), but by MPI it is {mpi}. Start the processes with mpirun or srun of the MPI that \
+         `./setup mpi` found"
+    )]
+    OtherMpi {
+        said: String,
+        said_by: String,
+        mpi: String,
+    },
+    #[error(
+        "there are {count} processes ({said_by}), and on {device} this program runs in one. Several processes share a run on \
+         CPUs, with --device cpu, and on the VMs of a TPU slice"
+    )]
+    OneProcess {
+        device: String,
+        count: usize,
+        said_by: String,
+    },
+    #[error(
+        "the devices are those of {hosts} hosts, and this command runs on one; only training runs on several. Take --device \
+         cpu here"
+    )]
+    Slice { hosts: usize },
+    #[error(
+        "--replicas {asked}: {processes} processes have {there} devices together, and all of them take part; leave \
+         --replicas out"
+    )]
+    Processes {
+        asked: usize,
+        processes: usize,
+        there: usize,
+    },
 }

@@ -5,7 +5,8 @@
 //!        │
 //!  hardware ─► plugins ─► plugin_file ─► plugin ─────┐
 //!  (there)     (found)    (checked)                  ├─► backend ─► Device: its replicas ─► model
-//!  runtime (the CPU's settings) ─────────► embedded ─┘
+//!  runtime (the CPU's settings) ─────────► embedded ─┤
+//!  processes (who is who) ───────────────► mpi ──────┘
 //! ```
 //!
 //! A device that was asked for and is not there is an error; nothing falls back silently.
@@ -18,10 +19,12 @@ mod error;
 pub mod flags;
 pub mod hardware;
 mod identity;
+pub mod mpi;
 mod plugin;
 pub mod plugin_file;
 pub mod plugin_kind;
 pub mod plugins;
+pub mod processes;
 pub mod replicas;
 pub mod runtime;
 pub mod saved_executable;
@@ -43,8 +46,10 @@ use serde::{Deserialize, Serialize};
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
 use crate::device::compile_cache::CompileCache;
 use crate::device::embedded::EmbeddedCpu;
+use crate::device::mpi::MpiCpu;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
+use crate::device::processes::{Launcher, Processes};
 use crate::device::replicas::ReplicaChoice;
 use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
 use crate::system::sha256;
@@ -69,7 +74,7 @@ pub struct Device {
     backend: Box<dyn Backend>,
     /// Which kind it turned out to be.
     pub kind: DeviceKind,
-    /// Devices that share each batch: the first ones of the back end.
+    /// Devices that share each batch: the first ones of the back end, or those of all processes.
     pub replicas: usize,
     /// Where compiled programs are kept, if they are.
     cache: Option<CompileCache>,
@@ -129,21 +134,77 @@ impl Device {
         plugin: Option<&Path>,
         replicas: Option<ReplicaChoice>,
     ) -> Result<Self, DeviceError> {
+        let device = Self::open_among(&Processes::alone(), choice, plugin, replicas)?;
+        match device.processes() {
+            1 => Ok(device),
+            hosts => Err(DeviceError::Slice { hosts }),
+        }
+    }
+
+    /// [`Self::open`] as one of several processes, whose devices are all replicas of one program.
+    pub fn open_among(
+        processes: &Processes,
+        choice: DeviceChoice,
+        plugin: Option<&Path>,
+        replicas: Option<ReplicaChoice>,
+    ) -> Result<Self, DeviceError> {
         let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
         threads::rehearse(cpus)?;
         let device = match (plugin, choice) {
             (Some(path), _) => Self::load_named(&plugin_kind::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
             (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
-            (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
-            (None, DeviceChoice::Auto) => Self::open_auto(cpus),
+            (None, DeviceChoice::Cpu) => Self::open_cpu(processes, cpus),
+            (None, DeviceChoice::Auto) => Self::open_auto(processes, cpus),
         }?;
+        device.check_processes(processes)?;
         let replicas = device.replicas_of(replicas)?;
         Ok(Self { replicas, ..device })
     }
 
+    /// How many processes share each batch.
+    pub fn processes(&self) -> usize {
+        self.backend.processes().1
+    }
+
+    /// The number of this process among them, from 0.
+    pub fn process(&self) -> usize {
+        self.backend.processes().0
+    }
+
+    /// Replicas on the devices of this process.
+    pub fn own_replicas(&self) -> usize {
+        self.replicas / self.processes()
+    }
+
+    /// Refuses several processes of which each would do the whole run by itself.
+    fn check_processes(&self, processes: &Processes) -> Result<(), DeviceError> {
+        // The VMs' variables are there whatever device is used.
+        let asked = processes.launcher != Launcher::TpuVm && processes.count > 1;
+        match asked && self.processes() == 1 {
+            true => Err(DeviceError::OneProcess {
+                device: self.kind.to_string(),
+                count: processes.count,
+                said_by: processes.source.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     fn replicas_of(&self, choice: Option<ReplicaChoice>) -> Result<usize, DeviceError> {
-        let there = self.backend.device_count();
+        let processes = self.processes();
+        let there = self.backend.device_count() * processes;
+        match choice.and_then(ReplicaChoice::count) {
+            _ if processes == 1 => {}
+            Some(asked) if asked != there => {
+                return Err(DeviceError::Processes {
+                    asked,
+                    processes,
+                    there,
+                });
+            }
+            _ => return Ok(there),
+        }
         let accelerator = matches!(self.kind, DeviceKind::Tpu | DeviceKind::Gpu);
         match choice.map(ReplicaChoice::count) {
             None if accelerator => Ok(there),
@@ -159,7 +220,7 @@ impl Device {
     }
 
     /// The plugin that the environment names, or else the first of TPU, GPU and CPU that opens.
-    fn open_auto(cpus: usize) -> Result<Self, DeviceError> {
+    fn open_auto(processes: &Processes, cpus: usize) -> Result<Self, DeviceError> {
         if let Some((kind, path)) = plugins::in_variable()? {
             let device = Self::load_named(&kind, &path, cpus)?;
             log::info!(
@@ -184,7 +245,7 @@ impl Device {
             missing.push(why_not);
         }
         log::info!("taking the CPU; {}", missing.join("; "));
-        Self::open_cpu(cpus)
+        Self::open_cpu(processes, cpus)
     }
 
     /// The accelerator of `kind`, through the plugin that the environment names, or else the first
@@ -210,17 +271,24 @@ impl Device {
         })
     }
 
-    /// Opens the CPU as `cpus` devices.
-    fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
+    /// Opens the CPU as `cpus` devices, or the CPUs of several processes as a device each.
+    fn open_cpu(processes: &Processes, cpus: usize) -> Result<Self, DeviceError> {
         runtime::silence_cpu();
         Isa::chosen()?;
         flags::check_cpu()?;
-        runtime::divide_cpu(cpus);
+        let several = processes.count > 1 && processes.launcher != Launcher::TpuVm;
+        if several {
+            mpi::join(processes)?;
+        } else {
+            runtime::divide_cpu(cpus);
+        }
         cpu_kernels::register();
-        let cpu = EmbeddedCpu::open().map_err(|error| DeviceError::Cpu {
-            reason: error.to_string(),
-        })?;
-        Ok(Self::new(Box::new(cpu), DeviceKind::Cpu))
+        let reason = |reason: String| DeviceError::Cpu { reason };
+        let backend: Box<dyn Backend> = match several {
+            true => Box::new(MpiCpu::open(processes).map_err(|error| reason(error.to_string()))?),
+            false => Box::new(EmbeddedCpu::open().map_err(|error| reason(first_line(&error)))?),
+        };
+        Ok(Self::new(backend, DeviceKind::Cpu))
     }
 
     /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the

@@ -17,6 +17,9 @@ pub struct PluginDevices {
     client: Client,
     /// Those that this process can use.
     devices: Vec<pjrt::Device>,
+    /// The numbers of all devices, those of one process after those of another, and who this process is.
+    all: Vec<i32>,
+    processes: (usize, usize),
     kind: String,
     pub platform: String,
     /// What all compiled programs depend on ([`Backend::identity`]); none where the plugin has no version.
@@ -30,7 +33,19 @@ impl PluginDevices {
     pub fn open(path: &Path, options: &[(&str, Value)]) -> Result<Self, PjrtError> {
         let plugin = Plugin::load(path)?;
         let client = plugin.client(options)?;
-        let devices = client.addressable_devices()?;
+        let mut devices = client.addressable_devices()?;
+        let mut numbers = Vec::new();
+        for device in client.devices()? {
+            numbers.push((device.process()?, device.id()?));
+        }
+        let own = match devices.first() {
+            Some(device) => device.process()?,
+            None => 0,
+        };
+        let (all, processes) = by_process(numbers, own);
+        if processes.1 > 1 {
+            sort_by_id(&mut devices)?;
+        }
         let kinds = devices.iter().map(pjrt::Device::kind);
         let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
         let platform = client.platform_name()?;
@@ -56,11 +71,16 @@ impl PluginDevices {
             plugin,
             client,
             devices,
+            all,
+            processes,
         })
     }
 
     /// The compile options of a program on the first `replicas` devices.
     fn options(&self, replicas: usize) -> Result<Vec<u8>> {
+        if self.processes.1 > 1 {
+            return Ok(pjrt::compile_options_for(&self.all));
+        }
         let devices = (0..replicas).map(|number| Ok(self.device(number)?.id()?));
         Ok(pjrt::compile_options_for(
             &devices.collect::<Result<Vec<_>>>()?,
@@ -77,6 +97,10 @@ impl PluginDevices {
 impl Backend for PluginDevices {
     fn device_count(&self) -> usize {
         self.devices.len()
+    }
+
+    fn processes(&self) -> (usize, usize) {
+        self.processes
     }
 
     fn device_kind(&self) -> &str {
@@ -104,6 +128,10 @@ impl Backend for PluginDevices {
     }
 
     fn identity(&self, replicas: usize) -> Option<Vec<String>> {
+        if self.processes.1 > 1 {
+            // What is compiled for several hosts may be another program on each.
+            return None;
+        }
         let mut identity = self.identity.clone()?;
         // They say which devices. Where they cannot be made, compiling says why.
         let options = self.options(replicas).ok()?;
@@ -142,6 +170,27 @@ impl Backend for PluginDevices {
         };
         Ok(Box::new(array?))
     }
+}
+
+/// The ids of devices, given as (process, id), with those of one process together; and which of how many processes
+/// `own` is. A TPU slice numbers devices by their place in it, so that a process has some here and some there.
+fn by_process(mut devices: Vec<(i32, i32)>, own: i32) -> (Vec<i32>, (usize, usize)) {
+    devices.sort_unstable();
+    let mut processes: Vec<i32> = devices.iter().map(|(process, _)| *process).collect();
+    processes.dedup();
+    let index = processes.iter().position(|process| *process == own);
+    let ids = devices.into_iter().map(|(_, id)| id).collect();
+    (ids, (index.unwrap_or(0), processes.len().max(1)))
+}
+
+fn sort_by_id(devices: &mut Vec<pjrt::Device>) -> Result<(), PjrtError> {
+    let mut numbered = Vec::new();
+    for device in devices.drain(..) {
+        numbered.push((device.id()?, device));
+    }
+    numbered.sort_by_key(|(id, _)| *id);
+    devices.extend(numbered.into_iter().map(|(_, device)| device));
+    Ok(())
 }
 
 /// Whether `platform`, as a plugin names it, is this machine's processor.
@@ -193,5 +242,25 @@ impl DeviceArray for Buffer {
 
     fn to_f32(&self) -> Result<Vec<f32>> {
         Ok(self.download()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_grouped_by_their_process() {
+        // The first two hosts of v5e:4x4, as libtpu numbers their chips.
+        let slice = [0, 1, 4, 5].map(|id| (0, id)).into_iter();
+        let slice: Vec<_> = slice.chain([2, 3, 6, 7].map(|id| (1, id))).collect();
+        let mut shuffled = slice.clone();
+        shuffled.reverse();
+        for devices in [slice, shuffled] {
+            let (ids, processes) = by_process(devices, 1);
+            assert_eq!(ids, [0, 1, 4, 5, 2, 3, 6, 7]);
+            assert_eq!(processes, (1, 2));
+        }
+        assert_eq!(by_process(vec![(0, 0), (0, 1)], 0), (vec![0, 1], (0, 1)));
     }
 }

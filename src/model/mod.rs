@@ -5,6 +5,7 @@
 //!                                                ▲
 //!                                          program_folder (traced elsewhere)
 //!  seed ─────► initialise ─► state (on the host) ─► program ─► metrics
+//!  peers: what several processes tell each other, over their devices
 //! ```
 
 pub mod choose;
@@ -12,6 +13,7 @@ pub mod initialise;
 pub mod metrics;
 pub mod network;
 pub mod optimisers;
+pub mod peers;
 pub mod program;
 pub mod program_folder;
 pub mod state;

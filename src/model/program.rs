@@ -20,6 +20,7 @@ use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
+use crate::system::sha256;
 
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
 pub struct Program<'a> {
@@ -101,7 +102,7 @@ impl ExecutableOrigin {
     }
 }
 
-/// The training state, the same on the device of each replica. A step consumes it and returns the
+/// The training state, the same on the device of each replica, of which those of this process are here. A step consumes it and returns the
 /// next: its buffers are donated, and a donated buffer must not be named again.
 pub struct State {
     replicas: Vec<Vec<Box<dyn DeviceArray>>>,
@@ -112,7 +113,7 @@ pub struct Weights {
     replicas: Vec<Vec<Box<dyn DeviceArray>>>,
 }
 
-/// A batch and its learning rate on the device of each replica, a share each.
+/// A batch and its learning rate on the device of each of this process's replicas, a share each.
 pub struct StepInputs {
     replicas: Vec<Vec<Box<dyn DeviceArray>>>,
 }
@@ -202,6 +203,14 @@ impl<'a> Program<'a> {
         ready.map(|ready| ready.origin).collect()
     }
 
+    /// The SHA-256 sum of the training step as it is traced.
+    pub fn train_digest(&self) -> Result<String> {
+        Ok(match &self.folder {
+            Some(folder) => sha256::sum(&folder.hlo("train_step")?),
+            None => sha256::sum(&Hlo::Traced(&train_step(&self.model)?).to_bytes()?),
+        })
+    }
+
     fn train_executable(&self) -> Result<&dyn Executable> {
         self.compiled(&self.train, "train_step", train_step)
     }
@@ -251,6 +260,11 @@ impl<'a> Program<'a> {
         origin.log(source);
         let ready = cell.get_or_init(|| Ready { compiled, origin });
         Ok(ready.compiled.executable.as_ref())
+    }
+
+    /// The replicas on the devices of this process.
+    fn own_replicas(&self) -> usize {
+        self.model.replicas.0 / self.device.processes()
     }
 
     /// Puts a state from the host on each device.
@@ -369,7 +383,7 @@ impl<'a> Program<'a> {
         self.run_eval(networks, batch)
     }
 
-    /// Metrics of `batch`, and its logits `[N, classes]`, padding rows included.
+    /// Metrics of `batch` of all processes, and the logits `[N, classes]` of this one's rows, padding included.
     pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
         self.run_eval(borrowed(&weights.replicas), batch)
     }
@@ -401,9 +415,9 @@ impl<'a> Program<'a> {
         download_rows(&take_last(&mut replicas))
     }
 
-    /// Runs `work` for each replica, on a thread of its own where there are several.
+    /// Runs `work` for each of this process's replicas, on a thread of its own where there are several.
     fn on_each_replica<T: Send>(&self, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-        let replicas = self.model.replicas.0;
+        let replicas = self.own_replicas();
         if replicas == 1 {
             return Ok(vec![work(0)?]);
         }
@@ -419,12 +433,12 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Uploads the images of `replica` out of those of a whole batch.
+    /// Uploads the images of `replica` out of those of this process's rows of a batch.
     fn upload_images(&self, images: &[f32], replica: usize) -> Result<Box<dyn DeviceArray>> {
         self.upload_shard("images", images, &self.model.image_dims(), replica)
     }
 
-    /// Uploads the values of the images of `replica` out of one for each image of a whole batch.
+    /// Uploads the values of the images of `replica` out of one for each image of this process's rows of a batch.
     fn upload_per_image<T: HostElement>(
         &self,
         name: &str,
@@ -434,7 +448,7 @@ impl<'a> Program<'a> {
         self.upload_shard(name, values, &[self.model.batch], replica)
     }
 
-    /// Uploads the share of `replica`, of dimensions `dims`, of the values of a whole batch.
+    /// Uploads the share of `replica`, of dimensions `dims`, of the values of this process's rows of a batch.
     fn upload_shard<T: HostElement>(
         &self,
         name: &str,
@@ -443,7 +457,7 @@ impl<'a> Program<'a> {
         replica: usize,
     ) -> Result<Box<dyn DeviceArray>> {
         let len: usize = dims.iter().product();
-        let expected = len * self.model.replicas.0;
+        let expected = len * self.own_replicas();
         let got = whole.len();
         ensure!(
             got == expected,

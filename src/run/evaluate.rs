@@ -24,8 +24,8 @@ pub struct Evaluation {
     pub logits: Vec<f32>,
 }
 
-/// Runs `step`, which returns metrics and logits, on the first `steps` batches of `source`. Returns `None`
-/// as soon as `step` does.
+/// Runs `step`, which returns metrics and logits of whole batches, on the first `steps` batches of `source`. Returns
+/// `None` as soon as `step` does.
 pub fn evaluate(
     source: &Arc<BatchSource>,
     steps: u64,
@@ -39,7 +39,7 @@ pub fn evaluate(
         };
         evaluation.mean.add(&metrics);
         // Padding rows come after the images.
-        let classes = rows.len() / batch.labels.len();
+        let classes = rows.len() / source.batch_size();
         let rows = &rows[..batch.count * classes];
         evaluation.logits.extend_from_slice(rows);
     }

@@ -4,6 +4,7 @@
 //!  pipeline ─► trainer ─► model::program ─► metrics ─► history ─► run_dir
 //!                 │  schedule: the rate of each step     evaluate: after each epoch
 //!                 ├► checkpoint (written on a thread of its own)
+//!                 ├► stop (whether any process was asked to end)
 //!                 └► observer (whoever shows the run, in show/)
 //! ```
 
@@ -14,5 +15,6 @@ pub mod observer;
 pub mod run_dir;
 pub mod schedule;
 pub mod step_log;
+pub mod stop;
 pub mod stopwatch;
 pub mod trainer;

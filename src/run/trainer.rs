@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::data::{BatchSource, Batches};
 use crate::model::metrics::{BatchMetrics, Mean};
+use crate::model::peers::Peers;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
@@ -15,8 +16,9 @@ use crate::run::history::{EpochRecord, History};
 use crate::run::observer::{EpochEnd, LogPoint, Observer, StepFigures};
 use crate::run::schedule::{LearningRate, in_short};
 use crate::run::step_log::StepLog;
+use crate::run::stop::Stop;
 use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
-use crate::system::signals::{Interrupted, Signal, Signals};
+use crate::system::signals::{Interrupted, Signal};
 
 /// How many steps in a row may have a non-finite loss before the run ends.
 const NON_FINITE_LIMIT: u32 = 3;
@@ -73,8 +75,10 @@ pub struct Trainer<'a> {
     pub history: History,
     /// What checkpoints record about the run. Its position is where the run begins.
     pub info: CheckpointInfo,
-    pub saver: Saver,
-    pub signals: Signals,
+    /// `None` in a process that writes nothing.
+    pub saver: Option<Saver>,
+    pub peers: &'a Peers<'a>,
+    pub stop: Stop<'a>,
     /// Whatever shows the run, in the order in which it is told.
     pub observers: Vec<Box<dyn Observer + 'a>>,
     pub log: StepLog,
@@ -128,7 +132,17 @@ impl Timing {
 
 impl Trainer<'_> {
     /// Trains from `state` to the end of the last epoch, or to `max_steps`.
-    pub fn run(mut self, mut state: State) -> Result<Outcome> {
+    pub fn run(mut self, state: State) -> Result<Outcome> {
+        let (whole, evaluation) = self.train(state)?;
+        self.outcome(&whole, evaluation)
+    }
+
+    /// [`Self::run`] in a process that keeps nothing of it.
+    pub fn follow(mut self, state: State) -> Result<()> {
+        self.train(state).map(drop)
+    }
+
+    fn train(&mut self, mut state: State) -> Result<(Timing, Evaluation)> {
         let per_epoch = self.training.steps_per_epoch();
         let total = self.settings.steps_to_take(per_epoch);
         let epochs = total.div_ceil(per_epoch) as usize;
@@ -141,7 +155,7 @@ impl Trainer<'_> {
         )?;
         let mut whole = Timing::default();
         let mut last_evaluation = Evaluation::default();
-        self.signals.watch();
+        self.stop.watch();
         // An epoch that was cut short, by max_steps or just before its evaluation, goes on.
         while self.position().step < total || self.position().step_in_epoch > 0 {
             let start = Instant::now();
@@ -156,7 +170,7 @@ impl Trainer<'_> {
             whole.training += timing.training;
             whole.waited += timing.waited;
             let evaluation = self.validate(&state)?;
-            if let Some(signal) = self.signals.received() {
+            if let Some(signal) = self.stop.asked()? {
                 self.save(&state)?;
                 return Err(self.interrupt(signal));
             }
@@ -174,9 +188,9 @@ impl Trainer<'_> {
             last_evaluation = evaluation.context("the evaluation ended early")?;
         }
         self.tell(|observer| observer.finish());
-        self.saver.finish()?;
+        self.finish_saving()?;
         self.enter(Lap::BetweenSteps);
-        self.outcome(&whole, last_evaluation)
+        Ok((whole, last_evaluation))
     }
 
     fn position(&mut self) -> &mut Position {
@@ -230,7 +244,7 @@ impl Trainer<'_> {
             self.position().step_in_epoch += 1;
             self.account(pending.replace(metrics))?;
             self.show(&timing(self))?;
-            let signal = self.signals.received();
+            let signal = self.stop.asked()?;
             if signal.is_some() || self.checkpoint_due() {
                 self.account(pending.take())?;
                 self.log_point(&timing(self))?;
@@ -324,10 +338,11 @@ impl Trainer<'_> {
         let mut done = 0;
         self.tell(|observer| observer.evaluation(done, steps as usize));
         let evaluation = evaluate(&source, steps, |batch| {
-            let result = self.program.eval_step_of_state(state, batch)?;
+            let (metrics, rows) = self.program.eval_step_of_state(state, batch)?;
+            let logits = self.peers.join(rows)?;
             done += 1;
             self.tell(|observer| observer.evaluation(done, steps as usize));
-            Ok(self.signals.received().is_none().then_some(result))
+            Ok(self.stop.asked()?.is_none().then_some((metrics, logits)))
         });
         self.enter(Lap::BetweenSteps);
         evaluation
@@ -361,6 +376,9 @@ impl Trainer<'_> {
 
     /// Tells the observers of the epoch that has ended.
     fn report(&mut self, state: &State, epochs: usize, evaluation: &Evaluation) -> Result<()> {
+        if self.observers.is_empty() {
+            return Ok(());
+        }
         self.enter(Lap::Report);
         let wanted = |name: &str| self.observers.iter().any(|observer| observer.wants(name));
         let tensors = self.program.download_tensors(state, wanted)?;
@@ -398,19 +416,29 @@ impl Trainer<'_> {
         every.is_some_and(|every| step.is_multiple_of(every))
     }
 
-    /// Copies the state off the device and has it written.
+    /// Copies the state off the device and has it written, where this process writes it.
     fn save(&mut self, state: &State) -> Result<()> {
+        if self.saver.is_none() {
+            return Ok(());
+        }
         let lap = self.enter(Lap::Checkpoint);
         let state = self.program.download_state(state)?;
-        self.saver.save(state, self.info.clone())?;
+        if let Some(saver) = &mut self.saver {
+            saver.save(state, self.info.clone())?;
+        }
         self.enter(lap);
         Ok(())
+    }
+
+    /// Waits until every checkpoint is on disk.
+    fn finish_saving(&mut self) -> Result<()> {
+        self.saver.as_mut().map_or(Ok(()), Saver::finish)
     }
 
     /// Waits for the checkpoint just taken, and returns the error that ends the run.
     fn interrupt(&mut self, signal: Signal) -> anyhow::Error {
         self.tell(|observer| observer.finish());
-        if let Err(error) = self.saver.finish() {
+        if let Err(error) = self.finish_saving() {
             return error;
         }
         let step = self.info.position.step;

@@ -7,6 +7,12 @@ use serde::Serialize;
 
 use crate::system::proc;
 
+/// The commit that the program was built from, with `-dirty` where files differed from it.
+pub const COMMIT: &str = match option_env!("RESNET_XLA_GIT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// The program, the machine and the settings from outside that a run's result may depend on.
 #[derive(Debug, Clone, Serialize)]
 pub struct EnvInfo {
@@ -40,7 +46,7 @@ impl EnvInfo {
     pub fn collect(device: &str, replicas: usize) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            git_commit: option_env!("RESNET_XLA_GIT_COMMIT").unwrap_or("unknown"),
+            git_commit: COMMIT,
             runtime: option_env!("RESNET_XLA_RUNTIME").unwrap_or("unknown"),
             rustc: option_env!("RESNET_XLA_RUSTC").unwrap_or("unknown"),
             command_line: env::args_os()

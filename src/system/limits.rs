@@ -23,6 +23,9 @@ pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
 /// If the newest checkpoint is damaged, another must be left.
 pub const KEEP: RangeInclusive<u64> = 2..=1_000_000;
 pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
+/// Processes of a run, and the number of one of them.
+pub const PROCESSES: RangeInclusive<u64> = 1..=1024;
+pub const PROCESS: RangeInclusive<u64> = 0..=*PROCESSES.end() - 1;
 /// Steps, runs or epochs that a benchmark times.
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
 /// Rows and columns of an image.

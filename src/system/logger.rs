@@ -64,6 +64,11 @@ impl Logger {
         self.terminal.clone()
     }
 
+    /// From now on only errors are shown: another process speaks for this one.
+    pub fn leave_the_rest_to_another(&self) {
+        log::set_max_level(LevelFilter::Error);
+    }
+
     /// From now on also appends messages to the file at `path`, whatever the terminal shows.
     pub fn also_to(&self, path: &Path) -> Result<()> {
         let file = File::options()

@@ -7,6 +7,7 @@
 //!  signals ──► process ◄── logger ──► stderr, train.log
 //!  files (written beside their place, synced, renamed)      lock (one owner a folder)
 //!  memory, rehearsal: what the C library is told         proc ─► env_info: what the system says
+//!  watch: other processes that this one works with
 //!  text, sha256, limits: checks and forms that every room shares
 //! ```
 
@@ -22,3 +23,4 @@ pub mod rehearsal;
 pub mod sha256;
 pub mod signals;
 pub mod text;
+pub mod watch;

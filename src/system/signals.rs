@@ -57,6 +57,16 @@ pub struct Interrupted {
 pub struct Signal(libc::c_int);
 
 impl Signal {
+    /// The signal with this number, if it asks a process to end.
+    pub fn of_number(number: u32) -> Option<Self> {
+        let known = numbers().find(|known| *known as u32 == number);
+        known.map(Signal)
+    }
+
+    pub fn number(self) -> u32 {
+        self.0 as u32
+    }
+
     /// What a shell reports for a process that this signal ended.
     pub fn exit_code(self) -> u8 {
         // Signal numbers end at 64.

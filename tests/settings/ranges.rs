@@ -37,6 +37,8 @@ pub const NUMBERS: &[Number] = &[
         &["2", "12", "10002", "10010"],
     ),
     number(" export", "replicas", ["1", "1024"], &["0", "1025"]),
+    number(TRAIN, "processes", ["1", "1024"], &["0", "1025"]),
+    number(TRAIN, "process", ["0", "1023"], &["-1", "1024"]),
     number(TRAIN, "epochs", ["1", "100000"], &["0", "100001"]),
     number(
         " train eval export bench",

@@ -74,8 +74,9 @@ fn saved_options() -> Vec<Arg> {
         .collect()
 }
 
-/// `config` with its paths from the root, as they are saved: they mean the same from any folder.
-fn with_absolute_paths(config: &Config) -> Config {
+/// `config` as it is saved: with its paths from the root, which mean the same from any folder, and without what is another
+/// in each process.
+fn as_saved(config: &Config) -> Config {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap();
     Config {
         data_dir: absolute(&config.data_dir),
@@ -83,6 +84,8 @@ fn with_absolute_paths(config: &Config) -> Config {
         init_weights: config.init_weights.as_ref().map(absolute),
         plugin: config.plugin.as_ref().map(absolute),
         compile_cache: config.compile_cache.as_ref().map(absolute),
+        processes: None,
+        process: None,
         ..config.clone()
     }
 }
@@ -115,7 +118,7 @@ proptest! {
         };
         let saved = config.to_toml().unwrap();
         let read = resolve_file(&saved).unwrap();
-        prop_assert_eq!(&read, &with_absolute_paths(&config));
+        prop_assert_eq!(&read, &as_saved(&config));
         prop_assert_eq!(read.to_toml().unwrap(), saved);
         for (read, config) in [
             (read.lr, config.lr),

@@ -21,6 +21,15 @@ fn a_missing_compiler_is_named() {
 }
 
 #[test]
+fn a_missing_mpi_is_named() {
+    let checkout = Checkout::new();
+    assert_fails_with(
+        &checkout.setup().arg("mpi").output().unwrap(),
+        "no MPI compiler 'mpicxx'; install Open MPI",
+    );
+}
+
+#[test]
 fn a_compiler_without_cpp17_is_refused() {
     let checkout = Checkout::new();
     checkout.replace_tool("c++", "exit 1");

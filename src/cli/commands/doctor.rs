@@ -12,8 +12,10 @@ use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::device::flags;
 use crate::device::hardware;
+use crate::device::mpi;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::plugins;
+use crate::device::processes::{Asked, Processes};
 use crate::device::replicas::Counted;
 use crate::device::runtime;
 use crate::system::text::{self, shown};
@@ -49,12 +51,14 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     writeln!(out, "kernels     {}", kernels())?;
     accelerator(&mut out, &PluginKind::Tpu)?;
     accelerator(&mut out, &PluginKind::Gpu)?;
+    processes(&mut out)?;
     let data_dir = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
     data_folder(&mut out, &data_dir)?;
 
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    let device = Device::open(choice, plugin, args.device.replicas)?;
+    // All devices are shown, those of other hosts too.
+    let device = Device::open_among(&Processes::alone(), choice, plugin, args.device.replicas)?;
     let replicas = Counted(device.replicas);
     writeln!(
         out,
@@ -98,6 +102,19 @@ fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
         writeln!(out, "  plugin    {}: {state}", shown(&path))?;
     }
     Ok(())
+}
+
+/// Who this process is among several, and whether they can be joined.
+fn processes(out: &mut impl Write) -> io::Result<()> {
+    match Processes::here(Asked::default()) {
+        Ok(here) => writeln!(out, "processes   {here}, by {}", here.source)?,
+        Err(error) => writeln!(out, "processes   {error}")?,
+    }
+    let library = mpi::library_path().filter(|path| path.is_file());
+    match library {
+        Some(path) => writeln!(out, "  MPI       {}: found", shown(&path)),
+        None => writeln!(out, "  MPI       no library for it; `./setup mpi` makes it"),
+    }
 }
 
 fn data_folder(out: &mut impl Write, folder: &Path) -> io::Result<()> {

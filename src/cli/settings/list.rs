@@ -33,7 +33,7 @@ pub fn list() -> Vec<Setting> {
 
 /// The device, and the precision of the computation. Whether a resumed run may change `replicas` depends on the
 /// checkpoint.
-fn device() -> [Setting; 7] {
+fn device() -> [Setting; 9] {
     [
         Setting::choice::<DeviceChoice>("device", "Device to run on; `auto` tries TPU, GPU, CPU")
             .default("auto")
@@ -62,6 +62,17 @@ fn device() -> [Setting; 7] {
         .value_name("N|all")
         .stated("all on TPU and GPU, 1 on CPU")
         .free(),
+        Setting::whole::<usize>(
+            "processes",
+            "Processes that share the run, each on its own CPUs or TPU host",
+            limits::PROCESSES,
+        )
+        .stated("what mpirun, srun or the TPU VM says, or else 1")
+        .free(),
+        Setting::whole::<usize>("process", "Which of them this one is, from 0", limits::PROCESS)
+            .value_name("I")
+            .stated("what mpirun, srun or the TPU VM says")
+            .free(),
         Setting::choice::<PrecisionChoice>("precision", "Number format of activations and kernels")
             .stated("f32 on CPU, bf16 on TPU"),
         Setting::choice::<UnitsChoice>(

@@ -1,5 +1,6 @@
 //! Chooses the images of each batch and fills it.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::data::dataset::{CHANNELS, Split};
@@ -19,7 +20,8 @@ pub struct Batch {
     pub labels: Vec<i32>,
     /// `[B]`: 1 for an image, 0 for padding.
     pub weights: Vec<f32>,
-    /// The number of images that are not padding; they come first.
+    /// The number of images that are not padding; they come first. Those of the whole batch count, even if these are
+    /// only a process's rows of it.
     pub count: usize,
     /// What each image is mixed of.
     pub mixed: Mixed,
@@ -41,8 +43,29 @@ impl Batch {
         self.images[count * image_len..].fill(0.0);
         self.labels[count..].fill(0);
         self.weights[count..].fill(0.0);
-        self.count = count;
     }
+
+    /// Keeps the images `rows` and drops the others.
+    fn keep(&mut self, rows: &Range<usize>) {
+        if rows.len() == self.labels.len() {
+            return;
+        }
+        let image_len = self.images.len() / self.labels.len();
+        cut(
+            &mut self.images,
+            rows.start * image_len..rows.end * image_len,
+        );
+        cut(&mut self.labels, rows.clone());
+        cut(&mut self.weights, rows.clone());
+        cut(&mut self.mixed.labels, rows.clone());
+        cut(&mut self.mixed.shares, rows.clone());
+    }
+}
+
+/// Keeps the `part` of `values`, which has all of them or none.
+fn cut<T>(values: &mut Vec<T>, part: Range<usize>) {
+    values.truncate(part.end);
+    values.drain(..part.start.min(values.len()));
 }
 
 /// How training iterates over a split.
@@ -81,6 +104,8 @@ pub struct BatchSource {
     mix: Option<Mix>,
     seed: u64,
     batch_size: usize,
+    /// The images of each batch that are made here.
+    rows: Range<usize>,
     shuffle: bool,
     steps_per_epoch: u64,
     /// Whether to start over at the end of the split (otherwise the batch is padded).
@@ -104,6 +129,7 @@ impl BatchSource {
             mix: options.mix,
             seed: options.seed,
             batch_size: options.batch_size,
+            rows: 0..options.batch_size,
             shuffle: options.shuffle,
             steps_per_epoch: options.steps_per_epoch.unwrap_or(whole_batches).max(1),
             repeat: true,
@@ -136,12 +162,28 @@ impl BatchSource {
             mix: None,
             seed: 0,
             batch_size,
+            rows: 0..batch_size,
             shuffle: false,
             steps_per_epoch: batches.max(1),
             repeat: false,
             order: Mutex::new(None),
             split,
         }
+    }
+
+    /// The same batches, of which only the share of number `part` of `parts` is made here. `parts` divides the batch
+    /// size.
+    pub fn share(self, part: usize, parts: usize) -> BatchSource {
+        let share = self.batch_size / parts;
+        BatchSource {
+            rows: part * share..(part + 1) * share,
+            ..self
+        }
+    }
+
+    /// Images in a whole batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
     }
 
     /// The number of images to choose from.
@@ -164,11 +206,16 @@ impl BatchSource {
         let image_len = side * side * CHANNELS;
         let mut resampler = Resampler::new(side, &self.normalization);
 
+        // An image is mixed with another of the batch, which may be in another share.
+        let rows = match self.mix {
+            Some(_) => 0..self.batch_size,
+            None => self.rows.clone(),
+        };
         let mut recipes = Vec::new();
         let mut count = 0;
-        batch.resize(self.batch_size, image_len);
+        batch.resize(rows.len(), image_len);
         for (slot, out) in batch.images.chunks_exact_mut(image_len).enumerate() {
-            let mut place = first + slot;
+            let mut place = first + rows.start + slot;
             if self.repeat {
                 place %= order.len();
             }
@@ -198,6 +245,13 @@ impl BatchSource {
             true => batch.mixed = Mixed::default(),
             false => batch.mixed = mix::apply(&recipes, side, &mut batch.images, &batch.labels),
         }
+        if self.mix.is_some() {
+            batch.keep(&self.rows);
+        }
+        batch.count = match self.repeat {
+            true => self.batch_size,
+            false => order.len().saturating_sub(first).min(self.batch_size),
+        };
     }
 
     fn order_of(&self, epoch: u64) -> Arc<Vec<u32>> {
@@ -218,6 +272,54 @@ impl BatchSource {
 mod tests {
     use super::*;
     use crate::data::test_split::{IMAGE_LEN, PLAIN, SIDE, numbered, numbers};
+
+    /// The shares of `source`'s batch for `step`, joined again; their count.
+    fn joined(source: impl Fn() -> BatchSource, parts: usize, step: u64) -> Batch {
+        let mut all = Batch::default();
+        for part in 0..parts {
+            let mut batch = Batch::default();
+            source().share(part, parts).fill(step, &mut batch);
+            all.images.extend(batch.images);
+            all.labels.extend(batch.labels);
+            all.weights.extend(batch.weights);
+            all.mixed.labels.extend(batch.mixed.labels);
+            all.mixed.shares.extend(batch.mixed.shares);
+            (all.count, all.step) = (batch.count, batch.step);
+        }
+        all
+    }
+
+    #[test]
+    fn the_shares_of_a_batch_are_the_batch() {
+        for mix in [None, Some(Mix::Blend { alpha: 0.5 })] {
+            let source = || {
+                let augment = Augment::Keras;
+                let options = options(8);
+                BatchSource::training(
+                    numbered(30),
+                    PLAIN,
+                    TrainingOptions {
+                        augment,
+                        mix,
+                        ..options
+                    },
+                )
+            };
+            let mut whole = Batch::default();
+            source().fill(4, &mut whole);
+            for parts in [1, 2, 4] {
+                assert_eq!(joined(source, parts, 4), whole, "{parts}");
+            }
+        }
+        // The last batch of an evaluation: 3 images, 5 rows of padding.
+        let source = || BatchSource::evaluation(numbered(11), PLAIN, 8);
+        let mut whole = Batch::default();
+        source().fill(1, &mut whole);
+        assert_eq!(whole.count, 3);
+        for parts in [2, 4, 8] {
+            assert_eq!(joined(source, parts, 1), whole, "{parts}");
+        }
+    }
 
     fn options(batch_size: usize) -> TrainingOptions {
         TrainingOptions {

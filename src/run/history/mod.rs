@@ -30,6 +30,8 @@ pub struct Best {
 #[derive(Debug)]
 pub struct History {
     path: PathBuf,
+    /// Whether there is such a file.
+    on_disk: bool,
     records: Vec<EpochRecord>,
 }
 
@@ -38,10 +40,20 @@ impl History {
     pub fn create(path: &Path) -> Result<Self, HistoryError> {
         let history = Self {
             path: path.to_owned(),
+            on_disk: true,
             records: Vec::new(),
         };
         history.save()?;
         Ok(history)
+    }
+
+    /// An empty history in memory alone, for a process that writes nothing.
+    pub fn in_memory() -> Self {
+        Self {
+            path: PathBuf::new(),
+            on_disk: false,
+            records: Vec::new(),
+        }
     }
 
     /// Reads a history back.
@@ -56,6 +68,7 @@ impl History {
     pub fn salvage(path: &Path) -> (Self, Option<HistoryError>) {
         let mut history = Self {
             path: path.to_owned(),
+            on_disk: true,
             records: Vec::new(),
         };
         let fault = history.read_rows().err();
@@ -150,8 +163,11 @@ impl History {
         }
     }
 
-    /// Rewrites the file.
+    /// Rewrites the file, if there is one.
     pub fn save(&self) -> Result<(), HistoryError> {
+        if !self.on_disk {
+            return Ok(());
+        }
         let csv_error = |reason| HistoryError::Csv {
             path: self.path.clone(),
             reason,

@@ -1,6 +1,8 @@
-//! `train`: a run from its settings to its result.
+//! `train`: a run from its settings to its result, in this process alone or shared with others.
 
+mod follow;
 mod resumed;
+mod together;
 mod words;
 
 use std::sync::Arc;
@@ -9,17 +11,20 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use xla_graphs::Layout;
 
+use self::together::Begin;
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, check_side, check_split, divide};
+use crate::cli::config::{Config, check_side, check_split, divide, named_layers};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
 use crate::data::{
-    self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions,
+    self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions, Validation,
 };
-use crate::device::Device;
-use crate::model::choose;
+use crate::device::processes::{Launcher, Processes};
+use crate::device::{Device, DeviceChoice};
+use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::{begin_averages, initial_state};
+use crate::model::peers::Peers;
 use crate::model::program::{ExecutableOrigin, Program};
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
@@ -28,6 +33,7 @@ use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{RunDir, RunDirMode};
 use crate::run::step_log::StepLog;
+use crate::run::stop::Stop;
 use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::{Outcome, Trainer};
 use crate::show::live::{Curves, Events, Page, Profile};
@@ -38,6 +44,7 @@ use crate::system::files;
 use crate::system::logger::TRAIN_LOG;
 use crate::system::proc;
 use crate::system::process::Process;
+use crate::system::signals::Signals;
 
 /// The content of `result.json`.
 #[derive(Serialize)]
@@ -65,38 +72,111 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
 }
 
 fn train(args: &TrainArgs, process: &Process) -> Result<()> {
-    let config = Config::resolve(args)?;
+    let layers = named_layers(args)?;
+    let named = Config::of_new_run(&layers)?;
+    let mut processes = Processes::here(named.asked())?;
+    if processes.launcher == Launcher::TpuVm && named.device == DeviceChoice::Cpu {
+        // The VMs of a slice are joined by its TPUs alone.
+        processes = Processes::alone();
+    }
+    if processes.is_first() {
+        let config = Config::settle(layers, named, args.resume)?;
+        return train_as(&processes, config, args, process);
+    }
+    if processes.launcher != Launcher::TpuVm {
+        process.logger.leave_the_rest_to_another();
+    }
+    // The folder of a run to be resumed, which has its settings, need not be here.
+    let config = match args.resume {
+        true => Ok(named),
+        false => Config::settle(layers, named, false),
+    };
+    let trained = config.map_err(anyhow::Error::from);
+    let trained = trained.and_then(|config| train_as(&processes, config, args, process));
+    trained.with_context(|| processes.clone())
+}
+
+fn train_as(
+    processes: &Processes,
+    config: Config,
+    args: &TrainArgs,
+    process: &Process,
+) -> Result<()> {
     data::progress::choose(config.progress.of_loading());
-    if args.overwrite {
+    if args.overwrite && processes.is_first() {
         spare_inputs(args, &config)?;
     }
-    let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
+    let plugin = config.plugin.as_deref();
+    let device = Device::open_among(processes, config.device, plugin, config.replicas)?
         .with_cache(config.compile_cache.as_deref())
         .with_executables(&args.load_executable)?;
+    let peers = Peers::new(&device);
+    if !peers.is_first() {
+        process.logger.leave_the_rest_to_another();
+    }
+    let config = together::agree_on_settings(&peers, config, args.resume)?;
     check_split(config.batch_size, device.replicas)?;
-    RunDir::check(&config.out_dir, run_dir_mode(args))?;
+    if peers.is_first() {
+        RunDir::check(&config.out_dir, run_dir_mode(args))?;
+    }
+    let images = together::one_after_another(&peers, || images(args, &config))?;
+    together::agree_on_data(&peers, &images)?;
+    check_side(config.network(), images.spec.side)?;
+    let settings = config.model(&images.spec, device.replicas);
+    let folder = config.program.as_deref().map(ProgramFolder::open);
+    let program = Program::of(&device, &settings, Use::Training, folder.transpose()?)?;
+    let shared = Shared {
+        config: &config,
+        device: &device,
+        peers: &peers,
+        program: &program,
+        settings: &settings,
+        signals: &process.signals,
+    };
+    match peers.is_first() {
+        true => lead(&shared, images, args, process),
+        false => follow::follow(&shared, images),
+    }
+}
+
+/// What all processes of a run have.
+struct Shared<'a> {
+    config: &'a Config,
+    device: &'a Device,
+    peers: &'a Peers<'a>,
+    program: &'a Program<'a>,
+    settings: &'a ModelSettings,
+    signals: &'a Signals,
+}
+
+/// The run in the first process, which keeps and shows it; there may be no other.
+fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process) -> Result<()> {
+    let Shared {
+        config,
+        device,
+        peers,
+        program,
+        settings,
+        ..
+    } = *shared;
     let RunImages {
         name,
         spec,
         training,
         validation,
         sum,
-    } = images(args, &config)?;
-    check_side(config.network(), spec.side)?;
-    let settings = config.model(&spec, device.replicas);
-    let folder = config.program.as_deref().map(ProgramFolder::open);
-    let program = Program::of(&device, &settings, Use::Training, folder.transpose()?)?;
+    } = images;
     // Nothing is created or removed before the settings, the first weights and the data have been checked.
     let first = match args.resume {
         true => None,
-        false => Some(first_state(&config, program.layout())?),
+        false => Some(first_state(config, program.layout())?),
     };
     let normalization = Normalization::of(&training);
     let first = first.map(|state| {
-        let state = whitened(&config, &program, state, &training, &normalization);
+        let state = whitened(config, program, state, &training, &normalization);
         begin_averages(program.layout(), state)
     });
-    let training = Arc::new(training_source(&config, training, normalization));
+    let training = Arc::new(training_source(shared, training, normalization));
     config.check_warmup(training.steps_per_epoch())?;
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
@@ -106,35 +186,38 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
             &run_dir,
             program.layout(),
             (&spec, sum.as_deref()),
-            &settings,
+            settings,
             device.kind,
         )?,
     };
     let mut progress = Progress::new(config.progress, process.logger.terminal());
     let data = words::about_data(&name, &training, &validation);
     progress.start(&words::start_block(
-        &config, &device, &program, &data, &training,
+        config, device, program, &data, &training,
     ));
     position.check(training.steps_per_epoch())?;
     let before = match args.resume {
         true => Some(resume::history(&run_dir, position.epoch)?),
         false => None,
     };
-    if resumed::is_done(&config, &run_dir, &position, before.as_ref(), &training) {
+    let done = resumed::is_done(config, &run_dir, &position, before.as_ref(), &training);
+    let (begin, state) = together::begin(shared, Begin { position, done }, Some(state))?;
+    let position = begin.position;
+    if done {
         let step = position.step;
         log::info!(
             "{}",
-            words::where_it_ended(&config, &run_dir, &training, step)
+            words::where_it_ended(config, &run_dir, &training, step)
         );
         return Ok(());
     }
     // Compiling takes minutes and may be interrupted, so the run's files are written only after it.
-    let compiled = progress.working("compiling the training step", || program.compile_train())?;
+    let compiled = progress.working("compiling the training step", || {
+        together::compile(shared, &position)
+    })?;
     let history = resumed::history(before, &run_dir, &position)?;
-    describe_run(&config, &device, &run_dir)?;
+    describe_run(config, device, &run_dir)?;
 
-    let validated_on = Arc::clone(&validation.split);
-    let validated_on = BatchSource::evaluation(validated_on, normalization, config.batch_size);
     let mut events = Events::start(
         &run_dir,
         &config.to_toml()?,
@@ -153,17 +236,22 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     ];
     if let Some(recorded) = config.profile {
         let done = position.step;
-        observers.push(Box::new(Profile::start(&run_dir, &device, recorded, done)));
+        observers.push(Box::new(Profile::start(&run_dir, device, recorded, done)));
     }
     let trainer = Trainer {
         settings: config.trainer(training.steps_per_epoch()),
-        program: &program,
+        program,
         training,
-        validation: Arc::new(validated_on),
+        validation: Arc::new(validation_source(shared, &validation, normalization)),
         history,
-        info: checkpoint_info(&config, &spec, sum, &device, normalization, position)?,
-        saver: Saver::start(run_dir.checkpoints(), config.keep, program.layout().clone())?,
-        signals: process.signals.clone(),
+        info: checkpoint_info(config, &spec, sum, device, normalization, position)?,
+        saver: Some(Saver::start(
+            run_dir.checkpoints(),
+            config.keep,
+            program.layout().clone(),
+        )?),
+        peers,
+        stop: Stop::new(process.signals.clone(), peers),
         observers,
         log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
@@ -196,7 +284,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     )?;
     let step = result.outcome.steps;
     if step < config.all_steps(steps.steps_per_epoch()) {
-        log::info!("{}", words::where_it_ended(&config, &run_dir, &steps, step));
+        log::info!("{}", words::where_it_ended(config, &run_dir, &steps, step));
     }
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
@@ -304,7 +392,9 @@ fn checkpoint_info(
     })
 }
 
-fn training_source(config: &Config, split: Split, normalization: Normalization) -> BatchSource {
+/// This process's share of each batch.
+fn training_source(shared: &Shared, split: Split, normalization: Normalization) -> BatchSource {
+    let (config, device) = (shared.config, shared.device);
     let options = TrainingOptions {
         augment: config.augment,
         cutout: config.cutout,
@@ -315,4 +405,16 @@ fn training_source(config: &Config, split: Split, normalization: Normalization) 
         steps_per_epoch: config.steps_per_epoch,
     };
     BatchSource::training(Arc::new(split), normalization, options)
+        .share(device.process(), device.processes())
+}
+
+/// This process's share of each batch.
+fn validation_source(
+    shared: &Shared,
+    validation: &Validation,
+    normalization: Normalization,
+) -> BatchSource {
+    let (split, device) = (Arc::clone(&validation.split), shared.device);
+    BatchSource::evaluation(split, normalization, shared.config.batch_size)
+        .share(device.process(), device.processes())
 }

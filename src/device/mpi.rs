@@ -1,0 +1,384 @@
+//! The CPUs of several processes, joined by MPI: the library that `./setup mpi` makes (`xla_mpi/`).
+//!
+//! The library is loaded only where several processes are asked for. This module is the fence around its C interface.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, ensure};
+use half::bf16;
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::error::DeviceError;
+use crate::device::processes::Processes;
+use crate::device::runtime;
+use crate::system::watch;
+
+/// XLA's numbers of element types.
+const S32: c_int = 4;
+const F32: c_int = 11;
+const BF16: c_int = 16;
+
+/// Bytes that each process tells when they join.
+const GATHERED: usize = 128;
+
+/// A null pointer, or a message to be freed.
+type Answer = *mut c_char;
+
+/// Declares the functions of the library: a field for each, which has the symbol's name without `xla_mpi_`.
+macro_rules! functions {
+    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        struct Functions {
+            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+        }
+
+        impl Functions {
+            /// # Safety
+            /// `library` is the one that `xla_mpi/client.cc` was made into, and is never unloaded.
+            unsafe fn of(library: &Library) -> Result<Self, libloading::Error> {
+                Ok(Self {
+                    // SAFETY: the types are those in `xla_mpi/client.cc`.
+                    $($name: unsafe {
+                        *library.get(concat!("xla_mpi_", stringify!($name), "\0").as_bytes())?
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+functions! {
+    join: fn(*mut c_int, *mut c_int) -> Answer;
+    gather: fn(*const u8, c_int, *mut u8) -> Answer;
+    part: fn();
+    abort: fn(c_int);
+    open: fn(c_int, c_int, *mut *mut c_void) -> Answer;
+    close: fn(*mut c_void);
+    compile: fn(*mut c_void, *const u8, usize, *mut *mut c_void) -> Answer;
+    free_executable: fn(*mut c_void);
+    upload: fn(*mut c_void, c_int, *const i64, usize, *const c_void, *mut *mut c_void) -> Answer;
+    free_buffer: fn(*mut c_void);
+    run: fn(*mut c_void, *const *mut c_void, usize, *mut *mut *mut c_void, *mut usize) -> Answer;
+    wait: fn(*mut c_void) -> Answer;
+    count: fn(*mut c_void, *mut usize) -> Answer;
+    read: fn(*mut c_void, *mut f32, usize) -> Answer;
+}
+
+/// Set once this process has joined the others. A process can do so once, and only the end of the process undoes it.
+static JOINED: OnceLock<Functions> = OnceLock::new();
+
+/// Turns the answer of a function of the library into an error.
+fn check(answer: Answer) -> Result<()> {
+    if answer.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the library returned this text, which ends with a zero, for the caller to free.
+    let text = unsafe {
+        let text = CStr::from_ptr(answer).to_string_lossy().into_owned();
+        libc::free(answer.cast());
+        text
+    };
+    // XLA adds where in its source it happened.
+    anyhow::bail!("{}", text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Where `./setup mpi` puts the library: beside the runtime that it was made for.
+pub fn library_path() -> Option<PathBuf> {
+    let runtime = runtime::library()?;
+    Some(runtime.parent()?.parent()?.join("mpi/libxla_mpi.so"))
+}
+
+/// Joins the processes that MPI's launcher started with this one.
+///
+/// # Errors
+/// There is no library; it is made for another MPI; MPI knows of others than `processes` says.
+pub fn join(processes: &Processes) -> Result<(), DeviceError> {
+    join_by(library_path(), processes)
+}
+
+/// [`join`] by the library at this path, if it is there.
+fn join_by(library: Option<PathBuf>, processes: &Processes) -> Result<(), DeviceError> {
+    let library = library.filter(|path| path.is_file());
+    let library = library.ok_or_else(|| DeviceError::NoMpi {
+        count: processes.count,
+        said_by: processes.source.clone(),
+    })?;
+    let unusable = |reason: String| DeviceError::Mpi {
+        path: library.clone(),
+        reason,
+    };
+    // MPI's own plugins look for its functions among the global symbols.
+    // SAFETY: the library is the one that setup made for this runtime; its initialisers need nothing.
+    let loaded = unsafe { Library::open(Some(&library), RTLD_NOW | RTLD_GLOBAL) };
+    let loaded = loaded.map_err(|error| unusable(error.to_string()))?;
+    // It stays loaded: MPI has threads and handlers in it.
+    let loaded: &'static Library = Box::leak(Box::new(loaded));
+    // SAFETY: as above.
+    let functions =
+        unsafe { Functions::of(loaded) }.map_err(|error| unusable(error.to_string()))?;
+    let (mut index, mut count) = (0, 0);
+    // SAFETY: both pointers are valid for the call, which is the first of MPI in this process.
+    let joined = unsafe { (functions.join)(&mut index, &mut count) };
+    // From here on an end without a word would leave the others waiting.
+    let _ = JOINED.set(functions);
+    check(joined).map_err(|error| unusable(error.to_string()))?;
+    if (index as usize, count as usize) != (processes.index, processes.count) {
+        return Err(DeviceError::OtherMpi {
+            said: format!("process {} of {}", processes.index, processes.count),
+            said_by: processes.source.clone(),
+            mpi: format!("process {index} of {count}"),
+        });
+    }
+    let places = gather(watch::own_place(), processes.count);
+    watch::start(
+        &places.map_err(|error| unusable(error.to_string()))?,
+        processes.index,
+    );
+    Ok(())
+}
+
+/// What each of `count` processes gives as `own`, which is cut at [`GATHERED`] bytes.
+fn gather(own: String, count: usize) -> Result<Vec<String>> {
+    let functions = JOINED.get().context("MPI was not joined")?;
+    let mut padded = own.into_bytes();
+    padded.resize(GATHERED, 0);
+    let mut all = vec![0; GATHERED * count];
+    // SAFETY: there is room for as many bytes of each process.
+    check(unsafe { (functions.gather)(padded.as_ptr(), GATHERED as c_int, all.as_mut_ptr()) })?;
+    let texts = all.chunks_exact(GATHERED).map(String::from_utf8_lossy);
+    Ok(texts
+        .map(|text| text.trim_end_matches('\0').to_owned())
+        .collect())
+}
+
+/// Parts from the other processes, where this one has joined any: once all of them have come to an end that they agreed
+/// on, or else by ending them all with `code`.
+pub fn leave(agreed: bool, code: u8) {
+    let Some(functions) = JOINED.get() else {
+        return;
+    };
+    // From here on the others may end.
+    watch::stop();
+    // SAFETY: MPI was initialised, and the process ends after this.
+    unsafe {
+        match agreed {
+            true => (functions.part)(),
+            false => (functions.abort)(code.into()),
+        }
+    }
+}
+
+/// The CPUs of several processes, one device in each.
+pub struct MpiCpu {
+    client: Arc<Client>,
+    processes: (usize, usize),
+}
+
+struct Client {
+    functions: &'static Functions,
+    raw: *mut c_void,
+}
+
+// SAFETY: XLA's clients, executables and buffers may be used from any thread.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // SAFETY: the library made it, and nothing of it is left: what it made holds on to it.
+        unsafe { (self.functions.close)(self.raw) }
+    }
+}
+
+impl MpiCpu {
+    /// Opens this process's device, after [`join`].
+    pub fn open(processes: &Processes) -> Result<Self> {
+        let functions = JOINED.get().context("MPI was not joined")?;
+        let mut raw = ptr::null_mut();
+        let (index, count) = (processes.index as c_int, processes.count as c_int);
+        // SAFETY: the pointer is valid for the call.
+        check(unsafe { (functions.open)(index, count, &mut raw) })?;
+        let client = Arc::new(Client { functions, raw });
+        let processes = (processes.index, processes.count);
+        Ok(Self { client, processes })
+    }
+}
+
+impl Backend for MpiCpu {
+    fn device_count(&self) -> usize {
+        1
+    }
+
+    fn processes(&self) -> (usize, usize) {
+        self.processes
+    }
+
+    fn device_kind(&self) -> &str {
+        "cpu"
+    }
+
+    fn report(&self) -> Result<Vec<String>> {
+        let (index, count) = self.processes;
+        Ok(vec![format!("process {index} of {count}, joined by MPI")])
+    }
+
+    fn compile(&self, hlo: Hlo, _replicas: usize) -> Result<Box<dyn Executable>> {
+        let client = Arc::clone(&self.client);
+        let hlo = hlo.to_bytes()?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: the bytes and the pointer are valid for the call.
+        check(unsafe {
+            (client.functions.compile)(client.raw, hlo.as_ptr(), hlo.len(), &mut raw)
+        })?;
+        Ok(Box::new(MpiExecutable { client, raw }))
+    }
+
+    fn upload(
+        &self,
+        values: Values<'_>,
+        dims: &[usize],
+        device: usize,
+    ) -> Result<Box<dyn DeviceArray>> {
+        ensure!(device == 0, "there is no device {device}, only one");
+        let (kind, data, len): (c_int, *const c_void, usize) = match &values {
+            Values::F32(values) => (F32, values.as_ptr().cast(), values.len()),
+            Values::I32(values) => (S32, values.as_ptr().cast(), values.len()),
+            Values::Bf16(values) => (BF16, values.as_ptr().cast::<bf16>().cast(), values.len()),
+            Values::Shared(values) => (F32, values.as_ptr().cast(), values.len()),
+        };
+        let expected: usize = dims.iter().product();
+        ensure!(
+            len == expected,
+            "an array of {dims:?}: expected {expected} values, got {len}"
+        );
+        let dims: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
+        let client = Arc::clone(&self.client);
+        let mut raw = ptr::null_mut();
+        // SAFETY: there are as many values as the dimensions say, and XLA is done with them when the call returns.
+        check(unsafe {
+            let upload = client.functions.upload;
+            upload(client.raw, kind, dims.as_ptr(), dims.len(), data, &mut raw)
+        })?;
+        Ok(Box::new(MpiArray { client, raw }))
+    }
+}
+
+struct MpiExecutable {
+    client: Arc<Client>,
+    raw: *mut c_void,
+}
+
+// SAFETY: as for [`Client`].
+unsafe impl Send for MpiExecutable {}
+// SAFETY: as above.
+unsafe impl Sync for MpiExecutable {}
+
+impl Drop for MpiExecutable {
+    fn drop(&mut self) {
+        // SAFETY: the library made it, and nobody else has it.
+        unsafe { (self.client.functions.free_executable)(self.raw) }
+    }
+}
+
+impl Executable for MpiExecutable {
+    fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
+        let inputs = own::<MpiArray>(inputs)?;
+        let [inputs] = inputs.as_slice() else {
+            anyhow::bail!("expected the inputs of one replica, got {}", inputs.len());
+        };
+        let inputs: Vec<*mut c_void> = inputs.iter().map(|array| array.raw).collect();
+        let (mut outputs, mut count) = (ptr::null_mut(), 0);
+        // SAFETY: the inputs are buffers of this client, and all pointers are valid for the call.
+        check(unsafe {
+            let run = self.client.functions.run;
+            run(
+                self.raw,
+                inputs.as_ptr(),
+                inputs.len(),
+                &mut outputs,
+                &mut count,
+            )
+        })?;
+        // SAFETY: the library returned an array of so many buffers, for the caller to keep, and the array to free.
+        let arrays = unsafe {
+            let arrays = std::slice::from_raw_parts(outputs, count).to_vec();
+            libc::free(outputs.cast());
+            arrays
+        };
+        let array = |raw| MpiArray {
+            client: Arc::clone(&self.client),
+            raw,
+        };
+        Ok(boxed(vec![arrays.into_iter().map(array).collect()]))
+    }
+}
+
+struct MpiArray {
+    client: Arc<Client>,
+    raw: *mut c_void,
+}
+
+// SAFETY: as for [`Client`].
+unsafe impl Send for MpiArray {}
+// SAFETY: as above.
+unsafe impl Sync for MpiArray {}
+
+impl Drop for MpiArray {
+    fn drop(&mut self) {
+        // SAFETY: the library made it, and nobody else has it.
+        unsafe { (self.client.functions.free_buffer)(self.raw) }
+    }
+}
+
+impl DeviceArray for MpiArray {
+    fn wait(&self) -> Result<()> {
+        // SAFETY: the buffer is there as long as this is.
+        check(unsafe { (self.client.functions.wait)(self.raw) })
+    }
+
+    fn to_f32(&self) -> Result<Vec<f32>> {
+        let functions = self.client.functions;
+        let mut count = 0;
+        // SAFETY: the buffer is there as long as this is, and the pointer is valid for the call.
+        check(unsafe { (functions.count)(self.raw, &mut count) })?;
+        let mut values = vec![0.0; count];
+        // SAFETY: there is room for as many values.
+        check(unsafe { (functions.read)(self.raw, values.as_mut_ptr(), count) })?;
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::processes::Launcher;
+
+    #[test]
+    fn a_library_that_is_missing_or_is_another_says_what_to_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libxla_mpi.so");
+        let two = Processes {
+            index: 0,
+            count: 2,
+            launcher: Launcher::Slurm,
+            source: "Slurm".to_owned(),
+        };
+        let fault = |path: Option<PathBuf>| join_by(path, &two).unwrap_err().to_string();
+        for path in [None, Some(path.clone())] {
+            let fault = fault(path);
+            assert!(
+                fault.starts_with("there are 2 processes (Slurm)"),
+                "{fault}"
+            );
+            assert!(fault.contains("Run `./setup mpi`"), "{fault}");
+        }
+        std::fs::write(&path, "no library").unwrap();
+        let fault = fault(Some(path));
+        assert!(fault.contains("cannot be used"), "{fault}");
+        assert!(fault.contains("./setup mpi"), "{fault}");
+    }
+}
