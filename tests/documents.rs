@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/cloud-tpu.md",
     "docs/features.md",
+    "docs/networks.md",
     "docs/numerics.md",
     "docs/performance.md",
     "docs/reliability.md",

@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -27,9 +28,10 @@ use crate::device::DeviceChoice;
 use crate::device::compile_cache;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
-use crate::model::network::{Network, NetworkKind, Widths};
+use crate::model::network::{BlockChoice, Network, NetworkKind, StageUnits, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::model::program_folder::ProgramFolder;
+use crate::model::whitening;
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::{
     Cosine, LearningRate, LearningRateDrops, OneCycle, Schedule, ScheduleChoice, StepDecay,
@@ -42,6 +44,10 @@ const PRESET: &str = "preset";
 const PROGRAM: &str = "program";
 const SCHEDULE: &str = "lr-schedule";
 const DROPS: &str = "lr-drops";
+const MODEL: &str = "model";
+const WIDTHS: &str = "widths";
+/// The kind of network that has widths of its own where none are given.
+const CUSTOM: &str = "custom";
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +70,8 @@ pub struct Config {
     pub bn_momentum: f64,
     pub model: NetworkKind,
     pub widths: Widths,
+    pub stage_units: StageUnits,
+    pub block: BlockChoice,
     pub whiten: bool,
     pub depth: usize,
     pub epochs: usize,
@@ -104,6 +112,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
+    /// `None`: all layers are trained.
+    pub freeze_until: Option<String>,
     /// `None`: once an epoch.
     pub checkpoint_every: Option<u64>,
     pub keep: usize,
@@ -128,7 +138,27 @@ impl Config {
             config
         };
         config.validate()?;
+        config.check_is_read(args)?;
         Ok(config)
+    }
+
+    /// Refuses options that nothing reads, where the user typed them: in a file or the environment they may be meant for
+    /// other runs.
+    fn check_is_read(&self, args: &TrainArgs) -> Result<(), ConfigError> {
+        let is_read = |option: &&str| self.model.settings().contains(option);
+        let mut typed = BY_MODEL.into_iter().filter(|option| args.types(option));
+        if let Some(option) = typed.find(|option| !is_read(option)) {
+            return Err(unread_by_model(option, self.model));
+        }
+        let kind = self.optimizer;
+        if kind != OptimiserKind::Muon && args.types("rest-lr") {
+            return Err(ConfigError::Unread {
+                option: "rest-lr",
+                readers: "--optimizer muon".to_owned(),
+                got: format!("--optimizer {}", kind.name()),
+            });
+        }
+        Ok(())
     }
 
     /// The settings of the run in `out_dir`, with changes from `layers` where a resumed run allows them.
@@ -180,13 +210,34 @@ impl Config {
         Self::from_table(arguments::defaults(preset)?)
     }
 
+    /// The defaults of the first preset that trains networks of `kind`, or else of the preset keras.
+    pub fn of_model(kind: NetworkKind) -> Result<Self, ConfigError> {
+        for &preset in Preset::value_variants() {
+            let config = Self::preset(preset)?;
+            if config.model == kind {
+                return Ok(config);
+            }
+        }
+        let named = Table::from_iter([(MODEL.to_owned(), String::from(kind).into())]);
+        Self::from_table(overlay(&[named])?)
+    }
+
     /// The network, without image size and classes.
     pub fn network(&self) -> Network {
         Network {
             kind: self.model,
             depth: self.depth,
             widths: self.widths,
+            stage_units: self.stage_units,
+            block: self.block,
         }
+    }
+
+    /// Stages that training leaves as they are, with the stem, if it leaves any layers. Of settings that were checked.
+    fn frozen(&self) -> Option<usize> {
+        let until = self.freeze_until.as_deref()?;
+        let freezable = self.network().freezable().ok()?;
+        freezable.iter().position(|name| name == until)
     }
 
     fn optimiser(&self) -> OptimiserSettings {
@@ -215,6 +266,7 @@ impl Config {
     pub fn model(&self, spec: &DatasetSpec, replicas: usize) -> ModelSettings {
         ModelSettings {
             network: self.network(),
+            frozen: self.frozen(),
             classes: spec.classes(),
             image_side: spec.side,
             batch_size: self.batch_size,
@@ -284,6 +336,7 @@ impl Config {
         if self.mixup > 0.0 && self.cutmix > 0.0 {
             return Err(ConfigError::TwoMixes);
         }
+        self.check_network()?;
         self.check_pictures()?;
         if let Some(per_epoch) = self.steps_per_epoch {
             self.check_warmup(per_epoch)?;
@@ -295,6 +348,31 @@ impl Config {
                 config_file::MAX_LEN
             );
             return Err(ConfigError::unsavable(reason));
+        }
+        Ok(())
+    }
+
+    /// Refuses numbers of which there is no network, layers to freeze that it does not have, and a first convolution that
+    /// cannot whiten.
+    fn check_network(&self) -> Result<(), ConfigError> {
+        let network = self.network();
+        let stem = network.architecture()?.stem;
+        let freezable = network.freezable()?;
+        if let Some(got) = &self.freeze_until
+            && !freezable.contains(got)
+        {
+            return Err(ConfigError::FreezeUntil {
+                expected: freezable.join(", "),
+                network: network.to_string(),
+                got: got.clone(),
+            });
+        }
+        if self.whiten && !whitening::makes(stem.side, stem.filters) {
+            return Err(ConfigError::Whiten {
+                network: network.to_string(),
+                side: stem.side,
+                filters: stem.filters,
+            });
         }
         Ok(())
     }
@@ -393,6 +471,10 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
             LearningRateDrops::default().to_string().into(),
         );
     }
+    let model = layers.iter().find_map(|layer| layer.get(MODEL));
+    if model.is_some_and(|model| model.as_str() == Some(CUSTOM)) {
+        all.insert(WIDTHS.to_owned(), Widths::BY_HAND.into());
+    }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());
     }
@@ -414,6 +496,18 @@ fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// The settings that give some kinds of network their numbers.
+const BY_MODEL: [&str; 4] = ["depth", "widths", "stage-units", "block"];
+
+/// The error for `option`, one of [`BY_MODEL`], which `model` does not read.
+pub fn unread_by_model(option: &'static str, model: NetworkKind) -> ConfigError {
+    ConfigError::Unread {
+        option,
+        readers: format!("--model {}", NetworkKind::readers(option)),
+        got: format!("--model {}", model.row().name),
+    }
 }
 
 /// Refuses images of `side` rows and columns that `network` cannot halve as often as it does.

@@ -7,6 +7,7 @@
 //!  seed ─────► initialise ─► state (on the host) ─► program ─► metrics
 //! ```
 
+pub mod catalogue;
 pub mod choose;
 pub mod initialise;
 pub mod metrics;

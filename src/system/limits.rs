@@ -27,6 +27,8 @@ pub const REPLICAS: RangeInclusive<u64> = 1..=1024;
 pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
 /// Rows and columns of an image.
 pub const IMAGE_SIZE: RangeInclusive<u64> = 4..=512;
+/// As many as a data set may have.
+pub const CLASSES: RangeInclusive<u64> = 1..=65_535;
 /// The side of the largest images.
 pub const CUTOUT: RangeInclusive<u64> = 0..=512;
 /// More images than fit in memory.

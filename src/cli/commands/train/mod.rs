@@ -219,7 +219,14 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     let random = initial_state(layout, config.seed);
     Ok(match &config.init_weights {
         Some(path) => checkpoint::load_into(path, layout, random)?,
-        None => random,
+        None => {
+            if let Some(until) = &config.freeze_until {
+                log::warn!(
+                    "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
+                );
+            }
+            random
+        }
     })
 }
 
@@ -269,6 +276,8 @@ fn checkpoint_info(
         model: config.model,
         depth: config.depth,
         widths: config.widths,
+        stage_units: config.stage_units,
+        block: config.block,
         optimizer: config.optimizer,
         averages: config.averaging().is_some(),
         l2: config.l2,
