@@ -57,6 +57,36 @@ pub struct Images {
     pub classes: usize,
 }
 
+/// All networks, in the order of `--help`.
+#[rustfmt::skip]
+pub static NETWORKS: [Named; 14] = [
+    named("resnet-v2",    "ResNet",                 BOTTLENECKS, CIFAR,    Shape::Depth),
+    named("fast",         "Fast",                   SHORT_RUNS,  CIFAR,    Shape::Widths),
+    //                                                                                          units          channels
+    named("resnet20-v2",  "ResNet-20-basic v2",     BASIC,       CIFAR,    basic(              &[3, 3, 3])),
+    named("resnet32-v2",  "ResNet-32-basic v2",     BASIC,       CIFAR,    basic(              &[5, 5, 5])),
+    named("resnet44-v2",  "ResNet-44-basic v2",     BASIC,       CIFAR,    basic(              &[7, 7, 7])),
+    named("resnet56-v2",  "ResNet-56-basic v2",     BASIC,       CIFAR,    basic(              &[9, 9, 9])),
+    named("resnet110-v2", "ResNet-110-basic v2",    BASIC,       CIFAR,    basic(              &[18, 18, 18])),
+    named("wrn-16-4",     "WRN-16-4",               WIDE,        CIFAR,    wide(               &[2, 2, 2],    &[64, 128, 256])),
+    named("wrn-28-10",    "WRN-28-10",              WIDE,        CIFAR,    wide(               &[4, 4, 4],    &[160, 320, 640])),
+    named("resnet18-v2",  "ResNet-18-ImageNet v2",  LARGE,       IMAGENET, large(Basic,        &[2, 2, 2, 2], &[64, 128, 256, 512])),
+    named("resnet34-v2",  "ResNet-34-ImageNet v2",  LARGE,       IMAGENET, large(Basic,        &[3, 4, 6, 3], &[64, 128, 256, 512])),
+    named("resnet50-v2",  "ResNet-50-ImageNet v2",  LARGE,       IMAGENET, large(Bottleneck,   &[3, 4, 6, 3], &[256, 512, 1024, 2048])),
+    named("resnet101-v2", "ResNet-101-ImageNet v2", LARGE,       IMAGENET, large(Bottleneck,   &[3, 4, 23, 3], &[256, 512, 1024, 2048])),
+    named("custom",       "Custom",                 BY_HAND,     CIFAR,    Shape::ByHand),
+];
+
+const BOTTLENECKS: &str = "Pre-activation bottleneck units, as many as the depth says";
+const SHORT_RUNS: &str = "Wide and shallow, for short runs; its depth is fixed";
+const BASIC: &str =
+    "As published for CIFAR-10, pre-activation: basic blocks, shortcuts without weights";
+const WIDE: &str = "Wide residual network for CIFAR (Zagoruyko & Komodakis 2016), without dropout";
+const LARGE: &str =
+    "The layout for ImageNet, pre-activation: 7x7 stem, max pooling; for --image-size 64 and more";
+const BY_HAND: &str =
+    "Stages by hand: --stage-units, --widths and --block, behind a 3x3 convolution of 16 filters";
+
 const CIFAR: Images = Images {
     side: 32,
     classes: 10,
@@ -66,57 +96,13 @@ const IMAGENET: Images = Images {
     classes: 1000,
 };
 
-const SMALL: Stem = Stem::small(16);
-const LARGE: Stem = Stem::IMAGENET;
-
-const OF_CIFAR: &str =
-    "As published for CIFAR-10, pre-activation: basic blocks, shortcuts without weights";
-const WIDE: &str = "Wide residual network for CIFAR (Zagoruyko & Komodakis 2016), without dropout";
-const OF_IMAGENET: &str =
-    "The layout for ImageNet, pre-activation: 7x7 stem, max pooling; for --image-size 64 and more";
-
-/// All networks, in the order of `--help`.
-#[rustfmt::skip]
-pub static NETWORKS: [Named; 14] = [
-    Named { name: "resnet-v2", title: "ResNet", shape: Shape::Depth, images: CIFAR,
-            help: "Pre-activation bottleneck units, as many as the depth says" },
-    Named { name: "fast", title: "Fast", shape: Shape::Widths, images: CIFAR,
-            help: "Wide and shallow, for short runs; its depth is fixed" },
-    //     name            title                    stem   block       units            widths                    shortcuts
-    fixed("resnet20-v2",  "ResNet-20-basic v2",     SMALL, Basic,      &[3, 3, 3],      &[16, 32, 64],            UnitOfZeros, CIFAR,    OF_CIFAR),
-    fixed("resnet32-v2",  "ResNet-32-basic v2",     SMALL, Basic,      &[5, 5, 5],      &[16, 32, 64],            UnitOfZeros, CIFAR,    OF_CIFAR),
-    fixed("resnet44-v2",  "ResNet-44-basic v2",     SMALL, Basic,      &[7, 7, 7],      &[16, 32, 64],            UnitOfZeros, CIFAR,    OF_CIFAR),
-    fixed("resnet56-v2",  "ResNet-56-basic v2",     SMALL, Basic,      &[9, 9, 9],      &[16, 32, 64],            UnitOfZeros, CIFAR,    OF_CIFAR),
-    fixed("resnet110-v2", "ResNet-110-basic v2",    SMALL, Basic,      &[18, 18, 18],   &[16, 32, 64],            UnitOfZeros, CIFAR,    OF_CIFAR),
-    fixed("wrn-16-4",     "WRN-16-4",               SMALL, Basic,      &[2, 2, 2],      &[64, 128, 256],          Unit,        CIFAR,    WIDE),
-    fixed("wrn-28-10",    "WRN-28-10",              SMALL, Basic,      &[4, 4, 4],      &[160, 320, 640],         Unit,        CIFAR,    WIDE),
-    fixed("resnet18-v2",  "ResNet-18-ImageNet v2",  LARGE, Basic,      &[2, 2, 2, 2],   &[64, 128, 256, 512],     Unit,        IMAGENET, OF_IMAGENET),
-    fixed("resnet34-v2",  "ResNet-34-ImageNet v2",  LARGE, Basic,      &[3, 4, 6, 3],   &[64, 128, 256, 512],     Unit,        IMAGENET, OF_IMAGENET),
-    fixed("resnet50-v2",  "ResNet-50-ImageNet v2",  LARGE, Bottleneck, &[3, 4, 6, 3],   &[256, 512, 1024, 2048],  Unit,        IMAGENET, OF_IMAGENET),
-    fixed("resnet101-v2", "ResNet-101-ImageNet v2", LARGE, Bottleneck, &[3, 4, 23, 3],  &[256, 512, 1024, 2048],  Unit,        IMAGENET, OF_IMAGENET),
-    Named { name: "custom", title: "Custom", shape: Shape::ByHand, images: CIFAR,
-            help: "Stages by hand: --stage-units, --widths and --block, behind a 3x3 convolution of 16 filters" },
-];
-
-#[expect(clippy::too_many_arguments, reason = "a row of a table")]
-const fn fixed(
+const fn named(
     name: &'static str,
     title: &'static str,
-    stem: Stem,
-    block: Block,
-    units: &'static [usize],
-    widths: &'static [usize],
-    downsampling: Downsampling,
-    images: Images,
     help: &'static str,
+    images: Images,
+    shape: Shape,
 ) -> Named {
-    let shape = Shape::Fixed(Fixed {
-        stem,
-        block,
-        units,
-        widths,
-        downsampling,
-    });
     Named {
         name,
         title,
@@ -124,6 +110,39 @@ const fn fixed(
         shape,
         images,
     }
+}
+
+/// He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+const fn basic(units: &'static [usize]) -> Shape {
+    Shape::Fixed(Fixed {
+        stem: Stem::small(16),
+        block: Basic,
+        units,
+        widths: &[16, 32, 64],
+        downsampling: UnitOfZeros,
+    })
+}
+
+/// Zagoruyko & Komodakis 2016, "Wide Residual Networks".
+const fn wide(units: &'static [usize], widths: &'static [usize]) -> Shape {
+    Shape::Fixed(Fixed {
+        stem: Stem::small(16),
+        block: Basic,
+        units,
+        widths,
+        downsampling: Unit,
+    })
+}
+
+/// He et al. 2016, "Deep Residual Learning for Image Recognition", table 1.
+const fn large(block: Block, units: &'static [usize], widths: &'static [usize]) -> Shape {
+    Shape::Fixed(Fixed {
+        stem: Stem::IMAGENET,
+        block,
+        units,
+        widths,
+        downsampling: Unit,
+    })
 }
 
 /// One of [`NETWORKS`]. Written as its name.

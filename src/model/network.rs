@@ -254,7 +254,7 @@ impl Network {
     /// As [`Self::architecture`].
     pub fn freezable(&self) -> Result<Vec<String>, GraphError> {
         let stages = 1..=self.architecture()?.stages.len();
-        let stages = stages.map(|number| format!("stage{number}"));
+        let stages = stages.map(|number| format!("{STAGE}{number}"));
         Ok([STEM.to_owned()].into_iter().chain(stages).collect())
     }
 
@@ -276,8 +276,21 @@ impl Network {
     }
 }
 
-/// What `--freeze-until` calls the first convolution.
+/// What `--freeze-until` calls the first convolution, and a stage with its number.
 const STEM: &str = "stem";
+const STAGE: &str = "stage";
+
+/// Parses the name of layers that some network can freeze; [`Network::freezable`] has those of one.
+pub fn freezable_name(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix(STAGE);
+    let is_stage = |number: &str| (1..=MOST_STAGES).any(|stage| number == stage.to_string());
+    match text == STEM || number.is_some_and(is_stage) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "expected {STEM}, or a stage of the network: {STAGE}1, {STAGE}2, ..."
+        )),
+    }
+}
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -386,8 +399,6 @@ mod tests {
         for (name, depth, reduction) in [
             ("resnet20-v2", 20, 4),
             ("resnet110-v2", 110, 4),
-            ("wrn-16-4", 16, 4),
-            ("wrn-28-10", 28, 4),
             ("resnet18-v2", 18, 32),
             ("resnet34-v2", 34, 32),
             ("resnet50-v2", 50, 32),
@@ -397,6 +408,10 @@ mod tests {
             assert_eq!(architecture.depth(), depth, "{name}");
             assert_eq!(architecture.reduction(), reduction, "{name}");
             assert!(named(name).to_string().contains(&depth.to_string()));
+        }
+        // The wide networks' paper counts the three projections, and not the classifier.
+        for (name, depth) in [("wrn-16-4", 16), ("wrn-28-10", 28)] {
+            assert_eq!(named(name).architecture().unwrap().depth(), depth - 3 + 1);
         }
         let custom = Network {
             stage_units: "1,3".parse().unwrap(),

@@ -1,14 +1,12 @@
 //! The list of all settings.
 
-use clap::builder::NonEmptyStringValueParser;
-
 use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
 use crate::data::{self, Augment, DatasetKind, HeldOut};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
-use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths};
+use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths, freezable_name};
 use crate::model::optimisers::OptimiserKind;
 use crate::run::schedule::{LearningRateDrops, ScheduleChoice};
 use crate::show::progress::ProgressMode;
@@ -353,7 +351,7 @@ fn run() -> [Setting; 7] {
             "freeze-until",
             "Leave the first layers as they are, the named ones included: stem, stage1, stage2, ...; their batch norms \
              normalise by their moving statistics",
-            NonEmptyStringValueParser::new(),
+            freezable_name,
         )
         .value_name("STAGE")
         .came_with("stage-units"),
