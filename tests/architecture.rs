@@ -13,13 +13,14 @@ const ROOMS: [&str; 13] = [
 ];
 
 /// The modules of `xla_graphs/src/`, likewise.
-const GRAPHS: [&str; 11] = [
+const GRAPHS: [&str; 12] = [
     "error",
     "arrays",
     "average",
     "table",
     "collective",
     "tensors",
+    "trained",
     "loops",
     "ops",
     "optimiser",

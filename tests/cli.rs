@@ -163,6 +163,44 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         (&["--seed", "9223372036854775808"], "to 9223372036854775807"),
         (&["export", "--out", "model.h5"], "keras_weights.py"),
         (&["--skip-bad"], "--skip-bad: expected no such option but"),
+        (
+            &["--model", "wrn-16-4", "--depth", "20"],
+            "--depth is for --model resnet-v2 alone, and here it is --model wrn-16-4",
+        ),
+        (
+            &["summary", "--model", "fast", "--depth", "20"],
+            "--depth is for --model resnet-v2 alone",
+        ),
+        (
+            &["bench", "--widths", "16,32,64"],
+            "--widths is for --model fast and custom alone",
+        ),
+        (
+            &[
+                "compile", "--target", "cpu", "--model", "fast", "--block", "basic",
+            ],
+            "--block is for --model custom alone",
+        ),
+        (
+            &["--rest-lr", "1"],
+            "--rest-lr is for --optimizer muon alone, and here it is --optimizer sgd",
+        ),
+        (
+            &["--model", "custom", "--widths", "16,32"],
+            "expected 3 widths, one for each number of units, got 2",
+        ),
+        (
+            &["--preset", "fast", "--model", "resnet18-v2"],
+            "Take --whiten false",
+        ),
+        (
+            &["--freeze-until", "stage4"],
+            "--freeze-until: expected one of stem, stage1, stage2, stage3",
+        ),
+        (
+            &["summary", "--model", "resnet50-v2", "--image-size", "100"],
+            "expected a multiple of 32",
+        ),
     ] {
         let message = fail(args, 2);
         assert!(message.contains(word), "{args:?}: {message}");

@@ -11,6 +11,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/features.md",
     "docs/gpu.md",
     "docs/hosts.md",
+    "docs/networks.md",
     "docs/numerics.md",
     "docs/performance.md",
     "docs/reliability.md",

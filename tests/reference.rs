@@ -1,6 +1,7 @@
-//! The program's training, step by step, against Keras in float64.
+//! The program's training, step by step, against Keras in float64, and of some blocks against PyTorch.
 //!
-//! `tests/fixtures/make_keras_fixtures.py` says what Keras computed and which tensors a fixture has.
+//! `tests/fixtures/make_keras_fixtures.py` says what Keras computed and which tensors a fixture has, and
+//! `make_block_fixtures.py` what PyTorch computed; what is said of Keras here holds for it too.
 //! Each is compared by name. A deviation is the largest difference in a tensor, relative to the
 //! largest element that Keras has there; losses count one by one.
 
@@ -22,8 +23,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use xla::{ElementType, XlaBuilder};
 use xla_graphs::collective::Replicas;
+use xla_graphs::network::{Block, Downsampling, Stem};
 use xla_graphs::table::{Role, slot_name};
 use xla_graphs::tensors::Tensors;
+use xla_graphs::{Architecture, ResNet};
 
 /// Names a fixture of depth 164; it is too large to be part of the project.
 const FIXTURE_164: &str = "RESNET_XLA_REFERENCE_164";
@@ -73,6 +76,20 @@ fn depth_20_trains_as_keras_does() {
 }
 
 #[test]
+fn a_shortcut_without_weights_trains_as_in_pytorch() {
+    for kind in [DeviceKind::Cpu, DeviceKind::CpuPlugin] {
+        compare(&of_torch("zeros"), kind, |class, _| allowed(class));
+    }
+}
+
+#[test]
+fn a_large_stem_with_pooling_trains_as_in_pytorch() {
+    for kind in [DeviceKind::Cpu, DeviceKind::CpuPlugin] {
+        compare(&of_torch("stem"), kind, |class, _| allowed(class));
+    }
+}
+
+#[test]
 fn depth_164_trains_as_keras_does() {
     let Some(path) = std::env::var_os(FIXTURE_164) else {
         println!("skipped: {FIXTURE_164} names no fixture; docs/numerics.md says how to make one");
@@ -88,15 +105,42 @@ fn committed(depth: usize) -> PathBuf {
     folder.join(format!("keras_depth{depth}.safetensors"))
 }
 
+fn of_torch(network: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    folder.join(format!("torch_{network}.safetensors"))
+}
+
+/// The networks of `make_block_fixtures.py`, by name.
+fn architecture(name: &str) -> Architecture {
+    let (stem, units, downsampling) = match name {
+        "zeros" => (Stem::small(16), [2, 1], Downsampling::UnitOfZeros),
+        "stem" => {
+            let stem = Stem {
+                filters: 16,
+                ..Stem::IMAGENET
+            };
+            (stem, [1, 1], Downsampling::Unit)
+        }
+        other => panic!("{other}"),
+    };
+    Architecture::of_stages(stem, Block::Basic, &units, &[16, 32], downsampling).unwrap()
+}
+
 /// What a fixture says of itself.
 #[derive(Deserialize)]
 struct Info {
-    depth: usize,
+    /// Of the tutorial's network.
+    depth: Option<usize>,
+    /// Of a network that is not the tutorial's: its name here.
+    network: Option<String>,
+    /// Of that network's images.
+    side: Option<usize>,
     learning_rate: f64,
     momentum: f64,
     l2: f64,
-    /// Deviations of Keras in float32, by class of tensors.
-    keras_float32: BTreeMap<String, f64>,
+    /// Deviations of the same in float32, by class of tensors.
+    #[serde(alias = "keras_float32")]
+    float32: BTreeMap<String, f64>,
 }
 
 struct Reference {
@@ -156,9 +200,14 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
         precision: Some(PrecisionChoice::F32),
         l2: reference.info.l2,
         optimiser: OptimiserSettings::sgd(reference.info.momentum),
-        ..ModelSettings::tutorial(reference.info.depth, reference.batch.count)
+        ..ModelSettings::tutorial(reference.info.depth.unwrap_or(11), reference.batch.count)
     };
-    let model = choose::build(&settings, kind).unwrap();
+    let mut model = choose::build(&settings, kind).unwrap();
+    if let (Some(name), Some(side)) = (&reference.info.network, reference.info.side) {
+        let lowering = model.network.stem.lowering;
+        model.network = ResNet::new(&architecture(name), 10, lowering).unwrap();
+        model.image_side = side;
+    }
     let program = Program::new(device, model);
     let ours = Replay::run(&reference, &program, device);
 
@@ -173,18 +222,18 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     }
     assert_eq!(ours.len(), reference.tensors.len());
     println!(
-        "depth {}: largest deviations from Keras in float64",
-        reference.info.depth
+        "{}: largest deviations from Keras in float64",
+        path.display()
     );
     println!("| tensors | this program | Keras in float32 |\n| --- | --- | --- |");
     for (class, (found, _)) in &largest {
         println!(
             "| {class} | {found:.1e} | {:.1e} |",
-            reference.info.keras_float32[class]
+            reference.info.float32[class]
         );
     }
     for (class, (found, name)) in &largest {
-        let allowed = allowed(class, reference.info.keras_float32[class]);
+        let allowed = allowed(class, reference.info.float32[class]);
         assert!(
             *found <= allowed,
             "{name}: {found:.1e} is more than {allowed:.0e}"

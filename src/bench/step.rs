@@ -42,6 +42,7 @@ pub struct StepReport {
     pub threads: usize,
     pub model: String,
     pub depth: usize,
+    pub optimizer: String,
     /// Images in a step, over all replicas.
     pub batch_size: usize,
     pub replicas: usize,
@@ -100,6 +101,7 @@ impl StepBench {
             threads: std::thread::available_parallelism()?.get(),
             model: self.network.to_string(),
             depth: model.network.depth,
+            optimizer: format!("{:?}", model.optimiser),
             batch_size: model.global_batch(),
             replicas: device.replicas,
             precision: model.network.precision.to_string(),
@@ -233,6 +235,7 @@ impl fmt::Display for StepReport {
             "training step of {}, batch {}, {} on {}",
             self.model, self.batch_size, self.precision, self.device
         )?;
+        writeln!(f, "optimizer   {}", self.optimizer)?;
         match self.lowering.as_str() {
             "kernels" => writeln!(f, "kernels     for {}", self.isa)?,
             lowering => writeln!(f, "kernels     none: {lowering}")?,

@@ -11,7 +11,8 @@ use crate::data::{Augment, Tta};
 use crate::device::DeviceKind;
 use crate::export::Format;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
-use crate::model::network::{NetworkKind, Widths};
+use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths};
+use crate::model::optimisers::OptimiserKind;
 use crate::run::checkpoint::WeightsChoice;
 use crate::system::limits::{self, whole};
 
@@ -65,6 +66,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   resnet-xla summary
+  resnet-xla summary --model wrn-28-10
+  resnet-xla summary --model custom --stage-units 1,1 --widths 32,64 --block bottleneck
   resnet-xla summary --depth 20 --json")]
     Summary(SummaryArgs),
 
@@ -122,6 +125,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   resnet-xla bench --depth 20
+  resnet-xla bench --model fast --optimizer sgd
   resnet-xla bench --precision bf16 --steps 10 --json
   resnet-xla bench --ops --steps 10
   resnet-xla bench --input --augment crop
@@ -135,6 +139,7 @@ Examples:
   resnet-xla compile --target v6e:2x4 --batch-per-chip 256 --json
   resnet-xla compile --target v5e:2x4 --step eval --save hlo/
   resnet-xla compile --target v5e:2x4 --batch-per-chip 16 --save-executable train.exe
+  resnet-xla compile --target v5e:2x4 --model resnet50-v2 --batch-per-chip 64
   resnet-xla compile --target cpu --depth 20
 
 Needs libtpu (`./setup tpu`) but no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
@@ -170,21 +175,45 @@ pub struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub struct SummaryArgs {
-    /// Kind of network
-    #[arg(long, default_value = "resnet-v2")]
-    pub model: NetworkKind,
-
-    /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
-    pub depth: usize,
-
-    /// Channels of the three stages of the model fast, multiples of 16
-    #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
-    pub widths: Widths,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// The network of commands that need no run.
+#[derive(Args, Debug)]
+pub struct NetworkArgs {
+    /// Kind of network
+    #[arg(long, default_value = "resnet-v2")]
+    pub model: NetworkKind,
+
+    /// Layers of resnet-v2, 9n+2 [default: 164]
+    #[arg(long, value_name = "N", value_parser = limits::depth)]
+    pub depth: Option<usize>,
+
+    /// Channels of the stages: of the model fast three multiples of 16, of custom one number for each of --stage-units
+    /// [default: 128,256,384 for fast, 16,32,64 for custom]
+    #[arg(long, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    pub widths: Option<Widths>,
+
+    /// Units of each stage of the model custom [default: 2,2,2]
+    #[arg(long, value_name = "A,B,C", value_parser = str::parse::<StageUnits>)]
+    pub stage_units: Option<StageUnits>,
+
+    /// Units of the model custom [default: basic]
+    #[arg(long)]
+    pub block: Option<BlockChoice>,
+
+    /// Rows and columns of the images [default: 32, or 224 for the layouts for ImageNet]
+    #[arg(long, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
+    pub image_size: Option<usize>,
+
+    /// Classes [default: 10, or 1000 for the layouts for ImageNet]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(limits::CLASSES))]
+    pub classes: Option<usize>,
 }
 
 /// The run that commands use which name no other.
@@ -392,16 +421,16 @@ pub struct ExportProgramArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "widths", "depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "widths", "stage_units", "block", "image_size", "classes", "optimizer", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
     /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one
-    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "widths", "depth", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "widths", "stage_units", "block", "image_size", "classes", "optimizer", "steps", "warmup", "init_weights"])]
     pub host: bool,
 
     /// Time each operation of the step by itself: as CPU kernels and as XLA operations
-    #[arg(long, conflicts_with_all = ["pipeline", "model", "lowering", "replicas", "plugin"])]
+    #[arg(long, conflicts_with_all = ["pipeline", "model", "image_size", "classes", "optimizer", "lowering", "replicas", "plugin"])]
     pub ops: bool,
 
     /// Formulation of the step for the compiler [default: the best for the device]
@@ -416,17 +445,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub epochs: u32,
 
-    /// Kind of network
-    #[arg(long, default_value = "resnet-v2")]
-    pub model: NetworkKind,
-
-    /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
-    pub depth: usize,
-
-    /// Channels of the three stages of the model fast, multiples of 16
-    #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
-    pub widths: Widths,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     /// Images in a step
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]
@@ -439,6 +459,10 @@ pub struct BenchArgs {
     /// Warm-up steps, not timed; the first one touches memory that is new to the process
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub warmup: u32,
+
+    /// Update rule of the weights [default: that of the preset that trains the model]
+    #[arg(long)]
+    pub optimizer: Option<OptimiserKind>,
 
     /// Start from these weights (.safetensors) instead of random ones
     #[arg(long, value_name = "FILE")]
@@ -462,9 +486,8 @@ pub struct CompileArgs {
     #[arg(long, value_name = "TARGET")]
     pub target: Target,
 
-    /// Layers of the network, 9n+2
-    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
-    pub depth: usize,
+    #[command(flatten)]
+    pub network: NetworkArgs,
 
     /// Images per chip in a step
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = whole::<u32>(limits::BATCH_SIZE))]

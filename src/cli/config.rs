@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -28,9 +29,10 @@ use crate::device::compile_cache;
 use crate::device::processes::Asked;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
-use crate::model::network::{Network, NetworkKind, Widths};
+use crate::model::network::{BlockChoice, Network, NetworkKind, StageUnits, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::model::program_folder::ProgramFolder;
+use crate::model::whitening;
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::{
     Cosine, LearningRate, LearningRateDrops, OneCycle, Schedule, ScheduleChoice, StepDecay,
@@ -43,6 +45,10 @@ const PRESET: &str = "preset";
 const PROGRAM: &str = "program";
 const SCHEDULE: &str = "lr-schedule";
 const DROPS: &str = "lr-drops";
+const MODEL: &str = "model";
+const WIDTHS: &str = "widths";
+/// The kind of network that has widths of its own where none are given.
+const CUSTOM: &str = "custom";
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +75,8 @@ pub struct Config {
     pub bn_momentum: f64,
     pub model: NetworkKind,
     pub widths: Widths,
+    pub stage_units: StageUnits,
+    pub block: BlockChoice,
     pub whiten: bool,
     pub depth: usize,
     pub epochs: usize,
@@ -109,6 +117,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
+    /// `None`: all layers are trained.
+    pub freeze_until: Option<String>,
     /// `None`: once an epoch.
     pub checkpoint_every: Option<u64>,
     pub keep: usize,
@@ -123,16 +133,17 @@ impl Config {
     pub fn resolve(args: &TrainArgs) -> Result<Self, ConfigError> {
         let layers = named_layers(args)?;
         let named = Self::of_new_run(&layers)?;
-        Self::settle(layers, named, args.resume)
+        Self::settle(layers, named, args, args.resume)
     }
 
     /// The settings that `layers` make, which are `named` for a new run. It tells where the run to be resumed is, too.
-    pub fn settle(layers: Vec<Table>, named: Self, resume: bool) -> Result<Self, ConfigError> {
+    pub fn settle(layers: Vec<Table>, named: Self, args: &TrainArgs, resume: bool) -> Result<Self, ConfigError> {
         let config = match resume {
             true => Self::resolve_resumed(layers, named.out_dir)?,
             false => named,
         };
         config.validate()?;
+        config.check_is_read(args)?;
         Ok(config)
     }
 
@@ -164,6 +175,25 @@ impl Config {
         let value = |name: &str| own.get(name).map_or(String::new(), toml::Value::to_string);
         let shared = settings::all().iter();
         Ok(shared.map(|s| (s.name, value(s.name))).collect())
+    }
+
+    /// Refuses options that nothing reads, where the user typed them: in a file or the environment they may be meant for
+    /// other runs.
+    fn check_is_read(&self, args: &TrainArgs) -> Result<(), ConfigError> {
+        let is_read = |option: &&str| self.model.settings().contains(option);
+        let mut typed = BY_MODEL.into_iter().filter(|option| args.types(option));
+        if let Some(option) = typed.find(|option| !is_read(option)) {
+            return Err(unread_by_model(option, self.model));
+        }
+        let kind = self.optimizer;
+        if kind != OptimiserKind::Muon && args.types("rest-lr") {
+            return Err(ConfigError::Unread {
+                option: "rest-lr",
+                readers: "--optimizer muon".to_owned(),
+                got: format!("--optimizer {}", kind.name()),
+            });
+        }
+        Ok(())
     }
 
     /// The settings of the run in `out_dir`, with changes from `layers` where a resumed run allows them.
@@ -215,13 +245,34 @@ impl Config {
         Self::from_table(arguments::defaults(preset)?)
     }
 
+    /// The defaults of the first preset that trains networks of `kind`, or else of the preset keras.
+    pub fn of_model(kind: NetworkKind) -> Result<Self, ConfigError> {
+        for &preset in Preset::value_variants() {
+            let config = Self::preset(preset)?;
+            if config.model == kind {
+                return Ok(config);
+            }
+        }
+        let named = Table::from_iter([(MODEL.to_owned(), String::from(kind).into())]);
+        Self::from_table(overlay(&[named])?)
+    }
+
     /// The network, without image size and classes.
     pub fn network(&self) -> Network {
         Network {
             kind: self.model,
             depth: self.depth,
             widths: self.widths,
+            stage_units: self.stage_units,
+            block: self.block,
         }
+    }
+
+    /// Stages that training leaves as they are, with the stem, if it leaves any layers. Of settings that were checked.
+    fn frozen(&self) -> Option<usize> {
+        let until = self.freeze_until.as_deref()?;
+        let freezable = self.network().freezable().ok()?;
+        freezable.iter().position(|name| name == until)
     }
 
     fn optimiser(&self) -> OptimiserSettings {
@@ -250,6 +301,7 @@ impl Config {
     pub fn model(&self, spec: &DatasetSpec, replicas: usize) -> ModelSettings {
         ModelSettings {
             network: self.network(),
+            frozen: self.frozen(),
             classes: spec.classes(),
             image_side: spec.side,
             batch_size: self.batch_size,
@@ -321,6 +373,7 @@ impl Config {
         if self.mixup > 0.0 && self.cutmix > 0.0 {
             return Err(ConfigError::TwoMixes);
         }
+        self.check_network()?;
         self.check_pictures()?;
         if let Some(per_epoch) = self.steps_per_epoch {
             self.check_warmup(per_epoch)?;
@@ -332,6 +385,31 @@ impl Config {
                 config_file::MAX_LEN
             );
             return Err(ConfigError::unsavable(reason));
+        }
+        Ok(())
+    }
+
+    /// Refuses numbers of which there is no network, layers to freeze that it does not have, and a first convolution that
+    /// cannot whiten.
+    fn check_network(&self) -> Result<(), ConfigError> {
+        let network = self.network();
+        let stem = network.architecture()?.stem;
+        let freezable = network.freezable()?;
+        if let Some(got) = &self.freeze_until
+            && !freezable.contains(got)
+        {
+            return Err(ConfigError::FreezeUntil {
+                expected: freezable.join(", "),
+                network: network.to_string(),
+                got: got.clone(),
+            });
+        }
+        if self.whiten && !whitening::makes(stem.side, stem.filters) {
+            return Err(ConfigError::Whiten {
+                network: network.to_string(),
+                side: stem.side,
+                filters: stem.filters,
+            });
         }
         Ok(())
     }
@@ -439,6 +517,10 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
             LearningRateDrops::default().to_string().into(),
         );
     }
+    let model = layers.iter().find_map(|layer| layer.get(MODEL));
+    if model.is_some_and(|model| model.as_str() == Some(CUSTOM)) {
+        all.insert(WIDTHS.to_owned(), Widths::BY_HAND.into());
+    }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());
     }
@@ -460,6 +542,18 @@ fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// The settings that give some kinds of network their numbers.
+const BY_MODEL: [&str; 4] = ["depth", "widths", "stage-units", "block"];
+
+/// The error for `option`, one of [`BY_MODEL`], which `model` does not read.
+pub fn unread_by_model(option: &'static str, model: NetworkKind) -> ConfigError {
+    ConfigError::Unread {
+        option,
+        readers: format!("--model {}", NetworkKind::readers(option)),
+        got: format!("--model {}", model.row().name),
+    }
 }
 
 /// Refuses images of `side` rows and columns that `network` cannot halve as often as it does.

@@ -54,6 +54,31 @@ pub enum ConfigError {
         drops: String,
         schedule: &'static str,
     },
+    #[error(
+        "--{option} is for {readers} alone, and here it is {got}: nothing would read it; leave it out"
+    )]
+    Unread {
+        option: &'static str,
+        readers: String,
+        got: String,
+    },
+    #[error(
+        "--freeze-until: expected one of {expected} (the layers of {network} that can be frozen), got {got}"
+    )]
+    FreezeUntil {
+        expected: String,
+        network: String,
+        got: String,
+    },
+    #[error(
+        "--whiten: expected a first convolution of 3x3 with at most 54 filters, an even number; that of {network} is \
+         {side}x{side} with {filters}. Take --whiten false"
+    )]
+    Whiten {
+        network: String,
+        side: usize,
+        filters: usize,
+    },
     #[error("--mixup and --cutmix do not go together; set one of them to 0")]
     TwoMixes,
     #[error(

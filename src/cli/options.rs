@@ -36,6 +36,11 @@ impl TrainArgs {
         Ok(table)
     }
 
+    /// Whether the command line itself has the option of the setting `name`.
+    pub fn types(&self, name: &str) -> bool {
+        self.matches.value_source(name) == Some(ValueSource::CommandLine)
+    }
+
     /// Whether an option or the environment names the data folder.
     pub fn names_data_dir(&self) -> bool {
         self.matches.contains_id("data-dir")

@@ -4,6 +4,7 @@ use xla_graphs::ResNet;
 use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::widen::Widen;
 
 /// How a format writes each kind of layer.
 pub trait Translate {
@@ -18,6 +19,12 @@ pub trait Translate {
     /// The result `y` of the layers of the unit called `unit`, and its `shortcut`.
     fn add(&mut self, unit: &str, y: &Self::Images, shortcut: &Self::Images) -> Self::Images;
 
+    /// Maxima of squares of 3x3 pixels with stride 2, padded as convolutions are, behind the first convolution.
+    fn pool_stem(&mut self, x: &Self::Images) -> Self::Images;
+
+    /// Every stride-th pixel, and channels of zeros: the shortcut of the unit called `unit`.
+    fn widen(&mut self, unit: &str, widen: &Widen, x: &Self::Images) -> Self::Images;
+
     /// Maxima of squares of 2x2 pixels, without an odd last row and column, at the end of the unit called `unit`.
     fn pool(&mut self, unit: &str, x: &Self::Images) -> Self::Images;
 }
@@ -25,6 +32,9 @@ pub trait Translate {
 /// What the classifier takes the means of, from normalised `images`.
 pub fn features<T: Translate>(to: &mut T, network: &ResNet, images: &T::Images) -> T::Images {
     let mut x = to.convolve(&network.stem, images);
+    if network.stem_pools {
+        x = to.pool_stem(&x);
+    }
     for unit in &network.units {
         x = translate(to, unit, &x);
     }
@@ -44,6 +54,7 @@ fn translate<T: Translate>(to: &mut T, unit: &Unit, x: &T::Images) -> T::Images 
     let shortcut = match &unit.shortcut {
         Shortcut::Projection(projection) => Some(to.convolve(projection, &first)),
         Shortcut::Identity => Some(x.clone()),
+        Shortcut::Zeros(widen) => Some(to.widen(&unit.name, widen, x)),
         Shortcut::None => None,
     };
     let last = &unit.layers[unit.layers.len() - 1];
@@ -55,4 +66,14 @@ fn translate<T: Translate>(to: &mut T, unit: &Unit, x: &T::Images) -> T::Images 
         true => to.pool(&unit.name, &y),
         false => y,
     }
+}
+
+/// The shortcut of [`Translate::widen`] as the kernel `[1, 1, in, out]` of a convolution: ones where the channels are the
+/// same. A format without a plain way to add channels takes it.
+pub fn widening_kernel(widen: &Widen) -> Vec<f32> {
+    let mut kernel = vec![0.0; widen.inputs * widen.outputs];
+    for channel in 0..widen.inputs {
+        kernel[channel * widen.outputs + channel] = 1.0;
+    }
+    kernel
 }

@@ -52,10 +52,9 @@ pub enum LoweringChoice {
     Kernels,
 }
 
-impl LoweringChoice {
-    /// The formulation that suits a device of kind `device`.
-    pub fn suits(device: DeviceKind) -> Self {
-        match lowering(device) {
+impl From<Lowering> for LoweringChoice {
+    fn from(lowering: Lowering) -> Self {
+        match lowering {
             Lowering::Native => Self::Native,
             Lowering::Dots => Self::Dots,
             Lowering::Kernels => Self::Kernels,
@@ -78,6 +77,10 @@ impl From<LoweringChoice> for Lowering {
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     pub network: Network,
+    /// Stages whose layers, with the stem's, training leaves as they are; `None`: it changes all. Evaluation and
+    /// prediction do not read it.
+    #[serde(default)]
+    pub frozen: Option<usize>,
     pub classes: usize,
     /// Rows and columns of an image.
     pub image_side: usize,
@@ -111,6 +114,7 @@ impl ModelSettings {
         let spec = data::cifar10_spec();
         Self {
             network: Network::resnet_v2(depth),
+            frozen: None,
             classes: spec.classes(),
             image_side: spec.side,
             batch_size,
@@ -129,9 +133,27 @@ impl ModelSettings {
     }
 }
 
-/// The model of `settings` in the formulation that suits a device of kind `device`.
+/// The model of `settings` in the formulation that suits a device of kind `device` and its own channels.
 pub fn build(settings: &ModelSettings, device: DeviceKind) -> Result<Model, GraphError> {
-    build_as(settings, device, lowering(device))
+    let network = settings.network.layers(settings.classes)?;
+    build_as(settings, device, lowering_of(&network, device))
+}
+
+/// The formulation that suits a device of kind `device` and the channels of `network`.
+pub fn lowering_of(network: &ResNet, device: DeviceKind) -> Lowering {
+    match lowering(device) {
+        Lowering::Kernels if beyond_kernels(network).is_some() => Lowering::Dots,
+        suited => suited,
+    }
+}
+
+/// Why the CPU's kernels do not compute `network`, if they do not.
+pub fn beyond_kernels(network: &ResNet) -> Option<String> {
+    let (conv, channels) = network.beyond_kernels()?;
+    Some(format!(
+        "{} has {channels} channels, and the kernels take multiples of 16",
+        conv.name
+    ))
 }
 
 /// [`build`] in the formulation `lowering`.
@@ -145,6 +167,7 @@ pub fn build_as(
     let network = ResNet::new(&architecture, settings.classes, lowering)?;
     Ok(Model {
         network: network
+            .with_frozen(settings.frozen)
             .with_units(units(settings.units))
             .with_precision(precision),
         batch: settings.batch_size / settings.replicas,

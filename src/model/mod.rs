@@ -8,6 +8,7 @@
 //!  peers: what several processes tell each other, over their devices
 //! ```
 
+pub mod catalogue;
 pub mod choose;
 pub mod initialise;
 pub mod metrics;

@@ -19,6 +19,18 @@ pub enum OptimiserKind {
     Adamw,
 }
 
+impl OptimiserKind {
+    /// On the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sgd => "sgd",
+            Self::Nesterov => "nesterov",
+            Self::Muon => "muon",
+            Self::Adamw => "adamw",
+        }
+    }
+}
+
 /// An optimiser with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,10 +6,12 @@ use serde::Serialize;
 use xla_graphs::network::{Shortcut, Unit};
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::overlapping_pool;
 use xla_graphs::table::TensorSpec;
 use xla_graphs::{Layout, ResNet};
 
 use crate::data::CHANNELS;
+use crate::model::choose::beyond_kernels;
 
 /// Bytes of an f32 activation.
 const BYTES: usize = 4;
@@ -59,6 +61,13 @@ impl Summary {
 /// The layers that hold parameters or change the shape, in the order in which data meets them.
 pub fn layers(network: &ResNet, mut side: usize) -> Vec<Layer> {
     let mut layers = vec![conv(&network.stem, &mut side)];
+    if network.stem_pools {
+        side = overlapping_pool::output_side(side);
+        let output = vec![side, side, network.stem.outputs];
+        // The largest of nine.
+        let flops = 8 * output.iter().product::<usize>();
+        layers.push(layer("max_pool", "max pooling 3x3", output, 0, flops));
+    }
     for unit in &network.units {
         unit_layers(unit, &mut side, &mut layers);
     }
@@ -159,15 +168,21 @@ fn elements(tensors: &[TensorSpec]) -> usize {
     tensors.iter().map(TensorSpec::len).sum()
 }
 
-/// The table of the network called `name` as text, at most 80 columns wide, ending with the parameter counts as Keras states them.
+/// The table of the network called `name` as text, 80 columns wide where its numbers allow it, ending with the parameter counts as Keras states them.
 pub fn table(name: &str, network: &ResNet, side: usize) -> String {
     let summary = Summary::of(network, side);
     let mut text = format!("{name}, one image\n\n");
+    let widest = |text: fn(&Layer) -> String, least: usize| {
+        let lengths = summary.layers.iter().map(|layer| text(layer).len());
+        lengths.max().unwrap_or(0).max(least)
+    };
+    let outputs = widest(|layer| shape(&layer.output), 13);
+    let counts = widest(|layer| grouped(layer.parameters), 7);
     // Writing to a String cannot fail.
     let mut line = |[name, kind, output, parameters, mflops, kib]: [&str; 6]| {
         let _ = writeln!(
             text,
-            "{name:<22} {kind:<18} {output:<13} {parameters:>7} {mflops:>7} {kib:>6}"
+            "{name:<22} {kind:<18} {output:<outputs$} {parameters:>counts$} {mflops:>7} {kib:>6}"
         );
     };
     line(["Layer", "Type", "Output", "Params", "MFLOPs", "KiB"]);
@@ -194,12 +209,15 @@ pub fn table(name: &str, network: &ResNet, side: usize) -> String {
         text,
         "\nForward pass: {:.1} MFLOPs (a multiplication and an addition are two)\n\
          Activations: {:.1} MiB in f32; a training step keeps them for each image\n\
-         Total params: {}\nTrainable params: {}\nNon-trainable params: {}\n",
+         Total params: {}\nTrainable params: {}\nNon-trainable params: {}\n{}",
         summary.flops as f64 / 1e6,
         summary.activation_bytes as f64 / 1024.0 / 1024.0,
         grouped(summary.total_parameters),
         grouped(summary.trainable_parameters),
-        grouped(summary.total_parameters - summary.trainable_parameters)
+        grouped(summary.total_parameters - summary.trainable_parameters),
+        beyond_kernels(network).map_or(String::new(), |reason| {
+            format!("On a CPU by XLA's operations: {reason}\n")
+        })
     );
     text
 }

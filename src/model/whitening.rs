@@ -18,6 +18,11 @@ const IMAGES: usize = 1000;
 /// Added to an eigenvalue, so that directions that hardly occur are not blown up.
 const EPSILON: f64 = 5e-4;
 
+/// Whether [`kernel`] makes the kernel of a convolution of `side` rows and columns with so many `filters`.
+pub fn makes(side: usize, filters: usize) -> bool {
+    side == SIDE && filters.is_multiple_of(2) && filters / 2 <= LEN
+}
+
 type Matrix = [[f64; LEN]; LEN];
 
 /// The kernel `[3, 3, 3, filters]`: filters of the largest eigenvalues, then their negatives, of the patches of the
@@ -27,10 +32,7 @@ type Matrix = [[f64; LEN]; LEN];
 /// When `filters` is odd or more than twice the 27 values of a patch, or the images are smaller than a patch.
 pub fn kernel(images: &Split, normalization: &Normalization, filters: usize) -> Vec<f32> {
     let half = filters / 2;
-    assert!(
-        filters.is_multiple_of(2) && half <= LEN,
-        "{filters} filters"
-    );
+    assert!(makes(SIDE, filters), "{filters} filters");
     let (values, vectors) = eigen(covariance(images, normalization));
     let mut order: Vec<usize> = (0..LEN).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));

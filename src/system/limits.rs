@@ -32,6 +32,8 @@ pub const TIMED: RangeInclusive<u64> = 1..=1_000_000;
 pub const IMAGE_SIZE: RangeInclusive<u64> = 4..=512;
 /// Nobody looks at a trace of more steps.
 pub const PROFILED: RangeInclusive<u64> = 1..=10_000;
+/// As many as a data set may have.
+pub const CLASSES: RangeInclusive<u64> = 1..=65_535;
 /// The side of the largest images.
 pub const CUTOUT: RangeInclusive<u64> = 0..=512;
 /// More images than fit in memory.

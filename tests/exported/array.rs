@@ -116,13 +116,32 @@ pub fn batch_norm(x: &Array, constants: [&Array; 4], epsilon: f64) -> Array {
     })
 }
 
-/// Maxima of 2x2 pixels.
-pub fn max_pool(x: &Array) -> Array {
+/// Maxima of squares of `side` pixels; padding is never one.
+pub fn max_pool(x: &Array, side: usize, geometry: &Geometry) -> Array {
     let [n, channels, h, w] = x.sizes();
-    Array::from_fn([n, channels, h / 2, w / 2], |[n, c, i, j]| {
-        let pixels = [(0, 0), (0, 1), (1, 0), (1, 1)];
-        let values = pixels.map(|(a, b)| x.at([n, c, 2 * i + a, 2 * j + b]));
-        values.into_iter().fold(f64::NEG_INFINITY, f64::max)
+    let outputs = [(h, 0), (w, 1)].map(|(size, axis)| {
+        let whole = size + geometry.before[axis] + geometry.after[axis];
+        (whole - side) / geometry.strides[axis] + 1
+    });
+    Array::from_fn([n, channels, outputs[0], outputs[1]], |[n, c, i, j]| {
+        let mut most = f64::NEG_INFINITY;
+        for (a, b) in (0..side * side).map(|pixel| (pixel / side, pixel % side)) {
+            let row = (geometry.strides[0] * i + a).wrapping_sub(geometry.before[0]);
+            let column = (geometry.strides[1] * j + b).wrapping_sub(geometry.before[1]);
+            if row < h && column < w {
+                most = most.max(x.at([n, c, row, column]));
+            }
+        }
+        most
+    })
+}
+
+/// Zeros behind the last of the channels, until there are so many.
+pub fn with_channels(x: &Array, channels: usize) -> Array {
+    let [n, inputs, h, w] = x.sizes();
+    Array::from_fn([n, channels, h, w], |[n, c, i, j]| match c < inputs {
+        true => x.at([n, c, i, j]),
+        false => 0.0,
     })
 }
 

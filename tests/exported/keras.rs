@@ -103,10 +103,25 @@ fn apply(class: &str, config: &Value, inputs: &[&Array], variables: &Variables) 
         ("ReLU", [x]) => x.map(|value| value.max(0.0)),
         ("Add", [x, y]) => array::sum(x, y),
         ("MaxPooling2D", [x]) => {
-            assert_eq!(pair(&config["pool_size"]), [2, 2]);
-            assert_eq!(pair(&config["strides"]), [2, 2]);
-            assert_eq!(config["padding"], "valid");
-            array::max_pool(x)
+            let (sides, strides) = (pair(&config["pool_size"]), pair(&config["strides"]));
+            assert_eq!(sides[0], sides[1]);
+            let geometry = match config["padding"].as_str() {
+                Some("same") => same(x, sides, strides),
+                Some("valid") => Geometry {
+                    strides,
+                    before: [0, 0],
+                    after: [0, 0],
+                },
+                other => panic!("{other:?}"),
+            };
+            array::max_pool(x, sides[0], &geometry)
+        }
+        ("ZeroPadding2D", [x]) => {
+            // It takes the images as [N, channels, rows, columns], and they are [N, rows, columns, channels].
+            assert_eq!(config["data_format"], "channels_first");
+            let [rows, columns] = [0, 1].map(|axis| pair(&config["padding"][axis]));
+            assert_eq!((rows, columns[0]), ([0, 0], 0));
+            array::with_channels(x, x.dims[1] + columns[1])
         }
         ("GlobalAveragePooling2D", [x]) => array::means(x),
         ("Dense", [x]) => {
@@ -133,23 +148,23 @@ fn conv(config: &Value, x: &Array, kernel: &Array) -> Array {
     let (sides, strides) = (pair(&config["kernel_size"]), pair(&config["strides"]));
     assert_eq!(sides, kernel.dims[..2]);
     assert_eq!(config["filters"], kernel.dims[3]);
+    let kernel = array::transpose(kernel, [3, 2, 0, 1]);
+    array::conv(x, &kernel, &same(x, sides, strides))
+}
+
+/// The padding "same" of a window with these sides.
+fn same(x: &Array, sides: [usize; 2], strides: [usize; 2]) -> Geometry {
     let total = [0, 1].map(|axis| {
         let size = x.dims[2 + axis];
         let covered = (size.div_ceil(strides[axis]) - 1) * strides[axis] + sides[axis];
         covered.saturating_sub(size)
     });
     let before = total.map(|total| total / 2);
-    let after = [total[0] - before[0], total[1] - before[1]];
-    let kernel = array::transpose(kernel, [3, 2, 0, 1]);
-    array::conv(
-        x,
-        &kernel,
-        &Geometry {
-            strides,
-            before,
-            after,
-        },
-    )
+    Geometry {
+        strides,
+        before,
+        after: [total[0] - before[0], total[1] - before[1]],
+    }
 }
 
 fn pair(value: &Value) -> [usize; 2] {

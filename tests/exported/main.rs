@@ -150,6 +150,16 @@ fn a_network_with_max_pooling_gives_the_programs_logits() {
 }
 
 #[test]
+fn a_network_whose_shortcuts_have_no_weights_gives_the_programs_logits() {
+    assert_all_give_the_same_logits(&Trained::new("--model resnet20-v2"));
+}
+
+#[test]
+fn a_network_with_a_large_stem_and_pooling_behind_it_gives_the_programs_logits() {
+    assert_all_give_the_same_logits(&Trained::new("--model resnet18-v2"));
+}
+
+#[test]
 fn what_a_format_does_not_take_is_refused() {
     let message = fail(&["export", "--out", "model.pb"], 2);
     assert!(

@@ -48,9 +48,10 @@ fn apply(node: &Node, inputs: &[&Array]) -> Array {
             array::batch_norm(x, [gamma, beta, mean, variance], epsilon(node))
         }
         ("MaxPool", [x]) => {
-            let squares: [[usize; 2]; 2] = ["kernel_shape", "strides"].map(|name| ints(node, name));
-            assert_eq!(squares, [[2, 2], [2, 2]]);
-            array::max_pool(x)
+            let [side, other]: [usize; 2] = ints(node, "kernel_shape");
+            assert_eq!(side, other);
+            let has_pads = node.attributes.iter().any(|found| found.name == "pads");
+            array::max_pool(x, side, &geometry(node, has_pads))
         }
         ("GlobalAveragePool", [x]) => {
             let means = array::means(x);
@@ -66,14 +67,21 @@ fn apply(node: &Node, inputs: &[&Array]) -> Array {
 }
 
 fn conv(node: &Node, x: &Array, kernel: &Array) -> Array {
-    let [top, left, bottom, right] = ints(node, "pads");
     assert_eq!(ints::<2>(node, "kernel_shape"), kernel.dims[2..]);
-    let geometry = Geometry {
+    array::conv(x, kernel, &geometry(node, true))
+}
+
+/// Strides and, if it has any, the padding of a node.
+fn geometry(node: &Node, has_pads: bool) -> Geometry {
+    let [top, left, bottom, right] = match has_pads {
+        true => ints(node, "pads"),
+        false => [0; 4],
+    };
+    Geometry {
         strides: ints(node, "strides"),
         before: [top, left],
         after: [bottom, right],
-    };
-    array::conv(x, kernel, &geometry)
+    }
 }
 
 fn ints<const N: usize>(node: &Node, name: &str) -> [usize; N] {

@@ -57,11 +57,26 @@ fn apply(text: &str, values: &HashMap<String, Array>) -> Array {
         }
         ("reduce_window", [x, least]) => {
             assert_eq!(least.values, [f64::NEG_INFINITY]);
-            for window in ["window_dimensions", "window_strides"] {
+            let [sides, strides] = ["window_dimensions", "window_strides"].map(|window| {
                 let sizes = numbers(text, &format!("{window} = array<i64: "));
-                assert_eq!(sizes, [1, 2, 2, 1]);
+                assert_eq!((sizes[0], sizes[1], sizes[3]), (1, sizes[2], 1));
+                sizes[1]
+            });
+            let (mut before, mut after) = ([0, 0], [0, 0]);
+            if text.contains("padding = dense<") {
+                let list = text.split("padding = dense<[[").nth(1).unwrap();
+                let list = list.split("]]>").next().unwrap().replace("], [", ", ");
+                let pads = list.split(", ").map(|pad| pad.parse().unwrap());
+                let pads: Vec<usize> = pads.collect();
+                assert_eq!((&pads[..2], &pads[6..]), (&[0, 0][..], &[0, 0][..]));
+                (before, after) = ([pads[2], pads[4]], [pads[3], pads[5]]);
             }
-            nhwc(&array::max_pool(&nchw(x)))
+            let geometry = Geometry {
+                strides: [strides; 2],
+                before,
+                after,
+            };
+            nhwc(&array::max_pool(&nchw(x), sides, &geometry))
         }
         ("reduce", [x, zero]) => {
             assert_eq!(

@@ -8,7 +8,14 @@ use crate::options::{name, options, resolve_file, training_options, words};
 use crate::ranges::{NEVER, NUMBERS, range_of};
 
 /// Values that are neither numbers nor paths nor words of a list; each has tests of its own.
-const OTHERS: [&str; 4] = ["lr-drops", "widths", "target", "command"];
+const OTHERS: [&str; 6] = [
+    "lr-drops",
+    "widths",
+    "stage-units",
+    "freeze-until",
+    "target",
+    "command",
+];
 
 #[test]
 fn every_number_of_every_command_is_held_to_its_range() {

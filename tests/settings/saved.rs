@@ -51,6 +51,12 @@ fn value(arg: &Arg, raw: &Raw) -> String {
         let [first, second] = [raw.pick, raw.pick + 1].map(|number| 16 * number);
         return format!("{first},{second},{second}");
     }
+    if name(arg) == "stage-units" {
+        return format!("1,{},1", 1 + raw.pick % 2);
+    }
+    if name(arg) == "freeze-until" {
+        return ["stem", "stage1", "stage3"][raw.pick % 3].to_owned();
+    }
     if name(arg) == "lr-drops" {
         let epoch = raw.whole % 100_000;
         return format!("{epoch}:{:?},{}:0.5", raw.real, epoch + 1);
@@ -107,11 +113,28 @@ proptest! {
             };
             options.retain(|option| !is_for_pictures(option));
         }
+        // Options that nothing reads are refused.
+        let model = options.iter().find_map(|option| option.strip_prefix("--model="));
+        let model = model.unwrap_or("resnet-v2").to_owned();
+        let is_read = |option: &String| match option.split_once('=').unwrap().0 {
+            "--depth" => model == "resnet-v2",
+            "--widths" => ["fast", "custom"].contains(&model.as_str()),
+            "--stage-units" | "--block" => model == "custom",
+            _ => true,
+        };
+        options.retain(is_read);
+        if !options.iter().any(|option| option == "--optimizer=muon") {
+            options.retain(|option| !option.starts_with("--rest-lr="));
+        }
         let args = arguments::parse_training(&options).unwrap();
         let config = match Config::resolve(&args) {
             Err(ConfigError::Split { .. }) => return Err(TestCaseError::reject("split")),
             Err(ConfigError::Drops { .. }) => return Err(TestCaseError::reject("drops")),
             Err(ConfigError::ImageSide { .. }) => return Err(TestCaseError::reject("image side")),
+            // Of a preset that names another model.
+            Err(ConfigError::Unread { .. }) => return Err(TestCaseError::reject("unread")),
+            Err(ConfigError::Whiten { .. }) => return Err(TestCaseError::reject("whiten")),
+            Err(ConfigError::Depth(_)) => return Err(TestCaseError::reject("no such network")),
             Err(ConfigError::TwoMixes) => return Err(TestCaseError::reject("two mixes")),
             Err(ConfigError::Warmup { .. }) => return Err(TestCaseError::reject("warm-up")),
             other => other.unwrap(),

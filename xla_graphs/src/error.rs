@@ -15,6 +15,14 @@ pub enum GraphError {
     )]
     Depth { got: usize },
 
+    /// Numbers of which there is no network.
+    #[error("the network's {what}: expected {expected}, got {got}")]
+    Shape {
+        what: &'static str,
+        expected: String,
+        got: String,
+    },
+
     /// A layer asked for a tensor that the layout does not have.
     #[error("tensor `{name}` is not among the {known} tensors of this computation")]
     MissingTensor { name: String, known: usize },

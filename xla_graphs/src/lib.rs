@@ -11,6 +11,7 @@
 //!   │   └─ ops          the layers, each with its gradient
 //!   ├─ optimiser    from gradients to the next weights
 //!   ├─ average      the average of the weights over the steps
+//!   ├─ trained      the part of the weights that is not frozen
 //!   └─ table        names, sizes and places of all tensors
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod optimiser;
 pub mod step;
 pub mod table;
 pub mod tensors;
+mod trained;
 
 pub use error::{GraphError, Result};
 pub use network::{Architecture, Precision, ResNet};

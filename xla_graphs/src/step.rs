@@ -21,6 +21,7 @@ use crate::ops::{batch_norm, loss};
 use crate::optimiser::{Optimiser, Update, decayed};
 use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
+use crate::trained::Trained;
 
 /// Everything that shapes the computations.
 #[derive(Clone, Debug)]
@@ -127,13 +128,17 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
         .network
         .backward(&state.tensors, &saved, &dlogits, statistics, &mut gradients)?;
 
+    let frozen = model.network.frozen_tensors();
+    let trained = |array| Trained::of(&layout, array, &frozen);
+    let trained = (trained(Array::Weights), trained(Array::Statistics));
     let shares = Shares {
-        gradient: flat(&layout, Array::Weights, &gradients)?,
-        statistics: flat(&layout, Array::Statistics, &batch)?,
+        gradient: gradients.join(&trained.0.tensors)?,
+        statistics: batch.join(&trained.1.tensors)?,
         metrics: image_sums(&loss, &inputs.ones(model.batch)?)?,
     };
     let whole = shares.combine(model)?;
-    let next = next_state(model, &state, &whole, &learning_rate, step_count.as_ref())?;
+    let step = (&learning_rate, step_count.as_ref());
+    let next = next_state(model, &state, &trained, &whole, step)?;
     let metrics = metrics_vector(model, &state, &whole.metrics)?;
 
     let finite = is_finite(&metrics)?;
@@ -176,7 +181,7 @@ pub fn predict_step(model: &Model) -> Result<XlaComputation> {
     inputs.build(&[logits])
 }
 
-/// What a replica's share of the batch comes to.
+/// What a replica's share of the batch comes to. Nothing of it is about frozen layers.
 struct Shares {
     /// The gradient of all weights, without the penalty's.
     gradient: XlaOp,
@@ -210,33 +215,37 @@ impl Shares {
 }
 
 /// The next state in the order of [`Layout::arrays`]: one update of all weights with the gradient of
-/// the `whole` batch and the penalty's, and one of all moving statistics.
+/// the `whole` batch and the penalty's, and one of all moving statistics. What is not `trained` (weights, statistics)
+/// stays as it is, and so do its slots.
 fn next_state(
     model: &Model,
     state: &State,
+    (trained, moving): &(Trained, Trained),
     whole: &Shares,
-    learning_rate: &XlaOp,
-    step_count: Option<&XlaOp>,
+    (learning_rate, step_count): (&XlaOp, Option<&XlaOp>),
 ) -> Result<Vec<XlaOp>> {
-    let layout = model.layout();
-    let decaying = layout.decaying_len();
-    let weights = state.array(Array::Weights);
+    let decaying = trained.decaying_len();
+    let part = |index| match index == Array::Statistics.index() {
+        true => moving,
+        false => trained,
+    };
+    let arrays = state.arrays.iter().enumerate();
+    let taken = arrays.map(|(index, array)| part(index).take(array));
+    let taken = taken.collect::<Result<Vec<_>>>()?;
+    let weights = &taken[Array::Weights.index()];
     let gradient = loss::l2_gradient(weights, &whole.gradient, decaying, model.l2)?;
-    let slots = &state.arrays[NETWORK_ARRAYS..];
+    let slots = &taken[NETWORK_ARRAYS..];
     let (slots, average) = slots.split_at(model.optimiser.slots().len());
     let updated = model.optimiser.update(&Update {
-        tensors: &layout.tensors_of(Array::Weights),
+        tensors: &trained.tensors,
         weights,
         slots,
         gradient: &gradient,
         learning_rate,
         step_count,
     })?;
-    let statistics = batch_norm::moved(
-        state.array(Array::Statistics),
-        &whole.statistics,
-        model.bn_momentum,
-    )?;
+    let statistics = &taken[Array::Statistics.index()];
+    let statistics = batch_norm::moved(statistics, &whole.statistics, model.bn_momentum)?;
     let strength = model.weight_decay;
     let new = decayed(weights, updated.weights, decaying, learning_rate, strength)?;
     let mut next = vec![new.clone(), statistics];
@@ -244,12 +253,9 @@ fn next_state(
     if let (Some(kept), [average]) = (model.averaging, average) {
         next.push(average::moved(average, &new, kept)?);
     }
-    Ok(next)
-}
-
-/// The tensors of `array` among `tensors`, one after another as [`Layout`] says.
-fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
-    tensors.join(&layout.tensors_of(array))
+    let pairs = state.arrays.iter().zip(&next).enumerate();
+    let whole = pairs.map(|(index, (old, new))| part(index).put(old, new));
+    whole.collect()
 }
 
 /// The metrics in the order of [`metrics`]: the sums over a batch's images, then the L2 penalty of the

@@ -9,12 +9,12 @@ use common::{
 };
 use xla_graphs::average;
 use xla_graphs::collective::Replicas;
-use xla_graphs::network::{Block, Stage, Units};
+use xla_graphs::network::{Block, Downsampling, Stage, Stem, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::optimiser::{self, Optimiser, Updated};
 use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
-use xla_graphs::{Architecture, Layout, Model, ResNet, eval_step, train_step};
+use xla_graphs::{Architecture, Layout, Model, Precision, ResNet, eval_step, train_step};
 
 const BATCH: usize = 4;
 const SIDE: usize = 8;
@@ -230,6 +230,116 @@ fn a_network_that_pools_takes_the_same_step_in_every_formulation() {
                     spec.name
                 );
             }
+        }
+    }
+}
+
+/// A network of basic blocks with `shortcuts`, behind `stem`, on images of 16 pixels' side.
+fn basic(stem: Stem, shortcuts: Downsampling, lowering: Lowering) -> Model {
+    let architecture =
+        Architecture::of_stages(stem, Block::Basic, &[2, 1], &[16, 32], shortcuts).unwrap();
+    Model {
+        network: ResNet::new(&architecture, CLASSES, lowering).unwrap(),
+        image_side: 2 * SIDE,
+        ..model(lowering)
+    }
+}
+
+#[test]
+fn blocks_of_every_kind_move_against_their_central_difference_in_every_formulation() {
+    let images = input("images", &[BATCH * 4 * SIDE * SIDE * 3]).values;
+    let large = Stem {
+        filters: 16,
+        ..Stem::IMAGENET
+    };
+    for lowering in lowerings() {
+        for (stem, shortcuts, names) in [
+            (
+                Stem::small(16),
+                Downsampling::UnitOfZeros,
+                ["conv_in/kernel", "stage2/unit01/conv1/kernel"],
+            ),
+            (
+                large,
+                Downsampling::Unit,
+                [
+                    "stage1/unit02/conv2/kernel",
+                    "stage2/unit01/shortcut/kernel",
+                ],
+            ),
+        ] {
+            let trainer = Trainer::new(basic(stem, shortcuts, lowering));
+            let state = without_kinks(&trainer.layout, initial(&trainer.layout));
+            let (next, metrics) = trainer.step(&state, &images);
+            for name in names {
+                check_gradient_of(&trainer, &state, &next, &images, name);
+            }
+            let model = trainer.model.clone();
+            let rounded = Trainer::new(Model {
+                network: model.network.with_precision(Precision::Bf16),
+                ..model
+            });
+            let (_, of_bf16) = rounded.step(&state, &images);
+            let error = loss(&of_bf16) / loss(&metrics) - 1.0;
+            assert!(error.abs() < 0.01, "{lowering:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn frozen_layers_keep_every_bit_and_the_others_move_against_their_central_difference() {
+    for lowering in lowerings() {
+        for (stages, prefixes) in [(0, &["conv_in/"][..]), (1, &["conv_in/", "stage1/"])] {
+            let plain = model(lowering);
+            let trainer = Trainer::new(Model {
+                network: plain.network.clone().with_frozen(Some(stages)),
+                weight_decay: 1e-3,
+                averaging: Some(0.75),
+                ..plain
+            });
+            let state = without_kinks(&trainer.layout, initial(&trainer.layout));
+            let (next, _) = trainer.step(&state, &images());
+            for name in ["stage2/unit01/conv2/kernel", "bn_out/beta", "dense/kernel"] {
+                check_gradient(&trainer, &state, &next, name);
+            }
+            // With all slots at work.
+            let mut state = next;
+            for (spec, values) in trainer.layout.state().iter().zip(&mut state) {
+                if matches!(spec.role, Role::Slot(_)) {
+                    *values = input("slots", &[spec.len()]).values;
+                }
+            }
+            let (next, _) = trainer.step(&state, &images());
+            for (index, spec) in trainer.layout.state().iter().enumerate() {
+                let slots = ["momentum/", "average/"].into_iter();
+                let layer = slots.filter_map(|slot| spec.name.strip_prefix(slot)).next();
+                let layer = layer.unwrap_or(&spec.name);
+                let is_frozen = prefixes.iter().any(|prefix| layer.starts_with(prefix));
+                assert_eq!(state[index] == next[index], is_frozen, "{}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_of_which_only_the_classifier_is_trained_takes_its_step() {
+    for lowering in lowerings() {
+        let plain = model(lowering);
+        let trainer = Trainer::new(Model {
+            network: plain.network.clone().with_frozen(Some(3)),
+            ..plain
+        });
+        let state = without_kinks(&trainer.layout, initial(&trainer.layout));
+        let (next, _) = trainer.step(&state, &images());
+        check_gradient(&trainer, &state, &next, "dense/kernel");
+        let moved = trainer.layout.network().iter().zip(state.iter().zip(&next));
+        let moved = moved.filter(|(_, (before, after))| before != after);
+        for (spec, _) in moved {
+            let name = &spec.name;
+            assert!(
+                name.starts_with("bn_out/") || name.starts_with("dense/"),
+                "{name}"
+            );
         }
     }
 }

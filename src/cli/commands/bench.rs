@@ -9,13 +9,13 @@ use anyhow::Result;
 use serde::Serialize;
 use xla_graphs::ops::Lowering;
 
+use super::network;
 use super::output::{print_json, stdout};
 use crate::bench::{
     HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport,
 };
 use crate::cli::args::BenchArgs;
 use crate::cli::config::{Config, ConfigError, Preset, check_split};
-use crate::data;
 use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::device::compile_cache;
@@ -23,7 +23,7 @@ use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::LoweringChoice;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::initial_state;
-use crate::model::network::Network;
+use crate::model::optimisers::OptimiserSettings;
 use crate::model::program::Program;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
@@ -64,9 +64,9 @@ fn step(args: &BenchArgs) -> Result<StepReport> {
     }
     let device = open(args)?;
     let settings = settings(args, &device)?;
-    let lowering = lowering(args, &device)?;
+    let lowering = lowering(args, &settings, &device)?;
     let program = program(&settings, &device, lowering)?;
-    time_step(args, network(args), &program, &device)
+    time_step(args, settings.network, &program, &device)
 }
 
 /// The step in `folder`, on as many devices as it is for.
@@ -124,36 +124,44 @@ fn open_with(args: &BenchArgs, replicas: Option<ReplicaChoice>) -> Result<Device
     Ok(Device::open(choice, plugin, replicas)?)
 }
 
-fn network(args: &BenchArgs) -> Network {
-    Network {
-        kind: args.model,
-        depth: args.depth,
-        widths: args.widths,
-    }
-}
-
 fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
-    let keras = Config::preset(Preset::Keras)?;
+    let (config, spec) = network::settings(&args.network)?;
     let batch_size = args.batch_size as usize;
     check_split(batch_size, device.replicas)?;
+    let usual = config.model(&spec, device.replicas);
     Ok(ModelSettings {
-        network: network(args),
         batch_size,
         precision: args.device.precision,
         units: args.device.units,
-        ..keras.model(&data::cifar10_spec(), device.replicas)
+        optimiser: OptimiserSettings {
+            kind: args.optimizer.unwrap_or(usual.optimiser.kind),
+            ..usual.optimiser
+        },
+        ..usual
     })
 }
 
-/// The lowering that `args` name, or the best one for the device.
-fn lowering(args: &BenchArgs, device: &Device) -> Result<Lowering> {
-    let suited = choose::lowering(device.kind);
+/// The lowering that `args` name, or the best one for the device and the network.
+fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Result<Lowering> {
+    let network = settings
+        .network
+        .layers(settings.classes)
+        .map_err(ConfigError::from)?;
+    let suited = choose::lowering_of(&network, device.kind);
     match args.lowering {
         None => Ok(suited),
         Some(LoweringChoice::Native) => Ok(Lowering::Native),
         Some(LoweringChoice::Dots) => Ok(Lowering::Dots),
         Some(LoweringChoice::Kernels) if suited == Lowering::Kernels => Ok(suited),
-        Some(LoweringChoice::Kernels) => Err(no_kernels("lowering kernels", device).into()),
+        Some(LoweringChoice::Kernels) => match choose::beyond_kernels(&network) {
+            Some(got) => Err(ConfigError::Value {
+                option: "lowering kernels",
+                expected: "a network that the CPU's kernels compute",
+                got,
+            }
+            .into()),
+            None => Err(no_kernels("lowering kernels", device).into()),
+        },
     }
 }
 

@@ -7,18 +7,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use xla::HloModuleProto;
 
+use super::network;
 use super::output::{print_json, stdout};
 use crate::cli::args::CompileArgs;
-use crate::cli::config::{Config, Preset};
 use crate::cli::outputs::{self, Named};
 use crate::compile::analysis::Analysis;
 use crate::compile::hlo::{self, Schedule};
 use crate::compile::{self, Compiled};
-use crate::data;
 use crate::device::saved_executable::{self, About};
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
-use crate::model::network::Network;
 use crate::system::files;
 
 const PROGRAM: &str = "optimized.hlo.pb";
@@ -28,16 +26,17 @@ const REPORT: &str = "report.json";
 pub fn run(args: &CompileArgs) -> Result<()> {
     check_outputs(args)?;
     let chips = args.target.chips();
+    let (config, spec) = network::settings(&args.network)?;
     let settings = ModelSettings {
-        network: Network::resnet_v2(args.depth),
         batch_size: args.batch_per_chip as usize * chips,
         precision: args.precision,
         units: args.units,
         batch_norm: args.bn.unwrap_or(BatchNormMode::Sync),
-        ..Config::preset(Preset::Keras)?.model(&data::cifar10_spec(), chips)
+        ..config.model(&spec, chips)
     };
     log::info!(
-        "compiling for {}; depth 164 takes some minutes",
+        "compiling {} for {}; depth 164 takes some minutes",
+        settings.network,
         args.target
     );
     let compiled = compile::run(&args.target, &settings, args.step, args.plugin.clone())?;

@@ -8,6 +8,7 @@ mod export;
 mod export_program;
 mod fetch;
 mod inputs;
+mod network;
 mod output;
 mod plot;
 pub mod predict;

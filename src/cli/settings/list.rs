@@ -6,7 +6,7 @@ use crate::data::{self, Augment, DatasetKind, HeldOut};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
-use crate::model::network::{NetworkKind, Widths};
+use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths, freezable_name};
 use crate::model::optimisers::OptimiserKind;
 use crate::run::schedule::{LearningRateDrops, ScheduleChoice};
 use crate::show::progress::ProgressMode;
@@ -84,7 +84,7 @@ fn device() -> [Setting; 9] {
     ]
 }
 
-fn network() -> [Setting; 6] {
+fn network() -> [Setting; 8] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
@@ -107,13 +107,24 @@ fn network() -> [Setting; 6] {
             .came_with("lr-schedule"),
         Setting::new(
             "widths",
-            "Channels of the three stages of the model fast, multiples of 16",
+            "Channels of the stages: of the model fast three multiples of 16, of custom one number for each of --stage-units",
             str::parse::<Widths>,
         )
         .value_name("A,B,C")
         .default(Widths::FORMER)
         .in_preset(Fast, Widths::OF_PRESET)
         .came_with("weight-decay"),
+        Setting::new(
+            "stage-units",
+            "Units of each stage of the model custom; each stage but the first halves the images",
+            str::parse::<StageUnits>,
+        )
+        .value_name("A,B,C")
+        .default(StageUnits::DEFAULT)
+        .came_with("stage-units"),
+        Setting::choice::<BlockChoice>("block", "Units of the model custom")
+            .default("basic")
+            .came_with("stage-units"),
         Setting::flag(
             "whiten",
             "Start with a first convolution that whitens patches of the training images, instead of a random one; with \
@@ -342,10 +353,19 @@ fn run() -> [Setting; 7] {
             .free(),
         Setting::path(
             "init-weights",
-            "Start from these weights (.safetensors) instead of random ones",
+            "Start from these weights (.safetensors) instead of random ones; with another number of classes, from all but \
+             the last layer",
         )
         .value_name("FILE")
         .free(),
+        Setting::new(
+            "freeze-until",
+            "Leave the first layers as they are, the named ones included: stem, stage1, stage2, ...; their batch norms \
+             normalise by their moving statistics",
+            freezable_name,
+        )
+        .value_name("STAGE")
+        .came_with("stage-units"),
         Setting::whole::<u64>(
             "checkpoint-every",
             "Steps between checkpoints",

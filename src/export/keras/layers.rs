@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
+use xla_graphs::ops::overlapping_pool;
+use xla_graphs::ops::widen::Widen;
 
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
@@ -184,6 +186,29 @@ impl Translate for Translation {
             calls,
             y.dims.clone(),
         )
+    }
+
+    fn pool_stem(&mut self, x: &Output) -> Output {
+        let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
+        let config =
+            json!({"pool_size": [side, side], "strides": [stride, stride], "padding": "same"});
+        let side = |axis: usize| overlapping_pool::output_side(x.dims[axis]);
+        let dims = vec![side(0), side(1), x.dims[2]];
+        self.after("MaxPooling2D", "conv_in/max", config, x, dims)
+    }
+
+    fn widen(&mut self, unit: &str, widen: &Widen, x: &Output) -> Output {
+        let stride = widen.stride;
+        let config = json!({"pool_size": [1, 1], "strides": [stride, stride], "padding": "valid"});
+        let side = |axis: usize| x.dims[axis].div_ceil(stride);
+        let dims = vec![side(0), side(1), widen.inputs];
+        let name = format!("{unit}/shortcut");
+        let seen = self.after("MaxPooling2D", &format!("{name}/seen"), config, x, dims);
+        // Of images with their channels first it would pad the last two axes, which here are columns and channels.
+        let more = widen.outputs - widen.inputs;
+        let config = json!({"padding": [[0, 0], [0, more]], "data_format": "channels_first"});
+        let dims = vec![seen.dims[0], seen.dims[1], widen.outputs];
+        self.after("ZeroPadding2D", &name, config, &seen, dims)
     }
 
     fn pool(&mut self, unit: &str, x: &Output) -> Output {

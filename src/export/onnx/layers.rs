@@ -6,12 +6,14 @@ use xla_graphs::TensorSpec;
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
+use xla_graphs::ops::overlapping_pool;
+use xla_graphs::ops::widen::Widen;
 
 use super::graph::{Nodes, float, int, ints, rows};
 use super::messages::{FLOAT, Graph, UINT8};
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
-use crate::export::translate::{Translate, features};
+use crate::export::translate::{Translate, features, widening_kernel};
 
 /// The graph's input and output.
 const IMAGES: &str = "images";
@@ -124,6 +126,35 @@ impl Translate for Translation<'_> {
         Images {
             name: self.nodes.add(&name, "Add", &terms, vec![]),
             side: y.side,
+        }
+    }
+
+    fn pool_stem(&mut self, x: &Images) -> Images {
+        let (low, high) = overlapping_pool::padding(x.side);
+        let attributes = vec![
+            ints("kernel_shape", &[overlapping_pool::SIDE as i64; 2]),
+            ints("strides", &[overlapping_pool::STRIDE as i64; 2]),
+            ints("pads", &[low, low, high, high]),
+        ];
+        Images {
+            name: (self.nodes).add("conv_in/max", "MaxPool", &[&x.name], attributes),
+            side: overlapping_pool::output_side(x.side),
+        }
+    }
+
+    fn widen(&mut self, unit: &str, widen: &Widen, x: &Images) -> Images {
+        let name = format!("{unit}/shortcut");
+        let dims = [1, 1, widen.inputs, widen.outputs];
+        let (dims, values) = oihw(&dims, &widening_kernel(widen));
+        let kernel = self.nodes.constant(&format!("{name}/ones"), &dims, &values);
+        let attributes = vec![
+            ints("kernel_shape", &[1; 2]),
+            ints("strides", &[widen.stride as i64; 2]),
+            ints("pads", &[0; 4]),
+        ];
+        Images {
+            name: (self.nodes).add(&name, "Conv", &[&x.name, &kernel], attributes),
+            side: x.side.div_ceil(widen.stride),
         }
     }
 

@@ -6,11 +6,13 @@ use xla_graphs::TensorSpec;
 use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
+use xla_graphs::ops::widen::Widen;
+use xla_graphs::ops::{Lowering, overlapping_pool};
 
 use super::body::{Body, Value, tensor};
 use crate::data::{CHANNELS, Normalization};
 use crate::export::Exported;
-use crate::export::translate::{Translate, features};
+use crate::export::translate::{Translate, features, widening_kernel};
 
 /// Translates layers, from the first to the last.
 struct Translation<'a> {
@@ -123,6 +125,50 @@ impl Translate for Translation<'_> {
 
     fn convolve(&mut self, conv: &Conv, x: &Value) -> Value {
         let kernel = self.constant(&conv.kernel());
+        self.convolution(conv, &kernel, x)
+    }
+
+    fn pool_stem(&mut self, x: &Value) -> Value {
+        let sides = [x.dims[1], x.dims[2]];
+        let [height, width] = sides.map(overlapping_pool::output_side);
+        let [rows, columns] = sides.map(|side| {
+            let (low, high) = overlapping_pool::padding(side);
+            format!("[{low}, {high}]")
+        });
+        let padding =
+            format!(", padding = dense<[[0, 0], {rows}, {columns}, [0, 0]]> : tensor<4x2xi64>");
+        let dims = [x.dims[0], height, width, x.dims[3]];
+        let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
+        self.max_pool(x, dims, (side, stride), &padding)
+    }
+
+    fn widen(&mut self, unit: &str, widen: &Widen, x: &Value) -> Value {
+        let dims = [1, 1, widen.inputs, widen.outputs];
+        let kernel = self.body.constant(&dims, &widening_kernel(widen));
+        let conv = Conv {
+            name: format!("{unit}/shortcut"),
+            side: 1,
+            stride: widen.stride,
+            inputs: widen.inputs,
+            outputs: widen.outputs,
+            lowering: Lowering::Native,
+        };
+        self.convolution(&conv, &kernel, x)
+    }
+
+    fn add(&mut self, _unit: &str, y: &Value, shortcut: &Value) -> Value {
+        self.body.binary("add", y, shortcut)
+    }
+
+    fn pool(&mut self, _unit: &str, x: &Value) -> Value {
+        let dims = [x.dims[0], x.dims[1] / 2, x.dims[2] / 2, x.dims[3]];
+        self.max_pool(x, dims, (2, 2), "")
+    }
+}
+
+impl Translation<'_> {
+    /// `conv` with the values of `kernel`.
+    fn convolution(&mut self, conv: &Conv, kernel: &Value, x: &Value) -> Value {
         let [n, height, width] = [x.dims[0], x.dims[1], x.dims[2]];
         let dims = [
             n,
@@ -148,16 +194,18 @@ impl Translate for Translation<'_> {
         self.body.add(&dims, &operation)
     }
 
-    fn add(&mut self, _unit: &str, y: &Value, shortcut: &Value) -> Value {
-        self.body.binary("add", y, shortcut)
-    }
-
-    fn pool(&mut self, _unit: &str, x: &Value) -> Value {
-        let dims = [x.dims[0], x.dims[1] / 2, x.dims[2] / 2, x.dims[3]];
+    /// Maxima of squares of `side` pixels that move by `stride`, with the attribute `padding`.
+    fn max_pool(
+        &mut self,
+        x: &Value,
+        dims: [usize; 4],
+        (side, stride): (usize, usize),
+        padding: &str,
+    ) -> Value {
         let least = self.body.constant(&[], &[f32::NEG_INFINITY]);
         let operation = format!(
-            "\"stablehlo.reduce_window\"({}, {}) <{{window_dimensions = array<i64: 1, 2, 2, 1>, window_strides = array<i64: \
-             1, 2, 2, 1>}}> ({{\n    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n      %larger = stablehlo.maximum %a, %b : \
+            "\"stablehlo.reduce_window\"({}, {}) <{{window_dimensions = array<i64: 1, {side}, {side}, 1>, window_strides = \
+             array<i64: 1, {stride}, {stride}, 1>{padding}}}> ({{\n    ^bb0(%a: tensor<f32>, %b: tensor<f32>):\n      %larger = stablehlo.maximum %a, %b : \
              tensor<f32>\n      stablehlo.return %larger : tensor<f32>\n    }}) : ({}, tensor<f32>) -> {}",
             x.name,
             least.name,

@@ -21,7 +21,8 @@ const VERSION: u64 = 1;
 const THIS: &str = concat!("resnet-xla ", env!("CARGO_PKG_VERSION"));
 
 /// The settings that evaluation and prediction do not read.
-const TRAINING_ONLY: [&str; 7] = [
+const TRAINING_ONLY: [&str; 8] = [
+    "frozen",
     "batch_norm",
     "bn_momentum",
     "label_smoothing",
@@ -80,7 +81,7 @@ impl Manifest {
         model: &Model,
         config: String,
     ) -> Self {
-        let formulation = LoweringChoice::suits(device);
+        let formulation = LoweringChoice::from(model.network.stem.lowering);
         let precision = match model.network.precision {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,

@@ -14,7 +14,7 @@ use xla_graphs::{Layout, TensorSpec, average};
 use super::{CheckpointError, foreign};
 use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::model::metrics::Mean;
-use crate::model::network::{Network, NetworkKind, Widths};
+use crate::model::network::{BlockChoice, Network, NetworkKind, StageUnits, Widths};
 use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
@@ -52,9 +52,15 @@ pub struct CheckpointInfo {
     pub model: NetworkKind,
     /// Layers of the network.
     pub depth: usize,
-    /// Channels of the stages of the kind `fast`; absent in older checkpoints, which all have the default.
+    /// Channels of the stages of the kinds `fast` and `custom`; absent in older checkpoints, which all have the default.
     #[serde(default)]
     pub widths: Widths,
+    /// Of the kind `custom`, which older checkpoints do not have.
+    #[serde(default)]
+    pub stage_units: StageUnits,
+    /// Of the kind `custom`, which older checkpoints do not have.
+    #[serde(default)]
+    pub block: BlockChoice,
     /// The optimiser whose slots the checkpoint has; absent in older ones, which all have that of `sgd`.
     #[serde(default)]
     pub optimizer: OptimiserKind,
@@ -95,6 +101,8 @@ impl CheckpointInfo {
             kind: self.model,
             depth: self.depth,
             widths: self.widths,
+            stage_units: self.stage_units,
+            block: self.block,
         }
     }
 }
@@ -105,9 +113,11 @@ impl CheckpointInfo {
     pub fn example(depth: usize) -> Self {
         Self {
             version: "0".to_owned(),
-            model: NetworkKind::ResnetV2,
+            model: NetworkKind::RESNET_V2,
             depth,
             widths: Widths::default(),
+            stage_units: StageUnits::default(),
+            block: BlockChoice::default(),
             optimizer: OptimiserKind::Sgd,
             averages: false,
             l2: 1e-4,
@@ -313,16 +323,53 @@ fn load_averages(path: &Path, layout: &Layout) -> Result<HostState, CheckpointEr
     tensors(path, &read(&Disk, path)?, &stored.collect::<Vec<_>>())
 }
 
-/// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is.
+/// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is. Of a network with
+/// another number of classes, all but the last layer is taken, and a line says so.
 pub fn load_into(
     path: &Path,
     layout: &Layout,
     state: HostState,
 ) -> Result<HostState, CheckpointError> {
-    let network = load_network(path, layout)?.into_values();
+    let bytes = read(&Disk, path)?;
+    let mut specs = layout.network();
+    if let Some((theirs, ours)) = other_classes(path, &bytes, layout)? {
+        log::info!(
+            "{} is of {theirs} classes, and these images are of {ours}: all of it is taken but the last layer, which starts \
+             as in a new run",
+            path.display()
+        );
+        specs = &specs[..specs.len() - LAST_LAYER];
+    }
+    let network = tensors(path, &bytes, specs)?.into_values();
     let mut values = state.into_values();
     values.splice(..network.len(), network);
     Ok(HostState::new(values))
+}
+
+/// Tensors of a network's last layer, kernel and bias, which come last in [`Layout::network`].
+const LAST_LAYER: usize = 2;
+
+/// The classes of the network in the file `bytes`, and those of `layout`, if these are others: its last layer has the
+/// same inputs and other outputs.
+fn other_classes(
+    path: &Path,
+    bytes: &[u8],
+    layout: &Layout,
+) -> Result<Option<(usize, usize)>, CheckpointError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format_error(path, e.to_string()))?;
+    let network = layout.network();
+    let Some([kernel, bias]) = network.last_chunk::<LAST_LAYER>() else {
+        return Ok(None);
+    };
+    let (Ok(found), Ok(found_bias)) = (file.tensor(&kernel.name), file.tensor(&bias.name)) else {
+        return Ok(None);
+    };
+    Ok(match (found.shape(), found_bias.shape()) {
+        (&[inputs, theirs], &[outputs]) if inputs == kernel.dims[0] && theirs == outputs => {
+            (theirs != bias.dims[0]).then_some((theirs, bias.dims[0]))
+        }
+        _ => None,
+    })
 }
 
 fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
@@ -372,6 +419,8 @@ pub(super) fn parse_info(
     let info: CheckpointInfo = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
     check_depth(info.depth)
         .map_err(|expected| wrong(format!("its depth is {}, {expected}", info.depth)))?;
+    let network = info.network().architecture();
+    network.map_err(|error| wrong(error.to_string()))?;
     data::check_spec(&info.spec).map_err(|reason| wrong(format!("its data set has {reason}")))?;
     Ok(info)
 }

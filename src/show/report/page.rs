@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{ReportError, Run, Running, Scored};
 use crate::data::{DatasetSpec, Split, Validation};
-use crate::model::network::{Network, NetworkKind};
+use crate::model::network::{BlockChoice, Network, NetworkKind};
 use crate::model::summary::grouped;
 use crate::run::history::EpochRecord;
 use crate::run::schedule::in_short;
@@ -279,13 +279,15 @@ fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {
     })
 }
 
-/// The network of `run`; a run from before there were several does not name its kind or its widths.
+/// The network of `run`; a run from before there were several does not name its kind or its numbers.
 fn network(run: &Run) -> Option<Network> {
     let kind = NetworkKind::from_str(&run.setting("model"), false);
     Some(Network {
         kind: kind.unwrap_or_default(),
         depth: run.setting("depth").parse().ok()?,
         widths: run.setting("widths").parse().unwrap_or_default(),
+        stage_units: run.setting("stage-units").parse().unwrap_or_default(),
+        block: BlockChoice::from_str(&run.setting("block"), false).unwrap_or_default(),
     })
 }
 

@@ -17,6 +17,9 @@ pub struct Architecture {
 pub enum Downsampling {
     /// The first unit of the stage does it, with its stride and a projection for a shortcut.
     Unit,
+    /// The first unit of the stage does it, with its stride and a shortcut without weights: every stride-th pixel, and
+    /// zeros for the channels that are new ("option A" of He et al. 2016, "Deep Residual Learning").
+    UnitOfZeros,
     /// A 3x3 convolution and max pooling over 2x2 pixels, without a shortcut, come before the stage's units.
     Pool,
 }
@@ -28,6 +31,28 @@ pub struct Stem {
     pub side: usize,
     pub stride: usize,
     pub filters: usize,
+    /// Whether max pooling over 3x3 pixels, with stride 2, follows.
+    pub pools: bool,
+}
+
+impl Stem {
+    /// 3x3 with stride 1: of networks for 32x32 images.
+    pub const fn small(filters: usize) -> Self {
+        Self {
+            side: 3,
+            stride: 1,
+            filters,
+            pools: false,
+        }
+    }
+
+    /// 7x7 with stride 2 and max pooling: of networks for ImageNet's images.
+    pub const IMAGENET: Self = Self {
+        side: 7,
+        stride: 2,
+        filters: 64,
+        pools: true,
+    };
 }
 
 /// Units that give images of the same size.
@@ -58,11 +83,7 @@ impl Architecture {
             stride,
         };
         Ok(Self {
-            stem: Stem {
-                side: 3,
-                stride: 1,
-                filters: 16,
-            },
+            stem: Stem::small(16),
             block: Block::Bottleneck,
             stages: vec![stage(64, 1), stage(128, 2), stage(256, 2)],
             downsampling: Downsampling::Unit,
@@ -78,25 +99,64 @@ impl Architecture {
             stride: 1,
         };
         Self {
-            stem: Stem {
-                side: 3,
-                stride: 1,
-                filters: 32,
-            },
+            stem: Stem::small(32),
             block: Block::Single,
             stages: widths.map(stage).to_vec(),
             downsampling: Downsampling::Pool,
         }
     }
 
+    /// Stages of units of `block`, as many as `units` and `widths` have numbers; all but the first halve the images.
+    ///
+    /// # Errors
+    /// [`GraphError::Shape`] when the two lists are not of the same length, or a width does not suit the block.
+    pub fn of_stages(
+        stem: Stem,
+        block: Block,
+        units: &[usize],
+        widths: &[usize],
+        downsampling: Downsampling,
+    ) -> Result<Self> {
+        if units.len() != widths.len() {
+            return Err(GraphError::Shape {
+                what: "stages",
+                expected: format!("{} widths, one for each number of units", units.len()),
+                got: widths.len().to_string(),
+            });
+        }
+        if let Some(width) = widths
+            .iter()
+            .find(|width| !width.is_multiple_of(block.divisor()))
+        {
+            return Err(GraphError::Shape {
+                what: "widths",
+                expected: format!("multiples of {} in a {block} network", block.divisor()),
+                got: width.to_string(),
+            });
+        }
+        let stages = units.iter().zip(widths).enumerate();
+        let stages = stages.map(|(index, (&units, &width))| Stage {
+            units,
+            width,
+            stride: if index == 0 { 1 } else { 2 },
+        });
+        Ok(Self {
+            stem,
+            block,
+            stages: stages.collect(),
+            downsampling,
+        })
+    }
+
     /// How many times as many rows and columns an image has as what is pooled in the end.
     pub fn reduction(&self) -> usize {
         let pooling = match self.downsampling {
-            Downsampling::Unit => 1,
+            Downsampling::Unit | Downsampling::UnitOfZeros => 1,
             Downsampling::Pool => 2,
         };
         let stages = self.stages.iter().map(|stage| stage.stride * pooling);
-        self.stem.stride * stages.product::<usize>()
+        let stem = self.stem.stride * if self.stem.pools { 2 } else { 1 };
+        stem * stages.product::<usize>()
     }
 
     /// Layers with weights, as the literature counts them: without the shortcuts.
@@ -105,7 +165,7 @@ impl Architecture {
         let in_a_unit = self.block.convolutions(1, 1, 1).len();
         let units: usize = self.stages.iter().map(|stage| stage.units).sum();
         let pooled = match self.downsampling {
-            Downsampling::Unit => 0,
+            Downsampling::Unit | Downsampling::UnitOfZeros => 0,
             Downsampling::Pool => self.stages.len(),
         };
         1 + pooled + units * in_a_unit + 1

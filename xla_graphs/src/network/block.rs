@@ -1,5 +1,7 @@
 //! What the units of a network are made of.
 
+use std::fmt;
+
 /// The kinds of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
@@ -23,7 +25,25 @@ pub struct Convolution {
     pub outputs: usize,
 }
 
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bottleneck => "bottleneck",
+            Self::Basic => "basic",
+            Self::Single => "single",
+        })
+    }
+}
+
 impl Block {
+    /// What a unit's output channels must be a multiple of.
+    pub fn divisor(self) -> usize {
+        match self {
+            Self::Bottleneck => NARROWER,
+            Self::Basic | Self::Single => 1,
+        }
+    }
+
     /// The convolutions of a unit from `inputs` to `outputs` channels: at least one.
     pub fn convolutions(self, inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
         match self {
@@ -37,8 +57,11 @@ impl Block {
     }
 }
 
+/// The inner layers of a bottleneck have so many times fewer channels than its output.
+const NARROWER: usize = 4;
+
 fn bottleneck(inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
-    let inner = outputs / 4;
+    let inner = outputs / NARROWER;
     vec![
         convolution(1, stride, inputs, inner),
         convolution(3, 1, inner, inner),

@@ -248,6 +248,7 @@ impl Unit {
                 replicas,
             )?),
             Shortcut::Identity => Some(x.clone()),
+            Shortcut::Zeros(widen) => Some(x.with_images(&widen.forward(&x.images()?)?)?),
             Shortcut::None => None,
         };
         let skip = skip.as_ref();
@@ -300,6 +301,10 @@ impl Unit {
                 dz.join(params, &other, replicas, gradients)
             }
             Shortcut::Identity => dz.through_norm(params, dy),
+            Shortcut::Zeros(widen) => {
+                let skipped = widen.backward(&inputs[0].dims(), dy)?;
+                dz.through_norm(params, &skipped)
+            }
             Shortcut::None => dz.through_norm(params, &inputs[0].zeros()?),
         }
     }
@@ -319,6 +324,7 @@ impl Unit {
         let skip = match &self.shortcut {
             Shortcut::Projection(shortcut) => Some(run(&self.layers[0].bn, shortcut, x, None)?),
             Shortcut::Identity => Some(x.clone()),
+            Shortcut::Zeros(widen) => Some(x.with_images(&widen.forward(&x.images()?)?)?),
             Shortcut::None => None,
         };
         if !self.pools {

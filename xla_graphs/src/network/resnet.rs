@@ -1,7 +1,9 @@
 //! Residual networks: what an [`Architecture`] says, as layers.
 
 use std::fmt;
+use std::ops::Range;
 
+use kernel_contract::LANES;
 use xla::{PrimitiveType, XlaOp};
 
 use crate::arrays::cast;
@@ -17,7 +19,7 @@ use crate::network::unit_loop::EqualUnits;
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
-use crate::ops::{Lowering, pool, relu};
+use crate::ops::{Lowering, overlapping_pool, pool, relu};
 use crate::table::{IMAGE_CHANNELS, TensorSpec};
 use crate::tensors::Tensors;
 
@@ -26,9 +28,13 @@ use crate::tensors::Tensors;
 pub struct ResNet {
     pub depth: usize,
     pub stem: Conv,
+    /// Whether max pooling over 3x3 pixels follows the stem.
+    pub stem_pools: bool,
     pub units: Vec<Unit>,
     /// Units of each stage, with the one that pools.
     stages: Vec<usize>,
+    /// The stem and so many stages keep their weights and statistics; see [`Self::with_frozen`].
+    frozen: Option<usize>,
     pub bn_out: BatchNorm,
     pub dense: Dense,
     lowering: Lowering,
@@ -59,6 +65,8 @@ impl fmt::Display for Units {
 /// What the backward pass needs from the forward pass of the whole network.
 pub struct Saved<'a> {
     images: XlaOp,
+    /// Of the stem, if it pools.
+    stem_pool: Option<overlapping_pool::Saved>,
     units: UnitsSaved<'a>,
     bn_out: batch_norm::Saved,
     /// After the last ReLU, `[N, h, w, C]`.
@@ -76,7 +84,8 @@ impl ResNet {
     /// The network of `architecture`, for `classes` classes.
     ///
     /// # Errors
-    /// [`GraphError::Empty`] when it has no stage, or a stage without units.
+    /// [`GraphError::Empty`] when it has no stage, or a stage without units; [`GraphError::Shape`] when a shortcut
+    /// without weights would have fewer channels than its input.
     pub fn new(architecture: &Architecture, classes: usize, lowering: Lowering) -> Result<Self> {
         let stem = architecture.stem;
         let stem_shape = Convolution {
@@ -95,13 +104,15 @@ impl ResNet {
         Ok(Self {
             depth: architecture.depth(),
             stem: conv("conv_in", stem_shape, lowering),
+            stem_pools: stem.pools,
             units,
             stages: stages
                 .map(|stage| match architecture.downsampling {
-                    Downsampling::Unit => stage.units,
+                    Downsampling::Unit | Downsampling::UnitOfZeros => stage.units,
                     Downsampling::Pool => stage.units + 1,
                 })
                 .collect(),
+            frozen: None,
             bn_out: BatchNorm {
                 name: "bn_out".to_owned(),
                 channels: outputs,
@@ -131,6 +142,39 @@ impl ResNet {
         }
     }
 
+    /// The same network with its first layers frozen: the stem and so many stages, or nothing. Their weights and moving
+    /// statistics stay, and training normalises by these statistics as inference does.
+    pub fn with_frozen(self, stages: Option<usize>) -> Self {
+        Self {
+            frozen: stages,
+            ..self
+        }
+    }
+
+    /// The weights and moving statistics of the frozen layers.
+    pub fn frozen_tensors(&self) -> Vec<TensorSpec> {
+        let Some(stages) = self.frozen else {
+            return Vec::new();
+        };
+        let units: usize = self.stages.iter().take(stages).sum();
+        let mut tensors = self.stem.tensors();
+        tensors.extend(self.units[..units].iter().flat_map(Unit::tensors));
+        tensors
+    }
+
+    /// The first of the units' convolutions that the CPU's kernels do not compute, with the number of its channels that
+    /// is no multiple of [`LANES`].
+    pub fn beyond_kernels(&self) -> Option<(&Conv, usize)> {
+        let layers = self.units.iter().flat_map(|unit| &unit.layers);
+        layers.map(|layer| &layer.conv).find_map(|conv| {
+            let channels = [conv.inputs, conv.outputs];
+            let odd = channels
+                .into_iter()
+                .find(|count| !count.is_multiple_of(LANES));
+            odd.map(|count| (conv, count))
+        })
+    }
+
     /// All weights and moving statistics, in the order in which data meets them.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut tensors = self.stem.tensors();
@@ -150,14 +194,18 @@ impl ResNet {
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved<'_>)> {
         let images = cast(images, self.outside())?;
-        let x = self.stem.forward(params, &images)?;
-        let (x, units) = self.forward_units(params, x, replicas, batch)?;
+        let (x, stem_pool) = self.forward_stem(params, &images)?;
+        let frozen = self.frozen.unwrap_or(0).min(self.stages.len());
+        let x = self.infer_units(self.parts(0..frozen), params, x)?;
+        let parts = self.parts(frozen..self.stages.len());
+        let (x, units) = self.forward_units(parts, params, x, replicas, batch)?;
         let (y, bn_out) = self.bn_out.forward(params, &x, replicas, batch)?;
         let features = relu::forward(&y)?;
         let pooled = pool::forward(&features)?;
         let logits = self.dense.forward(params, &pooled)?;
         let saved = Saved {
             images,
+            stem_pool,
             units,
             bn_out,
             features,
@@ -175,11 +223,26 @@ impl ResNet {
         }
     }
 
-    /// The units in the order in which data meets them, alone or as loops.
-    fn parts(&self) -> Vec<Part<'_>> {
+    /// The stem's images, and what its pooling saved.
+    fn forward_stem(
+        &self,
+        params: &Tensors,
+        images: &XlaOp,
+    ) -> Result<(XlaOp, Option<overlapping_pool::Saved>)> {
+        let x = self.stem.forward(params, images)?;
+        if !self.stem_pools {
+            return Ok((x, None));
+        }
+        let (x, saved) = overlapping_pool::forward(&x)?;
+        Ok((x, Some(saved)))
+    }
+
+    /// The units of these stages in the order in which data meets them, alone or as loops.
+    fn parts(&self, stages: Range<usize>) -> Vec<Part<'_>> {
         let mut parts = Vec::new();
-        let mut rest = &self.units[..];
-        for units in &self.stages {
+        let before: usize = self.stages[..stages.start].iter().sum();
+        let mut rest = &self.units[before..];
+        for units in &self.stages[stages] {
             let (stage, behind) = rest.split_at(*units);
             rest = behind;
             let (first, equal) = stage.split_at(1);
@@ -192,15 +255,15 @@ impl ResNet {
         parts
     }
 
-    fn forward_units(
+    fn forward_units<'a>(
         &self,
+        parts: Vec<Part<'a>>,
         params: &Tensors,
         x: XlaOp,
         replicas: Replicas,
         batch: &mut Tensors,
-    ) -> Result<(XlaOp, UnitsSaved<'_>)> {
-        let parts = self.parts();
-        if self.lowering == Lowering::Kernels {
+    ) -> Result<(XlaOp, UnitsSaved<'a>)> {
+        if self.lowering == Lowering::Kernels && !parts.is_empty() {
             let (x, traced) = fused::forward(
                 parts,
                 params,
@@ -215,7 +278,7 @@ impl ResNet {
         Ok((x, UnitsSaved::Composed(traced)))
     }
 
-    /// The gradient of every weight, given `dlogits` `[N, classes]`.
+    /// The gradient of every weight that is not frozen, given `dlogits` `[N, classes]`.
     pub fn backward(
         &self,
         params: &Tensors,
@@ -246,18 +309,30 @@ impl ResNet {
                 gradients,
             )?,
         };
+        if self.frozen.is_some() {
+            return Ok(());
+        }
+        let dx = match &saved.stem_pool {
+            Some(pool) => overlapping_pool::backward(pool, &dx)?,
+            None => dx,
+        };
         self.stem.backward_kernel(&saved.images, &dx, gradients)
+    }
+
+    /// The units with moving statistics.
+    fn infer_units(&self, parts: Vec<Part>, params: &Tensors, x: XlaOp) -> Result<XlaOp> {
+        match self.lowering {
+            _ if parts.is_empty() => Ok(x),
+            Lowering::Kernels => fused::infer(parts, params, &x, self.precision.primitive()),
+            Lowering::Native | Lowering::Dots => parts::infer(parts, params, x),
+        }
     }
 
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
         let images = cast(images, self.outside())?;
-        let x = self.stem.forward(params, &images)?;
-        let parts = self.parts();
-        let x = match self.lowering {
-            Lowering::Kernels => fused::infer(parts, params, &x, self.precision.primitive())?,
-            Lowering::Native | Lowering::Dots => parts::infer(parts, params, x)?,
-        };
+        let (x, _) = self.forward_stem(params, &images)?;
+        let x = self.infer_units(self.parts(0..self.stages.len()), params, x)?;
         let features = relu::forward(&self.bn_out.infer(params, &x)?)?;
         let features = cast(&features, PrimitiveType::F32)?;
         self.dense.forward(params, &pool::forward(&features)?)
@@ -284,13 +359,31 @@ fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
         for unit in 0..shape.units {
             let name = format!("stage{}/unit{:02}", stage + 1, unit + 1);
             let stride = match (unit, architecture.downsampling) {
-                (0, Downsampling::Unit) => shape.stride,
+                (0, Downsampling::Unit | Downsampling::UnitOfZeros) => shape.stride,
                 _ => 1,
             };
             let channels = (inputs, shape.width);
-            units.push(Unit::new(&name, block, channels, stride, lowering));
+            units.push(match architecture.downsampling {
+                Downsampling::UnitOfZeros => {
+                    check_widens(&name, channels)?;
+                    Unit::of_zeros(&name, block, channels, stride, lowering)
+                }
+                _ => Unit::new(&name, block, channels, stride, lowering),
+            });
             inputs = shape.width;
         }
     }
     Ok(units)
+}
+
+/// Refuses a shortcut without weights that would have to drop channels.
+fn check_widens(unit: &str, (inputs, outputs): (usize, usize)) -> Result<()> {
+    if inputs <= outputs {
+        return Ok(());
+    }
+    Err(GraphError::Shape {
+        what: "shortcuts",
+        expected: format!("at least {inputs} channels in {unit}, since they have no weights"),
+        got: outputs.to_string(),
+    })
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::network::block::{Block, Convolution};
 use crate::ops::batch_norm::{self, BatchNorm};
 use crate::ops::conv::Conv;
+use crate::ops::widen::Widen;
 use crate::ops::{Lowering, max_pool, relu};
 use crate::table::TensorSpec;
 use crate::tensors::Tensors;
@@ -30,6 +31,8 @@ pub enum Shortcut {
     /// A 1x1 convolution of the first layer's activation, which both branches share: where the shape
     /// changes.
     Projection(Conv),
+    /// The unit's input with fewer pixels and more channels, without weights: where the shape changes.
+    Zeros(Widen),
     /// Nothing.
     None,
 }
@@ -38,7 +41,7 @@ impl Shortcut {
     pub fn projection(&self) -> Option<&Conv> {
         match self {
             Self::Projection(conv) => Some(conv),
-            Self::Identity | Self::None => None,
+            Self::Identity | Self::Zeros(_) | Self::None => None,
         }
     }
 }
@@ -141,6 +144,26 @@ impl Unit {
         }
     }
 
+    /// [`Self::new`] with a shortcut that has no weights; `outputs` are no fewer than `inputs`.
+    pub(crate) fn of_zeros(
+        name: &str,
+        block: Block,
+        (inputs, outputs): (usize, usize),
+        stride: usize,
+        lowering: Lowering,
+    ) -> Self {
+        let unit = Self::new(name, block, (inputs, outputs), stride, lowering);
+        let shortcut = match unit.shortcut {
+            Shortcut::Projection(_) => Shortcut::Zeros(Widen {
+                stride,
+                inputs,
+                outputs,
+            }),
+            other => other,
+        };
+        Self { shortcut, ..unit }
+    }
+
     /// A 3x3 convolution from `inputs` to `outputs` channels and max pooling, named `name`.
     pub(crate) fn pooling(
         name: &str,
@@ -226,6 +249,7 @@ impl Unit {
         Ok(match &self.shortcut {
             Shortcut::Projection(projection) => (y + projection.forward(params, a)?)?,
             Shortcut::Identity => (y + x)?,
+            Shortcut::Zeros(widen) => (y + widen.forward(x)?)?,
             Shortcut::None => y,
         })
     }
@@ -279,8 +303,12 @@ impl Unit {
                 .bn
                 .backward(params, &saved.bn, &dz, replicas, gradients)?;
         }
-        match self.shortcut {
+        match &self.shortcut {
             Shortcut::Identity => Ok((dx + dy)?),
+            Shortcut::Zeros(widen) => {
+                let skipped = widen.backward(&dx.dims()?, dy)?;
+                Ok((dx + skipped)?)
+            }
             Shortcut::Projection(_) | Shortcut::None => Ok(dx),
         }
     }

@@ -55,9 +55,7 @@ impl Conv {
         let kernel = cast(params.get(&self.kernel())?, x.primitive_type()?)?;
         if self.is_pointwise_dot() {
             let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
-            return Ok(self
-                .subsample(x)?
-                .dot_general(&kernel, &[3], &[0], &[], &[])?);
+            return Ok(subsample(x, self.stride)?.dot_general(&kernel, &[3], &[0], &[], &[])?);
         }
         let (h, w) = image_side(x)?;
         convolve(
@@ -93,7 +91,7 @@ impl Conv {
         if self.is_pointwise_dot() {
             let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
             let dx = dy.dot_general(&kernel, &[3], &[1], &[], &[])?;
-            return self.spread(&dx, x_dims);
+            return spread(&dx, x_dims, self.stride);
         }
         convolve(
             dy,
@@ -114,7 +112,7 @@ impl Conv {
     /// convolution of `x` with `dy`, spread out by the stride, that sums over the batch.
     pub fn backward_kernel(&self, x: &XlaOp, dy: &XlaOp, gradients: &mut Tensors) -> Result<()> {
         let gradient = if self.is_pointwise_dot() {
-            let product = self.subsample(x)?.dot_general_with_type(
+            let product = subsample(x, self.stride)?.dot_general_with_type(
                 dy,
                 &[0, 1, 2],
                 &[0, 1, 2],
@@ -144,37 +142,10 @@ impl Conv {
         Ok(())
     }
 
-    /// Every stride-th pixel of `[N, H, W, C]`, from the first: all that a 1x1 kernel sees.
-    fn subsample(&self, x: &XlaOp) -> Result<XlaOp> {
-        if self.stride == 1 {
-            return Ok(x.clone());
-        }
-        let (h, w) = image_side(x)?;
-        let stride = self.stride as i64;
-        let rows = x.slice_in_dim(0, h as i64, stride, 1)?;
-        Ok(rows.slice_in_dim(0, w as i64, stride, 2)?)
-    }
-
-    /// The transpose of [`Self::subsample`]: back to dimensions `x_dims`, zero between the pixels.
-    fn spread(&self, dx: &XlaOp, x_dims: &[usize]) -> Result<XlaOp> {
-        if self.stride == 1 {
-            return Ok(dx.clone());
-        }
-        let gap = self.stride - 1;
-        let config = |side: usize| {
-            let covered = (self.output_side(side) - 1) * self.stride + 1;
-            (0, (side - covered) as i64, gap as i64)
-        };
-        let config = [(0, 0, 0), config(x_dims[1]), config(x_dims[2]), (0, 0, 0)];
-        Ok(dx.pad(&scalar_like(dx, 0.0)?, &config)?)
-    }
-
     /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
     /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
     pub fn forward_padding(&self, size: usize) -> (i64, i64) {
-        let covered = (self.output_side(size) - 1) * self.stride + self.side;
-        let total = covered.saturating_sub(size) as i64;
-        (total / 2, total - total / 2)
+        same_padding(size, self.side, self.stride)
     }
 
     /// Padding of `dy` in [`Self::backward_input`], such that the result has `size` pixels.
@@ -192,6 +163,37 @@ impl Conv {
         let dilated = ((self.output_side(size) - 1) * self.stride + 1) as i64;
         (low, dilated + self.side as i64 - 1 - size as i64 - low)
     }
+}
+
+/// [`Conv::forward_padding`] of any window of `side` pixels that moves by `stride`.
+pub(super) fn same_padding(size: usize, side: usize, stride: usize) -> (i64, i64) {
+    let covered = (size.div_ceil(stride) - 1) * stride + side;
+    let total = covered.saturating_sub(size) as i64;
+    (total / 2, total - total / 2)
+}
+
+/// Every stride-th pixel of `[N, H, W, C]`, from the first: all that a 1x1 kernel sees.
+pub(super) fn subsample(x: &XlaOp, stride: usize) -> Result<XlaOp> {
+    if stride == 1 {
+        return Ok(x.clone());
+    }
+    let (h, w) = image_side(x)?;
+    let rows = x.slice_in_dim(0, h as i64, stride as i64, 1)?;
+    Ok(rows.slice_in_dim(0, w as i64, stride as i64, 2)?)
+}
+
+/// The transpose of [`subsample`]: back to dimensions `x_dims`, zero between the pixels.
+pub(super) fn spread(dx: &XlaOp, x_dims: &[usize], stride: usize) -> Result<XlaOp> {
+    if stride == 1 {
+        return Ok(dx.clone());
+    }
+    let gap = stride - 1;
+    let config = |side: usize| {
+        let covered = (side.div_ceil(stride) - 1) * stride + 1;
+        (0, (side - covered) as i64, gap as i64)
+    };
+    let config = [(0, 0, 0), config(x_dims[1]), config(x_dims[2]), (0, 0, 0)];
+    Ok(dx.pad(&scalar_like(dx, 0.0)?, &config)?)
 }
 
 /// Height and width of `[N, H, W, C]`.

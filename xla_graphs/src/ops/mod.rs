@@ -17,7 +17,9 @@ pub mod kernels;
 pub mod loss;
 mod lowering;
 pub mod max_pool;
+pub mod overlapping_pool;
 pub mod pool;
 pub mod relu;
+pub mod widen;
 
 pub use lowering::Lowering;

@@ -80,7 +80,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         processes = Processes::alone();
     }
     if processes.is_first() {
-        let config = Config::settle(layers, named, args.resume)?;
+        let config = Config::settle(layers, named, args, args.resume)?;
         return train_as(&processes, config, args, process);
     }
     if processes.launcher != Launcher::TpuVm {
@@ -89,7 +89,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     // The folder of a run to be resumed, which has its settings, need not be here.
     let config = match args.resume {
         true => Ok(named),
-        false => Config::settle(layers, named, false),
+        false => Config::settle(layers, named, args, false),
     };
     let trained = config.map_err(anyhow::Error::from);
     let trained = trained.and_then(|config| train_as(&processes, config, args, process));
@@ -328,7 +328,14 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     let random = initial_state(layout, config.seed);
     Ok(match &config.init_weights {
         Some(path) => checkpoint::load_into(path, layout, random)?,
-        None => random,
+        None => {
+            if let Some(until) = &config.freeze_until {
+                log::warn!(
+                    "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
+                );
+            }
+            random
+        }
     })
 }
 
@@ -378,6 +385,8 @@ fn checkpoint_info(
         model: config.model,
         depth: config.depth,
         widths: config.widths,
+        stage_units: config.stage_units,
+        block: config.block,
         optimizer: config.optimizer,
         averages: config.averaging().is_some(),
         l2: config.l2,

@@ -1,10 +1,14 @@
 //! What a run says of itself at its start and at its end.
 
+use xla_graphs::ops::Lowering;
+use xla_graphs::table::Array;
+use xla_graphs::{Layout, ResNet};
+
 use crate::cli::config::Config;
 use crate::data::{BatchSource, Validation};
 use crate::device::Device;
 use crate::device::replicas::Counted;
-use crate::model::choose::BatchNormMode;
+use crate::model::choose::{self, BatchNormMode};
 use crate::model::program::Program;
 use crate::model::summary::grouped;
 use crate::run::run_dir::RunDir;
@@ -29,11 +33,12 @@ pub fn start_block(
     training: &BatchSource,
 ) -> Vec<String> {
     let layout = program.layout();
-    vec![
+    let network = &program.model().network;
+    let mut lines = vec![
         format!(
             "device      {}, {}, {}",
             device.description(),
-            program.model().network.precision,
+            network.precision,
             Counted(device.replicas)
         ),
         format!(
@@ -42,6 +47,10 @@ pub fn start_block(
             grouped(layout.total_parameters()),
             grouped(layout.trainable_parameters())
         ),
+    ];
+    lines.extend(without_kernels(network, device));
+    lines.extend(frozen(config, network, layout));
+    lines.extend([
         format!("data        {data}"),
         format!(
             "training    {} epochs, {}{}",
@@ -50,7 +59,28 @@ pub fn start_block(
             limit(config)
         ),
         format!("rate        {}", rates(config, training)),
-    ]
+    ]);
+    lines
+}
+
+/// Why a CPU computes the network without its kernels, if it does for the network's sake.
+fn without_kernels(network: &ResNet, device: &Device) -> Option<String> {
+    let has_kernels = choose::lowering(device.kind) == Lowering::Kernels;
+    let reason = choose::beyond_kernels(network).filter(|_| has_kernels)?;
+    Some(format!("kernels     none, XLA's operations: {reason}"))
+}
+
+/// What training leaves as it is, if it leaves anything.
+fn frozen(config: &Config, network: &ResNet, layout: &Layout) -> Option<String> {
+    let until = config.freeze_until.as_ref()?;
+    let weights = network.frozen_tensors().into_iter();
+    let weights = weights.filter(|spec| spec.array() == Array::Weights);
+    let count: usize = weights.map(|spec| spec.len()).sum();
+    Some(format!(
+        "frozen      until {until}: {} of {} weights, and the statistics of their batch norms",
+        grouped(count),
+        grouped(layout.trainable_parameters())
+    ))
 }
 
 /// Says that `--max-steps` may end the run early, if it is set.

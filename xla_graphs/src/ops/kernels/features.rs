@@ -63,6 +63,16 @@ impl Features {
         })
     }
 
+    /// `images` `[N, H, W, C]` in the place of these, for a sum: nothing normalises them.
+    pub fn with_images(&self, images: &XlaOp) -> Result<Self> {
+        Ok(Self {
+            values: Place::new(images, 0),
+            dims: dims_of(images, "[N, H, W, C]")?,
+            format: format_of(images)?,
+            statistics: self.statistics.clone(),
+        })
+    }
+
     /// Images in row `round` of `stack` `[rows, N, H, W, C]`, to be normalised by what `statistics` has
     /// under the names of the moving statistics of `bn`.
     pub fn in_row(
