@@ -372,8 +372,8 @@ fn a_run_on_arrays_is_that_on_the_same_images() {
     for (part, split) in [("train", &sample.train), ("test", &sample.test)] {
         let count = split.len();
         let shape = format!("({count}, 32, 32, 3)");
-        let images = split.images.as_slice().unwrap();
-        write_array(&mut zip, &format!("x_{part}"), &shape, images);
+        let images = split.pixels().collect::<Vec<_>>().concat();
+        write_array(&mut zip, &format!("x_{part}"), &shape, &images);
         let labels: Vec<u8> = split.labels.iter().map(|label| *label as u8).collect();
         write_array(
             &mut zip,
