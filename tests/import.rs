@@ -22,7 +22,10 @@ fn logits(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
     // The values come last.
     let (values, _) = bytes[bytes.len() - IMAGES * CLASSES * 4..].as_chunks();
-    values.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect()
 }
 
 /// Imports the file at `path` with `options` to `out`, and returns what was printed.
@@ -36,7 +39,11 @@ fn import(path: &Path, options: &str, out: &Path) -> String {
 fn imported_weights_give_the_logits_of_pytorch() {
     let images = fixture("images.npz");
     for (name, options, said) in [
-        ("resnet_v2_11", "--depth 11 --dataset npz", "ResNet-11 v2, 10 classes"),
+        (
+            "resnet_v2_11",
+            "--depth 11 --dataset npz",
+            "ResNet-11 v2, 10 classes",
+        ),
         (
             "fast_16_32_16",
             "--model fast --widths 16,32,16 --dataset npz",
@@ -51,7 +58,9 @@ fn imported_weights_give_the_logits_of_pytorch() {
         let data = ["--data-dir", text(&images), "--dump-logits", text(&file)];
         succeed(&[&from[..], &data].concat());
         let (got, expected) = (logits(&file), logits(&fixture(&format!("{name}.npy"))));
-        let largest = expected.iter().fold(0f32, |most, logit| most.max(logit.abs()));
+        let largest = expected
+            .iter()
+            .fold(0f32, |most, logit| most.max(logit.abs()));
         for (got, expected) in got.iter().zip(&expected) {
             let difference = (got - expected).abs() / largest;
             assert!(difference < 1e-5, "{name}: {got}, PyTorch {expected}");
@@ -70,7 +79,12 @@ fn changed(
         .tensors()
         .into_iter()
         .filter_map(|(name, view)| {
-            change(name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
+            change(
+                name,
+                view.dtype(),
+                view.shape().to_vec(),
+                view.data().to_vec(),
+            )
         })
         .collect();
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
@@ -107,10 +121,12 @@ fn what_is_missing_misshapen_or_left_over_is_named() {
         message
     };
     let fast = "--model fast --widths 16,32,16";
-    let path = changed(folder.path(), |name, dtype, shape, bytes| match name.as_str() {
-        "1.bn.bias" => None,
-        "7.weight" => Some(("7.scale".to_owned(), dtype, shape, bytes)),
-        _ => Some((name, dtype, shape, bytes)),
+    let path = changed(folder.path(), |name, dtype, shape, bytes| {
+        match name.as_str() {
+            "1.bn.bias" => None,
+            "7.weight" => Some(("7.scale".to_owned(), dtype, shape, bytes)),
+            _ => Some((name, dtype, shape, bytes)),
+        }
     });
     let message = refused(&path, fast, 3);
     for part in [

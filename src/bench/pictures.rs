@@ -121,7 +121,11 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     paths.sort();
-    ensure!(!paths.is_empty(), "there is no picture in {}", folder.display());
+    ensure!(
+        !paths.is_empty(),
+        "there is no picture in {}",
+        folder.display()
+    );
     Ok(paths)
 }
 

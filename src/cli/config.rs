@@ -21,8 +21,7 @@ use crate::cli::resume;
 use crate::cli::settings;
 pub use crate::cli::settings::Preset;
 use crate::data::{
-    Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages,
-    Size,
+    Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages, Size,
 };
 use crate::device::DeviceChoice;
 use crate::device::compile_cache;

@@ -205,9 +205,15 @@ mod tests {
             assert_eq!(images.dim(), (6, 2, 2, 3));
             assert_eq!(images.to_array()[[4, 1, 1, 2]], 4);
             let last = images.split_off(5);
-            assert_eq!((numbers(&images), numbers(&last)), (vec![0, 1, 2, 3, 4], vec![5]));
+            assert_eq!(
+                (numbers(&images), numbers(&last)),
+                (vec![0, 1, 2, 3, 4], vec![5])
+            );
             let out = images.take_out(&[false, true, false, true, false]);
-            assert_eq!((numbers(&images), numbers(&out)), (vec![0, 2, 4], vec![1, 3]));
+            assert_eq!(
+                (numbers(&images), numbers(&out)),
+                (vec![0, 2, 4], vec![1, 3])
+            );
             let all = images.take_out(&[true; 3]);
             assert!(images.is_empty() && all.len() == 3);
         }

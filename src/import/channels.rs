@@ -26,7 +26,15 @@ mod tests {
     #[test]
     fn there_are_three_from_0_to_1() {
         assert_eq!("0.5, 0,1".parse(), Ok(Channels([0.5, 0.0, 1.0])));
-        for wrong in ["", "0.5", "0.5,0.5,0.5,0.5", "0,0,-0.1", "0,0,123", "a,b,c", "0,0,NaN"] {
+        for wrong in [
+            "",
+            "0.5",
+            "0.5,0.5,0.5,0.5",
+            "0,0,-0.1",
+            "0,0,123",
+            "a,b,c",
+            "0,0,NaN",
+        ] {
             assert!(wrong.parse::<Channels>().is_err(), "{wrong}");
         }
     }

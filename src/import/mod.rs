@@ -71,7 +71,10 @@ pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> 
         }
     }
     let left = names.left_over(layout.network(), &file);
-    problems.extend(left.iter().map(|name| format!("`{name}` belongs to no layer")));
+    problems.extend(
+        left.iter()
+            .map(|name| format!("`{name}` belongs to no layer")),
+    );
     if !problems.is_empty() {
         let more = match problems.len().saturating_sub(MOST_NAMED) {
             0 => String::new(),

@@ -24,7 +24,10 @@ pub const NAMINGS: [Naming; 2] = [
             ("conv_in", "conv_in"),
             ("stage{s}/unit{u}/bn{n}", "units.stage{s}_unit{u}.bn{n}"),
             ("stage{s}/unit{u}/conv{n}", "units.stage{s}_unit{u}.conv{n}"),
-            ("stage{s}/unit{u}/shortcut", "units.stage{s}_unit{u}.shortcut"),
+            (
+                "stage{s}/unit{u}/shortcut",
+                "units.stage{s}_unit{u}.shortcut",
+            ),
             ("bn_out", "bn_out"),
             ("dense", "dense"),
         ],
@@ -129,7 +132,9 @@ fn numbers<'a>(pattern: &'a str, text: &'a str) -> Option<Vec<(&'a str, &'a str)
     while let Some((before, after)) = pattern.split_once('{') {
         let (letter, rest) = after.split_once('}')?;
         let digits = text.strip_prefix(before)?;
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        let end = digits
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(digits.len());
         let (number, after) = digits.split_at(end);
         if number.is_empty() {
             return None;
@@ -161,7 +166,12 @@ mod tests {
         let (ours, theirs) = ("stage{s}/unit{u}/conv{n}", "layer{s}.{u-1}.conv{n}");
         let expected = Some("layer3.11.conv2".to_owned());
         assert_eq!(filled(ours, theirs, "stage3/unit12/conv2"), expected);
-        for other in ["stage3/unit12/bn2", "stage/unit12/conv2", "stage3/unit12/conv2/x", ""] {
+        for other in [
+            "stage3/unit12/bn2",
+            "stage/unit12/conv2",
+            "stage3/unit12/conv2/x",
+            "",
+        ] {
             assert_eq!(filled(ours, theirs, other), None, "{other}");
         }
         assert_eq!(filled("dense", "fc", "dense"), Some("fc".to_owned()));

@@ -67,7 +67,12 @@ pub const NUMBERS: &[Number] = &[
         ["0", "999999999"],
         &["1000000000"],
     ),
-    number(" train import bench", "image-size", ["4", "512"], &["3", "513"]),
+    number(
+        " train import bench",
+        "image-size",
+        ["4", "512"],
+        &["3", "513"],
+    ),
     number(TRAIN, "bn-momentum", ["0.0", "0.999999"], &["-0.1", "1"]),
     number(TRAIN, "rest-lr", ["0.0", "1000000.0"], &["-0.1", "1.1e6"]),
     number(TRAIN, "label-smoothing", ["0.0", "0.999"], &["-0.1", "1"]),

@@ -171,7 +171,9 @@ impl CacheFile {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let of_this = entry.file_name().to_str().and_then(files::temporary_target) == name;
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
-            let age = changed.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+            let age = changed
+                .ok()
+                .and_then(|time| SystemTime::now().duration_since(time).ok());
             if of_this && age.is_some_and(|age| age > WRITING) {
                 // Whoever cannot remove it cannot write beside it either, and hears of that.
                 let _ = fs::remove_file(entry.path());
@@ -311,12 +313,17 @@ mod tests {
             ..Mark::default()
         });
         writing.file().write_all_at(&images.concat(), 0).unwrap();
-        writing.commit(&marks, Vec::new(), "sum".to_owned()).unwrap();
+        writing
+            .commit(&marks, Vec::new(), "sum".to_owned())
+            .unwrap();
     }
 
     fn first_values(kept: &Kept) -> Vec<u8> {
         let parts = kept.parts(&[1, 0, 1], 4);
-        parts.iter().flat_map(|part| part.iter().map(|image| image[47])).collect()
+        parts
+            .iter()
+            .flat_map(|part| part.iter().map(|image| image[47]))
+            .collect()
     }
 
     #[test]
@@ -326,7 +333,10 @@ mod tests {
         assert!(cache(folder.path()).open(2).is_none());
         fill(&cache(folder.path()), [7, 9]);
         let kept = cache(folder.path()).open(2).unwrap();
-        assert_eq!((first_values(&kept), kept.sum.as_str()), (vec![7, 9], "sum"));
+        assert_eq!(
+            (first_values(&kept), kept.sum.as_str()),
+            (vec![7, 9], "sum")
+        );
 
         // Another picture of the same name and length.
         let path = folder.path().join("pictures/b.png");
@@ -339,7 +349,10 @@ mod tests {
         assert_eq!(first_values(&cache(folder.path()).open(2).unwrap()), [1, 2]);
         // The earlier images are still there for those who have them.
         assert_eq!(first_values(&kept), [7, 9]);
-        assert_eq!(fs::read_dir(folder.path().join("cache")).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_dir(folder.path().join("cache")).unwrap().count(),
+            1
+        );
     }
 
     #[test]

@@ -85,10 +85,10 @@ struct Shared<P, S> {
 ///
 /// # Errors
 /// An error of `pictures`; [`DataError::Spawn`] if the system allows no more threads.
-pub fn into_memory<'a>(
+pub fn into_memory(
     folder: &Path,
     counts: &[usize; 3],
-    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send + 'a,
+    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
     side: usize,
 ) -> Result<Decoded, DataError> {
     let len = side * side * CHANNELS;
@@ -107,10 +107,10 @@ pub fn into_memory<'a>(
 ///
 /// # Errors
 /// Also [`DataError::Io`].
-pub fn into_file<'a>(
+pub fn into_file(
     folder: &Path,
     count: usize,
-    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send + 'a,
+    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
     side: usize,
     file: &File,
 ) -> Result<Decoded, DataError> {
@@ -129,10 +129,10 @@ pub fn into_file<'a>(
 
 type ErrorsAndMarks = (Vec<(usize, PictureError)>, Vec<Mark>);
 
-fn decode<'a, 's>(
+fn decode<'s>(
     folder: &Path,
     count: usize,
-    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send + 'a,
+    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
     slots: impl Iterator<Item = Slot<'s>> + Send,
     side: usize,
 ) -> Result<ErrorsAndMarks, DataError> {
@@ -173,7 +173,11 @@ where
     S: Iterator<Item = Slot<'s>>,
 {
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some((place, encoded, slot)) = take(&mut lock()) {
+    loop {
+        let taken = take(&mut lock());
+        let Some((place, encoded, slot)) = taken else {
+            return;
+        };
         let name = encoded.path.strip_prefix(folder).unwrap_or(&encoded.path);
         let mut mark = Mark {
             name: name.to_string_lossy().into_owned(),

@@ -19,7 +19,6 @@ mod size;
 mod stamp;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use indicatif::HumanBytes;
 use ndarray::Array1;
@@ -70,9 +69,9 @@ impl Collection<'_> {
 }
 
 /// Decodes `pictures`, all of `collection`, one part after another.
-pub fn load<'a>(
+pub fn load(
     collection: Collection,
-    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send + 'a,
+    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
     options: PictureOptions,
 ) -> Result<Dataset, DataError> {
     let side = options.side;
@@ -87,12 +86,19 @@ pub fn load<'a>(
     let (parts, errors, sum) = match cache {
         Some(cache) => {
             let kept = from_cache(&cache, &collection, pictures, options)?;
-            (kept.parts(&collection.counts(), side), kept.errors, kept.sum)
+            (
+                kept.parts(&collection.counts(), side),
+                kept.errors,
+                kept.sum,
+            )
         }
         None => {
             room.take(bytes)?;
-            let Decoded { parts, errors, marks } =
-                decode::into_memory(collection.folder, &collection.counts(), pictures, side)?;
+            let Decoded {
+                parts,
+                errors,
+                marks,
+            } = decode::into_memory(collection.folder, &collection.counts(), pictures, side)?;
             let parts = parts.map(|pixels| Images::in_memory(side, pixels));
             let sum = sum(&collection, &marks, &errors);
             report_unread(collection.folder, &errors, all, options.skip_bad)?;
@@ -103,10 +109,10 @@ pub fn load<'a>(
 }
 
 /// What `cache` has, or if it has nothing usable, `pictures`, which are decoded into it.
-fn from_cache<'a>(
+fn from_cache(
     cache: &CacheFile,
     collection: &Collection,
-    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send + 'a,
+    pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
     options: PictureOptions,
 ) -> Result<Kept, DataError> {
     let (folder, all) = (collection.folder, collection.counts().iter().sum());

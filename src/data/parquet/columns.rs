@@ -43,15 +43,14 @@ impl Table {
         let file = File::open(path).map_err(DataError::io("open", path))?;
         let reader = SerializedFileReader::new(file).map_err(|error| unread(path, &error))?;
         let columns = reader.metadata().file_metadata().schema_descr().columns();
-        let find = |names: &[&str]| {
-            let mut found = names.iter().filter_map(|name| {
-                columns.iter().position(|column| column.path().string() == *name)
-            });
-            found.next()
-        };
+        let place = |name: &&str| columns.iter().position(|c| c.path().string() == *name);
+        let find = |names: &[&str]| names.iter().find_map(place);
         let missing = |expected: &str| {
             let names: Vec<String> = columns.iter().map(|c| c.path().string()).collect();
-            wrong(path, format!("expected {expected}, got the columns {}", names.join(", ")))
+            wrong(
+                path,
+                format!("expected {expected}, got the columns {}", names.join(", ")),
+            )
         };
         let images = find(&IMAGES).ok_or_else(|| {
             missing("a column `image` or `img` of bytes, or of a struct with `bytes` in it")
@@ -83,11 +82,18 @@ impl Table {
     pub fn class_names(&self) -> Option<Vec<String>> {
         let metadata = self.reader.metadata().file_metadata();
         let entries = metadata.key_value_metadata()?;
-        let text = entries.iter().find(|entry| entry.key == FEATURES)?.value.as_ref()?;
+        let text = entries
+            .iter()
+            .find(|entry| entry.key == FEATURES)?
+            .value
+            .as_ref()?;
         let features: Value = serde_json::from_str(text).ok()?;
         let column = metadata.schema_descr().column(self.labels);
         let names = features["info"]["features"][column.name()]["names"].as_array()?;
-        names.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
+        names
+            .iter()
+            .map(|name| Some(name.as_str()?.to_owned()))
+            .collect()
     }
 
     /// The label of each row.
@@ -115,22 +121,29 @@ impl Table {
     {
         loop {
             let (mut levels, mut values) = (Vec::new(), Vec::new());
-            let read =
-                reader.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut values);
+            let read = reader.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut values);
             let (rows, ..) = read.map_err(|error| unread(&self.path, &error))?;
             if rows == 0 {
                 return Ok(());
             }
             if values.len() < rows {
                 let most = levels.iter().max();
-                let null = levels.iter().position(|level| Some(level) != most || values.is_empty());
+                let null = levels
+                    .iter()
+                    .position(|level| Some(level) != most || values.is_empty());
                 let row = labels.len() + null.unwrap_or(0);
-                return Err(wrong(&self.path, format!("row {row}: expected a label, got null")));
+                return Err(wrong(
+                    &self.path,
+                    format!("row {row}: expected a label, got null"),
+                ));
             }
             labels.extend(values.into_iter().map(Into::into));
             if labels.len() as u64 > self.rows() {
                 let rows = self.rows();
-                return Err(wrong(&self.path, format!("expected {rows} labels, got more")));
+                return Err(wrong(
+                    &self.path,
+                    format!("expected {rows} labels, got more"),
+                ));
             }
         }
     }
@@ -159,7 +172,9 @@ impl Images {
     /// The bytes of the next pictures, at most `most`: `None` where a row has none. Nothing at the end.
     pub fn next(&mut self, most: usize) -> Result<Vec<Option<Vec<u8>>>, ParquetError> {
         let (mut levels, mut values) = (Vec::new(), Vec::new());
-        let (rows, ..) = self.reader.read_records(most, Some(&mut levels), None, &mut values)?;
+        let (rows, ..) = self
+            .reader
+            .read_records(most, Some(&mut levels), None, &mut values)?;
         let mut values = values.into_iter().map(|bytes| bytes.data().to_vec());
         // A column in which nothing may be missing has no levels.
         levels.resize(rows, self.present);
@@ -180,8 +195,15 @@ fn check(
         return Ok(());
     }
     let name = column.path().string();
-    let lists = if column.max_rep_level() > 0 { "lists of " } else { "" };
-    Err(wrong(path, format!("the column `{name}`: expected {expected}, got {lists}{found}")))
+    let lists = if column.max_rep_level() > 0 {
+        "lists of "
+    } else {
+        ""
+    };
+    Err(wrong(
+        path,
+        format!("the column `{name}`: expected {expected}, got {lists}{found}"),
+    ))
 }
 
 /// An error of the reader.
@@ -192,7 +214,10 @@ pub fn unread(path: &Path, error: &ParquetError) -> DataError {
         true => "; write it with the compression snappy, gzip or none",
         false => "",
     };
-    wrong(path, format!("cannot read the Parquet file: {reason}{advice}"))
+    wrong(
+        path,
+        format!("cannot read the Parquet file: {reason}{advice}"),
+    )
 }
 
 pub fn wrong(path: &Path, reason: String) -> DataError {

@@ -12,7 +12,7 @@ mod columns;
 mod rows;
 mod shards;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::data::PictureOptions;
 use crate::data::collection::{self, Collection};
@@ -30,23 +30,25 @@ const BYTES_OF_A_ROW: u64 = 128;
 pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, DataError> {
     let parts = Shards::of(folder)?.parts;
     let mut room = Room::of(folder, "take fewer files");
-    let mut names: Option<(std::path::PathBuf, Vec<String>)> = None;
+    let mut names: Option<(PathBuf, Vec<String>)> = None;
     let mut labels = [const { None }; 3];
     let mut shards = Vec::new();
     for (paths, part) in parts.iter().zip(&mut labels) {
         for path in paths.iter().flatten() {
             let table = Table::open(path)?;
             room.take(table.rows().saturating_mul(BYTES_OF_A_ROW))?;
-            match (table.class_names(), &names) {
-                (Some(own), None) => names = Some((path.clone(), own)),
-                (Some(own), Some((first, known))) if own != *known => {
-                    return Err(DataError::Folder {
-                        path: path.clone(),
-                        expected: format!("the class names of {}", first.display()),
-                        got: "others".to_owned(),
-                    });
+            if let Some(own) = table.class_names() {
+                match &names {
+                    None => names = Some((path.clone(), own)),
+                    Some((first, known)) if own != *known => {
+                        return Err(DataError::Folder {
+                            path: path.clone(),
+                            expected: format!("the class names of {}", first.display()),
+                            got: "others".to_owned(),
+                        });
+                    }
+                    Some(_) => {}
                 }
-                _ => {}
             }
             let own = table.labels()?;
             shards.push(Shard {

@@ -68,7 +68,7 @@ impl Rows {
             if let Some(bytes) = self.waiting.pop_front() {
                 return Ok(Some(open.picture(bytes)));
             }
-            self.waiting = open.next()?.into();
+            self.waiting = open.next_rows()?.into();
         }
     }
 }
@@ -83,7 +83,7 @@ impl Iterator for Rows {
 
 impl Open {
     /// The bytes of the next rows, of which there are some.
-    fn next(&mut self) -> Result<Vec<Option<Vec<u8>>>, DataError> {
+    fn next_rows(&mut self) -> Result<Vec<Option<Vec<u8>>>, DataError> {
         loop {
             if let Some(images) = &mut self.images {
                 let rows = images.next(AT_ONCE);

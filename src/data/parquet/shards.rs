@@ -58,7 +58,9 @@ impl Shards {
 /// The Parquet files in `folder`, in any order.
 fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
     };
     let mut files = read().map_err(DataError::io("read the folder", folder))?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == ENDING) && !path.is_dir());

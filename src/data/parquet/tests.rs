@@ -53,29 +53,54 @@ fn other_names_of_columns_narrow_labels_and_no_class_names_are_fine() {
 fn what_cannot_be_read_is_refused_with_the_file() {
     let columns = "expected a column";
     for (name, expected) in [
-        ("cut/train-0.parquet", "cannot read the Parquet file: ".to_owned()),
+        (
+            "cut/train-0.parquet",
+            "cannot read the Parquet file: ".to_owned(),
+        ),
         (
             "no_image/train-0.parquet",
-            format!("{columns} `image` or `img` of bytes, or of a struct with `bytes` in it, got the columns photo.bytes, \
-                     photo.path, label"),
+            format!(
+                "{columns} `image` or `img` of bytes, or of a struct with `bytes` in it, got the columns photo.bytes, \
+                     photo.path, label"
+            ),
         ),
         (
             "no_label/train-0.parquet",
-            format!("{columns} `label` or `fine_label` of whole numbers, got the columns image.bytes, image.path, kind"),
+            format!(
+                "{columns} `label` or `fine_label` of whole numbers, got the columns image.bytes, image.path, kind"
+            ),
         ),
-        ("null_label/train-0.parquet", "row 1: expected a label, got null".to_owned()),
-        ("large_label/train-0.parquet", "row 1: expected a label from 0 to 2, got 3".to_owned()),
-        ("negative_label/train-0.parquet", "row 1: expected a label from 0 to 2, got -1".to_owned()),
+        (
+            "null_label/train-0.parquet",
+            "row 1: expected a label, got null".to_owned(),
+        ),
+        (
+            "large_label/train-0.parquet",
+            "row 1: expected a label from 0 to 2, got 3".to_owned(),
+        ),
+        (
+            "negative_label/train-0.parquet",
+            "row 1: expected a label from 0 to 2, got -1".to_owned(),
+        ),
         (
             "text_label/train-0.parquet",
             "the column `label`: expected whole numbers, got BYTE_ARRAY".to_owned(),
         ),
-        ("zstd/train-0.parquet", "write it with the compression snappy, gzip or none".to_owned()),
-        ("other_names/train-1.parquet", "expected the class names of ".to_owned()),
+        (
+            "zstd/train-0.parquet",
+            "write it with the compression snappy, gzip or none".to_owned(),
+        ),
+        (
+            "other_names/train-1.parquet",
+            "expected the class names of ".to_owned(),
+        ),
         ("absent", "cannot read the folder ".to_owned()),
     ] {
         let path = fixture(name);
-        let folder = path.ancestors().find(|path| path.extension().is_none()).unwrap();
+        let folder = path
+            .ancestors()
+            .find(|path| path.extension().is_none())
+            .unwrap();
         let error = load(folder, PICTURES).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{name}: {error}");
         assert!(error.contains(&expected), "{name}: {error}");
@@ -84,7 +109,9 @@ fn what_cannot_be_read_is_refused_with_the_file() {
     fs::write(empty.path().join("training.parquet"), "").unwrap();
     let error = load(empty.path(), PICTURES).unwrap_err().to_string();
     assert!(
-        error.ends_with("expected files train-*.parquet, in it or in the folder `data` in it, got none"),
+        error.ends_with(
+            "expected files train-*.parquet, in it or in the folder `data` in it, got none"
+        ),
         "{error}"
     );
 }
@@ -93,14 +120,20 @@ fn what_cannot_be_read_is_refused_with_the_file() {
 fn a_row_without_bytes_is_a_picture_that_cannot_be_read() {
     let folder = fixture("null_bytes");
     let error = load(&folder, PICTURES).unwrap_err().to_string();
-    assert!(error.contains("1 of 3 pictures could not be read"), "{error}");
+    assert!(
+        error.contains("1 of 3 pictures could not be read"),
+        "{error}"
+    );
     let skip = PictureOptions {
         skip_bad: true,
         ..PICTURES
     };
     // The only owl is gone.
     let error = load(&folder, skip).unwrap_err().to_string();
-    assert!(error.contains("a picture of the class \"owl\" that can be read, got none"), "{error}");
+    assert!(
+        error.contains("a picture of the class \"owl\" that can be read, got none"),
+        "{error}"
+    );
 }
 
 #[test]

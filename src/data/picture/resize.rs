@@ -98,8 +98,7 @@ mod tests {
             let picture = RgbImage::from_fn(width, height, |x, y| {
                 image::Rgb([0, 1, 2].map(|channel| noise(x, y, channel)))
             });
-            let expected =
-                imageops::resize(&picture, side, side, FilterType::Triangle).into_raw();
+            let expected = imageops::resize(&picture, side, side, FilterType::Triangle).into_raw();
             let got = to_side(&picture, side as usize);
             assert!(got == expected, "{width} x {height} to {side}");
         }

@@ -18,7 +18,10 @@ impl Normalization {
         // Sums of bytes and of their squares are exact in u64.
         let mut sums = [0u64; CHANNELS];
         let mut squares = [0u64; CHANNELS];
-        for pixel in split.pixels().flat_map(|image| image.as_chunks::<CHANNELS>().0) {
+        for pixel in split
+            .pixels()
+            .flat_map(|image| image.as_chunks::<CHANNELS>().0)
+        {
             for (channel, value) in pixel.iter().enumerate() {
                 let value = u64::from(*value);
                 sums[channel] += value;
