@@ -44,7 +44,8 @@ fn write_first_of_each_class(
 ) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let mut written = vec![0; classes];
-    for (image, &label) in split.images.outer_iter().zip(&split.labels) {
+    let images = split.images.to_array();
+    for (image, &label) in images.outer_iter().zip(&split.labels) {
         let count = &mut written[usize::from(label)];
         if *count < per_class {
             *count += 1;

@@ -42,6 +42,7 @@
 //! | [`compile`] | compiling for chips that are not there |
 //! | [`predict`] | a trained network as a library: [`predict::Classifier`] |
 //! | [`export`] | a trained network as a file for other programs |
+//! | [`import`] | weights of other programs as a network of this one |
 //! | [`cli`] | options, settings, commands |
 //!
 //! The graphs are a crate of their own, [`xla_graphs`]: a [`Model`](xla_graphs::Model) goes in, a computation comes out.
@@ -55,6 +56,7 @@ pub mod device;
 pub mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod import;
 pub mod model;
 pub mod predict;
 pub mod run;

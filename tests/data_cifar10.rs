@@ -15,9 +15,9 @@ fn cifar_10_has_the_published_shapes_labels_and_statistics() {
         return;
     }
     let dataset = load(DatasetKind::Cifar10, data_dir, PictureOptions::default()).unwrap();
-    assert_eq!(dataset.train.images.shape(), [50_000, 32, 32, 3]);
+    assert_eq!(dataset.train.images.dim(), (50_000, 32, 32, 3));
     assert_eq!(dataset.train.labels.len(), 50_000);
-    assert_eq!(dataset.test.images.shape(), [10_000, 32, 32, 3]);
+    assert_eq!(dataset.test.images.dim(), (10_000, 32, 32, 3));
     assert_eq!(dataset.test.labels.len(), 10_000);
     let first: Vec<u16> = dataset.test.labels.iter().take(10).copied().collect();
     assert_eq!(first, [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]);

@@ -67,7 +67,7 @@ fn a_folder_of_the_test_images_is_classified_as_the_test_images_are() {
     let mut out = String::new();
     let by_index = predict(folder.path(), &mut out, &["--jsonl", "--index", &indices]);
     let expected = json_lines(&succeed(&by_index));
-    let by_path = predict(folder.path(), &mut out, &["--jsonl", text(&pictures)]);
+    let by_path = predict(folder.path(), &mut out, &["--json=lines", text(&pictures)]);
     let output = program::run(&by_path);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");

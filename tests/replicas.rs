@@ -281,7 +281,7 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
     const IMAGES: usize = 37;
     let test = &SAMPLE.test;
     let split = Arc::new(Split {
-        images: test.images.slice(s![..IMAGES, .., .., ..]).to_owned(),
+        images: test.clone().split_at(IMAGES).0.images,
         labels: test.labels.slice(s![..IMAGES]).to_owned(),
     });
     let source = BatchSource::evaluation(split, Normalization::of(&SAMPLE.train), BATCH);

@@ -25,10 +25,10 @@ fn eval(run: &Path, more: &[&str]) -> Value {
 
 /// Every image with left and right swapped.
 fn mirrored(split: &Split) -> Split {
-    let mut images = split.images.clone();
+    let mut images = split.images.to_array();
     images.invert_axis(ndarray::Axis(2));
     Split {
-        images: images.as_standard_layout().into_owned(),
+        images: images.into(),
         labels: split.labels.clone(),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use program::runs::{assert_same_end, checkpoints, quick_run};
-use program::{fail, run, succeed, text};
+use program::{fail, program, run, succeed, text};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
     TrainingOptions,
@@ -338,13 +338,112 @@ fn a_run_goes_on_with_the_pictures_that_it_began_with_and_no_others() {
 
     fs::rename(&moved, &pictures).unwrap();
     assert_eq!(eval(&[]), ("images: 6".to_owned(), false));
+    // Another picture of the same name and length.
+    let bitmap = pictures.join("red/3.bmp");
+    let before = fs::read(&bitmap).unwrap();
+    let mut other = before.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&bitmap, other).unwrap();
+    let refusal = "`pictures` was the data set with the SHA-256 sum ";
+    assert!(fail(&[&resume[..], &["3"]].concat(), 2).contains(refusal));
+    fs::write(&bitmap, before).unwrap();
+    assert_eq!(eval(&[]), ("images: 6".to_owned(), false));
     fs::copy(pictures.join("red/0.png"), pictures.join("red/99.png")).unwrap();
     let message = fail(&[&resume[..], &["3"]].concat(), 2);
+    assert!(message.contains(refusal), "{message}");
+    assert_eq!(eval(&[]), ("images: 6".to_owned(), true));
+}
+
+#[test]
+fn pictures_beyond_the_limit_are_decoded_once_into_a_file_for_all_later_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (pictures, cache) = (path("pictures"), path("cache"));
+    colours(&pictures, 8);
+    let said_by = |args: &[&str]| {
+        let output = program(args)
+            .env("XDG_CACHE_HOME", &cache)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let options = "--epochs 1 --image-size 16 --validation-split 0.25";
+    let in_memory = path("memory");
+    let said = said_by(&on(&pictures, &in_memory, options));
+    assert!(!said.contains("decode") && !cache.exists(), "{said}");
+
+    let limited = format!("{options} --cache-memory 18431");
+    let run_again = |name: &str| {
+        let out = path(name);
+        let said = said_by(&on(&pictures, &out, &limited));
+        assert!(tensors(&out) == tensors(&in_memory), "{name}");
+        said
+    };
+    assert!(run_again("first").contains("and are decoded to "));
+    let again = "where an earlier start decoded them to";
+    let said = run_again("second");
     assert!(
-        message.contains("`pictures` was the data set with the SHA-256 sum "),
+        said.contains(again) && !said.contains("are decoded to "),
+        "{said}"
+    );
+    let eval = ["eval", "--device", "cpu", "--checkpoint"];
+    let second = path("second");
+    assert!(said_by(&[&eval[..], &[text(&second)]].concat()).contains(again));
+
+    let images = cache.join("resnet-xla/images");
+    let files: Vec<_> = fs::read_dir(&images).unwrap().collect();
+    let [Ok(file)] = &files[..] else {
+        panic!("{files:?}");
+    };
+    let whole = fs::read(file.path()).unwrap();
+    fs::write(file.path(), &whole[..whole.len() / 2]).unwrap();
+    let said = run_again("third");
+    let broken = "is not used: it is cut short, or something else; the pictures are decoded again";
+    assert!(said.contains(broken), "{said}");
+    assert!(run_again("fourth").contains(again));
+    // 24 images of 16 x 16 x 3 bytes are not above the limit.
+    let exact = format!("{options} --cache-memory 18KiB");
+    assert!(!said_by(&on(&pictures, &path("exact"), &exact)).contains("decode"));
+    let misplaced = quick_run(&second, "--overwrite --cache-memory 1GB");
+    assert!(fail(&misplaced, 2).contains("--cache-memory: expected no such option but with"));
+}
+
+#[test]
+fn a_run_on_parquet_files_knows_their_classes_and_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/hub");
+    let run_on = |out: &Path| {
+        let options = "--epochs 1 --batch-size 2 --image-size 4 --eval-steps 1";
+        let data = ["--dataset", "parquet", "--data-dir", text(&hub)];
+        succeed(&[&quick_run(out, options)[..], &data].concat());
+    };
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    run_on(&first);
+    run_on(&second);
+    assert_same_end(&first, &second);
+    let eval = [
+        "eval",
+        "--json",
+        "--device",
+        "cpu",
+        "--checkpoint",
+        text(&first),
+    ];
+    let scores: Value = serde_json::from_str(&succeed(&eval)).unwrap();
+    assert_eq!(scores["class_names"].to_string(), r#"["cat","dog","owl"]"#);
+    assert_eq!(scores["images"], 2);
+
+    let bad = hub.with_file_name("cut");
+    let out = folder.path().join("bad");
+    let data = ["--dataset", "parquet", "--data-dir", text(&bad)];
+    let message = fail(&[&quick_run(&out, "--image-size 4")[..], &data].concat(), 3);
+    assert!(
+        message.contains("cut/train-0.parquet: cannot read the Parquet file"),
         "{message}"
     );
-    assert_eq!(eval(&[]), ("images: 6".to_owned(), true));
+    assert!(!out.exists() && !message.contains("compiling"), "{message}");
 }
 
 /// Writes NumPy's form of an array of bytes, called `name`, with the dimensions `shape` as Python writes them.
@@ -372,8 +471,8 @@ fn a_run_on_arrays_is_that_on_the_same_images() {
     for (part, split) in [("train", &sample.train), ("test", &sample.test)] {
         let count = split.len();
         let shape = format!("({count}, 32, 32, 3)");
-        let images = split.images.as_slice().unwrap();
-        write_array(&mut zip, &format!("x_{part}"), &shape, images);
+        let images = split.pixels().collect::<Vec<_>>().concat();
+        write_array(&mut zip, &format!("x_{part}"), &shape, &images);
         let labels: Vec<u8> = split.labels.iter().map(|label| *label as u8).collect();
         write_array(
             &mut zip,

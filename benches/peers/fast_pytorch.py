@@ -184,4 +184,5 @@ def main():
     print(f"test accuracy {score:.4f}, {minutes:.1f} minutes of training, PyTorch {torch.__version__}, {args.precision}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -104,4 +104,5 @@ def main():
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

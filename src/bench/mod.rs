@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  noise ─┬─► input   records ─► batches, on one thread
+//!         │   pictures: files of a user ─► batches, on one thread
 //!         ├─► host    records ─► batches ─► device, as fast as the host can
 //!         ├─► step    model::program: whole training steps
 //!         └─► ops     each operation of a step by itself
@@ -14,6 +15,7 @@
 //! | `host` | the host's side of training, as fast as it goes |
 //! | `input` | the input pipeline |
 //! | `ops` | each operation of the training step, in two formulations |
+//! | `pictures` | the input pipeline on a user's pictures, decoding included |
 //! | `spread` | median and quartiles of timings |
 //! | `step` | the training step of one configuration |
 
@@ -21,6 +23,7 @@ mod build;
 mod host;
 mod input;
 mod ops;
+mod pictures;
 mod spread;
 mod step;
 
@@ -28,5 +31,6 @@ pub use build::Build;
 pub use host::{HostBench, HostReport};
 pub use input::{InputBench, InputReport, noise_records, noise_source};
 pub use ops::{OpsBench, OpsReport, Pair};
+pub use pictures::{PicturesBench, PicturesReport};
 pub use spread::Spread;
 pub use step::{StepBench, StepReport, synthetic_batch};

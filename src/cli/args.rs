@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand};
 pub use crate::cli::options::{DataArgs, DeviceArgs, NamedOptions, TrainArgs};
 use crate::compile::Step;
 use crate::compile::target::Target;
-use crate::data::{Augment, Tta};
+use crate::data::{Augment, DatasetKind, Tta};
 use crate::device::DeviceKind;
 use crate::export::Format;
+use crate::import::Channels;
 use crate::model::choose::{BatchNormMode, LoweringChoice, PrecisionChoice, UnitsChoice};
 use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths};
 use crate::model::optimisers::OptimiserKind;
@@ -85,6 +86,7 @@ Examples:
   resnet-xla predict --checkpoint runs/keras --index 7,42,9999 --json
   resnet-xla predict --checkpoint runs/quick cat.png dog.jpg
   resnet-xla predict --checkpoint runs/quick --csv holiday/ > holiday.csv
+  resnet-xla predict --checkpoint runs/quick --json=lines holiday/ | head
   resnet-xla predict cat.png              with the network that comes with the program, before there is a run")]
     Predict(PredictArgs),
 
@@ -121,6 +123,16 @@ Examples:
   resnet-xla --init-weights weights.safetensors --out-dir runs/again")]
     Export(ExportArgs),
 
+    /// Make a checkpoint of the weights of a PyTorch module
+    #[command(after_help = "\
+Examples:
+  resnet-xla import --from resnet20.safetensors --depth 20 --out-dir runs/imported
+  resnet-xla eval --checkpoint runs/imported
+  resnet-xla import --from fast.safetensors --model fast --widths 128,256,384 --out-dir runs/fast-imported
+
+The file is a state_dict as safetensors: safetensors.torch.save_file(module.state_dict(), FILE).")]
+    Import(ImportArgs),
+
     /// Time the training step of one configuration, or the host's side of it, on synthetic images
     #[command(after_help = "\
 Examples:
@@ -129,6 +141,7 @@ Examples:
   resnet-xla bench --precision bf16 --steps 10 --json
   resnet-xla bench --ops --steps 10
   resnet-xla bench --input --augment crop
+  resnet-xla bench --input --pictures holiday --image-size 224
   resnet-xla bench --host --batch-size 1024")]
     Bench(BenchArgs),
 
@@ -297,17 +310,34 @@ pub struct PredictArgs {
     #[arg(long, default_value = "predictions.png", value_name = "FILE.png")]
     pub out: PathBuf,
 
-    /// Print a JSON array instead of a table
-    #[arg(long, group = "form")]
-    pub json: bool,
+    /// Print JSON instead of a table: an array, or with --json=lines a line for each image
+    #[arg(
+        long,
+        group = "form",
+        value_enum,
+        value_name = "FORM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "array"
+    )]
+    pub json: Option<JsonForm>,
 
-    /// Print a line of JSON for each image instead of a table
+    /// The same as --json=lines
     #[arg(long, group = "form")]
     pub jsonl: bool,
 
     /// Print comma-separated values instead of a table: three classes with their probabilities
     #[arg(long, group = "form")]
     pub csv: bool,
+}
+
+/// How results are printed as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum JsonForm {
+    /// One indented array
+    Array,
+    /// A line for each image, as soon as it is known
+    Lines,
 }
 
 #[derive(Args, Debug)]
@@ -419,10 +449,61 @@ pub struct ExportProgramArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// The state_dict of a PyTorch module, as .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+
+    /// Folder to make, with the checkpoint in it
+    #[arg(long, value_name = "DIR")]
+    pub out_dir: PathBuf,
+
+    /// Kind of network
+    #[arg(long, default_value = "resnet-v2")]
+    pub model: NetworkKind,
+
+    /// Layers of the network, 9n+2
+    #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
+    pub depth: usize,
+
+    /// Channels of the three stages of the model fast, multiples of 16
+    #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
+    pub widths: Widths,
+
+    /// Rows and columns of the images that it takes
+    #[arg(long, default_value_t = 32, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
+    pub image_size: usize,
+
+    /// The images that it was trained on, which `eval` scores
+    #[arg(long, value_enum, default_value = "cifar10")]
+    pub dataset: DatasetKind,
+
+    /// A text file with the name of a class on each line [default: those of CIFAR-10 or CIFAR-100, or else numbers]
+    #[arg(long, value_name = "FILE")]
+    pub class_names: Option<PathBuf>,
+
+    /// What is taken from red, green and blue, of pixels from 0 to 1
+    #[arg(long, default_value = "0.4914,0.4822,0.4465", value_name = "R,G,B", value_parser = str::parse::<Channels>)]
+    pub mean: Channels,
+
+    /// What the rest is divided by
+    #[arg(long, default_value = "0.2470,0.2435,0.2616", value_name = "R,G,B", value_parser = str::parse::<Channels>)]
+    pub std: Channels,
+}
+
+#[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
     #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "widths", "stage_units", "block", "image_size", "classes", "optimizer", "steps", "warmup", "init_weights"])]
     pub input: bool,
+
+    /// Time it on the pictures in this folder, of any size, instead of noise
+    #[arg(long, value_name = "DIR", requires = "input")]
+    pub pictures: Option<PathBuf>,
+
+    /// Rows and columns of the images that the pictures become
+    #[arg(long, default_value_t = 224, requires = "pictures", value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
+    pub image_size: usize,
 
     /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one
@@ -441,7 +522,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "keras", requires = "pipeline")]
     pub augment: Augment,
 
-    /// Epochs of 50,000 images to time
+    /// Epochs of 50,000 images, or of all --pictures, to time
     #[arg(long, default_value_t = 10, requires = "pipeline", value_name = "N", value_parser = whole::<u32>(limits::TIMED))]
     pub epochs: u32,
 

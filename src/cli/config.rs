@@ -22,7 +22,7 @@ use crate::cli::resume;
 use crate::cli::settings;
 pub use crate::cli::settings::Preset;
 use crate::data::{
-    Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages,
+    Augment, Dataset, DatasetKind, DatasetSpec, HeldOut, Mix, PictureOptions, RunImages, Size,
 };
 use crate::device::DeviceChoice;
 use crate::device::compile_cache;
@@ -114,6 +114,8 @@ pub struct Config {
     /// `None`: 32 for pictures of a folder; other data sets have their own.
     pub image_size: Option<usize>,
     pub skip_bad: bool,
+    /// `None`: what is free.
+    pub cache_memory: Option<Size>,
     pub data_dir: PathBuf,
     pub out_dir: PathBuf,
     pub init_weights: Option<PathBuf>,
@@ -325,6 +327,7 @@ impl Config {
         PictureOptions {
             side: self.image_size.unwrap_or(usual.side),
             skip_bad: self.skip_bad,
+            cache_memory: self.cache_memory,
         }
     }
 
@@ -414,23 +417,35 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses settings for the pictures of a folder that its images cannot have, or that are for another data set.
+    /// Refuses settings for pictures that their images cannot have, or that are for another data set.
     fn check_pictures(&self) -> Result<(), ConfigError> {
-        let is_folder = self.dataset == DatasetKind::Folder;
-        if self.skip_bad && !is_folder {
-            return Err(ConfigError::Value {
-                option: "skip-bad",
-                expected: "no such option but with --dataset folder: other data sets have no pictures to leave out",
-                got: "true".to_owned(),
-            });
+        let has_pictures = self.dataset.has_pictures();
+        let misplaced = |option, expected, got| ConfigError::Value {
+            option,
+            expected,
+            got,
+        };
+        if self.skip_bad && !has_pictures {
+            return Err(misplaced(
+                "skip-bad",
+                "no such option but with --dataset folder or parquet: other data sets have no pictures to leave out",
+                "true".to_owned(),
+            ));
+        }
+        if let (Some(size), false) = (self.cache_memory, has_pictures) {
+            return Err(misplaced(
+                "cache-memory",
+                "no such option but with --dataset folder or parquet: other data sets have no pictures to decode",
+                size.to_string(),
+            ));
         }
         match self.image_size {
-            Some(side) if is_folder => check_side(self.network(), side),
-            Some(side) => Err(ConfigError::Value {
-                option: "image-size",
-                expected: "no such option but with --dataset folder: the images of other data sets have one size",
-                got: side.to_string(),
-            }),
+            Some(side) if has_pictures => check_side(self.network(), side),
+            Some(side) => Err(misplaced(
+                "image-size",
+                "no such option but with --dataset folder or parquet: the images of other data sets have one size",
+                side.to_string(),
+            )),
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use crate::cli::arguments;
 use crate::cli::config_error::ConfigError;
 use crate::cli::settings::{self, Preset, Setting};
 use crate::cli::spelling::near_miss;
-use crate::data::HeldOut;
+use crate::data::{HeldOut, Size};
 use crate::system::files;
 use crate::system::text;
 
@@ -89,6 +89,7 @@ pub struct SavedData {
     pub validation_split: HeldOut,
     pub seed: u64,
     pub skip_bad: bool,
+    pub cache_memory: Option<Size>,
 }
 
 impl Default for SavedData {
@@ -98,6 +99,7 @@ impl Default for SavedData {
             validation_split: HeldOut::NONE,
             seed: 0,
             skip_bad: false,
+            cache_memory: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Images with their labels, and a description of both.
 
-use ndarray::{Array1, Array4, Axis, Slice};
+use ndarray::{Array1, Axis, Slice};
 use serde::{Deserialize, Serialize};
+
+use crate::data::images::Images;
 
 /// Red, green and blue.
 pub const CHANNELS: usize = 3;
@@ -30,8 +32,7 @@ impl DatasetSpec {
 /// Images with their labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// `[N, side, side, 3]` (NHWC), in standard (row-major) layout.
-    pub images: Array4<u8>,
+    pub images: Images,
     /// `[N]`, each below the number of classes.
     pub labels: Array1<u16>,
 }
@@ -40,19 +41,19 @@ impl Split {
     /// No images of `side` rows and columns.
     pub fn empty(side: usize) -> Split {
         Split {
-            images: Array4::zeros((0, side, side, CHANNELS)),
+            images: Images::in_memory(side, Vec::new()),
             labels: Array1::zeros(0),
         }
     }
 
     /// Rows and columns of an image.
     pub fn side(&self) -> usize {
-        self.images.dim().1
+        self.images.side()
     }
 
     /// The pixels of each image.
     pub fn pixels(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.images.dim().0).map(|index| self.image(index))
+        self.images.iter()
     }
 
     /// The pixels of one image.
@@ -60,9 +61,7 @@ impl Split {
     /// # Panics
     /// If `index` is out of range.
     pub fn image(&self, index: usize) -> &[u8] {
-        let image = self.images.index_axis(Axis(0), index);
-        // The images are in standard layout, as documented above.
-        image.to_slice().expect("standard layout")
+        self.images.get(index)
     }
 
     /// The images before the one with the number `at`, and those from there on.
@@ -72,10 +71,9 @@ impl Split {
     pub fn split_at(mut self, at: usize) -> (Split, Split) {
         let (before, from) = (Slice::from(..at), Slice::from(at..));
         let last = Split {
-            images: self.images.slice_axis(Axis(0), from).to_owned(),
+            images: self.images.split_off(at),
             labels: self.labels.slice_axis(Axis(0), from).to_owned(),
         };
-        self.images.slice_axis_inplace(Axis(0), before);
         self.labels.slice_axis_inplace(Axis(0), before);
         (self, last)
     }
@@ -87,38 +85,23 @@ impl Split {
     /// When `is_out` does not have a value for each image.
     pub fn take_out(&mut self, is_out: &[bool]) -> Split {
         assert_eq!(is_out.len(), self.len(), "a value for each image");
-        let (side, len) = (self.side(), self.side() * self.side() * CHANNELS);
-        let images = std::mem::replace(&mut self.images, Array4::zeros((0, side, side, CHANNELS)));
-        let mut values = images.into_raw_vec_and_offset().0;
-        let mut out = Vec::new();
-        let mut kept = 0;
-        for (place, is_out) in is_out.iter().enumerate() {
-            let image = place * len..(place + 1) * len;
-            match is_out {
-                true => out.extend_from_slice(&values[image]),
-                false => {
-                    values.copy_within(image, kept * len);
-                    kept += 1;
-                }
-            }
-        }
-        values.truncate(kept * len);
         let labels = |wanted| {
             let all = self.labels.iter().zip(is_out);
             let some = all.filter(|(_, is_out)| **is_out == wanted);
             some.map(|(label, _)| *label).collect()
         };
-        let taken = Split::of(out, labels(true), side);
-        *self = Split::of(values, labels(false), side);
-        taken
+        let (out, kept) = (labels(true), labels(false));
+        self.labels = kept;
+        Split {
+            images: self.images.take_out(is_out),
+            labels: out,
+        }
     }
 
     /// Of `values`, which are side x side x 3 for each of `labels`.
     pub(super) fn of(values: Vec<u8>, labels: Array1<u16>, side: usize) -> Split {
-        let images = Array4::from_shape_vec((labels.len(), side, side, CHANNELS), values);
         Split {
-            // The callers count them.
-            images: images.expect("the number of values fits the labels"),
+            images: Images::in_memory(side, values),
             labels,
         }
     }

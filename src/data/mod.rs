@@ -5,6 +5,8 @@
 //!  sample    (inside the program)          ──► Dataset ──► pipeline ──► batches on time
 //!    └─ records: the binary format
 //!  folder ◄── picture: a file of a user ──► one image
+//!  parquet ◄── picture, likewise: shards of a hub
+//!    └─ collection: many pictures on worker threads, in memory or in a cache file
 //!  npz       (arrays of NumPy)
 //! ```
 //!
@@ -19,11 +21,14 @@
 
 mod cifar;
 mod cifar100;
+mod collection;
 mod dataset;
 mod error;
 pub(crate) mod fetch;
 mod folder;
+mod images;
 mod npz;
+mod parquet;
 pub mod picture;
 pub(crate) mod pipeline;
 pub(crate) mod progress;
@@ -38,8 +43,10 @@ use std::path::{Path, absolute};
 
 pub use cifar::spec as cifar10_spec;
 pub use cifar100::spec as cifar100_spec;
+pub use collection::Size;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
+pub use images::Images;
 pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::check_spec;
@@ -72,6 +79,20 @@ pub enum DatasetKind {
     Folder,
     /// your NumPy arrays: an .npz file with x_train, y_train, x_test and y_test
     Npz,
+    /// your Parquet files, as hubs have them: a folder with train-*.parquet, and validation-*.parquet or test-*.parquet
+    Parquet,
+}
+
+impl DatasetKind {
+    /// Whether it has pictures of any size, which become images by [`PictureOptions`].
+    pub fn has_pictures(self) -> bool {
+        matches!(self, Self::Folder | Self::Parquet)
+    }
+
+    /// Whether it is the user's own, and cannot be fetched.
+    pub fn is_yours(self) -> bool {
+        matches!(self, Self::Folder | Self::Npz | Self::Parquet)
+    }
 }
 
 /// How pictures of any size become images; other data sets have images of one size.
@@ -81,6 +102,8 @@ pub struct PictureOptions {
     pub side: usize,
     /// Whether pictures that cannot be read are left out instead of refused.
     pub skip_bad: bool,
+    /// More bytes of images than this go to a cache file; `None`: more than three quarters of the free memory.
+    pub cache_memory: Option<Size>,
 }
 
 impl Default for PictureOptions {
@@ -88,6 +111,7 @@ impl Default for PictureOptions {
         Self {
             side: 32,
             skip_bad: false,
+            cache_memory: None,
         }
     }
 }
@@ -109,6 +133,7 @@ pub fn load(
         DatasetKind::Cifar100 => cifar100::load(data_dir),
         DatasetKind::Folder => folder::load(data_dir, options),
         DatasetKind::Npz => npz::load(data_dir),
+        DatasetKind::Parquet => parquet::load(data_dir, options),
     }?;
     check_spec(&dataset.spec).map_err(|reason| DataError::Unfit {
         path: data_dir.to_owned(),

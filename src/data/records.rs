@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use byteorder::WriteBytesExt;
-use ndarray::{Array4, ArrayView3, Axis};
+use ndarray::{ArrayView3, Axis};
 
 use crate::data::dataset::{CHANNELS, Split};
 use crate::data::error::DataError;
@@ -103,13 +103,7 @@ impl Records {
     }
 
     pub(super) fn into_split(self) -> Split {
-        let dims = (self.images.len(), SIDE, SIDE, CHANNELS);
-        let images = Array4::from_shape_vec(dims, self.images.into_flattened());
-        Split {
-            // Each image has SIDE x SIDE x CHANNELS = IMAGE_LEN values.
-            images: images.expect("the number of values fits the dimensions"),
-            labels: self.labels.into(),
-        }
+        Split::of(self.images.into_flattened(), self.labels.into(), SIDE)
     }
 }
 
@@ -156,10 +150,10 @@ mod tests {
     #[test]
     fn planes_become_channels() {
         let split = parse_records(Path::new(FILE), &records(3)).unwrap();
-        assert_eq!(split.images.shape(), [3, 32, 32, 3]);
+        assert_eq!(split.images.dim(), (3, 32, 32, 3));
         assert_eq!(split.labels.to_vec(), [0, 1, 2]);
         // Image 2, row 4, column 7, blue: byte 2 * 1024 + 4 * 32 + 7 of the pixels, 2183 + 2 = 8 * 251 + 177.
-        assert_eq!(split.images[[2, 4, 7, 2]], 177);
+        assert_eq!(split.images.to_array()[[2, 4, 7, 2]], 177);
     }
 
     #[test]
@@ -250,8 +244,8 @@ mod tests {
             let bytes: Vec<u8> = std::iter::once(label).chain(pixels).collect();
             let split = parse_records(Path::new(FILE), &bytes).unwrap();
             let mut written = Vec::new();
-            let image = split.images.index_axis(Axis(0), 0);
-            write_record(&mut written, bytes[0], image).unwrap();
+            let images = split.images.to_array();
+            write_record(&mut written, bytes[0], images.index_axis(Axis(0), 0)).unwrap();
             prop_assert_eq!(written, bytes);
         }
     }

@@ -34,6 +34,11 @@ impl<'a> Room<'a> {
         }
     }
 
+    /// The bytes that may be taken in all.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
     /// Takes `bytes` more.
     ///
     /// # Errors

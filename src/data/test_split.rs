@@ -22,7 +22,7 @@ pub(super) const PLAIN: Normalization = Normalization {
 pub(super) fn numbered(n: usize) -> Arc<Split> {
     let number = |i: usize| u8::try_from(i).unwrap();
     Arc::new(Split {
-        images: Array4::from_shape_fn((n, SIDE, SIDE, CHANNELS), |(i, ..)| number(i)),
+        images: Array4::from_shape_fn((n, SIDE, SIDE, CHANNELS), |(i, ..)| number(i)).into(),
         labels: Array1::from_shape_fn(n, |i| u16::from(number(i) % 10)),
     })
 }

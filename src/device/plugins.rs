@@ -8,11 +8,10 @@ use crate::device::entries::{entries, file_name};
 use crate::device::error::DeviceError;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::runtime;
+use crate::system::user_cache;
 
 /// Names a plugin as `<type>:<path>`; the variable of the `xla` crate.
 pub const PLUGIN_VARIABLE: &str = "XLA_PJRT_PLUGIN";
-/// Names setup's cache.
-const CACHE_VARIABLE: &str = "RESNET_XLA_CACHE";
 /// Names libtpu's file; libtpu's own variable.
 pub const TPU_VARIABLE: &str = "TPU_LIBRARY_PATH";
 
@@ -82,7 +81,7 @@ pub fn candidates(kind: &PluginKind, root: &Path) -> Vec<PathBuf> {
 /// one and the one that holds the runtime.
 fn caches() -> Vec<PathBuf> {
     let mut caches = Vec::from_iter(cache_dir());
-    if variable(CACHE_VARIABLE).is_none() {
+    if variable(user_cache::VARIABLE).is_none() {
         caches.extend(runtime::library().as_deref().and_then(cache_of));
     }
     caches
@@ -133,15 +132,7 @@ fn python_packages(root: &Path) -> Vec<PathBuf> {
 
 /// The folder in which `./setup` keeps what it installs.
 pub fn cache_dir() -> Option<PathBuf> {
-    if let Some(dir) = variable(CACHE_VARIABLE) {
-        return Some(PathBuf::from(dir));
-    }
-    let cache = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        // The standard has a relative one count as none.
-        .filter(|cache| cache.is_absolute())
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))?;
-    Some(cache.join("resnet-xla"))
+    user_cache::folder()
 }
 
 /// The value of an environment variable that is set and not empty.

@@ -42,7 +42,7 @@ pub struct Parser {
 
 const MIB: u64 = 1 << 20;
 
-pub const PARSERS: [Parser; 9] = [
+pub const PARSERS: [Parser; 10] = [
     Parser {
         name: "records",
         accepts: records,
@@ -62,6 +62,12 @@ pub const PARSERS: [Parser; 9] = [
         name: "npz",
         accepts: npz,
         most_memory: 64 * MIB,
+    },
+    Parser {
+        name: "parquet",
+        accepts: parquet,
+        // A page says how long it is once it is unpacked: up to 2 GiB, and as much again to check that.
+        most_memory: 4096 * MIB,
     },
     Parser {
         name: "archive",
@@ -112,6 +118,17 @@ fn picture(bytes: &[u8]) -> bool {
 fn npz(bytes: &[u8]) -> bool {
     let (_folder, path) = in_file("set.npz", bytes);
     data::load(DatasetKind::Npz, &path, PictureOptions::default()).is_ok()
+}
+
+/// A file of a hub.
+fn parquet(bytes: &[u8]) -> bool {
+    let (folder, _path) = in_file("train-0.parquet", bytes);
+    data::load(
+        DatasetKind::Parquet,
+        folder.path(),
+        PictureOptions::default(),
+    )
+    .is_ok()
 }
 
 /// What `eval`, `predict`, `export` and `--resume` read.

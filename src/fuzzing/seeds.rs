@@ -20,6 +20,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             include_bytes!("../../tests/fixtures/arrays/plain.npz").to_vec(),
             include_bytes!("../../tests/fixtures/arrays/compressed.npz").to_vec(),
         ],
+        "parquet" => vec![
+            include_bytes!("../../tests/fixtures/parquet/hub/data/train-00000-of-00002.parquet")
+                .to_vec(),
+            include_bytes!("../../tests/fixtures/parquet/plain/train.parquet").to_vec(),
+        ],
         "checkpoint" => vec![checkpoint(11)],
         "archive" => vec![tarball(&[(
             "cifar-10-batches-bin/test_batch.bin",

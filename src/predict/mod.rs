@@ -28,9 +28,9 @@ pub mod trained;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use ndarray::{Array1, Array4};
+use ndarray::Array1;
 
-use crate::data::{Batch, BatchSource, CHANNELS, Split, picture};
+use crate::data::{Batch, BatchSource, Images, Split, picture};
 use crate::device::{Device, DeviceChoice, DeviceError};
 use crate::model::program::{Program, Weights};
 use crate::model::program_folder::ProgramFolder;
@@ -179,9 +179,8 @@ impl<'a> Classifier<'a> {
 
     /// `images`, normalised, and as many more as make a batch of `size`.
     fn batch(&self, images: &[&[u8]], size: usize) -> anyhow::Result<Batch> {
-        let shape = (images.len(), self.side(), self.side(), CHANNELS);
         let split = Split {
-            images: Array4::from_shape_vec(shape, images.concat())?,
+            images: Images::in_memory(self.side(), images.concat()),
             labels: Array1::zeros(images.len()),
         };
         let source = BatchSource::evaluation(Arc::new(split), self.info.normalization, size);

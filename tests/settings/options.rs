@@ -36,10 +36,14 @@ pub fn words(command: &str, arg: &Arg, value: &OsStr) -> Vec<OsString> {
     words.extend((!command.is_empty()).then(|| command.into()));
     let besides: &[&str] = match (command, name(arg).as_str()) {
         ("compile", _) => &["--target=cpu"],
-        ("bench", "epochs") => &["--input"],
+        ("bench", "epochs" | "pictures") => &["--input"],
+        ("bench", "image-size") => &["--input", "--pictures=x"],
         ("export", "checkpoint" | "batch-size") => &["--out=x.safetensors"],
         ("export", "program") => &["--on=tpu"],
         ("export", "settings" | "replicas") => &["--program=x", "--on=tpu"],
+        ("import", "from") => &["--out-dir=x"],
+        ("import", "out-dir") => &["--from=x"],
+        ("import", _) => &["--from=x", "--out-dir=x"],
         ("plot", "out-dir") => &["run"],
         _ => &[],
     };

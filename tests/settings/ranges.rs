@@ -31,7 +31,7 @@ const TRAIN: &str = " train";
 
 pub const NUMBERS: &[Number] = &[
     number(
-        " train summary bench compile",
+        " train summary import bench compile",
         "depth",
         ["11", "10001"],
         &["2", "12", "10002", "10010"],
@@ -70,7 +70,7 @@ pub const NUMBERS: &[Number] = &[
         &["1000000000"],
     ),
     number(
-        " train summary bench compile",
+        " train summary import bench compile",
         "image-size",
         ["4", "512"],
         &["3", "513"],

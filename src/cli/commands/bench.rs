@@ -12,7 +12,8 @@ use xla_graphs::ops::Lowering;
 use super::network;
 use super::output::{print_json, stdout};
 use crate::bench::{
-    HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, StepBench, StepReport,
+    HostBench, HostReport, InputBench, OpsBench, OpsReport, Pair, PicturesBench, StepBench,
+    StepReport,
 };
 use crate::cli::args::BenchArgs;
 use crate::cli::config::{Config, ConfigError, Preset, check_split};
@@ -30,7 +31,16 @@ use crate::model::state::HostState;
 use crate::run::checkpoint;
 
 pub fn run(args: &BenchArgs) -> Result<()> {
-    if args.input {
+    if let Some(folder) = &args.pictures {
+        let bench = PicturesBench {
+            folder: folder.clone(),
+            side: args.image_size,
+            augment: args.augment,
+            batch_size: args.batch_size as usize,
+            rounds: args.epochs as usize,
+        };
+        print(&bench.run()?, args.json)
+    } else if args.input {
         let bench = InputBench {
             augment: args.augment,
             batch_size: args.batch_size as usize,

@@ -61,7 +61,7 @@ fn spec_of(config: &Config) -> Result<DatasetSpec, DataError> {
     match config.dataset {
         DatasetKind::Cifar10 | DatasetKind::Sample => Ok(data::cifar10_spec()),
         DatasetKind::Cifar100 => Ok(data::cifar100_spec()),
-        DatasetKind::Folder | DatasetKind::Npz => {
+        DatasetKind::Folder | DatasetKind::Npz | DatasetKind::Parquet => {
             let dataset = data::load(config.dataset, &config.data_dir, config.pictures())?;
             Ok(dataset.spec)
         }

@@ -22,7 +22,7 @@ const PICTURE: &str = "first_ten.png";
 pub fn run(args: &FetchArgs) -> Result<()> {
     let kind = args.data.dataset.unwrap_or(DatasetKind::Cifar10);
     let folder = args.data.data_dir.clone().unwrap_or(PathBuf::from("data"));
-    if matches!(kind, DatasetKind::Folder | DatasetKind::Npz) {
+    if kind.is_yours() {
         return Err(ConfigError::Value {
             option: "dataset",
             expected: "a data set that can be fetched",

@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod export_program;
 mod fetch;
+mod import;
 mod inputs;
 mod network;
 mod output;
@@ -37,6 +38,7 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Export(args)) => export::run(args),
+        Some(Command::Import(args)) => import::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Compile(args)) => compile::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),

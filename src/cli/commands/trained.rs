@@ -178,6 +178,7 @@ fn load_kind(
     let options = PictureOptions {
         side: info.spec.side,
         skip_bad: saved_data(&info.config).skip_bad,
+        cache_memory: saved_data(&info.config).cache_memory,
     };
     if let Some(folder) = &args.data.data_dir {
         return data::load(kind, folder, options);

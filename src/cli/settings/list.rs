@@ -2,7 +2,7 @@
 
 use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
-use crate::data::{self, Augment, DatasetKind, HeldOut};
+use crate::data::{self, Augment, DatasetKind, HeldOut, Size};
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
@@ -303,7 +303,7 @@ fn batches() -> [Setting; 9] {
 }
 
 /// The data set and its folder.
-fn data() -> [Setting; 5] {
+fn data() -> [Setting; 6] {
     [
         Setting::choice::<DatasetKind>("dataset", "Images to train and test on")
             .default("cifar10")
@@ -311,7 +311,7 @@ fn data() -> [Setting; 5] {
         Setting::new(
             "validation-split",
             "Validate on N training images, or on this share of them, which are not trained on: the last in file order, of \
-             a folder the same share of each class; 0: on what the data set has for it",
+             pictures the same share of each class; 0: on what the data set has for it",
             str::parse::<HeldOut>,
         )
         .value_name("N|SHARE")
@@ -319,7 +319,7 @@ fn data() -> [Setting; 5] {
         .came_with("cutout"),
         Setting::whole::<usize>(
             "image-size",
-            "Rows and columns of the images that pictures of a folder become",
+            "Rows and columns of the images that pictures of a folder or of Parquet files become",
             limits::IMAGE_SIZE,
         )
         .value_name("S")
@@ -327,12 +327,21 @@ fn data() -> [Setting; 5] {
         .came_with("skip-bad"),
         Setting::flag(
             "skip-bad",
-            "Leave out pictures of a folder that cannot be read, instead of refusing the folder",
+            "Leave out pictures that cannot be read, instead of refusing all of them",
         )
         .came_with("skip-bad"),
+        Setting::new(
+            "cache-memory",
+            "Keep decoded pictures of more bytes than this in a file in the user's cache instead of in memory; a later start \
+             reads it and need not decode them again",
+            str::parse::<Size>,
+        )
+        .value_name("SIZE")
+        .stated("three quarters of the free memory")
+        .free(),
         Setting::path(
             "data-dir",
-            "Folder of the files of CIFAR-10 or CIFAR-100, downloaded there on first use, or of your pictures; or your .npz file",
+            "Folder of the files of CIFAR-10 or CIFAR-100, downloaded there on first use, or of your pictures or Parquet files; or your .npz file",
         )
         .value_name("DIR")
         .default(data::DEFAULT_FOLDER)

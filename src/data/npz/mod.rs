@@ -316,7 +316,7 @@ mod tests {
             );
             assert_eq!(train.images.dim(), (6, 5, 5, 3));
             let expected: Vec<u8> = (0..450).map(|k| (7 * k % 251) as u8).collect();
-            assert_eq!(train.images.as_slice().unwrap(), expected);
+            assert_eq!(train.pixels().collect::<Vec<_>>().concat(), expected);
             assert_eq!(train.labels.to_vec(), [3, 0, 1, 2, 2, 1]);
             assert_eq!(test.labels.to_vec(), [1, 3]);
             // Grey: each value three times.

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `jpeg/` | checks that a JPEG is complete: the decoder accepts half a file |
 //! | `exif` | the orientation of a PNG |
+//! | `resize` | makes a picture smaller or larger |
 //! | `white` | replaces transparency by white |
 
 mod exif;
 mod jpeg;
+mod resize;
 mod white;
 
 #[cfg(test)]
@@ -77,20 +79,34 @@ pub fn endings() -> String {
     format!(".{}", ENDINGS.join(", ."))
 }
 
-/// Reads a picture of any size as `[side, side, 3]`: rotated upright, cropped to the largest central
-/// square, transparency replaced by white, resized with a triangle filter.
+/// Reads a picture of any size as `[side, side, 3]`: see [`image_of`].
 pub fn read(path: &Path, side: usize) -> Result<Vec<u8>, PictureError> {
-    let wrong = |reason: String| PictureError {
+    image_of(path, content(path)?, side)
+}
+
+/// The bytes of the file at `path`.
+pub fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let bytes = Disk.read(path, LONGEST_FILE);
+    bytes.map_err(|error| PictureError {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// The picture in `bytes`, of any size, as `[side, side, 3]`: rotated upright, cropped to the largest central square,
+/// transparency replaced by white, resized with a triangle filter. Errors call it `path`.
+pub fn image_of(path: &Path, bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, PictureError> {
+    let picture = decode(bytes).map_err(|reason| PictureError {
         path: path.to_owned(),
         reason,
-    };
-    let bytes = Disk.read(path, LONGEST_FILE);
-    let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
-    let picture = decode(bytes).map_err(wrong)?;
-    let small = white::lay_over(middle(picture))
-        .resize_exact(side as u32, side as u32, FilterType::Triangle)
-        .into_rgb8();
-    Ok(small.into_raw())
+    })?;
+    Ok(match white::lay_over(middle(picture)) {
+        DynamicImage::ImageRgb8(picture) => resize::to_side(&picture, side),
+        picture => picture
+            .resize_exact(side as u32, side as u32, FilterType::Triangle)
+            .into_rgb8()
+            .into_raw(),
+    })
 }
 
 /// Decodes the file content `bytes` and rotates the picture upright.

@@ -410,7 +410,9 @@ mod tests {
     fn a_view_of_the_images_is_the_same_for_all_of_them() {
         let mut split = Split::clone(&numbered(2));
         // The first column tells left from right.
-        split.images.slice_mut(ndarray::s![.., .., 0, ..]).fill(200);
+        let mut images = split.images.to_array();
+        images.slice_mut(ndarray::s![.., .., 0, ..]).fill(200);
+        split.images = images.into();
         let view = Transform {
             flip: true,
             ..Transform::IDENTITY

@@ -18,14 +18,17 @@ impl Normalization {
         // Sums of bytes and of their squares are exact in u64.
         let mut sums = [0u64; CHANNELS];
         let mut squares = [0u64; CHANNELS];
-        for pixel in split.images.rows() {
+        for pixel in split
+            .pixels()
+            .flat_map(|image| image.as_chunks::<CHANNELS>().0)
+        {
             for (channel, value) in pixel.iter().enumerate() {
                 let value = u64::from(*value);
                 sums[channel] += value;
                 squares[channel] += value * value;
             }
         }
-        let count = (split.images.len() / CHANNELS) as f64;
+        let count = (split.len() * split.side() * split.side()) as f64;
         let mean = sums.map(|sum| sum as f64 / count);
         let std = [0, 1, 2].map(|channel| {
             let mean_square = squares[channel] as f64 / count;
@@ -51,10 +54,10 @@ impl Normalization {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array1, Array4};
+    use ndarray::Array1;
 
     use super::*;
-    use crate::data::{DatasetKind, PictureOptions, load};
+    use crate::data::{DatasetKind, Images, PictureOptions, load};
 
     fn assert_near(got: [f32; 3], expected: [f32; 3]) {
         for (got, expected) in got.into_iter().zip(expected) {
@@ -69,8 +72,8 @@ mod tests {
     fn the_deviation_is_that_of_the_population() {
         let values = [0, 10, 7, 4, 20, 7];
         let split = Split {
-            images: Array4::from_shape_vec((1, 1, 2, 3), values.to_vec()).unwrap(),
-            labels: Array1::zeros(1),
+            images: Images::in_memory(1, values.to_vec()),
+            labels: Array1::zeros(2),
         };
         let normalization = Normalization::of(&split);
         assert_eq!(normalization.mean, [2.0, 15.0, 7.0]);

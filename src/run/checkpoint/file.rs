@@ -372,7 +372,7 @@ fn other_classes(
     })
 }
 
-fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
+pub(super) fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let bytes = storage.read(path, MAX_LEN);
     let bytes = bytes.map_err(|reason| CheckpointError::Read {
         path: path.to_owned(),

@@ -5,6 +5,10 @@ use std::path::Path;
 const OWN_NAMES: &str = "save its tensors with the safetensors package, under the names and with the dimensions of a file \
                          that `resnet-xla export` writes";
 
+const AS_SAFETENSORS: &str = "save it as safetensors (`safetensors.torch.save_file(torch.load(FILE), \"m.safetensors\")`; \
+                              unpickling runs what a stranger wrote, so this program does not) and take that to \
+                              `resnet-xla import --from m.safetensors`";
+
 /// The first bytes of a kind of file, and what it is.
 const MAGICS: [(&[u8], Kind); 10] = [
     (
@@ -14,7 +18,7 @@ const MAGICS: [(&[u8], Kind); 10] = [
     (b"\x93NUMPY", Kind::Tensors("a NumPy file")),
     (
         b"\x80\x02",
-        Kind::Tensors("a Python pickle, as PyTorch writes them for .pt and .pth"),
+        Kind::PyTorch("a Python pickle, as PyTorch writes them for .pt and .pth"),
     ),
     (b"\x80\x03", Kind::Tensors("a Python pickle")),
     (b"\x80\x04", Kind::Tensors("a Python pickle")),
@@ -38,6 +42,8 @@ const MAGICS: [(&[u8], Kind); 10] = [
 enum Kind {
     /// A model that `scripts/keras_weights.py` converts.
     Keras(&'static str),
+    /// A module's state, for `import`.
+    PyTorch(&'static str),
     /// Tensors, which must be saved again in our format.
     Tensors(&'static str),
     Other(&'static str),
@@ -57,6 +63,7 @@ pub fn description(path: &Path, bytes: &[u8]) -> Option<String> {
                 "it is {what}; convert it with `python3 scripts/keras_weights.py from-keras {} weights.safetensors`",
                 path.display()
             ),
+            Kind::PyTorch(what) => format!("it is {what}; {AS_SAFETENSORS}"),
             Kind::Tensors(what) => format!("it is {what}; {OWN_NAMES}"),
             Kind::Other(what) => format!("it is {what}"),
         });
@@ -105,7 +112,7 @@ fn kind_of_zip(bytes: &[u8]) -> Kind {
             Kind::Keras("a Keras model (.keras)")
         }
         _ if name.ends_with(b".npy") => Kind::Tensors("a NumPy archive (.npz)"),
-        _ if name.ends_with(b"/data.pkl") => Kind::Tensors("a PyTorch file (.pt, .pth)"),
+        _ if name.ends_with(b"/data.pkl") => Kind::PyTorch("a PyTorch file (.pt, .pth)"),
         _ => Kind::Other("a zip archive; unpack it first"),
     }
 }
@@ -155,10 +162,10 @@ mod tests {
                 "keras_weights.py from-keras dir/m.x weights",
             ),
             (&zip("conv.npy"), ".npz", "resnet-xla export"),
-            (&zip("archive/data.pkl"), "PyTorch", "resnet-xla export"),
+            (&zip("archive/data.pkl"), "PyTorch", "resnet-xla import"),
             (&zip("photo.jpg"), "zip archive", "unpack"),
             (b"PK\x03\x04", "zip archive", "unpack"),
-            (b"\x80\x02\x8a\nl\xfc\x9c", "PyTorch", "resnet-xla export"),
+            (b"\x80\x02\x8a\nl\xfc\x9c", "PyTorch", "resnet-xla import"),
             (b"\x80\x04\x95", "pickle", "resnet-xla export"),
             (b"\x93NUMPY\x01\0", "NumPy", "resnet-xla export"),
             (b"\x08\x07\x12\x07pytorch", "ONNX", "resnet-xla export"),

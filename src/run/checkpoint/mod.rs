@@ -85,6 +85,11 @@ pub fn file_name(step: u64) -> String {
     format!("{PREFIX}{step:08}{SUFFIX}")
 }
 
+/// The content of the safetensors file at `path`, which may be another program's.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    file::read(&Disk, path)
+}
+
 /// The checkpoint file that `path` means: itself, or the newest one in a run's folder.
 pub fn resolve(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {

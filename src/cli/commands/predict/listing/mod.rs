@@ -7,7 +7,7 @@ mod table;
 use anyhow::Result;
 
 use super::subjects::Subject;
-use crate::cli::args::PredictArgs;
+use crate::cli::args::{JsonForm, PredictArgs};
 use crate::data::DatasetSpec;
 use crate::data::picture::PictureError;
 use crate::score::ranking::Ranking;
@@ -54,14 +54,12 @@ struct Guess<'a> {
 impl<'a> Listing<'a> {
     /// Results of images of `spec` in the form that `args` name. `width` is the width of the longest image name.
     pub fn start(spec: &'a DatasetSpec, args: &PredictArgs, width: usize) -> Result<Self> {
-        let form: Box<dyn Form> = if args.json {
-            Box::new(json::Array::default())
-        } else if args.jsonl {
-            Box::new(json::Lines)
-        } else if args.csv {
-            Box::new(csv::Rows::start()?)
-        } else {
-            Box::new(table::Table { width })
+        let lines = args.jsonl.then_some(JsonForm::Lines);
+        let form: Box<dyn Form> = match args.json.or(lines) {
+            Some(JsonForm::Array) => Box::new(json::Array::default()),
+            Some(JsonForm::Lines) => Box::new(json::Lines),
+            None if args.csv => Box::new(csv::Rows::start()?),
+            None => Box::new(table::Table { width }),
         };
         let names = &spec.class_names;
         Ok(Self { names, form })

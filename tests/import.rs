@@ -1,0 +1,158 @@
+//! Weights of PyTorch give PyTorch's logits. tests/fixtures/make_pytorch_fixtures.py has made both.
+
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use program::{fail, succeed, text};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+const IMAGES: usize = 4;
+const CLASSES: usize = 10;
+
+fn fixture(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch");
+    folder.join(name)
+}
+
+/// The logits in NumPy's file at `path`.
+fn logits(path: &Path) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    // The values come last.
+    let (values, _) = bytes[bytes.len() - IMAGES * CLASSES * 4..].as_chunks();
+    values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect()
+}
+
+/// Imports the file at `path` with `options` to `out`, and returns what was printed.
+fn import(path: &Path, options: &str, out: &Path) -> String {
+    let mut words = vec!["import", "--from", text(path), "--out-dir", text(out)];
+    words.extend(options.split(' '));
+    succeed(&words)
+}
+
+#[test]
+fn imported_weights_give_the_logits_of_pytorch() {
+    let images = fixture("images.npz");
+    for (name, options, said) in [
+        (
+            "resnet_v2_11",
+            "--depth 11 --dataset npz",
+            "ResNet-11 v2, 10 classes",
+        ),
+        (
+            "fast_16_32_16",
+            "--model fast --widths 16,32,16 --dataset npz",
+            "Fast-16-32-16, 10 classes",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, file) = (folder.path().join("run"), folder.path().join("logits.npy"));
+        let printed = import(&fixture(&format!("{name}.safetensors")), options, &out);
+        assert!(printed.contains(said), "{printed}");
+        let from = ["eval", "--device", "cpu", "--checkpoint", text(&out)];
+        let data = ["--data-dir", text(&images), "--dump-logits", text(&file)];
+        succeed(&[&from[..], &data].concat());
+        let (got, expected) = (logits(&file), logits(&fixture(&format!("{name}.npy"))));
+        let largest = expected
+            .iter()
+            .fold(0f32, |most, logit| most.max(logit.abs()));
+        for (got, expected) in got.iter().zip(&expected) {
+            let difference = (got - expected).abs() / largest;
+            assert!(difference < 1e-5, "{name}: {got}, PyTorch {expected}");
+        }
+    }
+}
+
+/// Writes the tensors of a fixture as `change` leaves them: name, type, dimensions and bytes of each.
+fn changed(
+    folder: &Path,
+    change: impl Fn(String, Dtype, Vec<usize>, Vec<u8>) -> Option<(String, Dtype, Vec<usize>, Vec<u8>)>,
+) -> PathBuf {
+    let bytes = fs::read(fixture("fast_16_32_16.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<_> = tensors
+        .tensors()
+        .into_iter()
+        .filter_map(|(name, view)| {
+            change(
+                name,
+                view.dtype(),
+                view.shape().to_vec(),
+                view.data().to_vec(),
+            )
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    let path = folder.join("changed.safetensors");
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn names_behind_a_wrapper_are_the_same_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapped = changed(folder.path(), |name, dtype, shape, bytes| {
+        Some((format!("module.{name}"), dtype, shape, bytes))
+    });
+    let options = "--model fast --widths 16,32,16";
+    let (plain, of_wrapped) = (folder.path().join("plain"), folder.path().join("wrapped"));
+    import(&fixture("fast_16_32_16.safetensors"), options, &plain);
+    import(&wrapped, options, &of_wrapped);
+    let file = |run: &Path| fs::read(run.join("checkpoints/step-00000000.safetensors")).unwrap();
+    assert!(file(&plain) == file(&of_wrapped));
+}
+
+#[test]
+fn what_is_missing_misshapen_or_left_over_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let refused = |path: &Path, options: &str, code| {
+        let mut words = vec!["import", "--from", text(path), "--out-dir", text(&out)];
+        words.extend(options.split(' '));
+        let message = fail(&words, code);
+        assert!(!out.exists());
+        message
+    };
+    let fast = "--model fast --widths 16,32,16";
+    let path = changed(folder.path(), |name, dtype, shape, bytes| {
+        match name.as_str() {
+            "1.bn.bias" => None,
+            "7.weight" => Some(("7.scale".to_owned(), dtype, shape, bytes)),
+            _ => Some((name, dtype, shape, bytes)),
+        }
+    });
+    let message = refused(&path, fast, 3);
+    for part in [
+        "changed.safetensors",
+        "Fast-16-32-16 as benches/peers/fast_pytorch.py numbers them",
+        "`1.bn.bias`: missing; `7.weight`: missing; `7.scale` belongs to no layer",
+    ] {
+        assert!(message.contains(part), "no {part} in {message}");
+    }
+    let whole = fixture("fast_16_32_16.safetensors");
+    let message = refused(&whole, "--model fast --widths 16,48,16", 3);
+    assert!(
+        message.contains("`3.conv.weight`: expected [48, 16, 3, 3], got [32, 16, 3, 3]"),
+        "{message}"
+    );
+    let message = refused(&fixture("resnet_v2_11.safetensors"), "--depth 20", 3);
+    assert!(
+        message.contains("`units.stage1_unit02.bn1.weight`: missing") && message.contains("; and "),
+        "{message}"
+    );
+    let names = folder.path().join("names.txt");
+    fs::write(&names, "a\nb\n").unwrap();
+    let options = format!("{fast} --class-names {}", text(&names));
+    assert!(refused(&whole, &options, 2).contains("got 2 names for 10 classes"));
+    let pickle = folder.path().join("weights.pth");
+    fs::write(&pickle, b"\x80\x02\x8a\nl\xfc\x9c").unwrap();
+    assert!(refused(&pickle, fast, 3).contains("safetensors.torch.save_file"));
+    assert!(refused(Path::new("gone.safetensors"), fast, 3).contains("gone.safetensors"));
+}
