@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
@@ -20,7 +20,7 @@ const DOCUMENTS: [&str; 11] = [
 ];
 
 /// The folders of the repository that documents name files in.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     ".ci/",
     "assets/",
     "benches/",

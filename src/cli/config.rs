@@ -139,7 +139,12 @@ impl Config {
     }
 
     /// The settings that `layers` make, which are `named` for a new run. It tells where the run to be resumed is, too.
-    pub fn settle(layers: Vec<Table>, named: Self, args: &TrainArgs, resume: bool) -> Result<Self, ConfigError> {
+    pub fn settle(
+        layers: Vec<Table>,
+        named: Self,
+        args: &TrainArgs,
+        resume: bool,
+    ) -> Result<Self, ConfigError> {
         let config = match resume {
             true => Self::resolve_resumed(layers, named.out_dir)?,
             false => named,

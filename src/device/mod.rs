@@ -286,7 +286,7 @@ impl Device {
         let reason = |reason: String| DeviceError::Cpu { reason };
         let backend: Box<dyn Backend> = match several {
             true => Box::new(MpiCpu::open(processes).map_err(|error| reason(error.to_string()))?),
-            false => Box::new(EmbeddedCpu::open().map_err(|error| reason(first_line(&error)))?),
+            false => Box::new(EmbeddedCpu::open().map_err(|error| reason(error.to_string()))?),
         };
         Ok(Self::new(backend, DeviceKind::Cpu))
     }

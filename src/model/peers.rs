@@ -202,9 +202,11 @@ impl<'a> Peers<'a> {
         let dims = [i64::try_from(len)?];
         let values = builder.parameter(0, ElementType::F32, &dims, "values")?;
         let sum = Replicas(self.device.replicas).sum(&values)?.build()?;
-        let compiled = self
-            .device
-            .load_or_compile(Hlo::Traced(&sum), self.device.replicas)?;
+        let compiled = self.device.load_or_compile(
+            "the sum over processes",
+            Hlo::Traced(&sum),
+            self.device.replicas,
+        )?;
         let compiled: Arc<dyn Executable> = Arc::from(compiled.executable);
         sums.insert(len, Arc::clone(&compiled));
         Ok(compiled)

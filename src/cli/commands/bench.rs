@@ -24,6 +24,7 @@ use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::LoweringChoice;
 use crate::model::choose::{self, ModelSettings};
 use crate::model::initialise::initial_state;
+use crate::model::network::Network;
 use crate::model::optimisers::OptimiserSettings;
 use crate::model::program::Program;
 use crate::model::program_folder::{ProgramFolder, Use};

@@ -10,7 +10,7 @@ use crate::cli::args::ImportArgs;
 use crate::cli::config::{ConfigError, check_side};
 use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
 use crate::import::{self, Imported};
-use crate::model::network::Network;
+use crate::model::network::{BlockChoice, Network, StageUnits};
 use crate::model::optimisers::OptimiserKind;
 use crate::model::summary::grouped;
 use crate::run::checkpoint::{self, CheckpointInfo, Position};
@@ -28,6 +28,8 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         kind: args.model,
         depth: args.depth,
         widths: args.widths,
+        stage_units: StageUnits::default(),
+        block: BlockChoice::default(),
     };
     check_side(network, args.image_size)?;
     RunDir::check(&args.out_dir, RunDirMode::Fresh)?;
@@ -64,6 +66,8 @@ fn info(args: &ImportArgs, network: Network, imported: &Imported) -> Result<Chec
         model: network.kind,
         depth: network.depth,
         widths: network.widths,
+        stage_units: network.stage_units,
+        block: network.block,
         optimizer: OptimiserKind::Sgd,
         averages: false,
         l2: 0.0,

@@ -351,7 +351,7 @@ fn data() -> [Setting; 6] {
 }
 
 /// The run's folder and checkpoints, and its progress display.
-fn run() -> [Setting; 7] {
+fn run() -> [Setting; 8] {
     [
         Setting::path("out-dir", "Folder of the run")
             .value_name("DIR")
