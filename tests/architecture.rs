@@ -13,7 +13,7 @@ const ROOMS: [&str; 13] = [
 ];
 
 /// The modules of `xla_graphs/src/`, likewise.
-const GRAPHS: [&str; 11] = [
+const GRAPHS: [&str; 13] = [
     "error",
     "arrays",
     "average",
@@ -24,7 +24,9 @@ const GRAPHS: [&str; 11] = [
     "ops",
     "optimiser",
     "network",
+    "model",
     "step",
+    "absent",
 ];
 
 /// A source file: the module at the top of its path, its name for messages, its text.

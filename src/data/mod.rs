@@ -40,6 +40,7 @@ pub use cifar::spec as cifar10_spec;
 pub use cifar100::spec as cifar100_spec;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
+pub use npz::npy_header;
 pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::check_spec;

@@ -1,21 +1,59 @@
 //! The CPU of the XLA runtime itself, which runs the program's fused kernels.
 
+use std::error::Error;
+
 use anyhow::Result;
+use cpu_kernels::Isa;
 use xla::{
-    ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation,
+    ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, TfLogLevel,
+    XlaComputation,
 };
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::{Device, DeviceError, DeviceKind, flags, runtime};
 
 /// The XLA runtime's CPU.
-pub struct EmbeddedCpu {
+struct EmbeddedCpu {
     client: PjRtClient,
 }
 
-impl EmbeddedCpu {
-    pub fn open() -> xla::Result<Self> {
-        let client = PjRtClient::cpu()?;
-        Ok(Self { client })
+/// Opens the CPU as `cpus` devices.
+pub fn open(cpus: usize) -> Result<Device, DeviceError> {
+    runtime::silence_cpu();
+    Isa::chosen()?;
+    flags::check("the XLA runtime", || drop(PjRtClient::cpu()))?;
+    runtime::divide_cpu(cpus);
+    cpu_kernels::register();
+    let client = PjRtClient::cpu().map_err(|error| DeviceError::Cpu {
+        reason: first_line(&error),
+    })?;
+    Ok(Device {
+        backend: Box::new(EmbeddedCpu { client }),
+        kind: DeviceKind::Cpu,
+        replicas: 1,
+        cache: None,
+    })
+}
+
+/// Has the runtime log what is at least as severe as `level`: from 0, information, to 3, what ends the process.
+pub fn set_log_level(level: u8) {
+    xla::set_min_log_level(match level {
+        0 => TfLogLevel::Info,
+        1 => TfLogLevel::Warning,
+        2 => TfLogLevel::Error,
+        _ => TfLogLevel::Fatal,
+    });
+}
+
+/// What `error` says if it is XLA's, without the C++ backtrace that the binding appends.
+pub fn xla_message(error: &(dyn Error + 'static)) -> Option<String> {
+    error.downcast_ref().map(first_line)
+}
+
+fn first_line(error: &xla::Error) -> String {
+    match error {
+        xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -12,6 +12,10 @@
 
 pub mod backend;
 pub mod compile_cache;
+#[cfg(feature = "trace")]
+mod embedded;
+#[cfg(not(feature = "trace"))]
+#[path = "absent.rs"]
 mod embedded;
 mod entries;
 mod error;
@@ -35,12 +39,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result as AnyResult;
 use clap::ValueEnum;
-use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
 use crate::device::compile_cache::CompileCache;
-use crate::device::embedded::EmbeddedCpu;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::replicas::ReplicaChoice;
@@ -59,6 +61,7 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+pub use embedded::xla_message;
 pub use error::DeviceError;
 
 /// One device or several of a kind, with what drives them.
@@ -118,7 +121,7 @@ impl Device {
             (Some(path), _) => Self::load_named(&plugin_kind::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
             (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
-            (None, DeviceChoice::Cpu) => Self::open_cpu(cpus),
+            (None, DeviceChoice::Cpu) => embedded::open(cpus),
             (None, DeviceChoice::Auto) => Self::open_auto(cpus),
         }?;
         let replicas = device.replicas_of(replicas)?;
@@ -167,7 +170,7 @@ impl Device {
             missing.push(why_not);
         }
         log::info!("taking the CPU; {}", missing.join("; "));
-        Self::open_cpu(cpus)
+        embedded::open(cpus)
     }
 
     /// The accelerator of `kind`, through the plugin that the environment names, or else the first
@@ -190,24 +193,6 @@ impl Device {
             found: hardware::signs(kind, root).join(", "),
             tried: tried.join(", "),
             setup: kind.setup().0,
-        })
-    }
-
-    /// Opens the CPU as `cpus` devices.
-    fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
-        runtime::silence_cpu();
-        Isa::chosen()?;
-        flags::check_cpu()?;
-        runtime::divide_cpu(cpus);
-        cpu_kernels::register();
-        let cpu = EmbeddedCpu::open().map_err(|error| DeviceError::Cpu {
-            reason: first_line(&error),
-        })?;
-        Ok(Self {
-            backend: Box::new(cpu),
-            kind: DeviceKind::Cpu,
-            replicas: 1,
-            cache: None,
         })
     }
 
@@ -386,13 +371,5 @@ fn plugin_error(path: &Path, reason: String) -> DeviceError {
     DeviceError::Plugin {
         path: path.into(),
         reason,
-    }
-}
-
-/// XLA's message without the C++ backtrace that the binding appends.
-pub fn first_line(error: &xla::Error) -> String {
-    match error {
-        xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
-        other => other.to_string(),
     }
 }

@@ -1,13 +1,16 @@
 //! Sums over the replicas of one data-parallel program.
 
-use xla::{XlaBuilder, XlaComputation, XlaOp};
-
-use crate::error::Result;
+#[cfg(feature = "trace")]
+use {
+    crate::error::Result,
+    xla::{XlaBuilder, XlaComputation, XlaOp},
+};
 
 /// The replicas that run the same program side by side, each on its own share of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas(pub usize);
 
+#[cfg(feature = "trace")]
 impl Replicas {
     /// The sum of `x` over all replicas, the same on each; `x` itself when there is one replica.
     pub fn sum(self, x: &XlaOp) -> Result<XlaOp> {
@@ -47,6 +50,7 @@ impl Replicas {
 }
 
 /// a + b for two scalars of the element type of `like`.
+#[cfg(feature = "trace")]
 fn addition(like: &XlaOp) -> Result<XlaComputation> {
     let scalar = XlaBuilder::new("add");
     let element = like.primitive_type()?.element_type()?;

@@ -13,4 +13,6 @@ mod result;
 mod sets;
 mod tasks;
 
-pub use calls::{isa, register};
+pub use calls::isa;
+#[cfg(feature = "xla")]
+pub use calls::register;

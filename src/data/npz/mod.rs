@@ -21,6 +21,8 @@ use crate::data::room::Room;
 use crate::system::sha256;
 use header::Header;
 
+pub use header::npy_header;
+
 /// No compressed byte becomes more than this many.
 const MOST_OF_A_BYTE: u64 = 1032;
 /// What to do when the images do not fit in memory.

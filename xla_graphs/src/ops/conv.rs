@@ -1,12 +1,17 @@
 //! 2-D convolution without bias, "same" padding.
 
-use xla::{PrimitiveType, XlaOp};
-
-use crate::arrays::{cast, scalar_like, to_i64};
-use crate::error::Result;
 use crate::ops::lowering::Lowering;
 use crate::table::{Init, Role, TensorSpec};
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::{cast, scalar_like},
+    crate::error::Result,
+    crate::ops::convolve::{
+        FORWARD, Geometry, INPUT_GRADIENT, KERNEL_GRADIENT, convolve, image_side,
+    },
+    crate::tensors::Tensors,
+    xla::{PrimitiveType, XlaOp},
+};
 
 /// One convolution layer.
 #[derive(Clone, Debug)]
@@ -45,6 +50,17 @@ impl Conv {
         side.div_ceil(self.stride)
     }
 
+    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
+    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
+    pub fn forward_padding(&self, size: usize) -> (i64, i64) {
+        let covered = (self.output_side(size) - 1) * self.stride + self.side;
+        let total = covered.saturating_sub(size) as i64;
+        (total / 2, total - total / 2)
+    }
+}
+
+#[cfg(feature = "trace")]
+impl Conv {
     fn is_pointwise_dot(&self) -> bool {
         self.side == 1 && self.lowering != Lowering::Native
     }
@@ -169,14 +185,6 @@ impl Conv {
         Ok(dx.pad(&scalar_like(dx, 0.0)?, &config)?)
     }
 
-    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
-    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
-    pub fn forward_padding(&self, size: usize) -> (i64, i64) {
-        let covered = (self.output_side(size) - 1) * self.stride + self.side;
-        let total = covered.saturating_sub(size) as i64;
-        (total / 2, total - total / 2)
-    }
-
     /// Padding of `dy` in [`Self::backward_input`], such that the result has `size` pixels.
     fn input_gradient_padding(&self, size: usize) -> (i64, i64) {
         let (low, _) = self.forward_padding(size);
@@ -192,113 +200,4 @@ impl Conv {
         let dilated = ((self.output_side(size) - 1) * self.stride + 1) as i64;
         (low, dilated + self.side as i64 - 1 - size as i64 - low)
     }
-}
-
-/// Height and width of `[N, H, W, C]`.
-fn image_side(x: &XlaOp) -> Result<(usize, usize)> {
-    let dims = x.dims()?;
-    Ok((dims[1], dims[2]))
-}
-
-/// Stride, padding and dilation of one convolution; the same on both image axes but for padding.
-struct Geometry {
-    stride: usize,
-    /// (low, high) of height and width; negative values crop.
-    padding: [(i64, i64); 2],
-    lhs_dilation: usize,
-    rhs_dilation: usize,
-}
-
-impl Default for Geometry {
-    fn default() -> Self {
-        Self {
-            stride: 1,
-            padding: [(0, 0); 2],
-            lhs_dilation: 1,
-            rhs_dilation: 1,
-        }
-    }
-}
-
-/// Which axis of each four-dimensional operand plays which part.
-struct Axes {
-    lhs: Operand,
-    rhs: Operand,
-    out: Operand,
-}
-
-/// `outer`: batch (of an image) or output channels (of a kernel); `inner`: the summed channels (or
-/// the channels of the result).
-struct Operand {
-    outer: i64,
-    inner: i64,
-    spatial: [i64; 2],
-}
-
-const NHWC: Operand = Operand {
-    outer: 0,
-    inner: 3,
-    spatial: [1, 2],
-};
-
-const FORWARD: Axes = Axes {
-    lhs: NHWC,
-    rhs: Operand {
-        outer: 3,
-        inner: 2,
-        spatial: [0, 1],
-    },
-    out: NHWC,
-};
-
-const INPUT_GRADIENT: Axes = Axes {
-    lhs: NHWC,
-    rhs: Operand {
-        outer: 2,
-        inner: 3,
-        spatial: [0, 1],
-    },
-    out: NHWC,
-};
-
-const KERNEL_GRADIENT: Axes = Axes {
-    lhs: Operand {
-        outer: 3,
-        inner: 0,
-        spatial: [1, 2],
-    },
-    rhs: Operand {
-        outer: 3,
-        inner: 0,
-        spatial: [1, 2],
-    },
-    out: Operand {
-        outer: 2,
-        inner: 3,
-        spatial: [0, 1],
-    },
-};
-
-/// XLA's general convolution with named parts.
-fn convolve(lhs: &XlaOp, rhs: &XlaOp, geometry: &Geometry, axes: Axes) -> Result<XlaOp> {
-    let both = |value: usize| to_i64(&[value, value]);
-    Ok(lhs.conv_general_dilated(
-        rhs,
-        &both(geometry.stride),
-        &geometry.padding,
-        &both(geometry.lhs_dilation),
-        &both(geometry.rhs_dilation),
-        axes.lhs.outer,
-        axes.lhs.inner,
-        &axes.lhs.spatial,
-        axes.out.outer,
-        axes.out.inner,
-        &axes.out.spatial,
-        axes.rhs.inner,
-        axes.rhs.outer,
-        &axes.rhs.spatial,
-        1,
-        1,
-        false,
-    )?)
 }

@@ -23,6 +23,7 @@ use crate::model::initialise::{begin_averages, initial_state};
 use crate::model::program::Program;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
+use crate::model::tracing;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
 use crate::run::run_dir::{RunDir, RunDirMode};
@@ -60,6 +61,9 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
 
 fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     let config = Config::resolve(args)?;
+    if config.program.is_none() {
+        tracing::check("training without --program")?;
+    }
     data::progress::choose(config.progress.of_loading());
     if args.overwrite {
         spare_inputs(args, &config)?;
