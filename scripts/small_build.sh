@@ -10,4 +10,5 @@ target=${CARGO_TARGET_DIR:-target}
 cargo build --release --no-default-features --bin resnet-xla
 mkdir -p "$target/small"
 cp "$target/release/resnet-xla" "$target/small/resnet-xla"
+git rev-parse HEAD >"$target/small/commit"
 ls -l "$target/small/resnet-xla"

@@ -24,15 +24,22 @@ const MOST_BYTES: u64 = 25_000_000;
 fn small() -> Option<PathBuf> {
     // The full one is target/release/resnet-xla.
     let target = Path::new(FULL).ancestors().nth(2).unwrap();
-    let small = target.join("small/resnet-xla");
-    if small.is_file() {
-        return Some(small);
+    let built = fs::read_to_string(target.join("small/commit")).unwrap_or_default();
+    if built == commit() {
+        return Some(target.join("small/resnet-xla"));
     }
     println!(
-        "skipped: no {}; scripts/small_build.sh makes it",
-        small.display()
+        "skipped: no program of this commit in {}; scripts/small_build.sh makes it",
+        target.join("small").display()
     );
     None
+}
+
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD"]);
+    let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    output.map_or("no git".to_owned(), |output| printed(output))
 }
 
 /// A folder with nothing but the small program, a program to run, and the CPU plugin: all that another user gets.

@@ -270,6 +270,17 @@ mod tests {
         [MAGIC, &[1, 0], &length, header.as_bytes(), values].concat()
     }
 
+    #[test]
+    fn a_header_of_floats_is_as_numpy_writes_it() {
+        // By NumPy 2's `save` of an array of these dimensions.
+        let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (10000, 10), }";
+        let expected = [MAGIC, b"\x01\x00v\x00", format!("{text:117}\n").as_bytes()].concat();
+        let header = npy_header([10000, 10]);
+        assert_eq!(header, expected);
+        let read = Header::read(&mut &header[..]).unwrap();
+        assert_eq!(read.to_string(), "float32 [10000, 10]");
+    }
+
     /// A small data set's arrays, but for those that `changes` has in their places; one without content is left out.
     fn file(changes: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
