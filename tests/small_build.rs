@@ -25,7 +25,7 @@ fn small() -> Option<PathBuf> {
     // The full one is target/release/resnet-xla.
     let target = Path::new(FULL).ancestors().nth(2).unwrap();
     let built = fs::read_to_string(target.join("small/commit")).unwrap_or_default();
-    if built == commit() {
+    if !built.is_empty() && built == commit() {
         return Some(target.join("small/resnet-xla"));
     }
     println!(
@@ -35,11 +35,14 @@ fn small() -> Option<PathBuf> {
     None
 }
 
+/// What git calls the commit that is checked out; nothing where it says none.
 fn commit() -> String {
     let mut git = Command::new("git");
     git.args(["rev-parse", "HEAD"]);
     let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    output.map_or("no git".to_owned(), |output| printed(output))
+    output.map_or(String::new(), |output| {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
 }
 
 /// A folder with nothing but the small program, a program to run, and the CPU plugin: all that another user gets.
