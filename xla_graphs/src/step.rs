@@ -15,7 +15,7 @@ use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
 use crate::arrays::to_i64;
 use crate::average;
 use crate::error::Result;
-use crate::model::{Model, metrics};
+use crate::model::Model;
 use crate::ops::{batch_norm, loss};
 use crate::optimiser::{Update, decayed};
 use crate::table::{Array, Layout, NETWORK_ARRAYS};
@@ -31,7 +31,7 @@ pub fn to_bytes(computation: &XlaComputation) -> Result<Vec<u8>> {
 /// Inputs: the state's arrays ([`Layout::arrays`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
 /// learning rate f32; where the optimiser needs it, the number of the step, from 1, f32; where the model
 /// mixes labels, each image's second label `[N]` s32 and the share of its first `[N]` f32. Outputs: the next
-/// state, its buffers shared with the input's (donated), and the metrics ([`metrics`]) of this batch. With a
+/// state, its buffers shared with the input's (donated), and the metrics ([`crate::model::metrics`]) of this batch. With a
 /// loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
@@ -87,7 +87,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 ///
 /// Inputs: the network's arrays (the first [`NETWORK_ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]`
 /// s32, weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics
-/// ([`metrics`]), logits `[N, classes]` f32.
+/// ([`crate::model::metrics`]), logits `[N, classes]` f32.
 pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
     let mut inputs = Inputs::new("eval_step");
@@ -119,7 +119,7 @@ struct Shares {
     gradient: XlaOp,
     /// The batch's statistics.
     statistics: XlaOp,
-    /// The first [`metrics::PENALTY`] of the metrics.
+    /// The first [`crate::model::metrics::PENALTY`] of the metrics.
     metrics: XlaOp,
 }
 
@@ -189,7 +189,7 @@ fn flat(layout: &Layout, array: Array, tensors: &Tensors) -> Result<XlaOp> {
     tensors.join(&layout.tensors_of(array))
 }
 
-/// The metrics in the order of [`metrics`]: the sums over a batch's images, then the L2 penalty of the
+/// The metrics in the order of [`crate::model::metrics`]: the sums over a batch's images, then the L2 penalty of the
 /// weights in `state`.
 fn metrics_vector(model: &Model, state: &State, image_sums: &XlaOp) -> Result<XlaOp> {
     let decaying = model.layout().decaying_len();
@@ -197,7 +197,7 @@ fn metrics_vector(model: &Model, state: &State, image_sums: &XlaOp) -> Result<Xl
     Ok(image_sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
 }
 
-/// The first [`metrics::PENALTY`] of the metrics over this replica's images, each times its weight.
+/// The first [`crate::model::metrics::PENALTY`] of the metrics over this replica's images, each times its weight.
 fn image_sums(loss: &loss::Loss, weights: &XlaOp) -> Result<XlaOp> {
     let sum = |values: &XlaOp| -> Result<XlaOp> {
         Ok((values * weights)?.reduce_sum(&[0], false)?.reshape(&[1])?)
