@@ -12,13 +12,19 @@ fn main() {
     take_place(if traces { "full" } else { "small" });
     match traces {
         true => use_runtime(),
-        false => stamp("RESNET_XLA_RUNTIME", Some("none".to_owned())),
+        false => be_small(),
     }
     stamp(
         "RESNET_XLA_RUSTC",
         output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
     );
     stamp("RESNET_XLA_GIT_COMMIT", git_commit());
+}
+
+/// Makes the program the one file that people copy, without the tenth that its symbols would be.
+fn be_small() {
+    stamp("RESNET_XLA_RUNTIME", Some("none".to_owned()));
+    println!("cargo::rustc-link-arg-bins=-s");
 }
 
 /// Has cargo build the program anew after one of the other `kind` was built in the same folder: their libraries have the
