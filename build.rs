@@ -24,7 +24,7 @@ fn main() {
 /// Makes the program the one file that people copy, without the tenth that its symbols would be.
 fn be_small() {
     stamp("RESNET_XLA_RUNTIME", Some("none".to_owned()));
-    println!("cargo::rustc-link-arg-bins=-s");
+    println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
 }
 
 /// Has cargo build the program anew after one of the other `kind` was built in the same folder: their libraries have the
