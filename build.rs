@@ -8,6 +8,45 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
+    let traces = env::var_os("CARGO_FEATURE_TRACE").is_some();
+    take_place(if traces { "full" } else { "small" });
+    match traces {
+        true => use_runtime(),
+        false => be_small(),
+    }
+    stamp(
+        "RESNET_XLA_RUSTC",
+        output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
+    );
+    stamp("RESNET_XLA_GIT_COMMIT", git_commit());
+}
+
+/// Makes the program the one file that people copy, without the tenth that its symbols would be.
+fn be_small() {
+    stamp("RESNET_XLA_RUNTIME", Some("none".to_owned()));
+    println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
+}
+
+/// Has cargo build the program anew after one of the other `kind` was built in the same folder: their libraries have the
+/// same name there, and cargo takes one for the other.
+fn take_place(kind: &str) {
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    // OUT_DIR is target/PROFILE/build/PACKAGE/out.
+    let Some(folder) = out_dir.ancestors().nth(3) else {
+        return;
+    };
+    let mark = folder.join("resnet-xla.kind");
+    println!("cargo::rerun-if-changed={}", mark.display());
+    if std::fs::read_to_string(&mark).is_ok_and(|built| built == kind) {
+        return;
+    }
+    if let Err(error) = std::fs::write(&mark, kind) {
+        println!("cargo::warning=cannot write {}: {error}", mark.display());
+    }
+}
+
+/// Links the program with the XLA runtime.
+fn use_runtime() {
     println!("cargo::rerun-if-env-changed=XLA_EXTENSION_DIR");
     let xla_dir = PathBuf::from(env::var_os("XLA_EXTENSION_DIR").unwrap_or_default());
     let runtime = link_runtime::link_runtime(&xla_dir);
@@ -19,11 +58,6 @@ fn main() {
         "RESNET_XLA_RUNTIME",
         std::fs::read_to_string(xla_dir.join("VERSION")).ok(),
     );
-    stamp(
-        "RESNET_XLA_RUSTC",
-        output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
-    );
-    stamp("RESNET_XLA_GIT_COMMIT", git_commit());
 }
 
 /// Has the program's library ask for libxla_quiet.so itself. Otherwise only a library of the runtime asks for it, by its

@@ -13,7 +13,7 @@ const ROOMS: [&str; 14] = [
 ];
 
 /// The modules of `xla_graphs/src/`, likewise.
-const GRAPHS: [&str; 12] = [
+const GRAPHS: [&str; 14] = [
     "error",
     "arrays",
     "average",
@@ -25,7 +25,9 @@ const GRAPHS: [&str; 12] = [
     "ops",
     "optimiser",
     "network",
+    "model",
     "step",
+    "absent",
 ];
 
 /// A source file: the module at the top of its path, its name for messages, its text.

@@ -89,6 +89,31 @@ fn every_dependency_builds_with_the_oldest_rust_that_cargo_toml_names() {
     }
 }
 
+#[test]
+fn the_build_without_tracing_has_no_xla_and_no_bindgen() {
+    // The names of what is compiled, its build scripts' dependencies included.
+    let names = |more: &[&str]| -> HashSet<String> {
+        let output = Command::new(env!("CARGO"))
+            .args("tree --package resnet-xla --edges normal,build".split(' '))
+            .args("--prefix none --format {p} --locked --offline".split(' '))
+            .args(more)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let tree = String::from_utf8(output.stdout).unwrap();
+        let first_words = tree.lines().filter_map(|line| line.split(' ').next());
+        first_words.map(str::to_owned).collect()
+    };
+    let (full, small) = (names(&[]), names(&["--no-default-features"]));
+    for name in ["xla", "bindgen"] {
+        assert!(full.contains(name), "{name}");
+        assert!(!small.contains(name), "{name}");
+    }
+    assert!(small.contains("pjrt") && small.contains("xla_graphs"));
+}
+
 /// "1.89" as [1, 89, 0].
 fn numbers(version: &str) -> [u32; 3] {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap());

@@ -18,6 +18,11 @@
 //! A kernel is written once, and gives the same bits on every instruction set. The kernels need an x86-64
 //! processor with AVX2. Elsewhere [`supported`] is false, and the graph is made of XLA's own operations.
 
+#![cfg_attr(
+    not(feature = "xla"),
+    allow(dead_code, reason = "only XLA calls the kernels")
+)]
+
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
 pub mod isa;
@@ -30,8 +35,10 @@ pub use isa::{Isa, IsaError};
 /// The version of the plans that the kernels understand.
 pub use kernel_contract::plan::VERSION as PLAN_VERSION;
 
+#[cfg(all(target_arch = "x86_64", feature = "xla"))]
+pub use x86::register;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{conv3x3, format, isa, layer, multiply_adds, norm, pointwise, register};
+pub use x86::{conv3x3, format, isa, layer, multiply_adds, norm, pointwise};
 
 /// Whether the kernels run in this process: the processor can run them, and nobody chose [`Isa::Generic`].
 pub fn supported() -> bool {

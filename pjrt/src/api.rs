@@ -7,7 +7,7 @@ use std::slice;
 use crate::bindings::*;
 use crate::error::{PjrtError, Result};
 
-/// The struct of one function's arguments and results, paired with the function by `build.rs`.
+/// The struct of one function's arguments and results, paired with the function in `generated/calls.rs`.
 ///
 /// # Safety
 /// [`Self::function`] is the function that the interface pairs with the struct, and [`Self::set_size`]
@@ -39,7 +39,7 @@ macro_rules! pair {
         }
     };
 }
-include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+include!("generated/calls.rs");
 
 /// The functions of a loaded plugin.
 pub(crate) struct Api {

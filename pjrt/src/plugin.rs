@@ -1,6 +1,6 @@
 //! Loading a plugin.
 
-use std::path::Path;
+use std::path::{self, Path};
 use std::sync::Arc;
 
 use libloading::Library;
@@ -34,6 +34,8 @@ pub fn check(path: &Path) -> Result<()> {
 
 /// Loads the library and takes its function table.
 fn open(path: &Path) -> Result<PJRT_Api> {
+    // The system looks for a name without folders in folders of its own.
+    let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // SAFETY: loading runs the library's initialisers, which is what the user asked for by naming it;
     // the library is leaked below, so that nothing of it is ever used after an unload.
     let library = unsafe { Library::new(path) }.map_err(load_error)?;

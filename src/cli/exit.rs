@@ -10,6 +10,7 @@ use crate::device::saved_executable::SavedExecutableError;
 use crate::device::{self, DeviceError};
 use crate::model::peers::PeersDiffer;
 use crate::model::program_folder::ProgramFolderError;
+use crate::model::tracing::NoTracing;
 use crate::predict::PredictError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::run_dir::RunDirError;
@@ -31,10 +32,7 @@ pub const PANIC: u8 = 101;
 pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
-        let text = match cause.downcast_ref() {
-            Some(xla) => device::first_line(xla),
-            None => cause.to_string(),
-        };
+        let text = device::xla_message(cause).unwrap_or_else(|| cause.to_string());
         if message.is_empty() {
             message = text;
         } else if !message.contains(&text) {
@@ -52,6 +50,8 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(ConfigError::NothingWhole { .. })) {
         Some(DATA)
+    } else if cause.is::<NoTracing>() {
+        Some(USAGE)
     } else if let Some(ConfigError::Program(error)) = cause.downcast_ref() {
         Some(code_of_program(error))
     } else if let Some(error) = cause.downcast_ref() {
@@ -185,6 +185,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "trace")]
     #[test]
     fn xla_says_its_first_line_and_no_backtrace() {
         let error = xla::Error::XlaError {

@@ -19,3 +19,5 @@ pub mod settings;
 mod spelling;
 mod tilde;
 pub mod variables;
+
+pub use entry::resnet_xla_main;

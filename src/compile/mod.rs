@@ -97,7 +97,7 @@ pub fn run(
         Step::Eval => eval_step(&model),
         Step::Predict => predict_step(&model),
     };
-    let hlo = computation.context("tracing")?.proto().to_bytes()?;
+    let hlo = xla_graphs::to_bytes(&computation.context("tracing")?)?;
     let traced = start.elapsed();
 
     let options = pjrt::compile_options(target.chips());

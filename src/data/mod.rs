@@ -47,6 +47,7 @@ pub use collection::Size;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use images::Images;
+pub use npz::npy_header;
 pub use pipeline::augment::{Augment, Fill, Transform};
 pub use pipeline::batches::{Batch, BatchSource, TrainingOptions};
 pub use pipeline::check_spec;

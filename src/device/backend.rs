@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use half::bf16;
-use xla::XlaComputation;
+use xla_graphs::Computation;
 
 use crate::device::saved_executable::Compiler;
 
 /// A program before it is compiled.
 #[derive(Clone, Copy)]
 pub enum Hlo<'a> {
-    Traced(&'a XlaComputation),
+    Traced(&'a Computation),
     /// A serialised `HloModuleProto`.
     Bytes(&'a [u8]),
 }
@@ -24,7 +24,7 @@ impl<'a> Hlo<'a> {
     /// The program as a serialised `HloModuleProto`.
     pub fn to_bytes(self) -> Result<Cow<'a, [u8]>> {
         Ok(match self {
-            Self::Traced(computation) => computation.proto().to_bytes()?.into(),
+            Self::Traced(computation) => xla_graphs::to_bytes(computation)?.into(),
             Self::Bytes(bytes) => bytes.into(),
         })
     }

@@ -27,7 +27,7 @@ pub enum DeviceError {
         setup: &'static str,
     },
     #[error(
-        "no {device} compiler: its PJRT plugin was found in none of: {tried}. \
+        "there is no PJRT plugin of a {device} in any of: {tried}. \
          Run `./setup {setup}` or name the plugin with --plugin"
     )]
     NoCompiler {

@@ -3,13 +3,10 @@
 use std::env;
 use std::path::Path;
 
-use cpu_client::Client;
-use xla::XlaBuilder;
-
 use crate::device::error::DeviceError;
 use crate::device::plugin_kind::PluginKind;
 use crate::system::rehearsal;
-use pjrt::Plugin;
+use pjrt::{Plugin, Program};
 
 /// The variable that every copy of XLA reads, the runtime's and each plugin's.
 pub const XLA_FLAGS: &str = "XLA_FLAGS";
@@ -17,13 +14,11 @@ pub const XLA_FLAGS: &str = "XLA_FLAGS";
 /// The source file that XLA names when it rejects the flags.
 const READER: &str = "parse_flags_from_env.cc";
 
-/// Checks that the runtime's CPU accepts the flags.
-///
-/// # Errors
-/// [`DeviceError::Flags`] when it does not.
-pub fn check_cpu() -> Result<(), DeviceError> {
-    check("the XLA runtime", || drop(Client::open()))
-}
+/// The smallest program.
+const ONE: &[u8] = b"func.func @main() -> tensor<f32> {
+  %one = stablehlo.constant dense<1.0> : tensor<f32>
+  return %one : tensor<f32>
+}";
 
 /// Checks that the plugin at `path` accepts the flags. Anything else that is wrong with it shows when
 /// it is loaded.
@@ -43,13 +38,8 @@ pub fn check_plugin(kind: &PluginKind, path: &Path) -> Result<(), DeviceError> {
 /// libtpu reads the flags when it first compiles.
 fn have_libtpu_read_flags(path: &Path) -> anyhow::Result<()> {
     pjrt::keep_libtpu_offline();
-    let hlo = XlaBuilder::new("one")
-        .c0(1f32)?
-        .build()?
-        .proto()
-        .to_bytes()?;
     let topology = Plugin::load(path)?.topology("v5e:2x2", &[])?;
-    topology.compile(pjrt::Program::Hlo(&hlo), &pjrt::compile_options(1))?;
+    topology.compile(Program::Mlir(ONE), &pjrt::compile_options(1))?;
     Ok(())
 }
 
@@ -59,7 +49,11 @@ fn have_plugin_read_flags(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(by: &str, read: impl FnOnce()) -> Result<(), DeviceError> {
+/// Checks that what has `read` read the flags, called `by` in messages, accepts them.
+///
+/// # Errors
+/// [`DeviceError::Flags`] when it does not.
+pub fn check(by: &str, read: impl FnOnce()) -> Result<(), DeviceError> {
     let flags = env::var(XLA_FLAGS).unwrap_or_default();
     if flags.trim().is_empty() {
         return Ok(());

@@ -13,12 +13,20 @@
 
 pub mod backend;
 pub mod compile_cache;
+#[cfg(feature = "trace")]
+mod embedded;
+#[cfg(not(feature = "trace"))]
+#[path = "absent.rs"]
 mod embedded;
 mod entries;
 mod error;
 pub mod flags;
 pub mod hardware;
 mod identity;
+#[cfg_attr(
+    not(feature = "trace"),
+    allow(dead_code, reason = "only the build with the XLA runtime joins processes")
+)]
 pub mod mpi;
 mod plugin;
 pub mod plugin_file;
@@ -40,13 +48,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result as AnyResult;
 use clap::ValueEnum;
-use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
 use crate::device::compile_cache::CompileCache;
-use crate::device::embedded::EmbeddedCpu;
-use crate::device::mpi::MpiCpu;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
@@ -67,6 +72,7 @@ pub enum DeviceChoice {
     Cpu,
 }
 
+pub use embedded::xla_message;
 pub use error::DeviceError;
 
 /// One device or several of a kind, with what drives them.
@@ -154,7 +160,7 @@ impl Device {
             (Some(path), _) => Self::load_named(&plugin_kind::kind_of(path), path, cpus),
             (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
             (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
-            (None, DeviceChoice::Cpu) => Self::open_cpu(processes, cpus),
+            (None, DeviceChoice::Cpu) => embedded::open(processes, cpus),
             (None, DeviceChoice::Auto) => Self::open_auto(processes, cpus),
         }?;
         device.check_processes(processes)?;
@@ -245,7 +251,7 @@ impl Device {
             missing.push(why_not);
         }
         log::info!("taking the CPU; {}", missing.join("; "));
-        Self::open_cpu(processes, cpus)
+        embedded::open(processes, cpus)
     }
 
     /// The accelerator of `kind`, through the plugin that the environment names, or else the first
@@ -269,26 +275,6 @@ impl Device {
             tried: tried.join(", "),
             setup: kind.setup().0,
         })
-    }
-
-    /// Opens the CPU as `cpus` devices, or the CPUs of several processes as a device each.
-    fn open_cpu(processes: &Processes, cpus: usize) -> Result<Self, DeviceError> {
-        runtime::silence_cpu();
-        Isa::chosen()?;
-        flags::check_cpu()?;
-        let several = processes.count > 1 && processes.launcher != Launcher::TpuVm;
-        if several {
-            mpi::join(processes)?;
-        } else {
-            runtime::divide_cpu(cpus);
-        }
-        cpu_kernels::register();
-        let reason = |reason: String| DeviceError::Cpu { reason };
-        let backend: Box<dyn Backend> = match several {
-            true => Box::new(MpiCpu::open(processes).map_err(|error| reason(error.to_string()))?),
-            false => Box::new(EmbeddedCpu::open().map_err(|error| reason(error.to_string()))?),
-        };
-        Ok(Self::new(backend, DeviceKind::Cpu))
     }
 
     /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
@@ -509,14 +495,6 @@ fn plugin_error(path: &Path, reason: String) -> DeviceError {
     DeviceError::Plugin {
         path: path.into(),
         reason,
-    }
-}
-
-/// XLA's message without the C++ backtrace that the binding appends.
-pub fn first_line(error: &xla::Error) -> String {
-    match error {
-        xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -190,6 +190,11 @@ impl Processes {
         self.index == 0
     }
 
+    /// Whether several processes share a run on their CPUs. Those of a TPU slice are joined by its TPUs alone.
+    pub fn share_cpus(&self) -> bool {
+        self.count > 1 && self.launcher != Launcher::TpuVm
+    }
+
     /// Who this process is, by `asked` and by the variables that `get` reads.
     ///
     /// # Errors

@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use xla::TfLogLevel;
-
+use crate::device::embedded;
 use crate::device::flags::XLA_FLAGS;
 
 /// The XLA runtime's version, as `./setup` recorded it.
@@ -26,15 +25,15 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 /// Silences XLA's own log, and plugins below their errors, unless the user asked for more with `-vv` or said in the
 /// environment how much to log. Errors are returned anyway.
 ///
-/// Call it before the first XLA object is made.
+/// The rules of [`add_xla_flags`] apply; call it before the first XLA object is made.
 pub fn quiet(verbose: u8) {
     if let Some(said) = env::var_os(LOG_LEVEL) {
         if let Some(level) = said.to_str().and_then(log_level) {
-            xla::set_min_log_level(level);
+            embedded::set_log_level(level);
         }
     } else if verbose < 2 {
-        xla::set_tf_min_log_level(TfLogLevel::Error);
-        xla::set_min_log_level(TfLogLevel::Fatal);
+        set_variable(LOG_LEVEL, "2");
+        embedded::set_log_level(3);
         QUIET.store(true, Ordering::Relaxed);
     }
 }
@@ -46,19 +45,13 @@ pub fn quiet(verbose: u8) {
 /// The rules of [`add_xla_flags`] apply; call it before the CPU's plugin is loaded.
 pub fn silence_cpu() {
     if QUIET.load(Ordering::Relaxed) {
-        xla::set_tf_min_log_level(TfLogLevel::Fatal);
+        set_variable(LOG_LEVEL, "3");
     }
 }
 
 /// What the value `text` of [`LOG_LEVEL`] means.
-fn log_level(text: &str) -> Option<TfLogLevel> {
-    Some(match text.trim() {
-        "0" => TfLogLevel::Info,
-        "1" => TfLogLevel::Warning,
-        "2" => TfLogLevel::Error,
-        "3" => TfLogLevel::Fatal,
-        _ => return None,
-    })
+fn log_level(text: &str) -> Option<u8> {
+    text.trim().parse().ok().filter(|level| *level <= 3)
 }
 
 /// Makes XLA see the CPU as `devices` devices, unless the user's `XLA_FLAGS` already set a number.
@@ -78,9 +71,14 @@ pub fn divide_cpu(devices: usize) {
 pub fn add_xla_flags(flags: &str) {
     let before = std::env::var(XLA_FLAGS).unwrap_or_default();
     let all = format!("{before} {flags}");
-    // SAFETY: by this function's contract no other thread reads the environment from C meanwhile:
-    // the one of `signals` only waits. Rust's own readers take a lock.
-    unsafe { std::env::set_var(XLA_FLAGS, all.trim_start()) };
+    set_variable(XLA_FLAGS, all.trim_start());
+}
+
+/// Sets a variable of the environment; the rules of [`add_xla_flags`] apply.
+fn set_variable(name: &str, value: &str) {
+    // SAFETY: by those rules no other thread reads the environment from C meanwhile: the one of `signals` only waits.
+    // Rust's own readers take a lock.
+    unsafe { env::set_var(name, value) };
 }
 
 /// The file of the XLA library in this process, according to the kernel; `None` if that cannot be

@@ -1,37 +1,18 @@
-//! Starts the program: loads the shared library that contains it, and calls it.
-//!
-//! That library is linked with the XLA runtime. The front is not, so it starts anywhere and can say what is missing.
+//! Starts the program: in the shared library next to it, or in a build without the XLA runtime in the binary itself.
 
+#[cfg(feature = "trace")]
 mod library;
+#[cfg(feature = "trace")]
 mod places;
+#[cfg(feature = "trace")]
+mod shared;
 
-use std::env;
-use std::io::{self, Write};
-use std::process::ExitCode;
-
-use places::Places;
-
-fn main() -> ExitCode {
-    let places = Places::of_this_program();
-    let reason = match places.library() {
-        Some(path) => places.why_not(&library::run(path)),
-        None => places.no_library(),
-    };
-    // If the output is closed, there is nowhere to report.
-    without_library(&places, &reason).unwrap_or(ExitCode::FAILURE)
+#[cfg(feature = "trace")]
+fn main() -> std::process::ExitCode {
+    shared::load_and_run()
 }
 
-/// Does what is possible without the library, which could not be loaded because of `reason`.
-fn without_library(places: &Places, reason: &str) -> io::Result<ExitCode> {
-    let command = env::args_os().nth(1).unwrap_or_default();
-    if command == "--version" || command == "-V" {
-        writeln!(io::stdout(), "resnet-xla {}", env!("CARGO_PKG_VERSION"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if command == "doctor" {
-        writeln!(io::stdout(), "resnet-xla  {}", env!("CARGO_PKG_VERSION"))?;
-        places.report(&mut io::stdout())?;
-    }
-    writeln!(io::stderr(), "error: {reason}")?;
-    Ok(ExitCode::FAILURE)
+#[cfg(not(feature = "trace"))]
+fn main() {
+    resnet_xla::cli::resnet_xla_main()
 }

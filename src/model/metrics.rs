@@ -1,7 +1,7 @@
 //! Loss and accuracy: of one batch as the device reports them, and over many batches.
 
 use serde::{Deserialize, Serialize};
-use xla_graphs::step::metrics as slot;
+use xla_graphs::model::metrics as slot;
 
 /// The sums that one training or evaluation step reports.
 #[derive(Clone, Copy, Debug, PartialEq)]

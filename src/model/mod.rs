@@ -19,4 +19,5 @@ pub mod program;
 pub mod program_folder;
 pub mod state;
 pub mod summary;
+pub mod tracing;
 pub mod whitening;

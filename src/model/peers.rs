@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use xla::{ElementType, XlaBuilder};
 use xla_graphs::Layout;
 use xla_graphs::collective::Replicas;
 
@@ -198,10 +197,7 @@ impl<'a> Peers<'a> {
         if let Some(known) = sums.get(&len) {
             return Ok(Arc::clone(known));
         }
-        let builder = XlaBuilder::new("peers");
-        let dims = [i64::try_from(len)?];
-        let values = builder.parameter(0, ElementType::F32, &dims, "values")?;
-        let sum = Replicas(self.device.replicas).sum(&values)?.build()?;
+        let sum = xla_graphs::sum_over_replicas(Replicas(self.device.replicas), len)?;
         let compiled = self.device.load_or_compile(
             "the sum over processes",
             Hlo::Traced(&sum),

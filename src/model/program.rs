@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use xla::XlaComputation;
-use xla_graphs::step::metrics as slot;
+use xla_graphs::model::metrics as slot;
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
-use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
+use xla_graphs::{Computation, Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
 use crate::device::backend::{DeviceArray, Executable, Hlo, HostElement};
@@ -227,7 +226,7 @@ impl<'a> Program<'a> {
         &self,
         cell: &'c OnceLock<Ready>,
         name: &'static str,
-        trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
+        trace: fn(&Model) -> xla_graphs::Result<Computation>,
     ) -> Result<&'c dyn Executable> {
         if let Some(ready) = cell.get() {
             return Ok(ready.compiled.executable.as_ref());

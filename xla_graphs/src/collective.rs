@@ -1,13 +1,17 @@
 //! Sums over the replicas of one data-parallel program.
 
-use xla::{XlaBuilder, XlaComputation, XlaOp};
-
-use crate::error::Result;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::to_i64,
+    crate::error::Result,
+    xla::{ElementType, XlaBuilder, XlaComputation, XlaOp},
+};
 
 /// The replicas that run the same program side by side, each on its own share of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas(pub usize);
 
+#[cfg(feature = "trace")]
 impl Replicas {
     /// The sum of `x` over all replicas, the same on each; `x` itself when there is one replica.
     pub fn sum(self, x: &XlaOp) -> Result<XlaOp> {
@@ -46,7 +50,16 @@ impl Replicas {
     }
 }
 
+/// The sum over all `replicas` of an f32 array of `len` values.
+#[cfg(feature = "trace")]
+pub fn sum_over_replicas(replicas: Replicas, len: usize) -> Result<XlaComputation> {
+    let builder = XlaBuilder::new("sum_over_replicas");
+    let values = builder.parameter(0, ElementType::F32, &to_i64(&[len]), "values")?;
+    Ok(replicas.sum(&values)?.build()?)
+}
+
 /// a + b for two scalars of the element type of `like`.
+#[cfg(feature = "trace")]
 fn addition(like: &XlaOp) -> Result<XlaComputation> {
     let scalar = XlaBuilder::new("add");
     let element = like.primitive_type()?.element_type()?;

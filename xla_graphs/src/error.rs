@@ -71,11 +71,16 @@ pub enum GraphError {
         reason: PlanError,
     },
 
+    /// The crate was built without the feature `trace`.
+    #[error("this build traces no computations; it runs those that `export --program` wrote")]
+    NoTracing,
+
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]
     Xla(String),
 }
 
+#[cfg(feature = "trace")]
 impl From<xla::Error> for GraphError {
     fn from(error: xla::Error) -> Self {
         // The binding's own text appends a C++ backtrace that says nothing about our graph.

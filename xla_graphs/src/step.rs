@@ -14,80 +14,17 @@ use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
 
 use crate::arrays::to_i64;
 use crate::average;
-use crate::collective::Replicas;
 use crate::error::Result;
-use crate::network::ResNet;
+use crate::model::Model;
 use crate::ops::{batch_norm, loss};
-use crate::optimiser::{Optimiser, Update, decayed};
-use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
+use crate::optimiser::{Update, decayed};
+use crate::table::{Array, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
 use crate::trained::Trained;
 
-/// Everything that shapes the computations.
-#[derive(Clone, Debug)]
-pub struct Model {
-    pub network: ResNet,
-    /// Images a replica sees in one step.
-    pub batch: usize,
-    /// Side of the square images.
-    pub image_side: usize,
-    /// Programs that run side by side and share one update.
-    pub replicas: Replicas,
-    /// Whether batch statistics cover all replicas, or each replica its own images.
-    pub sync_batch_norm: bool,
-    /// Share of the old value that a moving statistic keeps at each step.
-    pub bn_momentum: f64,
-    pub l2: f32,
-    /// Share of a label's weight that is spread over all classes, 0 for none.
-    pub label_smoothing: f32,
-    /// Whether each image of a training step is mixed of two, and has two labels.
-    pub mixes_labels: bool,
-    pub optimiser: Optimiser,
-    /// Decoupled weight decay of the kernels, 0 for none.
-    pub weight_decay: f32,
-    /// Share of the old value that the average of the weights keeps at each step, if there is one.
-    pub averaging: Option<f64>,
-}
-
-/// Values in the metrics vector that [`train_step`] and [`eval_step`] return, f32 each.
-pub mod metrics {
-    /// Sum of the cross-entropies of the batch's images.
-    pub const CROSS_ENTROPY_SUM: usize = 0;
-    /// Images whose largest logit is the label's.
-    pub const CORRECT: usize = 1;
-    /// Images counted.
-    pub const COUNT: usize = 2;
-    /// The L2 penalty of the weights that the step was given.
-    pub const PENALTY: usize = 3;
-    /// Length of the vector.
-    pub const LEN: usize = 4;
-}
-
-impl Model {
-    /// The ordered table of state tensors.
-    pub fn layout(&self) -> Layout {
-        let mut slots = self.optimiser.slots().to_vec();
-        slots.extend(self.averaging.map(|_| average::SLOT));
-        Layout::new(self.network.tensors(), &slots)
-    }
-
-    /// Images that all replicas together see in one step.
-    pub fn global_batch(&self) -> usize {
-        self.batch * self.replicas.0
-    }
-
-    /// Dimensions of one replica's images: `[N, H, W, 3]`.
-    pub fn image_dims(&self) -> [usize; 4] {
-        [self.batch, self.image_side, self.image_side, IMAGE_CHANNELS]
-    }
-
-    fn batch_norm_replicas(&self) -> Replicas {
-        if self.sync_batch_norm {
-            self.replicas
-        } else {
-            Replicas(1)
-        }
-    }
+/// `computation` as a serialised `HloModuleProto`.
+pub fn to_bytes(computation: &XlaComputation) -> Result<Vec<u8>> {
+    Ok(computation.proto().to_bytes()?)
 }
 
 /// Forward, backward and update of one batch.
@@ -95,7 +32,7 @@ impl Model {
 /// Inputs: the state's arrays ([`Layout::arrays`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
 /// learning rate f32; where the optimiser needs it, the number of the step, from 1, f32; where the model
 /// mixes labels, each image's second label `[N]` s32 and the share of its first `[N]` f32. Outputs: the next
-/// state, its buffers shared with the input's (donated), and the metrics ([`metrics`]) of this batch. With a
+/// state, its buffers shared with the input's (donated), and the metrics ([`crate::model::metrics`]) of this batch. With a
 /// loss that is not finite the next state is the old one.
 pub fn train_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
@@ -155,7 +92,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 ///
 /// Inputs: the network's arrays (the first [`NETWORK_ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]`
 /// s32, weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics
-/// ([`metrics`]), logits `[N, classes]` f32.
+/// ([`crate::model::metrics`]), logits `[N, classes]` f32.
 pub fn eval_step(model: &Model) -> Result<XlaComputation> {
     let layout = model.layout();
     let mut inputs = Inputs::new("eval_step");
@@ -187,7 +124,7 @@ struct Shares {
     gradient: XlaOp,
     /// The batch's statistics.
     statistics: XlaOp,
-    /// The first [`metrics::PENALTY`] of the metrics.
+    /// The first [`crate::model::metrics::PENALTY`] of the metrics.
     metrics: XlaOp,
 }
 
@@ -258,7 +195,7 @@ fn next_state(
     whole.collect()
 }
 
-/// The metrics in the order of [`metrics`]: the sums over a batch's images, then the L2 penalty of the
+/// The metrics in the order of [`crate::model::metrics`]: the sums over a batch's images, then the L2 penalty of the
 /// weights in `state`.
 fn metrics_vector(model: &Model, state: &State, image_sums: &XlaOp) -> Result<XlaOp> {
     let decaying = model.layout().decaying_len();
@@ -266,7 +203,7 @@ fn metrics_vector(model: &Model, state: &State, image_sums: &XlaOp) -> Result<Xl
     Ok(image_sums.concat_in_dim(&[penalty.reshape(&[1])?], 0)?)
 }
 
-/// The first [`metrics::PENALTY`] of the metrics over this replica's images, each times its weight.
+/// The first [`crate::model::metrics::PENALTY`] of the metrics over this replica's images, each times its weight.
 fn image_sums(loss: &loss::Loss, weights: &XlaOp) -> Result<XlaOp> {
     let sum = |values: &XlaOp| -> Result<XlaOp> {
         Ok((values * weights)?.reduce_sum(&[0], false)?.reshape(&[1])?)

@@ -9,10 +9,10 @@ use common::{
 };
 use xla_graphs::average;
 use xla_graphs::collective::Replicas;
+use xla_graphs::model::metrics;
 use xla_graphs::network::{Block, Downsampling, Stage, Stem, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::optimiser::{self, Optimiser, Updated};
-use xla_graphs::step::metrics;
 use xla_graphs::table::{Role, slot_name};
 use xla_graphs::{Architecture, Layout, Model, Precision, ResNet, eval_step, train_step};
 

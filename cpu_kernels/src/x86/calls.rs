@@ -5,7 +5,9 @@
 //! another.
 
 use std::ffi::c_void;
-use std::sync::{LazyLock, Once};
+use std::sync::LazyLock;
+#[cfg(feature = "xla")]
+use std::sync::Once;
 use std::{process, slice};
 
 use kernel_contract::plan::{self, HEADER, Start};
@@ -29,6 +31,7 @@ pub fn isa() -> Isa {
 }
 
 /// Makes the kernels known to XLA's CPU backend in this process.
+#[cfg(feature = "xla")]
 pub fn register() {
     const KERNELS: [(Kernel, Function); 5] = [
         (Kernel::LayerForward, layer_forward),

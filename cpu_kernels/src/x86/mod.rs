@@ -14,5 +14,7 @@ mod result;
 mod sets;
 mod tasks;
 
-pub use calls::{isa, register};
+pub use calls::isa;
+#[cfg(feature = "xla")]
+pub use calls::register;
 pub use peak::multiply_adds;

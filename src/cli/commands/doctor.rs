@@ -26,9 +26,13 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     writeln!(out, "runtime     {}", runtime::VERSION)?;
     match runtime::library() {
         Some(path) => writeln!(out, "            {}", shown(&path)),
-        None => writeln!(
+        None if cfg!(feature = "trace") => writeln!(
             out,
             "            its library is not mapped into the process: run `./setup`"
+        ),
+        None => writeln!(
+            out,
+            "            this build runs computations from a folder (--program) on the devices of plugins"
         ),
     }?;
     match plugins::cache_dir() {
@@ -73,6 +77,9 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 
 /// The instruction set that the CPU kernels use, or why they are not used.
 fn kernels() -> String {
+    if !cfg!(feature = "trace") {
+        return "not used: they are for the CPU of the XLA runtime".to_owned();
+    }
     match Isa::chosen() {
         Ok(Isa::Generic) if std::env::var_os(isa::VARIABLE).is_none() => {
             "not used: this processor has no AVX2 with FMA".to_owned()

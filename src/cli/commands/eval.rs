@@ -1,6 +1,5 @@
 //! `eval`: loss, accuracy and confusion matrix of a checkpoint on the test images.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::trained;
 use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
 use crate::cli::outputs::Output;
-use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View};
+use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View, npy_header};
 use crate::model::summary::grouped;
 use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
@@ -232,12 +231,7 @@ fn as_json(
 
 /// Writes logits `[N, classes]` as a NumPy file.
 fn write_npy(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
-    let rows = (logits.len() / classes) as i64;
-    let literal = xla::Literal::vec1(logits).reshape(&[rows, classes as i64])?;
-    // The literal writes to a path in place and follows links. A temporary file first makes the final write atomic.
-    let folder = tempfile::tempdir().context("making a temporary folder")?;
-    let written = folder.path().join("logits.npy");
-    literal.write_npy(&written)?;
-    let bytes = fs::read(&written).context("reading what was just written")?;
+    let mut bytes = npy_header([logits.len() / classes, classes]);
+    bytes.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
     Ok(files::write_bytes(path, &bytes)?)
 }

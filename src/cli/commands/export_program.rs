@@ -14,10 +14,12 @@ use crate::data::{self, DataError, DatasetKind, DatasetSpec};
 use crate::device::DeviceChoice;
 use crate::device::replicas::{Counted, ReplicaChoice};
 use crate::model::program_folder::{self, ProgramFolder};
+use crate::model::tracing;
 use crate::run::checkpoint;
 use crate::system::text::shown;
 
 pub fn run(args: &ExportArgs, folder: &Path) -> Result<()> {
+    tracing::check("export --program")?;
     let (config, spec) = settings(args)?;
     let from_settings = config.replicas.and_then(ReplicaChoice::count);
     let replicas = args.program.replicas.or(from_settings).unwrap_or(1);

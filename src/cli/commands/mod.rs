@@ -1,6 +1,8 @@
 //! The subcommands, one file each.
 
+#[cfg(feature = "trace")]
 mod bench;
+#[cfg(feature = "trace")]
 mod compile;
 mod doctor;
 mod eval;
@@ -23,6 +25,8 @@ mod trained;
 use anyhow::Result;
 
 use crate::cli::args::{Cli, Command};
+#[cfg(not(feature = "trace"))]
+use crate::model::tracing;
 use crate::system::process::Process;
 
 /// Runs the command given on the command line, or trains if there is none.
@@ -39,8 +43,14 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Import(args)) => import::run(args),
+        #[cfg(feature = "trace")]
         Some(Command::Bench(args)) => bench::run(args),
+        #[cfg(feature = "trace")]
         Some(Command::Compile(args)) => compile::run(args),
+        #[cfg(not(feature = "trace"))]
+        Some(Command::Bench(_)) => Ok(tracing::check("bench")?),
+        #[cfg(not(feature = "trace"))]
+        Some(Command::Compile(_)) => Ok(tracing::check("compile")?),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Completions(args)) => shell::completions(args),
         Some(Command::Man(args)) => shell::man(args),

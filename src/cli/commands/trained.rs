@@ -16,13 +16,16 @@ use crate::device::Device;
 use crate::device::DeviceChoice;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::program_folder::ProgramFolder;
+use crate::model::tracing;
 use crate::predict::trained::Options;
 use crate::run::checkpoint::{CheckpointInfo, Source};
 
 /// The traced computations that `args` name, if they do.
 pub fn program_folder(args: &CheckpointArgs) -> Result<Option<ProgramFolder>> {
-    let path = args.program.as_deref();
-    Ok(path.map(ProgramFolder::open).transpose()?)
+    match &args.program {
+        Some(path) => Ok(Some(ProgramFolder::open(path)?)),
+        None => Ok(tracing::check("a network without --program").map(|()| None)?),
+    }
 }
 
 /// Opens the device that `args` ask for, by default with as many replicas as `folder` is for.

@@ -10,6 +10,21 @@ use byteorder::{ByteOrder, LittleEndian};
 pub const LONGEST: usize = 4096;
 pub const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// What comes before the values of an array of f32 with these dimensions, in a file of version 1.0.
+pub fn npy_header([rows, columns]: [usize; 2]) -> Vec<u8> {
+    /// Values begin at a multiple of this.
+    const ALIGNMENT: usize = 64;
+    let text =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let start = MAGIC.len() + 2 + 2;
+    let length = (start + text.len() + 1).next_multiple_of(ALIGNMENT) - start;
+    let mut bytes = [MAGIC, &[1, 0]].concat();
+    // Two numbers make no text that is too long for this.
+    bytes.extend((length as u16).to_le_bytes());
+    bytes.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
+    bytes
+}
+
 /// What an array is like.
 #[derive(Debug, PartialEq)]
 pub struct Header {

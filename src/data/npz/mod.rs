@@ -21,6 +21,8 @@ use crate::data::room::Room;
 use crate::system::sha256;
 use header::Header;
 
+pub use header::npy_header;
+
 /// No compressed byte becomes more than this many.
 const MOST_OF_A_BYTE: u64 = 1032;
 /// What to do when the images do not fit in memory.
@@ -266,6 +268,17 @@ mod tests {
             format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
         let length = (header.len() as u16).to_le_bytes();
         [MAGIC, &[1, 0], &length, header.as_bytes(), values].concat()
+    }
+
+    #[test]
+    fn a_header_of_floats_is_as_numpy_writes_it() {
+        // By NumPy 2's `save` of an array of these dimensions.
+        let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (10000, 10), }";
+        let expected = [MAGIC, b"\x01\x00v\x00", format!("{text:117}\n").as_bytes()].concat();
+        let header = npy_header([10000, 10]);
+        assert_eq!(header, expected);
+        let read = Header::read(&mut &header[..]).unwrap();
+        assert_eq!(read.to_string(), "float32 [10000, 10]");
     }
 
     /// A small data set's arrays, but for those that `changes` has in their places; one without content is left out.

@@ -18,10 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use xla::XlaComputation;
 use xla_graphs::ops::Lowering;
 use xla_graphs::table::NETWORK_ARRAYS;
-use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
+use xla_graphs::{Computation, Layout, Model, eval_step, predict_step, train_step};
 
 use crate::device::{self, DeviceKind};
 use crate::model::choose::{self, ModelSettings};
@@ -41,7 +40,7 @@ const COMPUTATIONS: [(&str, Trace); 3] = [
 /// A longer file is no manifest.
 const MANIFEST_LIMIT: u64 = 64 << 20;
 
-type Trace = fn(&Model) -> xla_graphs::Result<XlaComputation>;
+type Trace = fn(&Model) -> xla_graphs::Result<Computation>;
 
 /// What a command does with the computations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +82,7 @@ pub fn write(
     let mut sums = Sums::default();
     for (name, trace) in COMPUTATIONS {
         let computation = trace(&model).with_context(|| format!("tracing {name}"))?;
-        let hlo = computation.proto().to_bytes()?;
+        let hlo = xla_graphs::to_bytes(&computation)?;
         manifest.sign(name, &hlo)?;
         let file = file_name(name);
         files::write_bytes(&path.join(&file), &hlo)?;
@@ -159,10 +158,8 @@ impl ProgramFolder {
         device: DeviceKind,
         error: &anyhow::Error,
     ) -> ProgramFolderError {
-        let reason = match error.downcast_ref() {
-            Some(xla) => device::first_line(xla),
-            None => format!("{error:#}"),
-        };
+        let of_xla = error.chain().find_map(device::xla_message);
+        let reason = of_xla.unwrap_or_else(|| format!("{error:#}"));
         ProgramFolderError::Compile {
             folder: self.path.clone(),
             computation: name.to_owned(),

@@ -12,15 +12,20 @@
 
 mod architecture;
 mod block;
+#[cfg(feature = "trace")]
 mod fused;
+#[cfg(feature = "trace")]
 mod parts;
 mod precision;
 mod resnet;
 mod unit;
+#[cfg(feature = "trace")]
 mod unit_loop;
 
 pub use architecture::{Architecture, Downsampling, Stage, Stem};
 pub use block::Block;
 pub use precision::Precision;
-pub use resnet::{ResNet, Saved, Units};
+#[cfg(feature = "trace")]
+pub use resnet::Saved;
+pub use resnet::{ResNet, Units};
 pub use unit::{Layer, Shortcut, Unit};

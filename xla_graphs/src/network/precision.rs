@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "trace")]
 use xla::PrimitiveType;
 
 /// The number format of activations and kernels; master weights, statistics and loss are f32.
@@ -20,6 +21,7 @@ impl fmt::Display for Precision {
     }
 }
 
+#[cfg(feature = "trace")]
 impl Precision {
     /// The element type of activations.
     pub(crate) fn primitive(self) -> PrimitiveType {

@@ -1,27 +1,33 @@
 //! Residual networks: what an [`Architecture`] says, as layers.
 
 use std::fmt;
+#[cfg(feature = "trace")]
 use std::ops::Range;
 
 use kernel_contract::LANES;
-use xla::{PrimitiveType, XlaOp};
 
-use crate::arrays::cast;
-use crate::collective::Replicas;
 use crate::error::{GraphError, Result};
 use crate::network::architecture::{Architecture, Downsampling};
 use crate::network::block::Convolution;
-use crate::network::fused;
-use crate::network::parts::{self, Part, Traced};
 use crate::network::precision::Precision;
-use crate::network::unit::{Unit, UnitSaved, conv};
-use crate::network::unit_loop::EqualUnits;
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::network::unit::{Unit, conv};
+use crate::ops::Lowering;
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
 use crate::ops::dense::Dense;
-use crate::ops::{Lowering, overlapping_pool, pool, relu};
 use crate::table::{IMAGE_CHANNELS, TensorSpec};
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::cast,
+    crate::collective::Replicas,
+    crate::network::fused,
+    crate::network::parts::{self, Part, Traced},
+    crate::network::unit::UnitSaved,
+    crate::network::unit_loop::EqualUnits,
+    crate::ops::{batch_norm, overlapping_pool, pool, relu},
+    crate::tensors::Tensors,
+    xla::{PrimitiveType, XlaOp},
+};
 
 /// A network: stem, stages of units, batch norm, pooling and classifier.
 #[derive(Clone, Debug)]
@@ -63,6 +69,7 @@ impl fmt::Display for Units {
 }
 
 /// What the backward pass needs from the forward pass of the whole network.
+#[cfg(feature = "trace")]
 pub struct Saved<'a> {
     images: XlaOp,
     /// Of the stem, if it pools.
@@ -75,6 +82,7 @@ pub struct Saved<'a> {
     pooled: XlaOp,
 }
 
+#[cfg(feature = "trace")]
 enum UnitsSaved<'a> {
     Composed(Vec<Traced<'a, UnitSaved>>),
     Fused(Vec<Traced<'a, fused::UnitSaved>>),
@@ -183,7 +191,10 @@ impl ResNet {
         tensors.extend(self.dense.tensors());
         tensors
     }
+}
 
+#[cfg(feature = "trace")]
+impl ResNet {
     /// Logits `[N, classes]` (f32) of normalised `images` `[N, H, W, 3]` (f32) in training mode. The
     /// batch's statistics go into `batch`, under the names of the moving ones.
     pub fn forward(

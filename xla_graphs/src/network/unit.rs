@@ -1,16 +1,19 @@
 //! The unit that residual networks are made of, composed of the layers in [`crate::ops`].
 
-use xla::XlaOp;
-
-use crate::collective::Replicas;
-use crate::error::Result;
 use crate::network::block::{Block, Convolution};
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::Lowering;
+use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
 use crate::ops::widen::Widen;
-use crate::ops::{Lowering, max_pool, relu};
 use crate::table::TensorSpec;
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::collective::Replicas,
+    crate::error::Result,
+    crate::ops::{batch_norm, max_pool, relu},
+    crate::tensors::Tensors,
+    xla::XlaOp,
+};
 
 /// Layers one after another, and most often a shortcut beside them.
 #[derive(Clone, Debug)]
@@ -54,18 +57,21 @@ pub struct Layer {
 }
 
 /// What a unit's backward pass needs from its forward pass.
+#[cfg(feature = "trace")]
 pub(crate) struct UnitSaved {
     pub layers: Vec<LayerSaved>,
     pub pool: Option<max_pool::Saved>,
 }
 
 /// What a layer's backward pass needs from its forward pass.
+#[cfg(feature = "trace")]
 pub(crate) struct LayerSaved {
     bn: batch_norm::Saved,
     /// After the ReLU.
     activation: XlaOp,
 }
 
+#[cfg(feature = "trace")]
 impl LayerSaved {
     /// What the layer was given.
     pub fn input(&self) -> &XlaOp {
@@ -84,7 +90,10 @@ impl Layer {
             conv: conv(&format!("{path}/conv{number}"), shape, lowering),
         }
     }
+}
 
+#[cfg(feature = "trace")]
+impl Layer {
     /// relu(bn(x)).
     fn activate(
         &self,
@@ -219,7 +228,10 @@ impl Unit {
         }
         dims
     }
+}
 
+#[cfg(feature = "trace")]
+impl Unit {
     /// y = conv(a) + shortcut, where a is the last layer's activation, and its maxima if the unit
     /// [`pools`](Self::pools): `[N, H, W, in]` to `[N, H/s, W/s, out]`.
     pub(crate) fn forward(
@@ -330,6 +342,7 @@ impl Unit {
 
 /// The gradient of what went into the pooling that saved `pool`, from `dy`, the gradient of its result;
 /// without pooling, `dy` itself.
+#[cfg(feature = "trace")]
 fn before_pool(pool: &Option<max_pool::Saved>, dy: &XlaOp) -> Result<XlaOp> {
     match pool {
         Some(saved) => max_pool::backward(saved, dy),

@@ -1,14 +1,16 @@
 //! Batch normalisation over the batch and image axes (Ioffe & Szegedy 2015, as Keras defines it).
 
-use xla::{PrimitiveType, XlaOp};
-
-use crate::arrays::{blend, cast, scalar_like};
-use crate::collective::Replicas;
-use crate::error::Result;
-use crate::ops::channels::{per_channel, sum_to_channel};
 use crate::ops::lowering::Lowering;
 use crate::table::{Init, Role, TensorSpec};
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::{blend, cast, scalar_like},
+    crate::collective::Replicas,
+    crate::error::Result,
+    crate::ops::channels::{per_channel, sum_to_channel},
+    crate::tensors::Tensors,
+    xla::{PrimitiveType, XlaOp},
+};
 
 /// Share of the old value that a moving statistic keeps at each step (Keras's default).
 pub const MOMENTUM: f64 = 0.99;
@@ -24,6 +26,7 @@ pub struct BatchNorm {
 }
 
 /// What the backward pass needs from the forward pass.
+#[cfg(feature = "trace")]
 pub struct Saved {
     /// The input, `[N, H, W, C]`.
     pub x: XlaOp,
@@ -56,7 +59,10 @@ impl BatchNorm {
             spec("moving_variance", Init::Ones, Role::MovingStatistic),
         ]
     }
+}
 
+#[cfg(feature = "trace")]
+impl BatchNorm {
     /// y = gamma · (x − μ) / sqrt(σ² + ε) + beta with μ, σ² of this batch, per channel; σ² is the
     /// mean squared deviation (divided by N·H·W, not one less). `[N, H, W, C]` in and out.
     ///
@@ -185,12 +191,14 @@ impl BatchNorm {
 }
 
 /// Values per channel of `x` `[N, H, W, C]`, over all `replicas`.
+#[cfg(feature = "trace")]
 fn values_per_channel(x: &XlaOp, replicas: Replicas) -> Result<f32> {
     let per_replica: usize = x.dims()?[..3].iter().product();
     Ok((per_replica * replicas.0) as f32)
 }
 
 /// The next value of a moving statistic: m ← momentum · m + (1 − momentum) · batch value, any shape.
+#[cfg(feature = "trace")]
 pub fn moved(moving: &XlaOp, batch: &XlaOp, momentum: f64) -> Result<XlaOp> {
     blend(moving, batch, momentum)
 }

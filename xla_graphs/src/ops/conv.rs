@@ -1,12 +1,17 @@
 //! 2-D convolution without bias, "same" padding.
 
-use xla::{PrimitiveType, XlaOp};
-
-use crate::arrays::{cast, scalar_like, to_i64};
-use crate::error::Result;
 use crate::ops::lowering::Lowering;
 use crate::table::{Init, Role, TensorSpec};
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::{cast, scalar_like},
+    crate::error::Result,
+    crate::ops::convolve::{
+        FORWARD, Geometry, INPUT_GRADIENT, KERNEL_GRADIENT, convolve, image_side,
+    },
+    crate::tensors::Tensors,
+    xla::{PrimitiveType, XlaOp},
+};
 
 /// One convolution layer.
 #[derive(Clone, Debug)]
@@ -45,6 +50,15 @@ impl Conv {
         side.div_ceil(self.stride)
     }
 
+    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
+    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
+    pub fn forward_padding(&self, size: usize) -> (i64, i64) {
+        same_padding(size, self.side, self.stride)
+    }
+}
+
+#[cfg(feature = "trace")]
+impl Conv {
     fn is_pointwise_dot(&self) -> bool {
         self.side == 1 && self.lowering != Lowering::Native
     }
@@ -142,12 +156,6 @@ impl Conv {
         Ok(())
     }
 
-    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
-    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
-    pub fn forward_padding(&self, size: usize) -> (i64, i64) {
-        same_padding(size, self.side, self.stride)
-    }
-
     /// Padding of `dy` in [`Self::backward_input`], such that the result has `size` pixels.
     fn input_gradient_padding(&self, size: usize) -> (i64, i64) {
         let (low, _) = self.forward_padding(size);
@@ -173,6 +181,7 @@ pub(super) fn same_padding(size: usize, side: usize, stride: usize) -> (i64, i64
 }
 
 /// Every stride-th pixel of `[N, H, W, C]`, from the first: all that a 1x1 kernel sees.
+#[cfg(feature = "trace")]
 pub(super) fn subsample(x: &XlaOp, stride: usize) -> Result<XlaOp> {
     if stride == 1 {
         return Ok(x.clone());
@@ -183,6 +192,7 @@ pub(super) fn subsample(x: &XlaOp, stride: usize) -> Result<XlaOp> {
 }
 
 /// The transpose of [`subsample`]: back to dimensions `x_dims`, zero between the pixels.
+#[cfg(feature = "trace")]
 pub(super) fn spread(dx: &XlaOp, x_dims: &[usize], stride: usize) -> Result<XlaOp> {
     if stride == 1 {
         return Ok(dx.clone());
@@ -194,113 +204,4 @@ pub(super) fn spread(dx: &XlaOp, x_dims: &[usize], stride: usize) -> Result<XlaO
     };
     let config = [(0, 0, 0), config(x_dims[1]), config(x_dims[2]), (0, 0, 0)];
     Ok(dx.pad(&scalar_like(dx, 0.0)?, &config)?)
-}
-
-/// Height and width of `[N, H, W, C]`.
-fn image_side(x: &XlaOp) -> Result<(usize, usize)> {
-    let dims = x.dims()?;
-    Ok((dims[1], dims[2]))
-}
-
-/// Stride, padding and dilation of one convolution; the same on both image axes but for padding.
-struct Geometry {
-    stride: usize,
-    /// (low, high) of height and width; negative values crop.
-    padding: [(i64, i64); 2],
-    lhs_dilation: usize,
-    rhs_dilation: usize,
-}
-
-impl Default for Geometry {
-    fn default() -> Self {
-        Self {
-            stride: 1,
-            padding: [(0, 0); 2],
-            lhs_dilation: 1,
-            rhs_dilation: 1,
-        }
-    }
-}
-
-/// Which axis of each four-dimensional operand plays which part.
-struct Axes {
-    lhs: Operand,
-    rhs: Operand,
-    out: Operand,
-}
-
-/// `outer`: batch (of an image) or output channels (of a kernel); `inner`: the summed channels (or
-/// the channels of the result).
-struct Operand {
-    outer: i64,
-    inner: i64,
-    spatial: [i64; 2],
-}
-
-const NHWC: Operand = Operand {
-    outer: 0,
-    inner: 3,
-    spatial: [1, 2],
-};
-
-const FORWARD: Axes = Axes {
-    lhs: NHWC,
-    rhs: Operand {
-        outer: 3,
-        inner: 2,
-        spatial: [0, 1],
-    },
-    out: NHWC,
-};
-
-const INPUT_GRADIENT: Axes = Axes {
-    lhs: NHWC,
-    rhs: Operand {
-        outer: 2,
-        inner: 3,
-        spatial: [0, 1],
-    },
-    out: NHWC,
-};
-
-const KERNEL_GRADIENT: Axes = Axes {
-    lhs: Operand {
-        outer: 3,
-        inner: 0,
-        spatial: [1, 2],
-    },
-    rhs: Operand {
-        outer: 3,
-        inner: 0,
-        spatial: [1, 2],
-    },
-    out: Operand {
-        outer: 2,
-        inner: 3,
-        spatial: [0, 1],
-    },
-};
-
-/// XLA's general convolution with named parts.
-fn convolve(lhs: &XlaOp, rhs: &XlaOp, geometry: &Geometry, axes: Axes) -> Result<XlaOp> {
-    let both = |value: usize| to_i64(&[value, value]);
-    Ok(lhs.conv_general_dilated(
-        rhs,
-        &both(geometry.stride),
-        &geometry.padding,
-        &both(geometry.lhs_dilation),
-        &both(geometry.rhs_dilation),
-        axes.lhs.outer,
-        axes.lhs.inner,
-        &axes.lhs.spatial,
-        axes.out.outer,
-        axes.out.inner,
-        &axes.out.spatial,
-        axes.rhs.inner,
-        axes.rhs.outer,
-        &axes.rhs.spatial,
-        1,
-        1,
-        false,
-    )?)
 }

@@ -1,12 +1,14 @@
 //! The dense (fully connected) layer.
 
-use xla::XlaOp;
-
-use crate::error::Result;
-use crate::ops::channels::{per_channel, sum_to_channel};
-use crate::ops::lowering::Lowering;
 use crate::table::{Init, Role, TensorSpec};
-use crate::tensors::Tensors;
+#[cfg(feature = "trace")]
+use {
+    crate::error::Result,
+    crate::ops::channels::{per_channel, sum_to_channel},
+    crate::ops::lowering::Lowering,
+    crate::tensors::Tensors,
+    xla::XlaOp,
+};
 
 /// y = x · kernel + bias, in f32.
 #[derive(Clone, Debug)]
@@ -45,7 +47,10 @@ impl Dense {
             },
         ]
     }
+}
 
+#[cfg(feature = "trace")]
+impl Dense {
     /// y = x · kernel + bias: `[N, in]` to `[N, out]`.
     pub fn forward(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
         let product = x.dot_general(params.get(&self.kernel())?, &[1], &[0], &[], &[])?;

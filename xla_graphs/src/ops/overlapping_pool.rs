@@ -1,16 +1,19 @@
 //! Max pooling over squares of 3x3 pixels with stride 2: neighbouring squares share a row or a column.
 
-use xla::XlaOp;
-
-use crate::arrays::{dims_of, scalar_like, to_i64};
-use crate::error::Result;
 use crate::ops::conv::same_padding;
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::{dims_of, scalar_like, to_i64},
+    crate::error::Result,
+    xla::XlaOp,
+};
 
 /// Rows and columns of a square.
 pub const SIDE: usize = 3;
 pub const STRIDE: usize = 2;
 
 /// What the backward pass needs from the forward pass.
+#[cfg(feature = "trace")]
 pub struct Saved {
     /// Dimensions of the input, `[N, H, W, C]`.
     x_dims: [usize; 4],
@@ -30,6 +33,7 @@ pub fn padding(size: usize) -> (i64, i64) {
 
 /// `y[n, i, j, c] = max over a, b in {0, 1, 2} of x[n, 2i + a − p, 2j + b − q, c]` with padding p and q, which never is
 /// the maximum: `[N, H, W, C]` to `[N, ⌈H/2⌉, ⌈W/2⌉, C]`. Of equal values the first counts, row by row.
+#[cfg(feature = "trace")]
 pub fn forward(x: &XlaOp) -> Result<(XlaOp, Saved)> {
     let x_dims = dims_of(x, "[N, H, W, C]")?;
     let [_, height, width, _] = x_dims;
@@ -53,6 +57,7 @@ pub fn forward(x: &XlaOp) -> Result<(XlaOp, Saved)> {
 
 /// dx is the sum of dy over the squares in which [`forward`] chose the pixel: `[N, ⌈H/2⌉, ⌈W/2⌉, C]` to
 /// `[N, H, W, C]`.
+#[cfg(feature = "trace")]
 pub fn backward(saved: &Saved, dy: &XlaOp) -> Result<XlaOp> {
     let [_, height, width, _] = saved.x_dims;
     let zero = scalar_like(dy, 0.0)?;
@@ -84,6 +89,7 @@ pub fn backward(saved: &Saved, dy: &XlaOp) -> Result<XlaOp> {
 }
 
 /// The pixels at `index` of each square of the `padded` images, row by row from 0: `[N, ⌈H/2⌉, ⌈W/2⌉, C]`.
+#[cfg(feature = "trace")]
 fn pixel(padded: &XlaOp, [_, height, width, _]: [usize; 4], index: usize) -> Result<XlaOp> {
     let every_second = |x: &XlaOp, first: usize, size: usize, dim: i64| {
         let end = first + (output_side(size) - 1) * STRIDE + 1;

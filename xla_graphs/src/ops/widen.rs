@@ -1,11 +1,13 @@
 //! A shortcut without weights, where images get smaller and their channels more ("option A" of He et al. 2016, "Deep
 //! Residual Learning for Image Recognition").
 
-use xla::XlaOp;
-
-use crate::arrays::scalar_like;
-use crate::error::Result;
-use crate::ops::conv::{spread, subsample};
+#[cfg(feature = "trace")]
+use {
+    crate::arrays::scalar_like,
+    crate::error::Result,
+    crate::ops::conv::{spread, subsample},
+    xla::XlaOp,
+};
 
 /// From `inputs` to `outputs` channels, which are no fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,7 @@ pub struct Widen {
     pub outputs: usize,
 }
 
+#[cfg(feature = "trace")]
 impl Widen {
     /// `y[n, i, j, c] = x[n, i·s, j·s, c]` for the input's channels c, with stride s, and 0 for the others:
     /// `[N, H, W, in]` to `[N, ⌈H/s⌉, ⌈W/s⌉, out]`.

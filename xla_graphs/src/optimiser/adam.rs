@@ -5,8 +5,7 @@ use xla::XlaOp;
 use crate::arrays::{blend, scalar_like};
 use crate::error::{GraphError, Result};
 use crate::optimiser::rule::{Optimiser, Update, Updated};
-
-const SLOTS: &[&str] = &["first_moment", "second_moment"];
+use crate::optimiser::slots;
 
 /// Share of the old value that the mean of the squared gradients keeps at each step.
 const SQUARES_KEPT: f64 = 0.999;
@@ -19,7 +18,7 @@ const EPSILON: f32 = 1e-7;
 /// m' = β₁ · m + (1 − β₁) · g; v' = β₂ · v + (1 − β₂) · g²;
 /// w' = w − learning_rate · sqrt(1 − β₂ᵗ) / (1 − β₁ᵗ) · m' / (sqrt(v') + ε).
 pub fn adam(momentum: f64) -> Optimiser {
-    Optimiser::new("adam", SLOTS, move |update| step(update, momentum)).with_step_count()
+    Optimiser::new("adam", slots::ADAM, move |update| step(update, momentum)).with_step_count()
 }
 
 fn step(update: &Update, momentum: f64) -> Result<Updated> {

@@ -9,16 +9,30 @@
 //! ```
 //!
 //! A slot is an array beside the weights, as long as they are, that the optimiser keeps from step to
-//! step. Another optimiser is another file here with a function like [`sgd()`], and a line below.
+//! step; `slots` has all their names. Another optimiser is another file here with a function like [`sgd()`], a line
+//! below, and one in `absent`, which has the optimisers of a build that traces nothing.
 
+#[cfg(not(feature = "trace"))]
+mod absent;
+#[cfg(feature = "trace")]
 mod adam;
+#[cfg(feature = "trace")]
 mod decay;
+#[cfg(feature = "trace")]
 mod muon;
+#[cfg(feature = "trace")]
 mod rule;
+#[cfg(feature = "trace")]
 mod sgd;
+mod slots;
 
-pub use adam::adam;
-pub use decay::decayed;
-pub use muon::muon;
-pub use rule::{Optimiser, Update, Updated};
-pub use sgd::{nesterov, sgd};
+#[cfg(not(feature = "trace"))]
+pub use absent::{Optimiser, adam, muon, nesterov, sgd};
+#[cfg(feature = "trace")]
+pub use {
+    adam::adam,
+    decay::decayed,
+    muon::muon,
+    rule::{Optimiser, Update, Updated},
+    sgd::{nesterov, sgd},
+};

@@ -6,9 +6,8 @@ use xla::XlaOp;
 use crate::arrays::{scalar_like, to_i64};
 use crate::error::{GraphError, Result};
 use crate::optimiser::rule::{Optimiser, Update, Updated};
+use crate::optimiser::slots;
 use crate::table::{IMAGE_CHANNELS, TensorSpec};
-
-const SLOTS: &[&str] = &["momentum"];
 
 /// The odd polynomial a·s + b·s³ + c·s⁵ that takes each singular value s in (0, 1] close to 1 when it is
 /// applied a few times.
@@ -29,7 +28,9 @@ const TINY: f32 = 1e-7;
 /// Where a batch norm follows alone, the norm has no effect; where a shortcut is added first, it fixes the
 /// size of the branch.
 pub fn muon(momentum: f32, rest: f32) -> Optimiser {
-    Optimiser::new("muon", SLOTS, move |update| step(update, momentum, rest))
+    Optimiser::new("muon", slots::MUON, move |update| {
+        step(update, momentum, rest)
+    })
 }
 
 fn step(update: &Update, momentum: f32, rest: f32) -> Result<Updated> {

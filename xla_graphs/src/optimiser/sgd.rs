@@ -5,19 +5,18 @@ use xla::XlaOp;
 use crate::arrays::scalar_like;
 use crate::error::Result;
 use crate::optimiser::rule::{Optimiser, Update, Updated};
-
-const SLOTS: &[&str] = &["momentum"];
+use crate::optimiser::slots;
 
 /// Stochastic gradient descent with `momentum`. It keeps a velocity v for each weight w:
 /// v' = momentum · v − learning_rate · gradient; w' = w + v'.
 pub fn sgd(momentum: f32) -> Optimiser {
-    Optimiser::new("sgd", SLOTS, move |update| step(update, momentum))
+    Optimiser::new("sgd", slots::SGD, move |update| step(update, momentum))
 }
 
 /// [`sgd`] that looks ahead (Nesterov), as Keras's `SGD(momentum, nesterov=True)`:
 /// v' = momentum · v − learning_rate · gradient; w' = w + momentum · v' − learning_rate · gradient.
 pub fn nesterov(momentum: f32) -> Optimiser {
-    Optimiser::new("nesterov", SLOTS, move |update| {
+    Optimiser::new("nesterov", slots::SGD, move |update| {
         let slope = (update.gradient * update.learning_rate)?;
         let velocity = velocity(update, momentum)?;
         let ahead = (&velocity * scalar_like(&velocity, momentum)?)?;

@@ -28,6 +28,7 @@ use crate::model::peers::Peers;
 use crate::model::program::{ExecutableOrigin, Program};
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
+use crate::model::tracing;
 use crate::model::whitening;
 use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
 use crate::run::observer::Observer;
@@ -102,6 +103,9 @@ fn train_as(
     args: &TrainArgs,
     process: &Process,
 ) -> Result<()> {
+    if config.program.is_none() {
+        tracing::check("training without --program")?;
+    }
     data::progress::choose(config.progress.of_loading());
     if args.overwrite && processes.is_first() {
         spare_inputs(args, &config)?;
