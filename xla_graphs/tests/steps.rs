@@ -311,8 +311,8 @@ fn frozen_layers_keep_every_bit_and_the_others_move_against_their_central_differ
             }
             let (next, _) = trainer.step(&state, &images());
             for (index, spec) in trainer.layout.state().iter().enumerate() {
-                let slots = ["momentum/", "average/"].into_iter();
-                let layer = slots.filter_map(|slot| spec.name.strip_prefix(slot)).next();
+                let mut slots = ["momentum/", "average/"].into_iter();
+                let layer = slots.find_map(|slot| spec.name.strip_prefix(slot));
                 let layer = layer.unwrap_or(&spec.name);
                 let is_frozen = prefixes.iter().any(|prefix| layer.starts_with(prefix));
                 assert_eq!(state[index] == next[index], is_frozen, "{}", spec.name);
