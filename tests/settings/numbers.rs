@@ -8,7 +8,15 @@ use crate::options::{name, options, resolve_file, training_options, words};
 use crate::ranges::{NEVER, NUMBERS, range_of};
 
 /// Values that are neither numbers nor paths nor words of a list; each has tests of its own.
-const OTHERS: [&str; 4] = ["lr-drops", "widths", "target", "command"];
+const OTHERS: [&str; 7] = [
+    "cache-memory",
+    "command",
+    "lr-drops",
+    "mean",
+    "std",
+    "target",
+    "widths",
+];
 
 #[test]
 fn every_number_of_every_command_is_held_to_its_range() {
