@@ -103,10 +103,8 @@ impl Names {
     pub fn theirs(&self, ours: &str) -> Option<String> {
         let (layer, tensor) = ours.rsplit_once('/')?;
         let (_, tensor) = TENSORS.iter().find(|(name, _)| *name == tensor)?;
-        let layers = self.naming.layers.iter();
-        let layer = layers
-            .filter_map(|(from, to)| Some(fill(to, &numbers(from, layer)?)))
-            .next()?;
+        let mut layers = self.naming.layers.iter();
+        let layer = layers.find_map(|(from, to)| Some(fill(to, &numbers(from, layer)?)))?;
         Some(format!("{}{layer}.{tensor}", self.prefix))
     }
 

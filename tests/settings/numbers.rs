@@ -8,13 +8,16 @@ use crate::options::{name, options, resolve_file, training_options, words};
 use crate::ranges::{NEVER, NUMBERS, range_of};
 
 /// Values that are neither numbers nor paths nor words of a list; each has tests of its own.
-const OTHERS: [&str; 6] = [
-    "lr-drops",
-    "widths",
-    "stage-units",
-    "freeze-until",
-    "target",
+const OTHERS: [&str; 9] = [
+    "cache-memory",
     "command",
+    "freeze-until",
+    "lr-drops",
+    "mean",
+    "stage-units",
+    "std",
+    "target",
+    "widths",
 ];
 
 #[test]

@@ -107,9 +107,11 @@ proptest! {
             let accepted = arguments::parse_training(std::slice::from_ref(&option)).is_ok();
             options.extend((raw.given && accepted).then_some(option));
         }
-        if !options.iter().any(|option| option == "--dataset=folder") {
+        let of_pictures = ["--dataset=folder", "--dataset=parquet"];
+        if !options.iter().any(|option| of_pictures.contains(&option.as_str())) {
             let is_for_pictures = |option: &String| {
-                option.starts_with("--image-size=") || option.starts_with("--skip-bad=")
+                let names = ["--cache-memory=", "--image-size=", "--skip-bad="];
+                names.iter().any(|name| option.starts_with(name))
             };
             options.retain(|option| !is_for_pictures(option));
         }

@@ -9,15 +9,18 @@ use crate::data::error::DataError;
 /// As many classes as a label can tell apart, less one.
 const MOST_CLASSES: i64 = u16::MAX as i64;
 
+/// The label of each row of each part.
+type Labels<T> = [Option<Vec<T>>; 3];
+
 /// The labels of each part by class, and the classes' `names`: where the files have none, the numbers.
 ///
 /// # Errors
 /// A label without a name, or one that is too large; fewer than two classes.
 pub fn check(
     shards: &[Shard],
-    labels: [Option<Vec<i64>>; 3],
+    labels: Labels<i64>,
     names: Option<Vec<String>>,
-) -> Result<([Option<Vec<u16>>; 3], Vec<String>), DataError> {
+) -> Result<(Labels<u16>, Vec<String>), DataError> {
     let first = shards.first().map_or(Path::new(""), |shard| &shard.path);
     let classes = match &names {
         Some(names) => names.len() as i64,

@@ -1,6 +1,7 @@
 //! One file: which of its columns have the pictures and the labels.
 
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use ::parquet::basic::Type;
@@ -41,7 +42,8 @@ impl Table {
     /// Opens the file at `path`, and finds its columns.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io("open", path))?;
-        let reader = SerializedFileReader::new(file).map_err(|error| unread(path, &error))?;
+        let length = file.metadata().map_err(DataError::io("read", path))?.len();
+        let reader = guarded(path, || SerializedFileReader::new(file))?;
         let columns = reader.metadata().file_metadata().schema_descr().columns();
         let place = |name: &&str| columns.iter().position(|c| c.path().string() == *name);
         let find = |names: &[&str]| names.iter().find_map(place);
@@ -60,12 +62,32 @@ impl Table {
         check(path, &columns[images], &[Type::BYTE_ARRAY], "bytes")?;
         let numbers = [Type::INT32, Type::INT64];
         check(path, &columns[labels], &numbers, "whole numbers")?;
-        Ok(Self {
+        let table = Self {
             path: path.to_owned(),
             reader,
             images,
             labels,
-        })
+        };
+        table.check_places(length)?;
+        Ok(table)
+    }
+
+    /// Refuses columns that are not inside the file, which has so many bytes: the reader would panic.
+    fn check_places(&self, length: u64) -> Result<(), DataError> {
+        for group in self.reader.metadata().row_groups() {
+            for column in [self.images, self.labels].map(|column| group.column(column)) {
+                let dictionary = column.dictionary_page_offset();
+                let start = dictionary.unwrap_or(column.data_page_offset());
+                let end = start.checked_add(column.compressed_size());
+                let fits = end.and_then(|end| u64::try_from(end).ok()) <= Some(length);
+                if start < 0 || column.compressed_size() < 0 || end.is_none() || !fits {
+                    let name = column.column_path().string();
+                    let reason = format!("the column `{name}` is not inside the file");
+                    return Err(wrong(&self.path, reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many rows the file says it has.
@@ -121,8 +143,9 @@ impl Table {
     {
         loop {
             let (mut levels, mut values) = (Vec::new(), Vec::new());
-            let read = reader.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut values);
-            let (rows, ..) = read.map_err(|error| unread(&self.path, &error))?;
+            let (rows, ..) = guarded(&self.path, || {
+                reader.read_records(LABELS_AT_ONCE, Some(&mut levels), None, &mut values)
+            })?;
             if rows == 0 {
                 return Ok(());
             }
@@ -162,19 +185,21 @@ impl Table {
     }
 
     fn column(&self, group: usize, column: usize) -> Result<ColumnReader, DataError> {
-        let group = self.reader.get_row_group(group);
-        let column = group.and_then(|group| group.get_column_reader(column));
-        column.map_err(|error| unread(&self.path, &error))
+        guarded(&self.path, || {
+            self.reader.get_row_group(group)?.get_column_reader(column)
+        })
     }
 }
 
 impl Images {
-    /// The bytes of the next pictures, at most `most`: `None` where a row has none. Nothing at the end.
-    pub fn next(&mut self, most: usize) -> Result<Vec<Option<Vec<u8>>>, ParquetError> {
+    /// The bytes of the next pictures of the file at `path`, at most `most`: `None` where a row has none. Nothing at the
+    /// end.
+    pub fn next(&mut self, path: &Path, most: usize) -> Result<Vec<Option<Vec<u8>>>, DataError> {
         let (mut levels, mut values) = (Vec::new(), Vec::new());
-        let (rows, ..) = self
-            .reader
-            .read_records(most, Some(&mut levels), None, &mut values)?;
+        let (rows, ..) = guarded(path, || {
+            self.reader
+                .read_records(most, Some(&mut levels), None, &mut values)
+        })?;
         let mut values = values.into_iter().map(|bytes| bytes.data().to_vec());
         // A column in which nothing may be missing has no levels.
         levels.resize(rows, self.present);
@@ -206,8 +231,19 @@ fn check(
     ))
 }
 
-/// An error of the reader.
-pub fn unread(path: &Path, error: &ParquetError) -> DataError {
+/// What `read` gives. The reader panics at some damaged files, which is an error like any other.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
+    // What is left of a reader that has panicked is not used again.
+    match panic::catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| unread(path, &error)),
+        Err(_) => Err(wrong(
+            path,
+            "cannot read the Parquet file: it is damaged".to_owned(),
+        )),
+    }
+}
+
+fn unread(path: &Path, error: &ParquetError) -> DataError {
     // It names the feature of the crate that would be needed.
     let reason = error.to_string();
     let advice = match reason.contains("Disabled feature") {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use super::columns::{Images, Table, unread, wrong};
+use super::columns::{Images, Table, wrong};
 use crate::data::collection::{Content, Encoded};
 use crate::data::error::DataError;
 
@@ -86,8 +86,7 @@ impl Open {
     fn next_rows(&mut self) -> Result<Vec<Option<Vec<u8>>>, DataError> {
         loop {
             if let Some(images) = &mut self.images {
-                let rows = images.next(AT_ONCE);
-                let rows = rows.map_err(|error| unread(&self.shard.path, &error))?;
+                let rows = images.next(&self.shard.path, AT_ONCE)?;
                 if !rows.is_empty() {
                     return Ok(rows);
                 }

@@ -100,9 +100,9 @@ pub fn image_of(path: &Path, bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, Pic
         path: path.to_owned(),
         reason,
     })?;
-    Ok(match white::lay_over(middle(picture)) {
-        DynamicImage::ImageRgb8(picture) => resize::to_side(&picture, side),
-        picture => picture
+    Ok(match picture {
+        DynamicImage::ImageRgb8(picture) => resize::middle_to_side(&picture, side),
+        picture => white::lay_over(middle(picture))
             .resize_exact(side as u32, side as u32, FilterType::Triangle)
             .into_rgb8()
             .into_raw(),

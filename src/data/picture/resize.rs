@@ -1,11 +1,14 @@
 //! Resizes RGB pictures with a triangle filter.
 //!
-//! To the bit what the `image` crate's `resize` gives, which takes several times as long: here rows are contiguous, so the
-//! compiler uses vector instructions, and no picture of floating-point numbers is stored in between.
+//! To the bit what the `image` crate's `resize` gives for a crop, which takes several times as long: here rows are
+//! contiguous, so the compiler uses vector instructions, and neither the crop nor a picture of floating-point numbers is
+//! stored in between.
 
 use image::RgbImage;
 
 const CHANNELS: usize = 3;
+/// Values that are summed at once: a pixel, and one more, since vectors have four.
+const LANES: usize = 4;
 
 /// The pixels that one pixel of the result is the weighted mean of, along one axis.
 struct Taps {
@@ -13,37 +16,55 @@ struct Taps {
     weights: Vec<f32>,
 }
 
-/// `picture` with `side` rows and columns.
-pub fn to_side(picture: &RgbImage, side: usize) -> Vec<u8> {
+/// The largest central square of `picture` with `side` rows and columns.
+pub fn middle_to_side(picture: &RgbImage, side: usize) -> Vec<u8> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    if (width, height) == (side, side) {
-        return picture.as_raw().clone();
+    let square = width.min(height);
+    let (left, top) = ((width - square) / 2, (height - square) / 2);
+    let rows = picture.as_raw().chunks_exact(width * CHANNELS);
+    let rows = rows.map(|row| &row[left * CHANNELS..][..square * CHANNELS]);
+    let rows = rows.skip(top).take(square);
+    if square == side {
+        return rows.flatten().copied().collect();
     }
-    let (across, down) = (taps(width, side), taps(height, side));
-    let mut row = vec![0.0; width * CHANNELS];
+    let taps = taps(square, side);
+    // With a last value that is read and not used.
+    let mut sums = vec![0.0; square * CHANNELS + 1];
     let mut pixels = Vec::with_capacity(side * side * CHANNELS);
-    for taps in &down {
-        row.fill(0.0);
-        let rows = picture.as_raw().chunks_exact(width * CHANNELS);
-        for (source, weight) in rows.skip(taps.first).zip(&taps.weights) {
-            for (sum, value) in row.iter_mut().zip(source) {
+    for down in &taps {
+        sums.fill(0.0);
+        for (row, weight) in rows.clone().skip(down.first).zip(&down.weights) {
+            for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += f32::from(*value) * weight;
             }
         }
-        let row = row.as_chunks::<CHANNELS>().0;
-        pixels.extend(across.iter().flat_map(|taps| mean(row, taps)));
+        for across in &taps {
+            pixels.extend(mean(&sums[across.first * CHANNELS..], &across.weights));
+        }
     }
     pixels
 }
 
-fn mean(row: &[[f32; CHANNELS]], taps: &Taps) -> [u8; CHANNELS] {
-    let mut sums = [0.0; CHANNELS];
-    for (pixel, weight) in row[taps.first..].iter().zip(&taps.weights) {
+/// The weighted mean of the pixels that `values` begins with.
+fn mean(values: &[f32], weights: &[f32]) -> [u8; CHANNELS] {
+    let mut sums = [0.0; LANES];
+    for (pixel, weight) in values.windows(LANES).step_by(CHANNELS).zip(weights) {
         for (sum, value) in sums.iter_mut().zip(pixel) {
             *sum += value * weight;
         }
     }
-    sums.map(|sum| sum.clamp(0.0, 255.0).round() as u8)
+    let [red, green, blue, _] = sums.map(rounded);
+    [red, green, blue]
+}
+
+/// `sum`, rounded and within 0 to 255: what `round` gives, which is a call.
+fn rounded(sum: f32) -> u8 {
+    let sum = sum.clamp(0.0, 255.0);
+    let whole = sum as u8;
+    match sum - f32::from(whole) >= 0.5 {
+        true => whole + 1,
+        false => whole,
+    }
 }
 
 /// For each of `to` pixels, which of `from` pixels count how much: a triangle over its own width, or over that of a pixel
@@ -75,7 +96,8 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
 
 #[cfg(test)]
 mod tests {
-    use image::imageops::{self, FilterType};
+    use image::DynamicImage;
+    use image::imageops::FilterType;
 
     use super::*;
 
@@ -83,13 +105,14 @@ mod tests {
     fn every_bit_is_that_of_the_image_crate() {
         for (width, height, side) in [
             (500, 375, 224),
-            (375, 500, 224),
+            (375, 501, 224),
             (33, 32, 32),
-            (32, 32, 32),
+            (32, 33, 31),
             (7, 5, 32),
             (1, 1, 8),
             (1000, 3, 4),
             (224, 225, 223),
+            (1200, 900, 32),
         ] {
             let noise = |x: u32, y: u32, channel: u32| {
                 let bits = (x * 7919 + y * 104_729 + channel * 31).wrapping_mul(0x9e37_79b9);
@@ -98,9 +121,29 @@ mod tests {
             let picture = RgbImage::from_fn(width, height, |x, y| {
                 image::Rgb([0, 1, 2].map(|channel| noise(x, y, channel)))
             });
-            let expected = imageops::resize(&picture, side, side, FilterType::Triangle).into_raw();
-            let got = to_side(&picture, side as usize);
-            assert!(got == expected, "{width} x {height} to {side}");
+            let got = middle_to_side(&picture, side as usize);
+            let square = width.min(height);
+            let (left, top) = ((width - square) / 2, (height - square) / 2);
+            let expected = DynamicImage::from(picture)
+                .crop_imm(left, top, square, square)
+                .resize_exact(side, side, FilterType::Triangle)
+                .into_rgb8();
+            assert!(got == expected.into_raw(), "{width} x {height} to {side}");
+        }
+    }
+
+    #[test]
+    fn halves_are_rounded_up_and_what_is_just_below_them_is_not() {
+        for (sum, expected) in [
+            (-1.0, 0),
+            (0.499_999_97, 0),
+            (0.5, 1),
+            (127.499_99, 127),
+            (254.5, 255),
+            (255.0, 255),
+            (300.0, 255),
+        ] {
+            assert_eq!(rounded(sum), expected, "{sum}");
         }
     }
 }

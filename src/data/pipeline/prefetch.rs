@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(
             batches.next_batch().unwrap_err().to_string(),
             "the batch worker for step 1 panicked: \
-             range start index 6144 out of range for slice of length 6144"
+             range end index 3072 out of range for slice of length 0"
         );
     }
 

@@ -40,8 +40,11 @@ impl Codes {
     }
 
     /// The value of the next code; `None` for an invalid code or at the end.
+    #[inline]
     pub fn next(&self, bits: &mut Bits) -> Option<u8> {
-        bits.fill();
+        if bits.held < SHORT {
+            bits.fill();
+        }
         if let Some(start) = bits.held.checked_sub(SHORT) {
             let index = bits.buffer >> start & ((1 << SHORT) - 1);
             let (value, length) = self.short[index as usize];
@@ -89,6 +92,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The next `count` bits, at most 16, as a number; `None` if there are fewer left.
+    #[inline]
     pub fn take(&mut self, count: u32) -> Option<i32> {
         if self.held < count {
             self.fill();

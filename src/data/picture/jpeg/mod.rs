@@ -59,9 +59,7 @@ pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
 
 /// The next marker and what follows it. Between segments, other bytes have no meaning.
 fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let at = bytes
-        .windows(2)
-        .position(|pair| pair[0] == 0xff && ![0x00, 0xff].contains(&pair[1]))?;
+    let at = marker(bytes, |next| ![0x00, 0xff].contains(&next))?;
     Some((bytes[at + 1], &bytes[at + 2..]))
 }
 
@@ -74,10 +72,16 @@ fn split_segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The length up to the marker that ends the scan; restart markers are part of it.
 fn length_of_scan(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).position(|pair| {
-        let part_of_it = [0x00, 0xff].contains(&pair[1]) || RESTARTS.contains(&pair[1]);
-        pair[0] == 0xff && !part_of_it
+    marker(bytes, |next| {
+        let part_of_it = [0x00, 0xff].contains(&next) || RESTARTS.contains(&next);
+        !part_of_it
     })
+}
+
+/// The place of the first 0xff before a byte that `is_wanted`.
+fn marker(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    let fits = |at: &usize| bytes.get(at + 1).is_some_and(|next| is_wanted(*next));
+    memchr::memchr_iter(0xff, bytes).find(fits)
 }
 
 /// Information about a scan from the segments before it.

@@ -1,7 +1,7 @@
 //! The blocks of a sequential scan.
 
 use super::huffman::{Bits, Codes};
-use super::{CUT_SHORT, RESTARTS};
+use super::{CUT_SHORT, RESTARTS, marker};
 
 const DAMAGED: &str = "the file is damaged: its pixels cannot be decoded";
 
@@ -111,9 +111,7 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
         let all = rest?;
-        let restart = all
-            .windows(2)
-            .position(|pair| pair[0] == 0xff && RESTARTS.contains(&pair[1]));
+        let restart = marker(all, |next| RESTARTS.contains(&next));
         let (piece, after) = match restart {
             Some(at) => (&all[..at], Some(&all[at + 2..])),
             None => (all, None),
