@@ -77,11 +77,12 @@ fn stamp(name: &str, value: Option<String>) {
 }
 
 /// What the program is made of: a change in any of it makes the stamp say `-dirty`.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "Cargo.lock",
     "Cargo.toml",
     "assets",
     "build.rs",
+    "cpu_client",
     "cpu_kernels",
     "kernel_contract",
     "pjrt",

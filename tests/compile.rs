@@ -3,10 +3,12 @@
 mod program;
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use program::plugins::{cpu_plugin, libtpu};
 use program::{fail, program_as_shipped, succeed, text};
+use resnet_xla::device::saved_executable::SavedExecutable;
 use serde_json::Value;
 
 /// Set to have a training step compiled for a TPU too.
@@ -71,10 +73,21 @@ fn on_libtpu(args: &[&str]) -> Output {
 }
 
 /// The report on `step` of depth 11 for four chips, which must fit in their memory, do `passes` forward
-/// passes of 128 images on each, and take the time that the estimated cycles take at the chip's clock.
+/// passes of 128 images on each, and take the time that the estimated cycles take at the chip's clock. The saved
+/// executable says what it is for.
 fn compiled_for_a_tpu(step: &str, passes: f64) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(step);
     let args = [
-        "--target", "v5e:2x2", "--depth", "11", "--step", step, "--json",
+        "--target",
+        "v5e:2x2",
+        "--depth",
+        "11",
+        "--step",
+        step,
+        "--json",
+        "--save-executable",
+        text(&file),
     ];
     let output = on_libtpu(&args);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -103,7 +116,36 @@ fn compiled_for_a_tpu(step: &str, passes: f64) -> Value {
         "{cycles} cycles, {ms} ms"
     );
     assert_eq!(estimate["loops_of_unknown_length"], 0);
+    check_saved(&file, step);
     report
+}
+
+/// Checks what a computation for four chips of v5e that was saved says about itself, and that no other device takes it.
+fn check_saved(file: &Path, step: &str) {
+    let SavedExecutable {
+        about, executable, ..
+    } = SavedExecutable::read(file).unwrap();
+    assert_eq!(about.computation, format!("{step}_step"));
+    assert_eq!((about.target.as_str(), about.devices), ("v5e:2x2", 4));
+    assert_eq!(about.compiler.device, "TPU v5 lite");
+    assert!(about.compiler.plugin.contains("Built on"), "{about:?}");
+    assert!(executable.len() > 100_000);
+    if let Some(plugin) = cpu_plugin() {
+        let message = fail(
+            &[
+                "predict",
+                "--plugin",
+                text(&plugin),
+                "--load-executable",
+                text(file),
+            ],
+            4,
+        );
+        assert!(
+            message.contains("v5e:2x2 (4 x TPU v5 lite), and here is 1 x cpu"),
+            "{message}"
+        );
+    }
 }
 
 #[test]

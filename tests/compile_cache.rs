@@ -1,5 +1,5 @@
-//! What a plugin compiles stays for the next start, which computes the same bits; whatever is wrong with the cache, the
-//! run goes on.
+//! What is compiled stays for the next start, which computes the same bits; whatever is wrong with the cache, the run goes
+//! on.
 
 mod program;
 
@@ -14,18 +14,26 @@ use program::{program, text};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Runs of three steps on the CPU plugin, with a cache.
+/// Runs of three steps with a cache, on the runtime's own CPU or on the CPU plugin.
 struct Runs {
     folder: tempfile::TempDir,
-    plugin: PathBuf,
+    plugin: Option<PathBuf>,
 }
 
 impl Runs {
-    /// `None`, with the reason printed, where there is no plugin.
-    fn new() -> Option<Self> {
-        Some(Self {
-            plugin: cpu_plugin()?,
+    /// On the runtime's own CPU.
+    fn embedded() -> Self {
+        Self {
+            plugin: None,
             folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// On the CPU plugin; `None`, with the reason printed, where there is none.
+    fn on_plugin() -> Option<Self> {
+        Some(Self {
+            plugin: Some(cpu_plugin()?),
+            ..Self::embedded()
         })
     }
 
@@ -40,7 +48,9 @@ impl Runs {
     fn command(&self, name: &str) -> Command {
         let out_dir = self.out_dir(name);
         let mut command = program(&quick_run(&out_dir, "--max-steps 3 --eval-steps 1"));
-        command.args(["--plugin", text(&self.plugin)]);
+        if let Some(plugin) = &self.plugin {
+            command.args(["--plugin", text(plugin)]);
+        }
         command.args(["--compile-cache", text(&self.cache())]);
         command
     }
@@ -80,58 +90,103 @@ fn compiled(log: &str) -> bool {
 
 #[test]
 fn the_second_start_loads_what_the_first_compiled_and_computes_the_same_bits() {
-    let Some(runs) = Runs::new() else { return };
-    assert!(compiled(&runs.run("first")));
-    assert_eq!(runs.files().len(), 2);
-    let log = runs.run("second");
-    assert!(!compiled(&log));
-    // Nothing of the plugin's own log.
-    assert!(!log.contains("cpu_aot_loader"), "{log}");
-    assert_same_end(&runs.out_dir("second"), &runs.out_dir("first"));
-    let earlier = |name: &str| runs.result(name)["compiled_earlier_s"].as_f64();
-    assert_eq!(earlier("first"), None);
-    assert!(earlier("second").unwrap() > 0.0);
-    assert_eq!(runs.files().len(), 2);
+    for runs in [Some(Runs::embedded()), Runs::on_plugin()] {
+        let Some(runs) = runs else { continue };
+        assert!(compiled(&runs.run("first")));
+        assert_eq!(runs.files().len(), 2);
+        let log = runs.run("second");
+        assert!(!compiled(&log));
+        // Nothing of XLA's own log.
+        assert!(!log.contains("cpu_aot_loader"), "{log}");
+        assert_same_end(&runs.out_dir("second"), &runs.out_dir("first"));
+        assert_eq!(runs.files().len(), 2);
+        check_results(&runs.result("first"), &runs.result("second"));
 
-    // Other flags, other devices: other programs.
-    let mut command = runs.command("flags");
-    command.env("XLA_FLAGS", "--xla_backend_optimization_level=1");
-    assert!(compiled(&logged(&mut command)));
-    let mut command = runs.command("replicas");
-    assert!(compiled(&logged(command.args(["--replicas", "2"]))));
-    assert_eq!(runs.files().len(), 6);
-    assert!(!compiled(&runs.run("third")));
+        // Other flags, other devices: other programs.
+        let mut command = runs.command("flags");
+        command.env("XLA_FLAGS", "--xla_backend_optimization_level=1");
+        assert!(compiled(&logged(&mut command)));
+        let mut command = runs.command("replicas");
+        assert!(compiled(&logged(command.args(["--replicas", "2"]))));
+        assert_eq!(runs.files().len(), 6);
+        assert!(!compiled(&runs.run("third")));
+    }
+}
+
+/// Checks what the results say about where the computations came from: compiled at the first start, loaded at the
+/// second.
+fn check_results(first: &Value, second: &Value) {
+    assert!(first.get("compiled_earlier_s").is_none());
+    let earlier = second["compiled_earlier_s"].as_f64().unwrap();
+    for (result, from) in [(first, "compiler"), (second, "cache")] {
+        let executables = result["executables"].as_array().unwrap();
+        let names: Vec<_> = executables.iter().map(|e| &e["computation"]).collect();
+        assert_eq!(names, ["train_step", "eval_step"]);
+        assert!(executables.iter().all(|e| e["from"] == from), "{result}");
+        let seconds = |name: &str| executables[0].get(name).and_then(Value::as_f64);
+        match from {
+            "compiler" => assert_eq!((seconds("load_s"), seconds("saved_s")), (None, None)),
+            _ => {
+                let saved = seconds("compile_s").unwrap() - seconds("load_s").unwrap();
+                assert_eq!(seconds("saved_s"), Some(saved));
+                assert_eq!(seconds("compile_s"), Some(earlier));
+            }
+        }
+    }
+    // It is the time that compiling took then.
+    let compile_s = |result: &Value| result["executables"][0]["compile_s"].clone();
+    assert_eq!(compile_s(first), compile_s(second));
+}
+
+#[test]
+fn kernels_of_another_instruction_set_are_another_program() {
+    let runs = Runs::embedded();
+    let with = |name: &str, isa: &str| {
+        let mut command = runs.command(name);
+        compiled(&logged(command.env(cpu_kernels::isa::VARIABLE, isa)))
+    };
+    assert!(with("first", "generic"));
+    assert!(!with("again", "generic"));
+    if cpu_kernels::Isa::of_processor() == cpu_kernels::Isa::Generic {
+        println!("skipped: this processor has no kernels");
+        return;
+    }
+    assert!(with("kernels", "avx2"));
+    assert!(!with("kernels-again", "avx2"));
+    assert_same_end(&runs.out_dir("kernels-again"), &runs.out_dir("kernels"));
 }
 
 #[test]
 fn a_file_that_is_damaged_or_does_not_load_is_a_warning_and_a_compile() {
-    let Some(runs) = Runs::new() else { return };
-    runs.run("first");
-    for file in runs.files() {
-        let mut bytes = fs::read(&file).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        fs::write(&file, bytes).unwrap();
-    }
-    let log = runs.run("damaged");
-    assert!(compiled(&log) && log.contains("is damaged"), "{log}");
-    assert_same_end(&runs.out_dir("damaged"), &runs.out_dir("first"));
+    for runs in [Some(Runs::embedded()), Runs::on_plugin()] {
+        let Some(runs) = runs else { continue };
+        runs.run("first");
+        for file in runs.files() {
+            let mut bytes = fs::read(&file).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            fs::write(&file, bytes).unwrap();
+        }
+        let log = runs.run("damaged");
+        assert!(compiled(&log) && log.contains("is damaged"), "{log}");
+        assert_same_end(&runs.out_dir("damaged"), &runs.out_dir("first"));
 
-    // Whole, but nothing that the plugin knows.
-    let digest = Sha256::digest(b"nonsense");
-    let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    for file in runs.files() {
-        let content = format!("{{\"sha256\": \"{sum}\", \"compile_s\": 1.0}}\nnonsense");
-        fs::write(file, content).unwrap();
+        // Whole, but nothing that XLA knows.
+        let digest = Sha256::digest(b"nonsense");
+        let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        for file in runs.files() {
+            let content = format!("{{\"sha256\": \"{sum}\", \"compile_s\": 1.0}}\nnonsense");
+            fs::write(file, content).unwrap();
+        }
+        let log = runs.run("nonsense");
+        assert!(compiled(&log) && log.contains("cannot be loaded"), "{log}");
+        assert!(!compiled(&runs.run("last")));
     }
-    let log = runs.run("nonsense");
-    assert!(compiled(&log) && log.contains("cannot be loaded"), "{log}");
-    assert!(!compiled(&runs.run("last")));
 }
 
 #[test]
 fn processes_that_start_at_once_share_a_cache() {
-    let Some(runs) = Runs::new() else { return };
+    let runs = Runs::embedded();
     let children: Vec<_> = ["a", "b"]
         .map(|name| {
             let mut command = runs.command(name);
@@ -150,30 +205,23 @@ fn processes_that_start_at_once_share_a_cache() {
 }
 
 #[test]
-fn a_device_whose_programs_cannot_be_kept_gets_no_cache() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache");
-    let run = |name: &str, named: Option<&Path>| {
-        let out_dir = folder.path().join(name);
+fn the_cache_is_in_the_user_s_own_unless_it_is_named() {
+    let runs = Runs::embedded();
+    let all = runs.folder.path().join("all");
+    let run = |name: &str| {
+        let out_dir = runs.out_dir(name);
         let mut command = program(&quick_run(&out_dir, "--max-steps 1 --eval-steps 1"));
         command.env_remove("RESNET_XLA_COMPILE_CACHE");
-        command.env("RESNET_XLA_CACHE", folder.path().join("all"));
-        if let Some(named) = named {
-            command.args(["--compile-cache", text(named)]);
-        }
-        logged(&mut command)
+        compiled(&logged(command.env("RESNET_XLA_CACHE", &all)))
     };
-    let log = run("named", Some(&cache));
-    let said = "--compile-cache has no effect on this device";
-    assert_eq!(log.matches(said).count(), 1, "{log}");
-    let log = run("default", None);
-    assert!(!log.contains("compile-cache"), "{log}");
-    assert!(!cache.exists() && !folder.path().join("all").exists());
+    assert!(run("first"));
+    assert_eq!(fs::read_dir(all.join("compiled")).unwrap().count(), 2);
+    assert!(!run("second"));
 }
 
 #[test]
 fn a_cache_that_is_not_wanted_or_not_safe_is_not_used() {
-    let Some(runs) = Runs::new() else { return };
+    let runs = Runs::embedded();
     let mut command = runs.command("none");
     logged(command.args(["--compile-cache", "none"]));
     assert!(!runs.cache().exists());

@@ -20,7 +20,8 @@ fn table(file: &str) -> Table {
 
 #[test]
 fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksum() {
-    const OURS: [&str; 6] = [
+    const OURS: [&str; 7] = [
+        "cpu_client",
         "cpu_kernels",
         "kernel_contract",
         "pjrt",

@@ -17,10 +17,11 @@ const DOCUMENTS: [&str; 10] = [
 ];
 
 /// The folders of the repository that documents name files in.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     ".ci/",
     "assets/",
     "benches/",
+    "cpu_client/",
     "cpu_kernels/",
     "docs/",
     "examples/",

@@ -173,7 +173,13 @@ fn a_run_leaves_what_the_design_promises() {
     );
     assert_eq!(result["replicas"], 1);
     assert!(result["device"].as_str().unwrap().starts_with("cpu"));
-    for key in ["val_loss", "val_acc", "compile_s", "images_per_sec"] {
+    for key in [
+        "val_loss",
+        "val_acc",
+        "compile_s",
+        "start_s",
+        "images_per_sec",
+    ] {
         assert!(result[key].is_number(), "{key}");
     }
     let history = fs::read_to_string(out.join("history.csv")).unwrap();

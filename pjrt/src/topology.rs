@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::api::{Api, given, slice_of};
+use crate::api::{Api, given, slice_of, text};
 use crate::bindings::*;
 use crate::device::Description;
-use crate::error::Result;
+use crate::error::{PjrtError, Result};
 use crate::executable::Executable;
 use crate::program::Program;
 
@@ -40,6 +40,23 @@ impl Topology {
             description.kind()
         });
         kinds.collect()
+    }
+
+    /// What the plugin says about its version; none where it says nothing.
+    pub fn platform_version(&self) -> Result<Option<String>> {
+        let mut args = PJRT_TopologyDescription_PlatformVersion_Args {
+            topology: self.raw,
+            ..Default::default()
+        };
+        match self.api.call(&mut args) {
+            Err(PjrtError::Unimplemented { .. } | PjrtError::MissingFunction(_)) => {
+                return Ok(None);
+            }
+            called => called?,
+        }
+        // SAFETY: the plugin returned this text; it lives as long as the topology.
+        let version = unsafe { text(args.platform_version, args.platform_version_size) };
+        Ok((!version.is_empty()).then_some(version))
     }
 
     /// Compiles `program` with `options`, a serialised `CompileOptionsProto` ([`crate::compile_options`]).

@@ -134,6 +134,7 @@ Examples:
   resnet-xla compile --target v5e:2x4
   resnet-xla compile --target v6e:2x4 --batch-per-chip 256 --json
   resnet-xla compile --target v5e:2x4 --step eval --save hlo/
+  resnet-xla compile --target v5e:2x4 --batch-per-chip 16 --save-executable train.exe
   resnet-xla compile --target cpu --depth 20
 
 Needs libtpu (`./setup tpu`) but no TPU; --target cpu needs the CPU plugin (`./setup cpu-plugin`).")]
@@ -203,6 +204,11 @@ pub struct CheckpointArgs {
     /// Run the traced computations in this folder, which `export --program` wrote
     #[arg(long, value_name = "DIR")]
     pub program: Option<PathBuf>,
+
+    /// Load the compiled computation in this file, which `compile --save-executable` wrote, instead of compiling it; may
+    /// be given again for another computation
+    #[arg(long, value_name = "FILE")]
+    pub load_executable: Vec<PathBuf>,
 
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -483,6 +489,10 @@ pub struct CompileArgs {
     /// Save the optimised program (HLO) and the report in this folder
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
+
+    /// Save the compiled computation in this file, for --load-executable on a machine that has the chips
+    #[arg(long, value_name = "FILE")]
+    pub save_executable: Option<PathBuf>,
 
     /// Print JSON instead of a table
     #[arg(long)]

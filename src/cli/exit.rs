@@ -5,6 +5,7 @@ use crate::cli::config::ConfigError;
 use crate::cli::outputs::OutputError;
 use crate::data::DataError;
 use crate::data::picture::UnreadPictures;
+use crate::device::saved_executable::SavedExecutableError;
 use crate::device::{self, DeviceError};
 use crate::model::program_folder::ProgramFolderError;
 use crate::predict::PredictError;
@@ -63,6 +64,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             DeviceError::Threads(_) => Some(RUNTIME),
             _ => Some(DEVICE),
         }
+    } else if let Some(error) = cause.downcast_ref::<SavedExecutableError>() {
+        Some(if error.is_of_device() { DEVICE } else { DATA })
     } else if cause.is::<NonFiniteLoss>() {
         Some(NON_FINITE)
     } else if let Some(error) = cause.downcast_ref::<PredictError>() {

@@ -20,6 +20,7 @@ pub struct TrainArgs {
     pub config: Option<PathBuf>,
     pub overwrite: bool,
     pub resume: bool,
+    pub load_executable: Vec<PathBuf>,
     matches: ArgMatches,
 }
 
@@ -47,6 +48,10 @@ impl FromArgMatches for TrainArgs {
             config: matches.get_one("config").cloned(),
             overwrite: matches.get_flag("overwrite"),
             resume: matches.get_flag("resume"),
+            load_executable: matches
+                .get_many::<PathBuf>("load-executable")
+                .map(|files| files.cloned().collect())
+                .unwrap_or_default(),
             matches: matches.clone(),
         })
     }
@@ -63,6 +68,7 @@ impl Args for TrainArgs {
             let command = command.arg(setting.arg());
             match setting.name {
                 "preset" => command.arg(config()),
+                "compile-cache" => command.arg(load_executable()),
                 "out-dir" => command.arg(overwrite()).arg(resume()),
                 _ => command,
             }
@@ -99,6 +105,18 @@ fn resume() -> Arg {
         .help(
             "Resume the run in the folder where it stopped. Its settings are kept; --epochs or --max-steps \
              changes where it ends",
+        )
+}
+
+fn load_executable() -> Arg {
+    Arg::new("load-executable")
+        .long("load-executable")
+        .value_name("FILE")
+        .action(ArgAction::Append)
+        .value_parser(value_parser!(PathBuf))
+        .help(
+            "Load the compiled computation in this file, which `compile --save-executable` wrote, instead of compiling \
+             it; may be given again for another computation",
         )
 }
 

@@ -22,10 +22,11 @@ use xla_graphs::{Model, eval_step, predict_step, train_step};
 use crate::device::flags;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::plugins;
+use crate::device::saved_executable::Compiler;
 use crate::device::threads;
 use crate::device::{DeviceError, DeviceKind, start_plugin};
 use crate::model::choose::{self, ModelSettings};
-use pjrt::{Executable, PjrtError, Plugin, Program};
+use pjrt::{Client, Executable, PjrtError, Plugin, Program};
 use target::Target;
 
 /// The computations of a run.
@@ -47,8 +48,23 @@ pub struct Compiled {
     /// Version of the PJRT C API that the plugin speaks.
     pub api_version: (i32, i32),
     pub executable: Executable,
+    /// The traced computation, a serialised `HloModuleProto`.
+    pub hlo: Vec<u8>,
+    /// What compiled it, and for what kind of device; none where the plugin has no version.
+    pub compiler: Option<Compiler>,
     pub traced: Duration,
     pub compiled: Duration,
+}
+
+impl Step {
+    /// The name of the computation in a run.
+    pub fn computation(self) -> &'static str {
+        match self {
+            Self::Train => "train_step",
+            Self::Eval => "eval_step",
+            Self::Predict => "predict_step",
+        }
+    }
 }
 
 /// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
@@ -87,26 +103,47 @@ pub fn run(
     let options = pjrt::compile_options(target.chips());
     let start = Instant::now();
     let program = Program::Hlo(&hlo);
-    let executable = match target {
-        Target::Tpu { .. } => plugin
-            .topology(&target.to_string(), &target.options())
-            .map_err(unusable)?
-            .compile(program, &options),
+    let (version, kinds, executable) = match target {
+        Target::Tpu { .. } => {
+            let topology = plugin.topology(&target.to_string(), &target.options());
+            let topology = topology.map_err(unusable)?;
+            let version = topology.platform_version().map_err(unusable)?;
+            let kinds = topology.device_kinds().map_err(unusable)?;
+            (version, kinds, topology.compile(program, &options))
+        }
         // The CPU plugin cannot describe a topology, but its device always exists.
-        Target::Cpu => plugin
-            .client(&[])
-            .map_err(unusable)?
-            .compile(program, &options)
-            .and_then(|loaded| loaded.executable()),
+        Target::Cpu => {
+            let client = plugin.client(&[]).map_err(unusable)?;
+            let version = client.platform_version().map_err(unusable)?;
+            let kinds = device_kinds(&client).map_err(unusable)?;
+            let loaded = client.compile(program, &options);
+            (
+                version,
+                kinds,
+                loaded.and_then(|loaded| loaded.executable()),
+            )
+        }
     };
+    let compiler = version.map(|version| {
+        let kind = kinds.into_iter().next().unwrap_or_default();
+        let is_cpu = matches!(target, Target::Cpu);
+        Compiler::new(&path, &version, plugin.api_version(), kind, is_cpu)
+    });
     Ok(Compiled {
         model,
         executable: executable.context("compiling")?,
         traced,
         compiled: start.elapsed(),
+        compiler,
+        hlo,
         api_version: plugin.api_version(),
         plugin: path,
     })
+}
+
+fn device_kinds(client: &Client) -> Result<Vec<String>, PjrtError> {
+    let devices = client.addressable_devices()?;
+    devices.iter().map(pjrt::Device::kind).collect()
 }
 
 fn compiler(target: &Target) -> PluginKind {

@@ -10,6 +10,8 @@ use anyhow::Result;
 use half::bf16;
 use xla::XlaComputation;
 
+use crate::device::saved_executable::Compiler;
+
 /// A program before it is compiled.
 #[derive(Clone, Copy)]
 pub enum Hlo<'a> {
@@ -51,6 +53,12 @@ pub trait Backend: Send + Sync {
     /// Loads what [`Executable::to_bytes`] gave on a back end of the same [`Self::identity`].
     fn load(&self, _executable: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
         anyhow::bail!("this back end loads no compiled programs")
+    }
+
+    /// What compiled programs that are loaded from a file must have been compiled by and for; none where none are
+    /// loaded.
+    fn compiler(&self) -> Option<&Compiler> {
+        None
     }
 
     /// Copies `values`, row-major, to device number `device` as an array of dimensions `dims`.

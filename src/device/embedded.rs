@@ -1,27 +1,38 @@
 //! The CPU of the XLA runtime itself, which runs the program's fused kernels.
 
 use anyhow::Result;
-use xla::{
-    ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation,
-};
+use cpu_client::{Buffer, Client, CpuError, Executable as CpuExecutable};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::{identity, runtime};
 
 /// The XLA runtime's CPU.
 pub struct EmbeddedCpu {
-    client: PjRtClient,
+    client: Client,
+    /// What all compiled programs depend on ([`Backend::identity`]); none where the runtime's file is not known.
+    identity: Option<Vec<String>>,
 }
 
 impl EmbeddedCpu {
-    pub fn open() -> xla::Result<Self> {
-        let client = PjRtClient::cpu()?;
-        Ok(Self { client })
+    pub fn open() -> Result<Self, CpuError> {
+        let identity = runtime::library().map(|library| {
+            let mut identity = identity::of(&library);
+            identity.push(runtime::VERSION.to_owned());
+            // The program calls them by name.
+            let (version, isa) = (cpu_kernels::PLAN_VERSION, cpu_kernels::isa());
+            identity.push(format!("kernels {version} {isa}"));
+            identity
+        });
+        Ok(Self {
+            client: Client::open()?,
+            identity,
+        })
     }
 }
 
 impl Backend for EmbeddedCpu {
     fn device_count(&self) -> usize {
-        self.client.addressable_device_count()
+        self.client.devices()
     }
 
     fn device_kind(&self) -> &str {
@@ -29,20 +40,25 @@ impl Backend for EmbeddedCpu {
     }
 
     fn report(&self) -> Result<Vec<String>> {
-        let devices = self.client.addressable_devices();
-        Ok(devices.iter().map(|device| device.to_string()).collect())
+        let devices = 0..self.client.devices();
+        Ok(devices
+            .map(|device| self.client.device_name(device))
+            .collect::<Result<_, _>>()?)
     }
 
     fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>> {
-        let executable = match hlo {
-            Hlo::Traced(computation) => self.client.compile_replicated(computation, replicas)?,
-            Hlo::Bytes(bytes) => {
-                let module = HloModuleProto::parse_proto(bytes, true)?;
-                let computation = XlaComputation::from_proto(&module);
-                self.client.compile_replicated(&computation, replicas)?
-            }
-        };
+        let executable = self.client.compile(&hlo.to_bytes()?, replicas)?;
         Ok(Box::new(executable))
+    }
+
+    fn identity(&self, replicas: usize) -> Option<Vec<String>> {
+        let mut identity = self.identity.clone()?;
+        identity.push(format!("the first {replicas} devices"));
+        Some(identity)
+    }
+
+    fn load(&self, executable: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
+        Ok(Box::new(self.client.load(executable, replicas)?))
     }
 
     fn upload(
@@ -51,35 +67,34 @@ impl Backend for EmbeddedCpu {
         dims: &[usize],
         device: usize,
     ) -> Result<Box<dyn DeviceArray>> {
-        let devices = self.client.addressable_devices();
-        let (client, device) = (&self.client, devices.get(device));
+        let client = &self.client;
         let array = match values {
-            Values::F32(values) => client.buffer_from_host_buffer(values, dims, device),
-            Values::I32(values) => client.buffer_from_host_buffer(values, dims, device),
-            Values::Bf16(values) => {
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                client.buffer_from_host_raw_bytes(ElementType::Bf16, &bytes, dims, device)
-            }
-            Values::Shared(values) => client.buffer_from_host_buffer(&values, dims, device),
+            Values::F32(values) => client.upload(values, dims, device),
+            Values::I32(values) => client.upload(values, dims, device),
+            Values::Bf16(values) => client.upload(values, dims, device),
+            Values::Shared(values) => client.upload(&values, dims, device),
         };
         Ok(Box::new(array?))
     }
 }
 
-impl Executable for PjRtLoadedExecutable {
+impl Executable for CpuExecutable {
     fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
-        let outputs = self.execute_replicated_b(&own::<PjRtBuffer>(inputs)?)?;
+        let outputs = CpuExecutable::run(self, &own::<Buffer>(inputs)?)?;
         Ok(boxed(outputs))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(self.serialize()?)
     }
 }
 
-impl DeviceArray for PjRtBuffer {
+impl DeviceArray for Buffer {
     fn wait(&self) -> Result<()> {
-        // The crate has no other way to wait: one value is copied.
-        Ok(self.copy_raw_to_host_sync(&mut [0f32], 0)?)
+        Ok(Buffer::wait(self)?)
     }
 
     fn to_f32(&self) -> Result<Vec<f32>> {
-        Ok(self.to_literal_sync()?.to_vec()?)
+        Ok(Buffer::to_f32(self)?)
     }
 }

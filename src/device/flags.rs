@@ -3,7 +3,8 @@
 use std::env;
 use std::path::Path;
 
-use xla::{PjRtClient, XlaBuilder};
+use cpu_client::Client;
+use xla::XlaBuilder;
 
 use crate::device::error::DeviceError;
 use crate::device::plugin_kind::PluginKind;
@@ -21,7 +22,7 @@ const READER: &str = "parse_flags_from_env.cc";
 /// # Errors
 /// [`DeviceError::Flags`] when it does not.
 pub fn check_cpu() -> Result<(), DeviceError> {
-    check("the XLA runtime", || drop(PjRtClient::cpu()))
+    check("the XLA runtime", || drop(Client::open()))
 }
 
 /// Checks that the plugin at `path` accepts the flags. Anything else that is wrong with it shows when

@@ -17,19 +17,21 @@ mod entries;
 mod error;
 pub mod flags;
 pub mod hardware;
+mod identity;
 mod plugin;
 pub mod plugin_file;
 pub mod plugin_kind;
 pub mod plugins;
 pub mod replicas;
 pub mod runtime;
+pub mod saved_executable;
 #[cfg(test)]
 mod test_root;
 pub mod threads;
 mod tpu_holders;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,7 @@ use crate::device::embedded::EmbeddedCpu;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::replicas::ReplicaChoice;
+use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
 use crate::system::sha256;
 use crate::system::signals;
 use crate::system::text;
@@ -70,13 +73,27 @@ pub struct Device {
     pub replicas: usize,
     /// Where compiled programs are kept, if they are.
     cache: Option<CompileCache>,
+    /// Programs that were compiled elsewhere.
+    saved: Vec<SavedExecutable>,
 }
 
 /// A program that can run.
 pub struct Compiled {
     pub executable: Box<dyn Executable>,
-    /// How long it took to compile, if that was at an earlier time and it was only loaded now.
-    pub earlier: Option<Duration>,
+    pub origin: Origin,
+    /// How long it took to compile, now or at an earlier time.
+    pub compiling: Duration,
+}
+
+/// Where a program that can run comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    Compiler,
+    /// It was kept at an earlier start
+    Cache,
+    /// The user named a file
+    File,
 }
 
 /// The kinds of device that the program treats differently.
@@ -201,14 +218,9 @@ impl Device {
         runtime::divide_cpu(cpus);
         cpu_kernels::register();
         let cpu = EmbeddedCpu::open().map_err(|error| DeviceError::Cpu {
-            reason: first_line(&error),
+            reason: error.to_string(),
         })?;
-        Ok(Self {
-            backend: Box::new(cpu),
-            kind: DeviceKind::Cpu,
-            replicas: 1,
-            cache: None,
-        })
+        Ok(Self::new(Box::new(cpu), DeviceKind::Cpu))
     }
 
     /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
@@ -233,15 +245,20 @@ impl Device {
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            "cpu" | "host" => DeviceKind::CpuPlugin,
+            platform if plugin::is_cpu(platform) => DeviceKind::CpuPlugin,
             _ => DeviceKind::Other,
         };
-        Ok(Self {
-            backend: Box::new(devices),
+        Ok(Self::new(Box::new(devices), kind))
+    }
+
+    fn new(backend: Box<dyn Backend>, kind: DeviceKind) -> Self {
+        Self {
+            backend,
             kind,
             replicas: 1,
             cache: None,
-        })
+            saved: Vec::new(),
+        }
     }
 
     /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
@@ -282,25 +299,42 @@ impl Device {
         Self { cache, ..self }
     }
 
-    /// Compiles `hlo` for the devices of `replicas` replicas and keeps the result, or loads what was kept.
-    pub fn load_or_compile(&self, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
+    /// The same device, which loads the compiled programs in these `files`.
+    ///
+    /// # Errors
+    /// A file that is damaged, or was compiled for other devices or by another plugin.
+    pub fn with_executables(self, files: &[PathBuf]) -> Result<Self, SavedExecutableError> {
+        let mut saved = Vec::new();
+        for file in files {
+            let executable = SavedExecutable::read(file)?;
+            match self.backend.compiler() {
+                Some(compiler) => executable.check_device(compiler, self.replicas)?,
+                None => return Err(executable.unsupported(self.description())),
+            }
+            saved.push(executable);
+        }
+        Ok(Self { saved, ..self })
+    }
+
+    /// The program `name`, whose computation is `hlo`, for the devices of `replicas` replicas: loaded from a file of
+    /// [`Self::with_executables`], loaded from the cache, or compiled, which is kept.
+    pub fn load_or_compile(&self, name: &str, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
+        let mut saved = self.saved.iter();
+        if let Some(saved) = saved.find(|saved| saved.about.computation == name) {
+            return self.load_saved(saved, &hlo.to_bytes()?);
+        }
         let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity(replicas)) else {
-            let executable = self.backend.compile(hlo, replicas)?;
-            let earlier = None;
-            return Ok(Compiled {
-                executable,
-                earlier,
-            });
+            return self.compile_now(hlo, replicas);
         };
         let hlo = hlo.to_bytes()?;
         let file = cache.file_of(&[identity, vec![sha256::sum(&hlo)]].concat());
         if let Some(kept) = cache.load(&file) {
             match self.backend.load(&kept.executable, replicas) {
                 Ok(executable) => {
-                    let earlier = Some(kept.compiling);
                     return Ok(Compiled {
                         executable,
-                        earlier,
+                        origin: Origin::Cache,
+                        compiling: kept.compiling,
                     });
                 }
                 Err(error) => log::warn!(
@@ -309,17 +343,30 @@ impl Device {
                 ),
             }
         }
-        let start = Instant::now();
-        let executable = self.compile(&hlo, replicas)?;
-        let compiling = start.elapsed();
-        match executable.to_bytes() {
-            Ok(bytes) => cache.store(&file, &bytes, compiling),
+        let compiled = self.compile_now(Hlo::Bytes(&hlo), replicas)?;
+        match compiled.executable.to_bytes() {
+            Ok(bytes) => cache.store(&file, &bytes, compiled.compiling),
             Err(error) => log::debug!("the compiled program is not kept: {error}"),
         }
-        let earlier = None;
+        Ok(compiled)
+    }
+
+    fn compile_now(&self, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
+        let start = Instant::now();
         Ok(Compiled {
-            executable,
-            earlier,
+            executable: self.backend.compile(hlo, replicas)?,
+            origin: Origin::Compiler,
+            compiling: start.elapsed(),
+        })
+    }
+
+    fn load_saved(&self, saved: &SavedExecutable, hlo: &[u8]) -> AnyResult<Compiled> {
+        saved.check_program(hlo)?;
+        let executable = self.backend.load(&saved.executable, self.replicas);
+        Ok(Compiled {
+            executable: executable.map_err(|error| saved.refused(&error))?,
+            origin: Origin::File,
+            compiling: Duration::try_from_secs_f64(saved.about.compile_s).unwrap_or_default(),
         })
     }
 
@@ -394,5 +441,45 @@ pub fn first_line(error: &xla::Error) -> String {
     match error {
         xla::Error::XlaError { msg, .. } => msg.lines().next().unwrap_or_default().to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Devices whose compiled programs have no bytes.
+    struct Keepless;
+
+    impl Backend for Keepless {
+        fn device_count(&self) -> usize {
+            1
+        }
+
+        fn device_kind(&self) -> &str {
+            "keepless"
+        }
+
+        fn report(&self) -> AnyResult<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn compile(&self, _hlo: Hlo, _replicas: usize) -> AnyResult<Box<dyn Executable>> {
+            anyhow::bail!("there is no compiler")
+        }
+
+        fn upload(&self, _: Values, _: &[usize], _: usize) -> AnyResult<Box<dyn DeviceArray>> {
+            anyhow::bail!("there is no memory")
+        }
+    }
+
+    #[test]
+    fn a_device_whose_programs_cannot_be_kept_gets_no_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("cache");
+        let device = Device::new(Box::new(Keepless), DeviceKind::Other).with_cache(Some(&named));
+        assert!(device.cache.is_none() && !named.exists());
+        let error = device.load_or_compile("train_step", Hlo::Bytes(b""), 1);
+        assert_eq!(error.err().unwrap().to_string(), "there is no compiler");
     }
 }

@@ -1,7 +1,5 @@
 //! Devices behind a plugin, whatever they are.
 
-use std::env;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,9 +7,9 @@ use anyhow::{Context, Result};
 use pjrt::{Buffer, Client, LoadedExecutable, PjrtError, Plugin, Program, Value};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
-use crate::device::flags::XLA_FLAGS;
-use crate::system::files::{Disk, Storage};
-use crate::system::{proc, sha256};
+use crate::device::identity;
+use crate::device::saved_executable::Compiler;
+use crate::system::sha256;
 
 /// The devices of a plugin.
 pub struct PluginDevices {
@@ -23,17 +21,9 @@ pub struct PluginDevices {
     pub platform: String,
     /// What all compiled programs depend on ([`Backend::identity`]); none where the plugin has no version.
     identity: Option<Vec<String>>,
+    /// What it says about itself to files of compiled programs ([`Backend::compiler`]).
+    compiler: Option<Compiler>,
 }
-
-/// Variables that change what plugins compile.
-const VARIABLES: [&str; 4] = [
-    XLA_FLAGS,
-    "LIBTPU_INIT_ARGS",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_XLA_FLAGS",
-];
-/// Longer files of flags are not read.
-const FLAG_FILE_LIMIT: u64 = 1 << 20;
 
 impl PluginDevices {
     /// Starts the plugin at `path` and opens its devices with `options` of its own.
@@ -43,24 +33,26 @@ impl PluginDevices {
         let devices = client.addressable_devices()?;
         let kinds = devices.iter().map(pjrt::Device::kind);
         let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
-        let identity = client.platform_version()?.map(|version| {
-            let mut identity = vec![
-                file_identity(path),
+        let platform = client.platform_name()?;
+        let version = client.platform_version()?;
+        let compiler = version.as_ref().map(|version| {
+            let kind = kinds.first().cloned().unwrap_or_default();
+            Compiler::new(path, version, plugin.api_version(), kind, is_cpu(&platform))
+        });
+        let identity = version.map(|version| {
+            let mut identity = identity::of(path);
+            identity.extend([
                 version,
                 format!("{:?} {kinds:?}", plugin.api_version()),
                 format!("{options:?}"),
-                proc::cpu_features().unwrap_or_default(),
-                // Code is split for as many threads.
-                proc::allowed_processors().unwrap_or_default(),
-            ];
-            let values = VARIABLES.map(|name| env::var(name).unwrap_or_default());
-            identity.extend(values.iter().map(|value| with_flag_file(value)));
+            ]);
             identity
         });
         Ok(Self {
-            platform: client.platform_name()?,
+            platform,
             kind: kinds.into_iter().next().unwrap_or_default(),
             identity,
+            compiler,
             plugin,
             client,
             devices,
@@ -125,6 +117,10 @@ impl Backend for PluginDevices {
         Ok(Box::new(executable))
     }
 
+    fn compiler(&self) -> Option<&Compiler> {
+        self.compiler.as_ref()
+    }
+
     fn upload(
         &self,
         values: Values<'_>,
@@ -144,33 +140,9 @@ impl Backend for PluginDevices {
     }
 }
 
-/// Which file the plugin is: its place, and what changes when it is replaced.
-fn file_identity(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let facts = path.metadata().ok();
-    let facts = facts.map(|facts| {
-        [
-            facts.len() as i64,
-            facts.ino() as i64,
-            facts.mtime(),
-            facts.mtime_nsec(),
-            facts.ctime(),
-            facts.ctime_nsec(),
-        ]
-    });
-    format!("{path:?} {facts:?}")
-}
-
-/// The `value` of a variable of flags. XLA takes one that does not begin with a dash for the file that the flags are
-/// in, whose content then belongs to it.
-fn with_flag_file(value: &str) -> String {
-    if value.is_empty() || value.trim_start().starts_with('-') {
-        return value.to_owned();
-    }
-    match Disk.read(Path::new(value), FLAG_FILE_LIMIT) {
-        Ok(content) => format!("{value} {}", sha256::sum(&content)),
-        Err(_) => value.to_owned(),
-    }
+/// Whether `platform`, as a plugin names it, is this machine's processor.
+pub fn is_cpu(platform: &str) -> bool {
+    ["cpu", "host"].contains(&platform.to_lowercase().as_str())
 }
 
 /// A device with what the plugin says about it.
@@ -217,44 +189,5 @@ impl DeviceArray for Buffer {
 
     fn to_f32(&self) -> Result<Vec<f32>> {
         Ok(self.download()?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn a_file_of_flags_counts_by_its_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("flags");
-        let value = file.to_str().unwrap();
-        let identity = |content: &str| {
-            fs::write(&file, content).unwrap();
-            with_flag_file(value)
-        };
-        assert_ne!(identity("--xla_a=1"), identity("--xla_a=2"));
-        assert_eq!(identity("--xla_a=1"), identity("--xla_a=1"));
-        for value in ["", " --xla_a=1", "0", "/no/such/file"] {
-            assert_eq!(with_flag_file(value), value);
-        }
-    }
-
-    #[test]
-    fn a_plugin_file_that_was_replaced_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, new) = (folder.path().join("a.so"), folder.path().join("new"));
-        fs::write(&file, "one").unwrap();
-        let before = file_identity(&file);
-        assert_eq!(file_identity(&file), before);
-        // Of the same size and time.
-        fs::write(&new, "two").unwrap();
-        let time = file.metadata().unwrap().modified().unwrap();
-        let opened = fs::File::options().write(true).open(&new).unwrap();
-        opened.set_modified(time).unwrap();
-        fs::rename(&new, &file).unwrap();
-        assert_ne!(file_identity(&file), before);
     }
 }

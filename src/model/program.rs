@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use xla::XlaComputation;
 use xla_graphs::step::metrics as slot;
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
@@ -13,7 +14,8 @@ use xla_graphs::{Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
 use crate::device::backend::{DeviceArray, Executable, Hlo, HostElement};
-use crate::device::{Compiled, Device};
+use crate::device::saved_executable::SavedExecutableError;
+use crate::device::{Compiled, Device, Origin};
 use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
@@ -26,9 +28,77 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
-    train: OnceLock<Compiled>,
-    eval: OnceLock<Compiled>,
-    predict: OnceLock<Compiled>,
+    train: OnceLock<Ready>,
+    eval: OnceLock<Ready>,
+    predict: OnceLock<Ready>,
+}
+
+/// A computation that can run.
+struct Ready {
+    compiled: Compiled,
+    origin: ExecutableOrigin,
+}
+
+/// Where a computation that can run came from, and how long that took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ExecutableOrigin {
+    pub computation: &'static str,
+    pub from: Origin,
+    /// Seconds to trace it, or to read it where it was traced before.
+    pub trace_s: f64,
+    /// Seconds that it took to compile, now or at an earlier time.
+    pub compile_s: f64,
+    /// Seconds that it took to load what was compiled at an earlier time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_s: Option<f64>,
+    /// Seconds by which loading was faster than compiling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_s: Option<f64>,
+}
+
+impl ExecutableOrigin {
+    /// Of `computation`, which took so long to trace and then so long until it was `compiled`.
+    fn new(
+        computation: &'static str,
+        compiled: &Compiled,
+        traced: Duration,
+        took: Duration,
+    ) -> Self {
+        let compile_s = compiled.compiling.as_secs_f64();
+        let load_s = (compiled.origin != Origin::Compiler).then_some(took.as_secs_f64());
+        Self {
+            computation,
+            from: compiled.origin,
+            trace_s: traced.as_secs_f64(),
+            compile_s,
+            load_s,
+            saved_s: load_s.map(|load_s| compile_s - load_s),
+        }
+    }
+
+    fn log(&self, source: &str) {
+        let Self {
+            computation,
+            from,
+            trace_s,
+            compile_s,
+            ..
+        } = self;
+        let Some(load_s) = self.load_s else {
+            log::info!(
+                "compiled {computation}: {source} in {trace_s:.1} s, compiled in {compile_s:.1} s"
+            );
+            return;
+        };
+        let from = match from {
+            Origin::File => "its file",
+            Origin::Cache | Origin::Compiler => "the cache",
+        };
+        log::info!(
+            "loaded {computation}: {source} in {trace_s:.1} s, loaded from {from} in {load_s:.1} s what took \
+             {compile_s:.1} s to compile"
+        );
+    }
 }
 
 /// The training state, the same on the device of each replica. A step consumes it and returns the
@@ -125,9 +195,11 @@ impl<'a> Program<'a> {
         Ok(start.elapsed())
     }
 
-    /// How long the training step took to compile, if that was at an earlier time and it was only loaded now.
-    pub fn train_compiled_earlier(&self) -> Option<Duration> {
-        self.train.get()?.earlier
+    /// Where the computations that were needed so far came from.
+    pub fn origins(&self) -> Vec<ExecutableOrigin> {
+        let cells = [&self.train, &self.eval, &self.predict];
+        let ready = cells.into_iter().filter_map(OnceLock::get);
+        ready.map(|ready| ready.origin).collect()
     }
 
     fn train_executable(&self) -> Result<&dyn Executable> {
@@ -144,12 +216,12 @@ impl<'a> Program<'a> {
 
     fn compiled<'c>(
         &self,
-        cell: &'c OnceLock<Compiled>,
-        name: &str,
+        cell: &'c OnceLock<Ready>,
+        name: &'static str,
         trace: fn(&Model) -> xla_graphs::Result<XlaComputation>,
     ) -> Result<&'c dyn Executable> {
-        if let Some(executable) = cell.get() {
-            return Ok(executable.executable.as_ref());
+        if let Some(ready) = cell.get() {
+            return Ok(ready.compiled.executable.as_ref());
         }
         let start = Instant::now();
         let replicas = self.model.replicas.0;
@@ -157,31 +229,28 @@ impl<'a> Program<'a> {
             Some(folder) => {
                 let hlo = folder.hlo(name)?;
                 let read = start.elapsed();
-                let compiled = self.device.load_or_compile(Hlo::Bytes(&hlo), replicas);
-                let compiled =
-                    compiled.map_err(|error| folder.not_compiled(name, self.device.kind, &error));
+                let hlo = Hlo::Bytes(&hlo);
+                let compiled = self.device.load_or_compile(name, hlo, replicas);
+                let compiled = compiled.map_err(|error| match error.is::<SavedExecutableError>() {
+                    true => error,
+                    false => folder.not_compiled(name, self.device.kind, &error).into(),
+                });
                 ("read", read, compiled?)
             }
             None => {
                 let hlo = trace(&self.model).with_context(|| format!("tracing {name}"))?;
                 let traced = start.elapsed();
-                let compiled = self.device.load_or_compile(Hlo::Traced(&hlo), replicas);
+                let hlo = Hlo::Traced(&hlo);
+                let compiled = self.device.load_or_compile(name, hlo, replicas);
                 let compiled = compiled.with_context(|| format!("compiling {name}"));
                 ("traced", traced, compiled?)
             }
         };
-        let traced_s = traced.as_secs_f64();
-        let compiled_s = (start.elapsed() - traced).as_secs_f64();
-        match compiled.earlier {
-            None => log::info!(
-                "compiled {name}: {source} in {traced_s:.1} s, compiled in {compiled_s:.1} s"
-            ),
-            Some(earlier) => log::info!(
-                "loaded {name}: {source} in {traced_s:.1} s, loaded in {compiled_s:.1} s what took {:.1} s to compile",
-                earlier.as_secs_f64()
-            ),
-        }
-        Ok(cell.get_or_init(|| compiled).executable.as_ref())
+        let took = start.elapsed() - traced;
+        let origin = ExecutableOrigin::new(name, &compiled, traced, took);
+        origin.log(source);
+        let ready = cell.get_or_init(|| Ready { compiled, origin });
+        Ok(ready.compiled.executable.as_ref())
     }
 
     /// Puts a state from the host on each device.

@@ -71,6 +71,23 @@ pub fn threads() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
+/// Seconds since this process was started, to a hundredth.
+pub fn age() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    age_of(&stat, &line_of("/proc/uptime")?)
+}
+
+/// The age of the process of `stat`, when the system has been up for as long as the first number of `uptime` says.
+fn age_of(stat: &str, uptime: &str) -> Option<f64> {
+    // What Linux counts in here, whatever its clock does.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    // The process's name comes before, and may have spaces and brackets in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let started: f64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let now: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(now - started / TICKS_PER_SECOND)
+}
+
 /// A field of this process's `status` file.
 fn status(field: &str) -> Option<String> {
     value_in("/proc/self/status", field, ':')
@@ -121,6 +138,16 @@ mod tests {
                 None => println!("skipped: no {program} here to compare with"),
             }
         }
+    }
+
+    #[test]
+    fn the_age_of_a_process_is_counted_from_its_start() {
+        // As proc(5) has it: field 22 is the start, 1,234.56 s after that of the system.
+        let stat = "7 (a (name) b) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 3 0 123456 99 9 1";
+        let found = age_of(stat, "1240.06 99.0").unwrap();
+        assert!((found - 5.5).abs() < 1e-9, "{found}");
+        assert_eq!(age_of("7 (short) S 1", "1240.06 99.0"), None);
+        assert!(age().is_some_and(|age| age >= 0.0));
     }
 
     #[test]

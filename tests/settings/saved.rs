@@ -70,7 +70,7 @@ fn saved_options() -> Vec<Arg> {
     let command = TrainArgs::augment_args(clap::Command::new("train"));
     let args = command.get_arguments().cloned();
     args.filter(|arg| arg.get_action().takes_values())
-        .filter(|arg| !["config", "program"].contains(&name(arg).as_str()))
+        .filter(|arg| !["config", "load-executable", "program"].contains(&name(arg).as_str()))
         .collect()
 }
 

@@ -11,10 +11,11 @@ use super::output::{print_json, stdout};
 use crate::cli::args::CompileArgs;
 use crate::cli::config::{Config, Preset};
 use crate::cli::outputs::{self, Named};
-use crate::compile;
 use crate::compile::analysis::Analysis;
 use crate::compile::hlo::{self, Schedule};
+use crate::compile::{self, Compiled};
 use crate::data;
+use crate::device::saved_executable::{self, About};
 use crate::model::choose::BatchNormMode;
 use crate::model::choose::ModelSettings;
 use crate::model::network::Network;
@@ -46,6 +47,9 @@ pub fn run(args: &CompileArgs) -> Result<()> {
     if let Some(folder) = &args.save {
         save(folder, &program, &analysis)?;
     }
+    if let Some(file) = &args.save_executable {
+        save_executable(file, args, &settings, &compiled)?;
+    }
     if args.json {
         print_json(&analysis)
     } else {
@@ -66,13 +70,51 @@ fn save(folder: &Path, program: &[u8], analysis: &Analysis) -> Result<()> {
     Ok(())
 }
 
+/// Saves the compiled computation, with what it needs where it is loaded.
+fn save_executable(
+    file: &Path,
+    args: &CompileArgs,
+    settings: &ModelSettings,
+    compiled: &Compiled,
+) -> Result<()> {
+    let compiler = compiled.compiler.clone();
+    let compiler = compiler.context(
+        "--save-executable: the plugin does not say which version it is of, so another could not be told from it",
+    )?;
+    let described = format!(
+        "{}, {} images a device, {}",
+        settings.network, args.batch_per_chip, compiled.model.network.precision
+    );
+    let about = About::new(
+        args.step.computation(),
+        described,
+        &compiled.hlo,
+        (args.target.to_string(), args.target.chips()),
+        compiler,
+        compiled.compiled.as_secs_f64(),
+    );
+    let executable = compiled.executable.serialize()?;
+    saved_executable::write(file, &about, &executable)?;
+    log::info!(
+        "saved the executable, {} bytes, in {}",
+        executable.len(),
+        file.display()
+    );
+    Ok(())
+}
+
 /// Refuses to overwrite the plugin that compiles.
 fn check_outputs(args: &CompileArgs) -> Result<()> {
-    let (Some(folder), Some(plugin)) = (&args.save, &args.plugin) else {
+    let Some(plugin) = &args.plugin else {
         return Ok(());
     };
-    for name in [PROGRAM, TEXT, REPORT] {
-        let output = Named::new("--save", folder.join(name));
+    let reports = args.save.iter().flat_map(|folder| {
+        let files = [PROGRAM, TEXT, REPORT].map(|name| folder.join(name));
+        files.map(|file| Named::new("--save", file))
+    });
+    let executable = args.save_executable.iter();
+    let executable = executable.map(|file| Named::new("--save-executable", file));
+    for output in reports.chain(executable) {
         outputs::keep_inputs(&output, &[Named::new("--plugin", plugin)])?;
     }
     Ok(())

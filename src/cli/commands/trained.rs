@@ -33,7 +33,8 @@ pub fn open_device(args: &CheckpointArgs, folder: Option<&ProgramFolder>) -> Res
     let replicas = args.device.replicas;
     let replicas = replicas.or(made_for.map(ReplicaChoice::Count));
     let device = Device::open(choice, plugin, replicas)?;
-    Ok(device.with_cache(args.device.compile_cache.as_deref()))
+    let device = device.with_cache(args.device.compile_cache.as_deref());
+    Ok(device.with_executables(&args.load_executable)?)
 }
 
 /// The images in a step: those that `folder` is for, or at least `wanted`, which any number of images would do for.

@@ -20,7 +20,7 @@ use crate::data::{
 use crate::device::Device;
 use crate::model::choose;
 use crate::model::initialise::{begin_averages, initial_state};
-use crate::model::program::Program;
+use crate::model::program::{ExecutableOrigin, Program};
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::whitening;
@@ -35,6 +35,7 @@ use crate::show::report::{self, Scored};
 use crate::system::env_info::EnvInfo;
 use crate::system::files;
 use crate::system::logger::TRAIN_LOG;
+use crate::system::proc;
 use crate::system::process::Process;
 
 /// The content of `result.json`.
@@ -44,11 +45,15 @@ struct RunResult {
     outcome: Outcome,
     device: String,
     replicas: usize,
+    /// Seconds from the start of the process until the training began; absent if the system does not say when that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_s: Option<f64>,
     /// Seconds to trace and compile the training step, or to load it.
     compile_s: f64,
     /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
     #[serde(skip_serializing_if = "Option::is_none")]
     compiled_earlier_s: Option<f64>,
+    executables: Vec<ExecutableOrigin>,
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
@@ -65,7 +70,8 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         spare_inputs(args, &config)?;
     }
     let device = Device::open(config.device, config.plugin.as_deref(), config.replicas)?
-        .with_cache(config.compile_cache.as_deref());
+        .with_cache(config.compile_cache.as_deref())
+        .with_executables(&args.load_executable)?;
     check_split(config.batch_size, device.replicas)?;
     RunDir::check(&config.out_dir, run_dir_mode(args))?;
     let RunImages {
@@ -156,14 +162,21 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         log: StepLog::every(config.log_every),
         watch: Stopwatch::start(),
     };
+    let state = program.upload_state(&state)?;
+    let start_s = proc::age();
+    let outcome = trainer.run(state)?;
+    let executables = program.origins();
     let result = RunResult {
-        outcome: trainer.run(program.upload_state(&state)?)?,
+        outcome,
         device: device.description(),
         replicas: device.replicas,
+        start_s,
         compile_s: compiled.as_secs_f64(),
-        compiled_earlier_s: program
-            .train_compiled_earlier()
-            .map(|duration| duration.as_secs_f64()),
+        compiled_earlier_s: executables
+            .first()
+            .filter(|step| step.load_s.is_some())
+            .map(|step| step.compile_s),
+        executables,
     };
     files::write_json(&run_dir.result(), &result)?;
     let scored = Scored::of(&result.outcome.evaluation, &spec, &validation);
@@ -201,7 +214,9 @@ fn spare_inputs(args: &TrainArgs, config: &Config) -> Result<()> {
         ("--plugin", &config.plugin),
     ];
     let inputs = named.map(|(by, path)| path.as_ref().map(|path| Named::new(by, path)));
-    let inputs: Vec<Named> = inputs.into_iter().flatten().collect();
+    let executables = args.load_executable.iter();
+    let executables = executables.map(|path| Named::new("--load-executable", path));
+    let inputs: Vec<Named> = inputs.into_iter().flatten().chain(executables).collect();
     let files = RunDir::of(&config.out_dir).files()?;
     Ok(outputs::spare_inputs(&files, &inputs)?)
 }

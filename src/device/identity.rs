@@ -1,0 +1,102 @@
+//! What a compiled program depends on besides the program, so that it is loaded nowhere else.
+
+use std::env;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::device::flags::XLA_FLAGS;
+use crate::system::files::{Disk, Storage};
+use crate::system::{proc, sha256};
+
+/// Variables that change what is compiled.
+const VARIABLES: [&str; 5] = [
+    XLA_FLAGS,
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_XLA_FLAGS",
+    // How many processors XLA counts.
+    "NPROC",
+];
+/// Longer files of flags are not read.
+const FLAG_FILE_LIMIT: u64 = 1 << 20;
+
+/// Of whatever the library at `compiler` compiles in this process.
+pub fn of(compiler: &Path) -> Vec<String> {
+    let mut identity = vec![
+        file_identity(compiler),
+        proc::cpu_features().unwrap_or_default(),
+        // Code is split for as many threads.
+        proc::allowed_processors().unwrap_or_default(),
+    ];
+    let values = VARIABLES.map(|name| env::var(name).unwrap_or_default());
+    identity.extend(values.iter().map(|value| with_flag_file(value)));
+    identity
+}
+
+/// Which file a library is: its place, and what changes when it is replaced.
+fn file_identity(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let facts = path.metadata().ok();
+    let facts = facts.map(|facts| {
+        [
+            facts.len() as i64,
+            facts.ino() as i64,
+            facts.mtime(),
+            facts.mtime_nsec(),
+            facts.ctime(),
+            facts.ctime_nsec(),
+        ]
+    });
+    format!("{path:?} {facts:?}")
+}
+
+/// The `value` of a variable of flags. XLA takes one that does not begin with a dash for the file that the flags are
+/// in, whose content then belongs to it.
+fn with_flag_file(value: &str) -> String {
+    if value.is_empty() || value.trim_start().starts_with('-') {
+        return value.to_owned();
+    }
+    match Disk.read(Path::new(value), FLAG_FILE_LIMIT) {
+        Ok(content) => format!("{value} {}", sha256::sum(&content)),
+        Err(_) => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_flags_counts_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("flags");
+        let value = file.to_str().unwrap();
+        let identity = |content: &str| {
+            fs::write(&file, content).unwrap();
+            with_flag_file(value)
+        };
+        assert_ne!(identity("--xla_a=1"), identity("--xla_a=2"));
+        assert_eq!(identity("--xla_a=1"), identity("--xla_a=1"));
+        for value in ["", " --xla_a=1", "0", "/no/such/file"] {
+            assert_eq!(with_flag_file(value), value);
+        }
+    }
+
+    #[test]
+    fn a_library_that_was_replaced_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, new) = (folder.path().join("a.so"), folder.path().join("new"));
+        fs::write(&file, "one").unwrap();
+        let before = file_identity(&file);
+        assert_eq!(file_identity(&file), before);
+        // Of the same size and time.
+        fs::write(&new, "two").unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        let opened = fs::File::options().write(true).open(&new).unwrap();
+        opened.set_modified(time).unwrap();
+        fs::rename(&new, &file).unwrap();
+        assert_ne!(file_identity(&file), before);
+    }
+}
