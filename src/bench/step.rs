@@ -66,6 +66,9 @@ pub struct StepReport {
     /// Median time of a step outside the executable's call and the wait for its results, in milliseconds:
     /// what the host itself takes. A device that works by itself does the step before meanwhile.
     pub host_ms: f64,
+    /// Median time of the call that starts a step, in milliseconds: all of the step where the device does not work by
+    /// itself.
+    pub call_ms: f64,
     /// Seconds to trace and compile the training step.
     pub compile_s: f64,
     /// Peak resident memory of the process, in 10^6 bytes; absent if the system does not report it.
@@ -83,6 +86,11 @@ impl StepBench {
         let steps = run_steps(program, state, self.warmup + self.steps + 1)?;
         let times_ms = steps.milliseconds().split_off(self.warmup - 1);
         let host_ms = steps.host_milliseconds().split_off(self.warmup - 1);
+        let call_ms: Vec<f64> = steps.called[self.warmup..]
+            .iter()
+            .copied()
+            .map(milliseconds)
+            .collect();
         let step_ms = Spread::of(&times_ms);
         let model = program.model();
         Ok(StepReport {
@@ -105,6 +113,7 @@ impl StepBench {
             step_ms_q1: step_ms.q1,
             step_ms_q3: step_ms.q3,
             host_ms: Spread::of(&host_ms).median,
+            call_ms: Spread::of(&call_ms).median,
             times_ms,
             images_per_sec: model.global_batch() as f64 / (step_ms.median / 1e3),
             compile_s: compile.as_secs_f64(),
@@ -121,6 +130,8 @@ struct Steps {
     ended: Vec<Instant>,
     /// Between the end of the step before and that, in the executable's call or waiting for its results.
     executing: Vec<Duration>,
+    /// In each step's call.
+    called: Vec<Duration>,
     losses: Vec<f64>,
 }
 
@@ -129,6 +140,7 @@ impl Steps {
         Self {
             ended: Vec::with_capacity(steps),
             executing: Vec::with_capacity(steps),
+            called: Vec::with_capacity(steps),
             losses: Vec::with_capacity(steps),
         }
     }
@@ -175,6 +187,7 @@ fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps>
         let metrics;
         (state, metrics) = program.train_step(state, &inputs)?;
         let called = begin.elapsed();
+        steps.called.push(called);
         if let Some(before) = pending.replace(metrics) {
             steps.finish(&before, called)?;
         }
@@ -231,8 +244,8 @@ impl fmt::Display for StepReport {
         )?;
         writeln!(
             f,
-            "host        {:.2} ms of it outside the executable",
-            self.host_ms
+            "host        {:.2} ms of it outside the executable, whose call takes {:.2} ms",
+            self.host_ms, self.call_ms
         )?;
         writeln!(f, "throughput  {:.1} images/s", self.images_per_sec)?;
         writeln!(f, "compile     {:.1} s", self.compile_s)?;
