@@ -155,7 +155,7 @@ compute_reference() {
     "$full" train -c "$place/reference.toml" --device cpu --out-dir "$run" --progress none
     mkdir "$place/tools/reference"
     "$full" eval --checkpoint "$run" --device cpu --batch-size 64 --steps "$numerics_steps" \
-        --dump-logits "$place/tools/reference/logits.npy"
+        --dump-logits "$place/tools/reference/logits.npy" >/dev/null
     cp "$run/history.csv" "$place/tools/reference/"
 }
 
