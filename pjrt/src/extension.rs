@@ -23,6 +23,37 @@ pub(crate) fn names(table: &PJRT_Api) -> Vec<String> {
     names
 }
 
+/// The first extension of type `wanted` in `table`.
+fn find(table: &PJRT_Api, wanted: PJRT_Extension_Type) -> Option<*mut PJRT_Extension_Base> {
+    let mut next = table.extension_start;
+    for _ in 0..MOST {
+        // SAFETY: as in `names`.
+        let extension = unsafe { next.as_ref() }?;
+        if extension.type_ == wanted {
+            return Some(next);
+        }
+        next = extension.next;
+    }
+    None
+}
+
+/// The function by which a plugin takes handlers of XLA's FFI, where it has one.
+pub(crate) fn handler_registration(
+    table: &PJRT_Api,
+) -> Option<unsafe extern "C" fn(*mut PJRT_FFI_Register_Handler_Args) -> *mut PJRT_Error> {
+    let extension = find(table, PJRT_Extension_Type_FFI)?;
+    // SAFETY: the interface says that an extension of this type is this struct, as long as it says; in earlier versions
+    // it ends before the last function.
+    unsafe {
+        let has_it = (*extension).struct_size >= PJRT_FFI_Extension_STRUCT_SIZE as usize;
+        let extension = extension.cast::<PJRT_FFI_Extension>();
+        match has_it {
+            true => (*extension).register_handler,
+            false => None,
+        }
+    }
+}
+
 /// The name of an extension's type in the header, without its beginning.
 fn name(number: PJRT_Extension_Type) -> String {
     let name = match number {

@@ -86,8 +86,11 @@ pub enum DeviceKind {
     Gpu,
     /// The CPU of the XLA runtime itself
     Cpu,
-    /// A CPU behind a plugin, which does not know the program's own kernels
+    /// A CPU behind a plugin that does not run the program's own kernels
     CpuPlugin,
+    /// A CPU behind a plugin that runs them
+    #[value(skip)]
+    CpuPluginWithKernels,
     /// A plugin of another platform
     Other,
 }
@@ -98,7 +101,7 @@ impl fmt::Display for DeviceKind {
             Self::Tpu => "tpu",
             Self::Gpu => "gpu",
             Self::Cpu => "cpu",
-            Self::CpuPlugin => "cpu-plugin",
+            Self::CpuPlugin | Self::CpuPluginWithKernels => "cpu-plugin",
             Self::Other => "other",
         })
     }
@@ -195,11 +198,10 @@ impl Device {
 
     /// Opens the CPU as `cpus` devices.
     fn open_cpu(cpus: usize) -> Result<Self, DeviceError> {
-        runtime::silence_cpu();
         Isa::chosen()?;
         flags::check_cpu()?;
         runtime::divide_cpu(cpus);
-        cpu_kernels::register();
+        cpu_kernels::register()?;
         let cpu = EmbeddedCpu::open().map_err(|error| DeviceError::Cpu {
             reason: first_line(&error),
         })?;
@@ -223,7 +225,7 @@ impl Device {
     fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
         hardware::check_libtpu_may_load(kind)?;
         if *kind == PluginKind::Cpu {
-            runtime::silence_cpu();
+            runtime::silence_cpu_plugin();
         }
         flags::check_plugin(kind, path)?;
         let options = kind.options(cpus);
@@ -233,7 +235,7 @@ impl Device {
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            "cpu" | "host" => DeviceKind::CpuPlugin,
+            "cpu" | "host" => Self::kind_of_cpu(path, &devices)?,
             _ => DeviceKind::Other,
         };
         Ok(Self {
@@ -244,10 +246,29 @@ impl Device {
         })
     }
 
+    /// What kind of CPU the `devices` of the plugin at `path` are: makes the kernels known to it, if it takes them.
+    fn kind_of_cpu(path: &Path, devices: &PluginDevices) -> Result<DeviceKind, DeviceError> {
+        Isa::chosen()?;
+        if !cpu_kernels::supported() {
+            return Ok(DeviceKind::CpuPlugin);
+        }
+        match devices.take_kernels() {
+            Ok(()) => Ok(DeviceKind::CpuPluginWithKernels),
+            Err(reason) => {
+                log::info!(
+                    "the plugin {} does not run the program's kernels ({reason}); XLA's own operations take their place, \
+                     which are slower",
+                    text::shown(path)
+                );
+                Ok(DeviceKind::CpuPlugin)
+            }
+        }
+    }
+
     /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
     pub fn description(&self) -> String {
         match self.kind {
-            DeviceKind::Cpu | DeviceKind::CpuPlugin => {
+            DeviceKind::Cpu | DeviceKind::CpuPlugin | DeviceKind::CpuPluginWithKernels => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }

@@ -67,6 +67,21 @@ impl PluginDevices {
         })
     }
 
+    /// Makes the program's CPU kernels known to the plugin.
+    ///
+    /// # Errors
+    /// A plugin that takes none; what it says against them.
+    pub fn take_kernels(&self) -> Result<(), PjrtError> {
+        for (name, handler) in cpu_kernels::handlers() {
+            // SAFETY: the kernels' crate says that it is a handler of XLA's FFI, which stays there.
+            unsafe {
+                self.plugin
+                    .register_handler(name, cpu_kernels::PLATFORM, handler)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The compile options of a program on the first `replicas` devices.
     fn options(&self, replicas: usize) -> Result<Vec<u8>> {
         let devices = (0..replicas).map(|number| Ok(self.device(number)?.id()?));

@@ -63,6 +63,13 @@ pub enum GraphError {
         reason: PlanError,
     },
 
+    /// XLA's own form of a computation has changed.
+    #[error(
+        "XLA describes the computation in another way than this program knows; build it with the runtime that ./setup \
+         puts in place"
+    )]
+    Proto,
+
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]
     Xla(String),

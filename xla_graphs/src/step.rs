@@ -17,7 +17,7 @@ use crate::average;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::network::ResNet;
-use crate::ops::{batch_norm, loss};
+use crate::ops::{batch_norm, kernels, loss};
 use crate::optimiser::{Optimiser, Update, decayed};
 use crate::table::{Array, IMAGE_CHANNELS, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
@@ -341,6 +341,6 @@ impl Inputs {
     }
 
     fn build(&self, outputs: &[XlaOp]) -> Result<XlaComputation> {
-        Ok(self.builder.build(&self.builder.tuple(outputs)?)?)
+        kernels::complete(self.builder.build(&self.builder.tuple(outputs)?)?)
     }
 }

@@ -13,4 +13,4 @@ mod result;
 mod sets;
 mod tasks;
 
-pub use calls::{isa, register};
+pub use calls::{HANDLERS, isa};
