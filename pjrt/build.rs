@@ -12,9 +12,11 @@ fn main() {}
 fn main() {
     println!("cargo::rerun-if-env-changed=XLA_EXTENSION_DIR");
     let xla_dir = env::var_os("XLA_EXTENSION_DIR").unwrap_or_default();
-    let header = Path::new(&xla_dir).join("include/xla/pjrt/c/pjrt_c_api.h");
+    let include = Path::new(&xla_dir).join("include");
+    // It includes the interface's own header.
+    let header = include.join("xla/pjrt/c/pjrt_c_api_ffi_extension.h");
     println!("cargo::rerun-if-changed={}", header.display());
-    if let Err(error) = generate(&header) {
+    if let Err(error) = generate(&include, &header) {
         println!(
             "cargo::error=no bindings of {}: {error}; run ./setup first",
             header.display()
@@ -23,9 +25,10 @@ fn main() {
 }
 
 #[cfg(feature = "header")]
-fn generate(header: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn generate(include: &Path, header: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let bindings = bindgen::Builder::default()
         .header(header.to_string_lossy())
+        .clang_arg(format!("-I{}", include.display()))
         .allowlist_item("PJRT_.*")
         .derive_default(true)
         .prepend_enum_name(false)

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use program::plugins::{cpu_plugin, has_hardware, libtpu};
-use program::{fail, program, program_as_shipped, succeed, text};
+use program::{fail, program, program_as_shipped, run, succeed, text};
 use resnet_xla::device::plugin_kind::PluginKind;
 use serde_json::Value;
 
@@ -484,6 +484,59 @@ fn training_resuming_evaluation_predictions_and_report_work_through_a_plugin() {
     let page = folder.path().join("report.html");
     on_plugin(&["report", "--checkpoint", text(&run), "--out", text(&page)]);
     assert!(page.is_file() && picture.is_file());
+}
+
+/// The CPU plugin without the parts that are not in the interface's table.
+fn without_extensions(folder: &Path, plugin: &Path) -> PathBuf {
+    let source = format!(
+        "#include <dlfcn.h>
+        #include <stddef.h>
+        #include <string.h>
+        struct table {{ size_t size; void *extensions; }};
+        void *GetPjrtApi(void) {{
+            static char copy[1 << 14];
+            void *plugin = dlopen(\"{}\", RTLD_NOW | RTLD_LOCAL);
+            struct table *(*get)(void) = (struct table *(*)(void))dlsym(plugin, \"GetPjrtApi\");
+            struct table *table = get();
+            memcpy(copy, table, table->size < sizeof copy ? table->size : sizeof copy);
+            ((struct table *)copy)->extensions = NULL;
+            return copy;
+        }}",
+        plugin.display()
+    );
+    let library = library(folder, &source);
+    let named = folder.join("cpu.so");
+    fs::rename(library, &named).unwrap();
+    named
+}
+
+#[test]
+fn a_cpu_plugin_runs_the_kernels_and_one_that_takes_none_says_so_and_does_without() {
+    let Some(plugin) = cpu_plugin() else { return };
+    if !cpu_kernels::supported() {
+        println!("skipped: this processor runs no kernels");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let plain = without_extensions(folder.path(), &plugin);
+    let step = |plugin: &Path, more: &[&str]| {
+        let args = "bench --json --depth 11 --batch-size 4 --steps 2 --warmup 1";
+        let mut args: Vec<_> = args.split_whitespace().collect();
+        args.extend(["--plugin", text(plugin)]);
+        args.extend(more);
+        run(&args)
+    };
+    let kernels = ["--lowering", "kernels"];
+    let output = step(&plugin, &kernels);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(step(&plain, &kernels).status.code(), Some(2));
+    let output = step(&plain, &[]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let said = errors(&output);
+    assert!(
+        said.contains("does not run the program's kernels (it has no PJRT_FFI_Register_Handler"),
+        "{said}"
+    );
 }
 
 /// The probability of the first class of each prediction in what `predict --json` prints.

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use cpu_kernels::isa::VARIABLE;
 use program::plugins::cpu_plugin;
 use program::runs::{assert_same_end, copy_folder, quick_run};
 use program::{fail, run, succeed, text};
@@ -95,7 +96,12 @@ fn a_folder_for_several_replicas_runs_on_a_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let (program, out_dir) = (folder.path().join("program"), folder.path().join("run"));
     let traced = folder.path().join("traced");
-    export(&program, "cpu-plugin", &["--replicas", "2"]);
+    // The plugin runs the kernels where the processor does.
+    let on = match cpu_kernels::supported() {
+        true => "cpu",
+        false => "cpu-plugin",
+    };
+    export(&program, on, &["--replicas", "2"]);
     train(&program, &out_dir, &["--plugin", text(&plugin)]);
     let args = quick_run(&traced, STEPS);
     succeed(&[&args[..], &["--replicas", "2", "--plugin", text(&plugin)]].concat());
@@ -289,17 +295,45 @@ fn a_program_for_other_settings_names_the_setting() {
 }
 
 #[test]
-fn a_program_with_kernels_is_refused_by_a_plugin() {
+fn a_program_with_kernels_is_refused_where_they_do_not_run() {
     if !cpu_kernels::supported() {
         println!("skipped: this processor runs no kernels");
         return;
     }
+    let refused = |device: &[&str]| {
+        let args = ["--max-steps", "1", "--program"];
+        let (program, folder) = (exported(), tempfile::tempdir().unwrap());
+        let out_dir = folder.path().join("run");
+        let more = [text(&program), "--out-dir", text(&out_dir)];
+        let mut command = self::program::program(&[&args[..], &more, device].concat());
+        let output = command.env(VARIABLE, "generic").output().unwrap();
+        assert_eq!(output.status.code(), Some(4));
+        assert!(!out_dir.exists());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let message = refused(&["--device", "cpu"]);
+    assert!(message.contains("this processor has none"), "{message}");
     let Some(plugin) = cpu_plugin() else { return };
-    let message = refusal(&exported(), &["--plugin", text(&plugin)], 4);
+    let message = refused(&["--plugin", text(&plugin)]);
     assert!(
-        message.contains("calls the kernels") && message.contains("--on cpu-plugin"),
+        message.contains("calls kernels") && message.contains("--on cpu-plugin"),
         "{message}"
     );
+}
+
+#[test]
+fn a_program_without_kernels_runs_where_a_faster_one_would() {
+    let Some(plugin) = cpu_plugin() else { return };
+    if !cpu_kernels::supported() {
+        println!("skipped: this processor runs no kernels");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (program, out_dir) = (folder.path().join("program"), folder.path().join("run"));
+    export(&program, "cpu-plugin", &[]);
+    let log = train(&program, &out_dir, &["--plugin", text(&plugin)]);
+    let hint = "one that is exported with --on cpu may be faster";
+    assert!(log.contains(hint), "{log}");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! This crate on a processor for which it has no kernels.
 
+use std::ffi::c_void;
+
+use crate::RegisterError;
 use crate::isa::Isa;
 
 /// There are no kernels for this processor.
@@ -7,5 +10,12 @@ pub fn isa() -> Isa {
     Isa::Generic
 }
 
-/// Would make the kernels known to XLA; there are none.
-pub fn register() {}
+/// Would make the kernels known to the XLA runtime; there are none.
+pub fn register() -> Result<(), RegisterError> {
+    Ok(())
+}
+
+/// What XLA calls, by name: nothing.
+pub fn handlers() -> Vec<(&'static str, *mut c_void)> {
+    Vec::new()
+}

@@ -1,5 +1,6 @@
 //! Plans as numbers, and numbers as plans.
 
+use crate::array::Array;
 use crate::error::PlanError;
 use crate::kernel::{HEADER, Kernel, MAGIC, VERSION};
 use crate::numbers::{Reader, Writer};
@@ -7,6 +8,14 @@ use crate::numbers::{Reader, Writer};
 /// What a kernel is told.
 pub trait Plan: Sized {
     const KERNEL: Kernel;
+
+    /// The arrays that the kernel writes, in order.
+    fn results(&self) -> Vec<Array>;
+
+    /// The operand whose place the first result takes, if it does: what the kernel does not write stays as it was.
+    fn in_place(&self) -> Option<usize> {
+        None
+    }
 
     /// Refuses what the kernel cannot compute.
     fn check(&self) -> Result<(), PlanError>;
@@ -53,7 +62,7 @@ pub trait Plan: Sized {
 }
 
 /// How many numbers the plan has that begins with `header`.
-pub fn length(header: &[i32; HEADER]) -> Result<usize, PlanError> {
+fn length(header: &[i32; HEADER]) -> Result<usize, PlanError> {
     let [magic, version, _, length] = *header;
     if magic != MAGIC {
         return Err(PlanError::Magic { got: magic });

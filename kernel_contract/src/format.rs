@@ -11,14 +11,6 @@ pub enum Format {
 }
 
 impl Format {
-    /// The 32-bit places of an array that `values` fill. Channels come in sixteens, so there is no half place.
-    pub fn places(self, values: usize) -> usize {
-        match self {
-            Self::F32 => values,
-            Self::Bf16 => values / 2,
-        }
-    }
-
     pub(crate) fn number(self) -> usize {
         match self {
             Self::F32 => 0,

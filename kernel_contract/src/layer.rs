@@ -124,7 +124,18 @@ impl Layer {
 
     /// Values of all input images.
     pub fn input_values(&self) -> usize {
-        self.images * self.input_pixels() * self.inputs
+        self.input_dims().iter().product()
+    }
+
+    /// `[N, H, W, C]`.
+    pub fn input_dims(&self) -> [usize; 4] {
+        [self.images, self.height, self.width, self.inputs]
+    }
+
+    /// `[N, h, w, O]`.
+    pub fn result_dims(&self) -> [usize; 4] {
+        let (height, width) = (self.result_height(), self.result_width());
+        [self.images, height, width, self.outputs]
     }
 
     /// Lanes of one image of the result.

@@ -3,16 +3,17 @@
 //!
 //! ```text
 //!  xla_graphs                                                      cpu_kernels
-//!  plan ─► encode ─► s32 constant ──┐                         ┌──► decode ─► plan
-//!          round of the loop (s32) ─┼─► custom call, by name ─┤
-//!          arrays ──────────────────┘                         └──► addresses
+//!  plan ─► encode ─► attribute ─────┐                         ┌──► decode ─► plan
+//!          round of the loop (s32) ─┼─► custom call, by name ─┼──► operands
+//!          arrays ──────────────────┘                         └──► results
 //! ```
 //!
-//! A call's operands are its plan, the number of the round of a loop (0 outside one), and then the
-//! arrays. The plan says which layer it is and where in the operands each array begins, in places of 32
-//! bits ([`Format::places`]). Its first numbers are a header ([`plan::HEADER`]), which the kernel checks
-//! before it reads anything else.
+//! A call has its plan as an attribute ([`PLAN`]), and as operands the number of the round of a loop (0 outside one) and
+//! then the arrays. The plan says which layer it is, where in the operands each array begins, and which arrays come out
+//! ([`Plan::results`]). Its first numbers are a header ([`plan::HEADER`]), which the kernel checks before it reads
+//! anything else.
 
+mod array;
 mod codec;
 mod error;
 mod format;
@@ -21,10 +22,11 @@ mod layer;
 mod numbers;
 pub mod plan;
 
+pub use array::Array;
 pub use codec::Plan;
 pub use error::PlanError;
 pub use format::Format;
-pub use kernel::{Kernel, LANES};
+pub use kernel::{Kernel, LANES, PLAN};
 pub use layer::Layer;
 
 /// ε of batch normalisation (Keras's default).

@@ -61,12 +61,16 @@ impl Api {
         // SAFETY: `args` is the struct that the interface pairs with this function, its size is set, and
         // every pointer in it is valid for the call.
         let error = unsafe { function(args) };
+        self.check(A::NAME, error)
+    }
+
+    /// The `error` that `function` returned, null for none, as a value.
+    pub(crate) fn check(&self, function: &'static str, error: *mut PJRT_Error) -> Result<()> {
         if error.is_null() {
             return Ok(());
         }
         let (code, message) = (self.code(error), self.message(error));
         self.free_error(error);
-        let function = A::NAME;
         Err(match code {
             Some(code) if code == PJRT_Error_Code_UNIMPLEMENTED => {
                 PjrtError::Unimplemented { function, message }

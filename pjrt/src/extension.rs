@@ -38,6 +38,23 @@ fn all(table: &PJRT_Api) -> Vec<(PJRT_Extension_Type, *const PJRT_Extension_Base
     extensions
 }
 
+/// The function by which a plugin takes handlers of XLA's FFI, where it has one.
+pub(crate) fn handler_registration(
+    table: &PJRT_Api,
+) -> Option<unsafe extern "C" fn(*mut PJRT_FFI_Register_Handler_Args) -> *mut PJRT_Error> {
+    let extension = find(table, PJRT_Extension_Type_FFI)?;
+    // SAFETY: the interface says that an extension of this type is this struct, as long as it says; in earlier versions
+    // it ends before the last function.
+    unsafe {
+        let has_it = (*extension).struct_size >= PJRT_FFI_Extension_STRUCT_SIZE as usize;
+        let extension = extension.cast::<PJRT_FFI_Extension>();
+        match has_it {
+            true => (*extension).register_handler,
+            false => None,
+        }
+    }
+}
+
 /// The name of an extension's type in the header, without its beginning.
 fn name(number: PJRT_Extension_Type) -> String {
     let name = match number {

@@ -1,5 +1,6 @@
 //! Loading a plugin.
 
+use std::ffi::c_void;
 use std::path::{self, Path};
 use std::sync::Arc;
 
@@ -96,6 +97,37 @@ impl Plugin {
     /// A plugin without a profiler; what its profiler says when it cannot start.
     pub fn record(&self) -> Result<Recording> {
         Recording::start(&self.api)
+    }
+
+    /// Makes `handler` known to the plugin as `name`, for programs that call it on `platform`, for example `Host`.
+    ///
+    /// # Errors
+    /// [`PjrtError::MissingFunction`] where the plugin takes no handlers; what it says against this one.
+    ///
+    /// # Safety
+    /// `handler` must be the address of an `XLA_FFI_Handler` that stays there as long as the process lives.
+    pub unsafe fn register_handler(
+        &self,
+        name: &str,
+        platform: &str,
+        handler: *mut c_void,
+    ) -> Result<()> {
+        const FUNCTION: &str = "PJRT_FFI_Register_Handler";
+        let register = extension::handler_registration(&self.api.table);
+        let register = register.ok_or(PjrtError::MissingFunction(FUNCTION))?;
+        let mut args = PJRT_FFI_Register_Handler_Args {
+            struct_size: PJRT_FFI_Register_Handler_Args_STRUCT_SIZE as usize,
+            target_name: name.as_ptr().cast(),
+            target_name_size: name.len(),
+            handler,
+            platform_name: platform.as_ptr().cast(),
+            platform_name_size: platform.len(),
+            traits: 0,
+        };
+        // SAFETY: the arguments are those of the function, the texts are only read, and the caller vouches for the
+        // handler.
+        let error = unsafe { register(&mut args) };
+        self.api.check(FUNCTION, error)
     }
 
     /// What the plugin says about itself, for example the versions that it is made of.

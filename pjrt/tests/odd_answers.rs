@@ -76,6 +76,38 @@ fn a_function_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_plugin_that_takes_no_handlers_says_so() {
+    for oddity in ["NONE", "OLD_FFI"] {
+        let stub = Stub::new(oddity);
+        // SAFETY: it is never called.
+        let result = unsafe {
+            let handler = std::ptr::null_mut();
+            stub.plugin().register_handler("name", "Host", handler)
+        };
+        assert_eq!(
+            error(result),
+            "it has no PJRT_FFI_Register_Handler: a newer plugin does",
+            "{oddity}"
+        );
+    }
+}
+
+#[test]
+fn a_handler_reaches_the_plugin_under_its_name() {
+    let stub = Stub::new("FFI");
+    let register = |name: &str| {
+        // SAFETY: it is never called.
+        unsafe {
+            stub.plugin()
+                .register_handler(name, "Host", std::ptr::dangling_mut())
+        }
+    };
+    register("known").unwrap();
+    let message = error(register("other"));
+    assert_eq!(message, "PJRT_FFI_Register_Handler: not that one");
+}
+
+#[test]
 fn what_a_plugin_need_not_say_is_nothing_where_it_does_not() {
     let stub = Stub::new("NO_ATTRIBUTES");
     let (client, device) = stub.device();

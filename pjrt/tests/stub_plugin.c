@@ -5,6 +5,7 @@
 
 #include "xla/pjrt/c/pjrt_c_api.h"
 #include "xla/pjrt/c/pjrt_c_api_profiler_extension.h"
+#include "xla/pjrt/c/pjrt_c_api_ffi_extension.h"
 
 static int client, device, description, buffer, event, loaded, executable;
 static PJRT_Device* devices[] = {(PJRT_Device*)&device};
@@ -160,6 +161,19 @@ static PLUGIN_Profiler_Api profiler_api = {
     NULL, DestroyError, Message, NULL, Create, Destroy, Start, Stop, Collect};
 #endif
 
+static PJRT_Error* RegisterHandler(PJRT_FFI_Register_Handler_Args* args) {
+  static int refusal;
+  static const char known[] = "known";
+  int is_known = args->target_name_size == strlen(known) && !memcmp(args->target_name, known, strlen(known));
+  int is_host = args->platform_name_size == 4 && !memcmp(args->platform_name, "Host", 4);
+  return is_known && is_host && args->handler != NULL ? NULL : (PJRT_Error*)&refusal;
+}
+
+static void Message(PJRT_Error_Message_Args* args) {
+  args->message = "not that one";
+  args->message_size = strlen(args->message);
+}
+
 // The plugin has read what was uploaded last.
 void FinishUpload(void) { callback(NULL, callback_arg); }
 
@@ -191,6 +205,15 @@ const PJRT_Api* GetPjrtApi(void) {
 #ifdef SHORT_TABLE
   // As of a version before there were uploads.
   api.struct_size = offsetof(PJRT_Api, PJRT_Client_BufferFromHostBuffer);
+#endif
+#if defined FFI || defined OLD_FFI
+  static PJRT_FFI_Extension ffi = {{sizeof(ffi), PJRT_Extension_Type_FFI}, NULL, NULL, RegisterHandler};
+#ifdef OLD_FFI
+  // As of a version before handlers came through it.
+  ffi.base.struct_size = offsetof(PJRT_FFI_Extension, register_handler);
+#endif
+  api.extension_start = &ffi.base;
+  api.PJRT_Error_Message = Message;
 #endif
 #ifdef CIRCLE
   static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};

@@ -24,7 +24,7 @@ use crate::device::plugin_kind::PluginKind;
 use crate::device::plugins;
 use crate::device::saved_executable::Compiler;
 use crate::device::threads;
-use crate::device::{DeviceError, DeviceKind, start_plugin};
+use crate::device::{Device, DeviceError, DeviceKind, start_plugin, take_kernels};
 use crate::model::choose::{self, ModelSettings};
 use pjrt::{Client, Executable, PjrtError, Plugin, Program};
 use target::Target;
@@ -68,12 +68,14 @@ impl Step {
 }
 
 /// Compiles `step` of the model of `settings`, with a replica for every chip of `target`, with the
-/// plugin at `plugin` or the one that `./setup` installs.
+/// plugin at `plugin` or the one that `./setup` installs. `for_a_run`: with the kernels that a run on a CPU plugin calls;
+/// otherwise composed of XLA's operations, which the compiler can describe.
 pub fn run(
     target: &Target,
     settings: &ModelSettings,
     step: Step,
     plugin: Option<PathBuf>,
+    for_a_run: bool,
 ) -> Result<Compiled> {
     let path = match plugin {
         Some(path) => path,
@@ -90,7 +92,12 @@ pub fn run(
         Plugin::load(&path).map_err(|error| error.to_string())
     })?;
 
-    let model = choose::build(settings, kind(target))?;
+    let kind = match target {
+        Target::Tpu { .. } => DeviceKind::Tpu,
+        Target::Cpu if for_a_run => Device::kind_of_cpu(&path, || take_kernels(&plugin))?,
+        Target::Cpu => DeviceKind::CpuPlugin,
+    };
+    let model = choose::build(settings, kind)?;
     let start = Instant::now();
     let computation = match step {
         Step::Train => train_step(&model),
@@ -150,12 +157,5 @@ fn compiler(target: &Target) -> PluginKind {
     match target {
         Target::Tpu { .. } => PluginKind::Tpu,
         Target::Cpu => PluginKind::Cpu,
-    }
-}
-
-fn kind(target: &Target) -> DeviceKind {
-    match target {
-        Target::Tpu { .. } => DeviceKind::Tpu,
-        Target::Cpu => DeviceKind::CpuPlugin,
     }
 }

@@ -13,7 +13,8 @@ use crate::device::{Device, DeviceError, plugins};
 pub fn open(processes: &Processes, cpus: usize) -> Result<Device, DeviceError> {
     if processes.share_cpus() {
         return Err(DeviceError::Cpu {
-            reason: "several processes share their CPUs only in a build with the XLA runtime".to_owned(),
+            reason: "several processes share their CPUs only in a build with the XLA runtime"
+                .to_owned(),
         });
     }
     let path = plugins::find_compiler(PluginKind::Cpu)?;

@@ -30,7 +30,7 @@ pub fn open(processes: &Processes, cpus: usize) -> Result<Device, DeviceError> {
     } else {
         runtime::divide_cpu(cpus);
     }
-    cpu_kernels::register();
+    cpu_kernels::register()?;
     let reason = |reason: String| DeviceError::Cpu { reason };
     let backend: Box<dyn Backend> = match several {
         true => Box::new(MpiCpu::open(processes).map_err(|error| reason(error.to_string()))?),

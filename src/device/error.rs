@@ -67,6 +67,8 @@ pub enum DeviceError {
     Threads(#[from] TooFewThreads),
     #[error(transparent)]
     Isa(#[from] cpu_kernels::IsaError),
+    #[error(transparent)]
+    Kernels(#[from] cpu_kernels::RegisterError),
     #[error("the XLA runtime cannot open the CPU: {reason}")]
     Cpu { reason: String },
     #[error(

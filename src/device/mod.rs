@@ -25,7 +25,10 @@ pub mod hardware;
 mod identity;
 #[cfg_attr(
     not(feature = "trace"),
-    allow(dead_code, reason = "only the build with the XLA runtime joins processes")
+    allow(
+        dead_code,
+        reason = "only the build with the XLA runtime joins processes"
+    )
 )]
 pub mod mpi;
 mod plugin;
@@ -48,6 +51,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result as AnyResult;
 use clap::ValueEnum;
+use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
@@ -60,6 +64,7 @@ use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
 use crate::system::sha256;
 use crate::system::signals;
 use crate::system::text;
+use pjrt::PjrtError;
 
 /// Which device to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -74,6 +79,7 @@ pub enum DeviceChoice {
 
 pub use embedded::xla_message;
 pub use error::DeviceError;
+pub use plugin::take_kernels;
 
 /// One device or several of a kind, with what drives them.
 pub struct Device {
@@ -114,8 +120,11 @@ pub enum DeviceKind {
     Gpu,
     /// The CPU of the XLA runtime itself
     Cpu,
-    /// A CPU behind a plugin, which does not know the program's own kernels
+    /// A CPU behind a plugin that does not run the program's own kernels
     CpuPlugin,
+    /// A CPU behind a plugin that runs them
+    #[value(skip)]
+    CpuPluginWithKernels,
     /// A plugin of another platform
     Other,
 }
@@ -126,7 +135,7 @@ impl fmt::Display for DeviceKind {
             Self::Tpu => "tpu",
             Self::Gpu => "gpu",
             Self::Cpu => "cpu",
-            Self::CpuPlugin => "cpu-plugin",
+            Self::CpuPlugin | Self::CpuPluginWithKernels => "cpu-plugin",
             Self::Other => "other",
         })
     }
@@ -299,7 +308,9 @@ impl Device {
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
-            platform if plugin::is_cpu(platform) => DeviceKind::CpuPlugin,
+            platform if plugin::is_cpu(platform) => {
+                Self::kind_of_cpu(path, || devices.take_kernels())?
+            }
             _ => DeviceKind::Other,
         };
         Ok(Self::new(Box::new(devices), kind))
@@ -315,10 +326,32 @@ impl Device {
         }
     }
 
+    /// What kind of CPU the plugin at `path` has: makes the kernels known to it by `take_kernels`, if it takes them.
+    pub fn kind_of_cpu(
+        path: &Path,
+        take_kernels: impl FnOnce() -> Result<(), PjrtError>,
+    ) -> Result<DeviceKind, DeviceError> {
+        Isa::chosen()?;
+        if !cpu_kernels::supported() {
+            return Ok(DeviceKind::CpuPlugin);
+        }
+        match take_kernels() {
+            Ok(()) => Ok(DeviceKind::CpuPluginWithKernels),
+            Err(reason) => {
+                log::info!(
+                    "the plugin {} does not run the program's kernels ({reason}); XLA's own operations take their place, \
+                     which are slower",
+                    text::shown(path)
+                );
+                Ok(DeviceKind::CpuPlugin)
+            }
+        }
+    }
+
     /// Platform and kind of the first device, for example `cpu (2 cores)` or `TPU v5 lite`.
     pub fn description(&self) -> String {
         match self.kind {
-            DeviceKind::Cpu | DeviceKind::CpuPlugin => {
+            DeviceKind::Cpu | DeviceKind::CpuPlugin | DeviceKind::CpuPluginWithKernels => {
                 let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
                 format!("cpu ({cores} cores)")
             }

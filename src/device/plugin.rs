@@ -76,6 +76,11 @@ impl PluginDevices {
         })
     }
 
+    /// [`take_kernels`] of the plugin.
+    pub fn take_kernels(&self) -> Result<(), PjrtError> {
+        take_kernels(&self.plugin)
+    }
+
     /// The compile options of a program on the first `replicas` devices.
     fn options(&self, replicas: usize) -> Result<Vec<u8>> {
         if self.processes.1 > 1 {
@@ -190,6 +195,18 @@ fn sort_by_id(devices: &mut Vec<pjrt::Device>) -> Result<(), PjrtError> {
     }
     numbered.sort_by_key(|(id, _)| *id);
     devices.extend(numbered.into_iter().map(|(_, device)| device));
+    Ok(())
+}
+
+/// Makes the program's CPU kernels known to `plugin`.
+///
+/// # Errors
+/// A plugin that takes none; what it says against them.
+pub fn take_kernels(plugin: &Plugin) -> Result<(), PjrtError> {
+    for (name, handler) in cpu_kernels::handlers() {
+        // SAFETY: the kernels' crate says that it is a handler of XLA's FFI, which stays there.
+        unsafe { plugin.register_handler(name, cpu_kernels::PLATFORM, handler)? };
+    }
     Ok(())
 }
 

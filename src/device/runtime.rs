@@ -38,9 +38,8 @@ pub fn quiet(verbose: u8) {
     }
 }
 
-/// Silences the errors too, where [`quiet`] silenced the rest, for a CPU: those are that its kernels use the older of
-/// two interfaces, and that a compiled program which is loaded names preferences of the compiler as features of the
-/// processor.
+/// Silences the errors too, where [`quiet`] silenced the rest, for a CPU: it has none of a run, but says of a compiled
+/// program which is loaded that it names preferences of the compiler as features of the processor.
 ///
 /// The rules of [`add_xla_flags`] apply; call it before the CPU's plugin is loaded.
 pub fn silence_cpu() {

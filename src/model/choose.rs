@@ -187,15 +187,20 @@ pub fn build_as(
 /// The formulation that suits a device of kind `device`.
 pub fn lowering(device: DeviceKind) -> Lowering {
     match device {
-        DeviceKind::Cpu if cpu_kernels::supported() => Lowering::Kernels,
-        DeviceKind::Cpu | DeviceKind::CpuPlugin => Lowering::Dots,
+        DeviceKind::Cpu | DeviceKind::CpuPluginWithKernels if cpu_kernels::supported() => {
+            Lowering::Kernels
+        }
+        DeviceKind::Cpu | DeviceKind::CpuPlugin | DeviceKind::CpuPluginWithKernels => {
+            Lowering::Dots
+        }
         DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
     }
 }
 
 /// The instruction set that a device of kind `device` chooses its kernels by, if it does.
 pub fn instructions(device: DeviceKind) -> Option<String> {
-    (device == DeviceKind::Cpu).then(|| cpu_kernels::isa().to_string())
+    let chooses = [DeviceKind::Cpu, DeviceKind::CpuPluginWithKernels].contains(&device);
+    chooses.then(|| cpu_kernels::isa().to_string())
 }
 
 fn units(choice: Option<UnitsChoice>) -> Units {
@@ -255,6 +260,14 @@ mod tests {
             let bf16 = model(device, Some(PrecisionChoice::Bf16));
             assert_eq!(bf16.network.precision, Precision::Bf16);
         }
+    }
+
+    #[test]
+    fn a_plugin_that_runs_the_kernels_gets_the_network_of_the_runtimes_own_cpu() {
+        let lowering = |device| model(device, None).network.stem.lowering;
+        let plugin = lowering(DeviceKind::CpuPluginWithKernels);
+        assert_eq!(plugin, lowering(DeviceKind::Cpu));
+        assert_eq!(plugin == Lowering::Kernels, cpu_kernels::supported());
     }
 
     #[test]

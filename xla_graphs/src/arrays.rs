@@ -36,15 +36,6 @@ pub fn dims_of<const RANK: usize>(x: &XlaOp, expected: &'static str) -> Result<[
         .map_err(|got: Vec<usize>| GraphError::Rank { expected, got })
 }
 
-/// The places of 32 bits that `x` fills: as many as its values, or half as many where those are bf16.
-pub fn places_of(x: &XlaOp) -> Result<usize> {
-    let len = len_of(x)?;
-    Ok(match x.primitive_type()? {
-        PrimitiveType::Bf16 => len / 2,
-        _ => len,
-    })
-}
-
 /// The number of values of `x`.
 pub fn len_of(x: &XlaOp) -> Result<usize> {
     Ok(x.dims()?.iter().product())

@@ -74,6 +74,12 @@ pub enum GraphError {
     /// The crate was built without the feature `trace`.
     #[error("this build traces no computations; it runs those that `export --program` wrote")]
     NoTracing,
+    /// XLA's own form of a computation has changed.
+    #[error(
+        "XLA describes the computation in another way than this program knows; build it with the runtime that ./setup \
+         puts in place"
+    )]
+    Proto,
 
     /// XLA refused an operation; the message is XLA's own.
     #[error("XLA: {0}")]

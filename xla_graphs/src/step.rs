@@ -16,7 +16,7 @@ use crate::arrays::to_i64;
 use crate::average;
 use crate::error::Result;
 use crate::model::Model;
-use crate::ops::{batch_norm, loss};
+use crate::ops::{batch_norm, kernels, loss};
 use crate::optimiser::{Update, decayed};
 use crate::table::{Array, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
@@ -284,6 +284,6 @@ impl Inputs {
     }
 
     fn build(&self, outputs: &[XlaOp]) -> Result<XlaComputation> {
-        Ok(self.builder.build(&self.builder.tuple(outputs)?)?)
+        kernels::complete(self.builder.build(&self.builder.tuple(outputs)?)?)
     }
 }

@@ -26,7 +26,7 @@ struct Entry {
 #[derive(Clone)]
 pub struct Place {
     pub array: XlaOp,
-    /// In places of 32 bits.
+    /// In values.
     pub offset: usize,
     /// In a loop: the number of the round, and how much further on each round begins.
     pub round: Option<(XlaOp, usize)>,

@@ -3,12 +3,9 @@
 
 mod common;
 
-use std::env;
-use std::process::Command;
-
 use common::{Graph, Input, NO_KERNELS, ROUNDING, input, shift_away_from_zero};
-use kernel_contract::plan::{Part, Start};
-use kernel_contract::{Kernel, Plan};
+use kernel_contract::plan::{BehindNorm, Norm, NormBackward, Start};
+use kernel_contract::{Format, Kernel, Plan};
 use xla::{ElementType, PrimitiveType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
@@ -198,7 +195,7 @@ fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
 }
 
 fn check_in(images: PrimitiveType, bound: f32, x_dims: [usize; 4], shapes: [Shape; 2]) {
-    cpu_kernels::register();
+    cpu_kernels::register().unwrap();
     if !cpu_kernels::supported() {
         println!("skipped: {NO_KERNELS}");
         return;
@@ -311,60 +308,111 @@ fn a_skip_that_is_too_small_is_refused_where_the_graph_is_built() {
     );
 }
 
-/// Tells a copy of this program that it is to call a kernel with a wrong plan.
-const WRONG_PLAN: &str = "RESNET_XLA_TEST_WRONG_PLAN";
-
-#[test]
-fn a_kernel_ends_the_process_at_a_plan_that_is_not_its_own() {
-    if !cpu_kernels::supported() {
-        println!("skipped: this processor has no AVX2, so the kernels are not used");
-        return;
-    }
-    if let Ok(place) = env::var(WRONG_PLAN) {
-        call_with_a_wrong_plan(place.parse().unwrap());
-        return;
-    }
-    for (place, reason) in [
-        (0, "it begins with 0x4d2 instead of 0x524e584c"),
-        (1, "expected version 3 of the plans, got 1234"),
-        (2, "expected the plan of kernel 3, got that of kernel 1234"),
-    ] {
-        let output = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "--nocapture"])
-            .arg("a_kernel_ends_the_process_at_a_plan_that_is_not_its_own")
-            .env(WRONG_PLAN, place.to_string())
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{errors}");
-        let expected = format!("resnet_part: this call's plan is wrong: {reason}");
-        assert!(errors.contains(&expected), "{errors}");
-    }
-}
-
-/// Copies part of an array by a plan whose number at `place` is another.
-fn call_with_a_wrong_plan(place: usize) {
-    cpu_kernels::register();
-    let start = Start {
-        operand: 0,
-        offset: 0,
-        per_round: 0,
-    };
-    let mut plan = Part { start, count: 4 }.encode().unwrap();
-    plan[place] = 1234;
-    let inputs = [input("x", &[4])];
+/// What a call by hand of the kernel that goes back through a batch norm comes to, with these `attributes`, and with two
+/// arrays of 16 values of f32 as operands behind an s32, or without that.
+fn call(attributes: &str, with_round: bool) -> xla::Result<Vec<Vec<f32>>> {
+    let inputs = [input("x", &[1, 16]), input("added", &[1, 16])];
     let graph = Graph::new(&inputs, |t| {
         let x = t.get("x")?;
-        let builder = x.builder();
-        let operands = [builder.c1(&plan)?, builder.c0(0i32)?, x.clone()];
-        let name = Kernel::Part.name();
-        Ok(vec![builder.custom_call(
-            name,
-            &operands,
-            ElementType::F32,
-            &[4],
-            &[],
-        )?])
+        let mut operands = vec![x.clone(), t.get("added")?.clone()];
+        if with_round {
+            operands.insert(0, x.builder().c0(0i32)?);
+        }
+        let (name, attributes) = (Kernel::NormBackward.name(), attributes.as_bytes());
+        let (f32, dims, builder) = (ElementType::F32, [1, 16], x.builder());
+        Ok(vec![
+            builder.custom_call(name, &operands, f32, &dims, attributes)?,
+        ])
     });
-    graph.run(&inputs);
+    graph.try_run(&inputs)
+}
+
+fn attribute(plan: &[i32]) -> String {
+    let numbers: Vec<_> = plan.iter().map(i32::to_string).collect();
+    format!("plan = array<i32: {}>", numbers.join(", "))
+}
+
+/// The backward pass through a batch norm of 16 channels of one pixel. All arrays but `added` are the same one, in
+/// which gamma begins at value `gamma`.
+fn norm_backward(gamma: usize, added: usize) -> Vec<i32> {
+    let at = |operand, offset| Start {
+        operand,
+        offset,
+        per_round: 0,
+    };
+    let norm = Norm {
+        mean: at(0, 0),
+        variance: at(0, 0),
+        gamma: at(0, gamma),
+        beta: at(0, 0),
+    };
+    let behind = BehindNorm {
+        norm,
+        dgamma: at(0, 0),
+        dbeta: at(0, 0),
+        count: 1,
+        dz: at(0, 0),
+        x: at(0, 0),
+    };
+    let plan = NormBackward {
+        pixels: 1,
+        channels: 16,
+        format: Format::F32,
+        behind,
+        joined: false,
+        added: at(added, 0),
+    };
+    plan.encode().unwrap()
+}
+
+#[test]
+fn a_wrong_call_is_an_error_that_says_what_is_wrong() {
+    cpu_kernels::register().unwrap();
+    if !cpu_kernels::supported() {
+        println!("skipped: {NO_KERNELS}");
+        return;
+    }
+    let refused = |attributes: &str, with_round, reason: &str| {
+        let error = call(attributes, with_round).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    };
+    for (place, reason) in [
+        (0, "it begins with 0x4d2 instead of 0x524e584c"),
+        (1, "expected version 4 of the plans, got 1234"),
+        (2, "expected the plan of kernel 2, got that of kernel 1234"),
+    ] {
+        let mut plan = norm_backward(0, 1);
+        plan[place] = 1234;
+        let reason = format!("this call's plan is wrong: {reason}");
+        refused(&format!("{{{}}}", attribute(&plan)), true, &reason);
+    }
+    let no_plan = "the call has no attribute `plan` that is an array of s32";
+    for attributes in [
+        "",
+        "{plan = \"a text\"}",
+        "{plan = array<i64: 1>}",
+        "{other = array<i32: 1>}",
+    ] {
+        refused(attributes, true, no_plan);
+    }
+    let good = format!(
+        "{{in_place = 2 : i64, {}}}",
+        attribute(&norm_backward(0, 1))
+    );
+    let late = format!("{{{}}}", attribute(&norm_backward(8, 1)));
+    refused(&late, true, "operand 1: expected 24 values, got 16");
+    let elsewhere = format!("{{{}}}", attribute(&norm_backward(0, 1)));
+    refused(
+        &elsewhere,
+        true,
+        "result 0: expected the place of operand 2",
+    );
+    // Over what it reads.
+    let over = format!(
+        "{{in_place = 1 : i64, {}}}",
+        attribute(&norm_backward(0, 0))
+    );
+    refused(&over, true, "result 0: expected a place of its own");
+    let got = call(&good, true).unwrap();
+    assert_eq!(got[0].len(), 16);
 }

@@ -1,26 +1,19 @@
-//! The kernels as XLA calls them: by name, with the addresses of arrays.
+//! The kernels as XLA calls them, by name.
 //!
-//! Each call reads its plan first (`kernel_contract` defines them all) and finds its arrays with it.
-//! Arrays are row-major. A call has one result, in which several arrays may lie one after
-//! another.
+//! Each call reads its plan first (`kernel_contract` defines them all) and finds its arrays with it. Arrays are
+//! row-major.
 
-use std::ffi::c_void;
 use std::sync::LazyLock;
-#[cfg(feature = "xla")]
-use std::sync::Once;
-use std::{process, slice};
 
-use kernel_contract::plan::{self, HEADER, Start};
-use kernel_contract::{self as contract, EPSILON, Kernel, Plan, PlanError};
+use kernel_contract::plan::{self, Start};
+use kernel_contract::{self as contract, EPSILON, Kernel, Plan};
 
 use super::format::{Bf16, F32, Format};
 use super::layer::{Gradients, Output, OutputGradient};
 use super::norm::{self, Norm, NormGradient};
 use super::{conv3x3, pointwise};
+use crate::ffi::{self, Call, CallError, CallFrame, Element, Error, Handler};
 use crate::isa::Isa;
-
-type Operands = *const *const c_void;
-type Function = extern "C" fn(*mut f32, Operands);
 
 /// Where a wrong one was asked for, no device is opened.
 static ISA: LazyLock<Isa> = LazyLock::new(|| Isa::chosen().unwrap_or(Isa::Generic));
@@ -30,270 +23,190 @@ pub fn isa() -> Isa {
     *ISA
 }
 
-/// Makes the kernels known to XLA's CPU backend in this process.
-#[cfg(feature = "xla")]
-pub fn register() {
-    const KERNELS: [(Kernel, Function); 5] = [
-        (Kernel::LayerForward, layer_forward),
-        (Kernel::LayerBackward, layer_backward),
-        (Kernel::NormBackward, norm_backward),
-        (Kernel::Part, part),
-        (Kernel::Unwritten, unwritten),
-    ];
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for (kernel, function) in KERNELS {
-            xla::register_custom_call_target(kernel.name(), function as *const c_void, "Host");
-        }
-    });
-}
+/// All kernels, with what XLA calls for each.
+pub const HANDLERS: [(Kernel, Handler); 4] = [
+    (Kernel::LayerForward, layer_forward),
+    (Kernel::LayerBackward, layer_backward),
+    (Kernel::NormBackward, norm_backward),
+    (Kernel::Unwritten, unwritten),
+];
 
-/// The arguments of a call.
-struct Call<P> {
+type Result<T> = std::result::Result<T, CallError>;
+
+/// A call's plan, and its arrays by what the plan says of them.
+struct Planned<'a, 'c, P> {
     plan: P,
     /// The number of the round of a loop.
     round: usize,
-    arrays: Operands,
+    call: &'c mut Call<'a>,
 }
 
-impl<P: Plan> Call<P> {
-    /// Reads the plan. Ends the process when it is not one for this kernel.
-    ///
-    /// # Safety
-    /// The first two operands must be an s32 vector of at least [`HEADER`] numbers, all of which are
-    /// there when they are a plan, and an s32.
-    unsafe fn new(operands: Operands) -> Self {
-        // SAFETY: the caller's.
-        unsafe {
-            let plan = match plan_at((*operands).cast()) {
-                Ok(plan) => plan,
-                Err(error) => refuse(P::KERNEL, &error),
-            };
-            Self {
-                plan,
-                round: *(*operands.add(1)).cast::<i32>() as usize,
-                arrays: operands.add(2),
-            }
-        }
+impl<'a, 'c, P: Plan> Planned<'a, 'c, P> {
+    fn new(call: &'c mut Call<'a>) -> Result<Self> {
+        let plan = P::decode(call.plan())?;
+        let round = call.operand::<i32>(0, 0, 1)?[0] as usize;
+        Ok(Self { plan, round, call })
     }
 
-    /// The address at which an array begins.
-    ///
-    /// # Safety
-    /// The operands must have the array that the plan names. This holds for what the functions below
-    /// return too: it must be as long as they say, and lives as long as the call.
-    unsafe fn address(&self, start: Start) -> *const f32 {
-        // SAFETY: the caller's.
-        unsafe {
-            let array: *const f32 = (*self.arrays.add(start.operand)).cast();
-            array.add(start.offset + self.round * start.per_round)
-        }
+    /// The number of the operand that `start` is in, and the number of the value at which it is.
+    fn place(&self, start: Start) -> (usize, usize) {
+        let from = self.round.checked_mul(start.per_round);
+        let from = from.and_then(|from| from.checked_add(start.offset));
+        // The round is the first operand.
+        (start.operand + 1, from.unwrap_or(usize::MAX))
     }
 
-    /// `count` values.
-    ///
-    /// # Safety
-    /// As for [`Self::address`].
-    unsafe fn values<'a>(&self, start: Start, count: usize) -> &'a [f32] {
-        // SAFETY: the caller's.
-        unsafe { slice::from_raw_parts(self.address(start), count) }
+    /// `count` elements of the array that begins at `start`.
+    fn array<T: Element>(&self, start: Start, count: usize) -> Result<&'a [T]> {
+        let (operand, from) = self.place(start);
+        self.call.operand(operand, from, count)
     }
 
-    /// `count` times 16 values.
-    ///
-    /// # Safety
-    /// As for [`Self::address`].
-    unsafe fn lanes<'a, F: Format>(&self, start: Start, count: usize) -> &'a [F::Lanes] {
-        // SAFETY: the caller's; an array has the alignment of an f32, and lanes need no more.
-        unsafe { slice::from_raw_parts(self.address(start).cast(), count) }
+    /// `count` elements of the next result, in the place of those that begin at `start`.
+    fn in_place<T: Element>(&mut self, start: Start, count: usize) -> Result<&'a mut [T]> {
+        let (operand, from) = self.place(start);
+        self.call.next_result_in(operand, from, count)
     }
 
-    /// # Safety
-    /// As for [`Self::address`].
-    unsafe fn norm(&self, norm: &plan::Norm, channels: usize) -> Norm {
-        // SAFETY: the caller's.
-        unsafe {
-            Norm::new(
-                self.values(norm.mean, channels),
-                self.values(norm.variance, channels),
-                self.values(norm.gamma, channels),
-                self.values(norm.beta, channels),
-                EPSILON,
-            )
-        }
+    fn norm(&self, norm: &plan::Norm, channels: usize) -> Result<Norm> {
+        Ok(Norm::new(
+            self.array(norm.mean, channels)?,
+            self.array(norm.variance, channels)?,
+            self.array(norm.gamma, channels)?,
+            self.array(norm.beta, channels)?,
+            EPSILON,
+        ))
     }
 
-    /// # Safety
-    /// As for [`Self::address`].
-    unsafe fn norm_gradient(&self, behind: &plan::BehindNorm, channels: usize) -> NormGradient {
-        // SAFETY: the caller's.
-        unsafe {
-            let norm = self.norm(&behind.norm, channels);
-            let dgamma = self.values(behind.dgamma, channels);
-            let dbeta = self.values(behind.dbeta, channels);
-            NormGradient::new(&norm, dbeta, dgamma, behind.count as f32)
-        }
+    fn norm_gradient(&self, behind: &plan::BehindNorm, channels: usize) -> Result<NormGradient> {
+        let norm = self.norm(&behind.norm, channels)?;
+        let dgamma = self.array(behind.dgamma, channels)?;
+        let dbeta = self.array(behind.dbeta, channels)?;
+        Ok(NormGradient::new(&norm, dbeta, dgamma, behind.count as f32))
     }
-}
-
-/// The plan at an address.
-///
-/// # Safety
-/// [`HEADER`] numbers must be there, and as many as they say when they are a plan's header.
-unsafe fn plan_at<P: Plan>(address: *const i32) -> Result<P, PlanError> {
-    // SAFETY: the caller's.
-    unsafe {
-        let header = &*address.cast::<[i32; HEADER]>();
-        P::decode(slice::from_raw_parts(address, plan::length(header)?))
-    }
-}
-
-/// Ends the process.
-///
-/// XLA gives a call no way to report an error. The result cannot be filled with NaN
-/// either, because only the plan says how long it is. Going on would mean reading and writing at
-/// arbitrary addresses.
-fn refuse(kernel: Kernel, error: &PlanError) -> ! {
-    eprintln!(
-        "{}: this call's plan is wrong: {error}\nThe process ends here, before the kernel reads or \
-         writes anything.",
-        kernel.name()
-    );
-    process::abort()
 }
 
 /// See [`plan::LayerForward`].
-extern "C" fn layer_forward(out: *mut f32, operands: Operands) {
-    // SAFETY: XLA calls with the operands and the result that the graph declared. The plan says what
-    // they are, and the graph's side of the contract makes the plan of what it declares. Nothing else
-    // has the result.
+unsafe extern "C" fn layer_forward(frame: *mut CallFrame) -> *mut Error {
+    // SAFETY: only XLA calls this, as a handler.
     unsafe {
-        let call = Call::<plan::LayerForward>::new(operands);
-        match call.plan.layer.format {
-            contract::Format::F32 => layer_forward_in::<F32>(&call, out),
-            contract::Format::Bf16 => layer_forward_in::<Bf16>(&call, out),
-        }
+        ffi::answer(frame, |call| {
+            let call = Planned::<plan::LayerForward>::new(call)?;
+            match call.plan.layer.format {
+                contract::Format::F32 => layer_forward_in::<F32>(call),
+                contract::Format::Bf16 => layer_forward_in::<Bf16>(call),
+            }
+        })
     }
 }
 
-/// # Safety
-/// As for [`Call::address`]; `out` must have the places that the plan says, and nothing else.
-unsafe fn layer_forward_in<F: Format>(call: &Call<plan::LayerForward>, out: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        let layer = &call.plan.layer;
-        let norm = call.norm(&call.plan.norm, layer.inputs);
-        let kernel = call.values(call.plan.kernel, layer.kernel_len());
-        let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
-        let len = layer.images * layer.result_len();
-        let skip = call.plan.skip.map(|skip| call.lanes::<F>(skip, len));
-        let moments = out.add(call.plan.moments_at());
-        let mut out = Output::<F> {
-            y: slice::from_raw_parts_mut(out.cast(), len),
-            moments: slice::from_raw_parts_mut(moments, 2 * layer.outputs),
-            chosen: match layer.pools {
-                true => slice::from_raw_parts_mut(out.add(call.plan.chosen_at()).cast(), len),
-                false => &mut [],
-            },
-        };
-        if layer.side == 1 {
-            pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
-        } else {
-            conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
-        }
+fn layer_forward_in<F: Format>(mut call: Planned<plan::LayerForward>) -> Result<()> {
+    let plan = call.plan;
+    let layer = &plan.layer;
+    let norm = call.norm(&call.plan.norm, layer.inputs)?;
+    let kernel = call.array(call.plan.kernel, layer.kernel_len())?;
+    let x = call.array::<F::Lanes>(call.plan.x, layer.images * layer.input_len())?;
+    let len = layer.images * layer.result_len();
+    let skip = call.plan.skip.map(|skip| call.array::<F::Lanes>(skip, len));
+    let skip = skip.transpose()?;
+    let mut out = Output::<F> {
+        y: match call.plan.row {
+            Some(row) => call.in_place(row.start, len)?,
+            None => call.call.next_result(len)?,
+        },
+        moments: call.call.next_result(2 * layer.outputs)?,
+        chosen: match layer.pools {
+            true => call.call.next_result(len)?,
+            false => &mut [],
+        },
+    };
+    if layer.side == 1 {
+        pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
+    } else {
+        conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
     }
+    Ok(())
 }
 
 /// See [`plan::LayerBackward`].
-extern "C" fn layer_backward(out: *mut f32, operands: Operands) {
+unsafe extern "C" fn layer_backward(frame: *mut CallFrame) -> *mut Error {
     // SAFETY: as in `layer_forward`.
     unsafe {
-        let call = Call::<plan::LayerBackward>::new(operands);
-        match call.plan.layer.format {
-            contract::Format::F32 => layer_backward_in::<F32>(&call, out),
-            contract::Format::Bf16 => layer_backward_in::<Bf16>(&call, out),
-        }
+        ffi::answer(frame, |call| {
+            let call = Planned::<plan::LayerBackward>::new(call)?;
+            match call.plan.layer.format {
+                contract::Format::F32 => layer_backward_in::<F32>(call),
+                contract::Format::Bf16 => layer_backward_in::<Bf16>(call),
+            }
+        })
     }
 }
 
-/// # Safety
-/// As for [`layer_forward_in`].
-unsafe fn layer_backward_in<F: Format>(call: &Call<plan::LayerBackward>, out: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        let layer = &call.plan.layer;
-        let norm = call.norm(&call.plan.norm, layer.inputs);
-        let kernel = call.values(call.plan.kernel, layer.kernel_len());
-        let x = call.lanes::<F>(call.plan.x, layer.images * layer.input_len());
-        let len = layer.images * layer.result_len();
-        let dy = match &call.plan.dy {
-            plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.lanes::<F>(*dy, len)),
-            plan::OutputGradient::BehindNorm(behind) => OutputGradient::BehindNorm {
-                norm: call.norm_gradient(behind, layer.outputs),
-                dz: call.lanes::<F>(behind.dz, len),
-                x: call.lanes::<F>(behind.x, len),
-            },
-            plan::OutputGradient::Pooled { dy, chosen } => OutputGradient::Pooled {
-                dy: call.lanes::<F>(*dy, len),
-                chosen: call.lanes::<F>(*chosen, len),
-            },
-        };
-        let sums = out.add(call.plan.sums_at());
-        let mut gradients = Gradients::<F> {
-            dz: slice::from_raw_parts_mut(out.cast(), x.len()),
-            dgamma: slice::from_raw_parts_mut(sums, layer.inputs),
-            dbeta: slice::from_raw_parts_mut(sums.add(layer.inputs), layer.inputs),
-            kernel: slice::from_raw_parts_mut(out.add(call.plan.kernel_at()), layer.kernel_len()),
-        };
-        if layer.side == 1 {
-            pointwise::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
-        } else {
-            conv3x3::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
-        }
+fn layer_backward_in<F: Format>(call: Planned<plan::LayerBackward>) -> Result<()> {
+    let layer = &call.plan.layer;
+    let norm = call.norm(&call.plan.norm, layer.inputs)?;
+    let kernel = call.array(call.plan.kernel, layer.kernel_len())?;
+    let x = call.array::<F::Lanes>(call.plan.x, layer.images * layer.input_len())?;
+    let len = layer.images * layer.result_len();
+    let dy = match &call.plan.dy {
+        plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.array(*dy, len)?),
+        plan::OutputGradient::BehindNorm(behind) => OutputGradient::BehindNorm {
+            norm: call.norm_gradient(behind, layer.outputs)?,
+            dz: call.array(behind.dz, len)?,
+            x: call.array(behind.x, len)?,
+        },
+        plan::OutputGradient::Pooled { dy, chosen } => OutputGradient::Pooled {
+            dy: call.array(*dy, len)?,
+            chosen: call.array(*chosen, len)?,
+        },
+    };
+    let dz = call.call.next_result(x.len())?;
+    let sums: &mut [f32] = call.call.next_result(2 * layer.inputs)?;
+    let (dgamma, dbeta) = sums.split_at_mut(layer.inputs);
+    let mut gradients = Gradients::<F> {
+        dz,
+        dgamma,
+        dbeta,
+        kernel: call.call.next_result(layer.kernel_len())?,
+    };
+    if layer.side == 1 {
+        pointwise::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
+    } else {
+        conv3x3::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
     }
+    Ok(())
 }
 
 /// See [`plan::NormBackward`].
-extern "C" fn norm_backward(out: *mut f32, operands: Operands) {
+unsafe extern "C" fn norm_backward(frame: *mut CallFrame) -> *mut Error {
     // SAFETY: as in `layer_forward`.
     unsafe {
-        let call = Call::<plan::NormBackward>::new(operands);
-        match call.plan.format {
-            contract::Format::F32 => norm_backward_in::<F32>(&call, out),
-            contract::Format::Bf16 => norm_backward_in::<Bf16>(&call, out),
-        }
+        ffi::answer(frame, |call| {
+            let call = Planned::<plan::NormBackward>::new(call)?;
+            match call.plan.format {
+                contract::Format::F32 => norm_backward_in::<F32>(call),
+                contract::Format::Bf16 => norm_backward_in::<Bf16>(call),
+            }
+        })
     }
 }
 
-/// # Safety
-/// As for [`layer_forward_in`].
-unsafe fn norm_backward_in<F: Format>(call: &Call<plan::NormBackward>, out: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        let plan = &call.plan;
-        let norm = call.norm_gradient(&plan.behind, plan.channels);
-        let dz = call.lanes::<F>(plan.behind.dz, plan.lanes());
-        let x = call.lanes::<F>(plan.behind.x, plan.lanes());
-        let added = call.lanes::<F>(plan.added, plan.lanes());
-        let dx = slice::from_raw_parts_mut(out.cast(), plan.lanes());
-        norm::backward::<F>(*ISA, &norm, dz, x, added, plan.joined, dx);
-    }
-}
-
-/// See [`plan::Part`].
-extern "C" fn part(out: *mut f32, operands: Operands) {
-    // SAFETY: as in `layer_forward`.
-    unsafe {
-        let call = Call::<plan::Part>::new(operands);
-        let values = call.values(call.plan.start, call.plan.count);
-        slice::from_raw_parts_mut(out, call.plan.count).copy_from_slice(values);
-    }
+fn norm_backward_in<F: Format>(mut call: Planned<plan::NormBackward>) -> Result<()> {
+    let plan = call.plan;
+    let norm = call.norm_gradient(&plan.behind, plan.channels)?;
+    let dz = call.array::<F::Lanes>(plan.behind.dz, plan.lanes())?;
+    let x = call.array::<F::Lanes>(plan.behind.x, plan.lanes())?;
+    let dx = call.in_place(plan.added, plan.lanes())?;
+    norm::backward::<F>(*ISA, &norm, dz, x, plan.joined, dx);
+    Ok(())
 }
 
 /// See [`plan::Unwritten`].
-extern "C" fn unwritten(_out: *mut f32, operands: Operands) {
+unsafe extern "C" fn unwritten(frame: *mut CallFrame) -> *mut Error {
     // SAFETY: as in `layer_forward`.
     unsafe {
-        Call::<plan::Unwritten>::new(operands);
+        ffi::answer(frame, |call| {
+            Planned::<plan::Unwritten>::new(call).map(drop)
+        })
     }
 }

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::gemm::PANEL;
 use super::sets::Set;
+use crate::ffi::Element;
 
 /// 16 neighbouring channels of a pixel in f32.
 pub type Lanes = [f32; PANEL];
@@ -18,7 +19,7 @@ pub struct Half(pub [u16; PANEL]);
 /// A product's factors are elements of 32 bits along the summed axis: a value of f32, or two of bf16.
 pub trait Format: Copy + Send + Sync + 'static {
     /// 16 neighbouring channels of a pixel. Images are slices of these: pixel p's begin at p · C / 16.
-    type Lanes: Copy + Send + Sync;
+    type Lanes: Element + Send + Sync;
 
     const ZERO: Self::Lanes;
 

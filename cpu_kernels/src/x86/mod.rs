@@ -14,7 +14,5 @@ mod result;
 mod sets;
 mod tasks;
 
-pub use calls::isa;
-#[cfg(feature = "xla")]
-pub use calls::register;
+pub use calls::{HANDLERS, isa};
 pub use peak::multiply_adds;

@@ -238,10 +238,9 @@ impl Moments {
     }
 }
 
-/// `dx` = the backward pass of `dz` through the normalisation, + `skip`: `[pixels, C]` each.
+/// Adds the backward pass of `dz` through the normalisation to `dx`: `[pixels, C]` each.
 ///
-/// With `joined`, `skip` belongs to the gradient of the normalisation's result instead, and is added
-/// to `dz`.
+/// With `joined`, what `dx` has belongs to the gradient of the normalisation's result instead, and goes with `dz`.
 ///
 /// # Panics
 /// When there are no kernels for `isa` on this processor.
@@ -250,7 +249,6 @@ pub fn backward<F: Format>(
     norm: &NormGradient,
     dz: &[F::Lanes],
     x: &[F::Lanes],
-    skip: &[F::Lanes],
     joined: bool,
     dx: &mut [F::Lanes],
 ) {
@@ -260,12 +258,11 @@ pub fn backward<F: Format>(
     let tasks = dx.par_chunks_mut(len).enumerate();
     tasks.for_each(|(task, dx)| {
         let here = task * len..task * len + dx.len();
-        let [dz, x, skip] = [dz, x, skip].map(|values| &values[here.clone()]);
+        let [dz, x] = [dz, x].map(|values| &values[here.clone()]);
         let task = Backward::<F> {
             norm,
             dz,
             x,
-            skip,
             joined,
             dx,
         };
@@ -278,7 +275,6 @@ struct Backward<'a, F: Format> {
     norm: &'a NormGradient,
     dz: &'a [F::Lanes],
     x: &'a [F::Lanes],
-    skip: &'a [F::Lanes],
     joined: bool,
     dx: &'a mut [F::Lanes],
 }
@@ -292,11 +288,11 @@ impl<F: Format> Task for Backward<'_, F> {
         let parts = norm.mean.len();
         let pixels = self.dx.chunks_exact_mut(parts);
         let all = self.dz.chunks_exact(parts).zip(self.x.chunks_exact(parts));
-        for ((dx, (dz, x)), skip) in pixels.zip(all).zip(self.skip.chunks_exact(parts)) {
+        for (dx, (dz, x)) in pixels.zip(all) {
             for part in 0..parts {
                 for n in 0..registers::<S>() {
                     let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
-                    let skip = F::get(set, &skip[part], n);
+                    let skip = F::get(set, &dx[part], n);
                     let result = if self.joined {
                         norm.apply(set, part, n, set.add(dz, skip), x)
                     } else {

@@ -5,8 +5,8 @@ use crate::format::Format;
 use crate::layer::Layer;
 use crate::numbers::{Reader, Writer};
 
-/// Where an array begins: at place `offset` of an operand, and `per_round` places further on for each
-/// round of a loop. A place has 32 bits.
+/// Where an array begins: at value `offset` of an operand, and `per_round` values further on for each
+/// round of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The operand's number among the arrays.
@@ -25,6 +25,29 @@ impl Start {
             operand: numbers.number()?,
             offset: numbers.number()?,
             per_round: numbers.number()?,
+        })
+    }
+}
+
+/// A row of an array that has one for each round of a loop, and maybe more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Where the row begins.
+    pub start: Start,
+    /// Rows of the array.
+    pub rows: usize,
+}
+
+impl Row {
+    pub(super) fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
+        self.start.write(out)?;
+        out.number(self.rows)
+    }
+
+    pub(super) fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
+        Ok(Self {
+            start: Start::read(numbers)?,
+            rows: numbers.number()?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The plans of a layer: forward and backward.
 
-use super::fields::{BehindNorm, Norm, Start};
+use super::fields::{BehindNorm, Norm, Row, Start};
+use crate::array::Array;
 use crate::codec::Plan;
 use crate::error::PlanError;
 use crate::kernel::Kernel;
@@ -9,8 +10,9 @@ use crate::numbers::{Reader, Writer};
 
 /// y = conv(relu(norm(x))) + skip, or pool(conv(relu(norm(x)))).
 ///
-/// The result is y `[N, h, w, O]`, then the mean and the variance of its channels, `[O]` each. Behind pooling follows
-/// which pixel of its square each value of y was, row by row from 0: `[N, h, w, O]`, stored as y is.
+/// The results are y `[N, h, w, O]`, and the mean and the variance of its channels, one after the other: `[2 · O]`.
+/// With pooling there is a third: which pixel of its square each value of y was, row by row from 0, `[N, h, w, O]`, stored
+/// as y is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerForward {
     pub layer: Layer,
@@ -21,30 +23,30 @@ pub struct LayerForward {
     pub x: Start,
     /// `[N, h, w, O]`; without pooling alone.
     pub skip: Option<Start>,
-}
-
-impl LayerForward {
-    /// Where the mean begins in the result, followed by the variance.
-    pub fn moments_at(&self) -> usize {
-        self.layer.format.places(self.layer.result_values())
-    }
-
-    /// Where the pixels that pooling chose begin in the result.
-    pub fn chosen_at(&self) -> usize {
-        self.moments_at() + 2 * self.layer.outputs
-    }
-
-    /// Places of the result.
-    pub fn result_len(&self) -> usize {
-        match self.layer.pools {
-            true => self.chosen_at() + self.moments_at(),
-            false => self.chosen_at(),
-        }
-    }
+    /// The row that y becomes, where it is no array of its own: the array of rows is an operand, and with y in it the
+    /// first result.
+    pub row: Option<Row>,
 }
 
 impl Plan for LayerForward {
     const KERNEL: Kernel = Kernel::LayerForward;
+
+    fn results(&self) -> Vec<Array> {
+        let y = Array::of(self.layer.format, &self.layer.result_dims());
+        let first = match &self.row {
+            Some(row) => y.rows(row.rows),
+            None => y.clone(),
+        };
+        let moments = Array::f32(&[2 * self.layer.outputs]);
+        match self.layer.pools {
+            true => vec![first, moments, y],
+            false => vec![first, moments],
+        }
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        self.row.map(|row| row.start.operand)
+    }
 
     fn check(&self) -> Result<(), PlanError> {
         self.layer.check()?;
@@ -64,7 +66,9 @@ impl Plan for LayerForward {
         self.kernel.write(out)?;
         self.x.write(out)?;
         out.number(self.skip.is_some().into())?;
-        self.skip.iter().try_for_each(|skip| skip.write(out))
+        self.skip.iter().try_for_each(|skip| skip.write(out))?;
+        out.number(self.row.is_some().into())?;
+        self.row.iter().try_for_each(|row| row.write(out))
     }
 
     fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
@@ -75,6 +79,10 @@ impl Plan for LayerForward {
             x: Start::read(numbers)?,
             skip: match numbers.yes_or_no("whether there is a skip")? {
                 true => Some(Start::read(numbers)?),
+                false => None,
+            },
+            row: match numbers.yes_or_no("whether the result is a row")? {
+                true => Some(Row::read(numbers)?),
                 false => None,
             },
         })
@@ -94,8 +102,8 @@ pub enum OutputGradient {
 
 /// The gradients of [`LayerForward`]; the skip's is dy itself.
 ///
-/// The result is dz, the gradient of the normalisation's result before the ReLU, `[N, H, W, C]`, then
-/// dgamma and dbeta, `[C]` each, then the kernel's gradient.
+/// The results are dz, the gradient of the normalisation's result before the ReLU, `[N, H, W, C]`; dgamma and dbeta, one
+/// after the other, `[2 · C]`; and the kernel's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerBackward {
     pub layer: Layer,
@@ -107,25 +115,17 @@ pub struct LayerBackward {
     pub dy: OutputGradient,
 }
 
-impl LayerBackward {
-    /// Where dgamma begins in the result, followed by dbeta.
-    pub fn sums_at(&self) -> usize {
-        self.layer.format.places(self.layer.input_values())
-    }
-
-    /// Where the kernel's gradient begins in the result.
-    pub fn kernel_at(&self) -> usize {
-        self.sums_at() + 2 * self.layer.inputs
-    }
-
-    /// Places of the result.
-    pub fn result_len(&self) -> usize {
-        self.kernel_at() + self.layer.kernel_len()
-    }
-}
-
 impl Plan for LayerBackward {
     const KERNEL: Kernel = Kernel::LayerBackward;
+
+    fn results(&self) -> Vec<Array> {
+        let layer = &self.layer;
+        vec![
+            Array::of(layer.format, &layer.input_dims()),
+            Array::f32(&[2 * layer.inputs]),
+            Array::f32(&[layer.side, layer.side, layer.inputs, layer.outputs]),
+        ]
+    }
 
     fn check(&self) -> Result<(), PlanError> {
         self.layer.check()?;

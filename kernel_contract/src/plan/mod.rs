@@ -1,4 +1,4 @@
-//! What each kernel is told, as a struct and as the numbers of an s32 vector.
+//! What each kernel is told, as a struct and as the numbers of an s32 array.
 //!
 //! ```text
 //!  | magic | version | kernel | length | fields of the plan, in the order of `write` and `read` |
@@ -11,9 +11,9 @@ mod others;
 #[cfg(test)]
 mod tests;
 
-pub use fields::{BehindNorm, Norm, Start};
+pub use fields::{BehindNorm, Norm, Row, Start};
 pub use layers::{LayerBackward, LayerForward, OutputGradient};
-pub use others::{NormBackward, Part, Unwritten};
+pub use others::{NormBackward, Unwritten};
 
-pub use crate::codec::{Plan, length};
+pub use crate::codec::Plan;
 pub use crate::kernel::{HEADER, MAGIC, VERSION};

@@ -1,6 +1,7 @@
 //! The plans of all kernels but the layers.
 
 use super::fields::{BehindNorm, Start};
+use crate::array::Array;
 use crate::codec::Plan;
 use crate::error::PlanError;
 use crate::format::Format;
@@ -18,24 +19,27 @@ pub struct NormBackward {
     pub behind: BehindNorm,
     /// Whether `added` belongs to the gradient of the batch norm's result, or else to its input's.
     pub joined: bool,
-    /// `[pixels, C]`.
+    /// `[pixels, C]`, all of an operand, in whose place dx comes.
     pub added: Start,
 }
 
 impl NormBackward {
-    /// Values of the result.
-    pub fn values(&self) -> usize {
-        self.pixels * self.channels
-    }
-
     /// The result in lanes.
     pub fn lanes(&self) -> usize {
-        self.values() / LANES
+        self.pixels * self.channels / LANES
     }
 }
 
 impl Plan for NormBackward {
     const KERNEL: Kernel = Kernel::NormBackward;
+
+    fn results(&self) -> Vec<Array> {
+        vec![Array::of(self.format, &[self.pixels, self.channels])]
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        Some(self.added.operand)
+    }
 
     fn check(&self) -> Result<(), PlanError> {
         check_channels("channels", self.channels)
@@ -60,54 +64,38 @@ impl Plan for NormBackward {
     }
 }
 
-/// A copy of part of an array: `count` places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    pub start: Start,
-    pub count: usize,
-}
-
-impl Plan for Part {
-    const KERNEL: Kernel = Kernel::Part;
-
-    fn check(&self) -> Result<(), PlanError> {
-        Ok(())
-    }
-
-    fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
-        self.start.write(out)?;
-        out.number(self.count)
-    }
-
-    fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
-        Ok(Self {
-            start: Start::read(numbers)?,
-            count: numbers.number()?,
-        })
-    }
-}
-
 /// An array whose values are not set: whoever takes it must write before reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwritten {
-    /// Sets this array apart from others of the same size: XLA makes one array of equal calls.
+    pub array: Array,
+    /// Sets this array apart from others of the same type: XLA makes one array of equal calls.
     pub number: usize,
 }
 
 impl Plan for Unwritten {
     const KERNEL: Kernel = Kernel::Unwritten;
 
+    fn results(&self) -> Vec<Array> {
+        vec![self.array.clone()]
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         Ok(())
     }
 
     fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
-        out.number(self.number)
+        let Array { format, dims } = &self.array;
+        out.numbers(&[self.number, format.number(), dims.len()])?;
+        out.numbers(dims)
     }
 
     fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
-        Ok(Self {
-            number: numbers.number()?,
-        })
+        let number = numbers.number()?;
+        let format = Format::of_number(numbers.number()?)?;
+        let rank = numbers.number()?;
+        let dims = (0..rank).map(|_| numbers.number());
+        let dims = dims.collect::<Result<_, _>>()?;
+        let array = Array { format, dims };
+        Ok(Self { array, number })
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::*;
+use crate::array::Array;
 use crate::error::PlanError;
 use crate::format::Format;
 use crate::kernel::Kernel;
@@ -65,6 +66,15 @@ fn forward(layer: Layer, has_skip: bool) -> LayerForward {
         kernel: starts.next(),
         x: starts.next(),
         skip: has_skip.then(|| starts.next()),
+        row: None,
+    }
+}
+
+fn into_row(layer: Layer) -> LayerForward {
+    let start = Starts(200).next();
+    LayerForward {
+        row: Some(Row { start, rows: 9 }),
+        ..forward(layer, true)
     }
 }
 
@@ -83,6 +93,13 @@ fn backward(layer: Layer, dy: OutputGradient) -> LayerBackward {
         kernel: starts.next(),
         x: starts.next(),
         dy,
+    }
+}
+
+fn unwritten() -> Unwritten {
+    Unwritten {
+        array: Array::of(Format::Bf16, &[7, 8, 16]),
+        number: 2,
     }
 }
 
@@ -108,6 +125,7 @@ fn every_plan_comes_back_from_its_numbers() {
     };
     comes_back(&forward(bf16, false));
     comes_back(&forward(pooling(3), false));
+    comes_back(&into_row(layer(1, 1)));
     let plain = OutputGradient::Plain(Starts(50).next());
     comes_back(&backward(layer(3, 1), plain));
     let behind = OutputGradient::BehindNorm(Starts(50).behind());
@@ -123,31 +141,19 @@ fn every_plan_comes_back_from_its_numbers() {
             added: Starts(90).next(),
         });
     }
-    comes_back(&Part {
-        start: Starts(0).next(),
-        count: 9,
-    });
-    comes_back(&Unwritten { number: 2 });
+    comes_back(&unwritten());
 }
 
 #[test]
-fn a_part_is_these_numbers() {
-    let part = Part {
-        start: Start {
-            operand: 1,
-            offset: 20,
-            per_round: 300,
-        },
-        count: 4000,
-    };
-    // "RNXL", version 3, the fourth kernel, eight numbers in all.
-    let expected = [0x524e_584c, 3, 3, 8, 1, 20, 300, 4000];
-    assert_eq!(part.encode().unwrap(), expected);
+fn an_unwritten_array_is_these_numbers() {
+    // "RNXL", version 4, the fourth kernel, ten numbers in all, the second array, of bf16, with three axes.
+    let expected = [0x524e_584c, 4, 3, 10, 2, 1, 3, 7, 8, 16];
+    assert_eq!(unwritten().encode().unwrap(), expected);
 }
 
 #[test]
 fn a_header_that_is_not_the_kernels_own_is_refused() {
-    let good = Unwritten { number: 2 }.encode().unwrap();
+    let good = unwritten().encode().unwrap();
     let with = |place: usize, number: i32| {
         let mut numbers = good.clone();
         numbers[place] = number;
@@ -155,10 +161,10 @@ fn a_header_that_is_not_the_kernels_own_is_refused() {
     };
     assert_eq!(with(0, 0), PlanError::Magic { got: 0 });
     assert_eq!(with(1, 1), PlanError::Version { got: 1 });
-    let (expected, got) = (Kernel::Unwritten as i32, Kernel::Part as i32);
+    let (expected, got) = (Kernel::Unwritten as i32, Kernel::NormBackward as i32);
     assert_eq!(with(2, got), PlanError::Kernel { expected, got });
-    let (expected, got) = (6, 5);
-    assert_eq!(with(3, 6), PlanError::Length { expected, got });
+    let (expected, got) = (11, 10);
+    assert_eq!(with(3, 11), PlanError::Length { expected, got });
     assert_eq!(with(3, -1), PlanError::Short);
     assert_eq!(Unwritten::decode(&good[..3]), Err(PlanError::Short));
 }
@@ -248,21 +254,29 @@ fn a_format_that_does_not_exist_is_refused() {
 }
 
 #[test]
-fn a_result_in_bf16_takes_half_the_places_and_its_sums_all_of_them() {
-    let mut plan = forward(layer(1, 1), true);
-    assert_eq!(plan.result_len(), 5 * 7 * 9 * 48 + 2 * 48);
-    plan.layer.format = Format::Bf16;
-    assert_eq!(plan.moments_at(), 5 * 7 * 9 * 24);
-    assert_eq!(plan.result_len(), 5 * 7 * 9 * 24 + 2 * 48);
-    let mut pooled = forward(pooling(3), false);
-    assert_eq!(pooled.result_len(), 2 * (5 * 3 * 4 * 48) + 2 * 48);
-    pooled.layer.format = Format::Bf16;
-    assert_eq!(pooled.chosen_at(), 5 * 3 * 4 * 24 + 2 * 48);
-    assert_eq!(pooled.result_len(), 2 * (5 * 3 * 4 * 24) + 2 * 48);
-    let mut back = backward(layer(3, 1), OutputGradient::Plain(Starts(50).next()));
-    back.layer.format = Format::Bf16;
-    assert_eq!(back.sums_at(), 5 * 7 * 9 * 8);
-    assert_eq!(back.result_len(), 5 * 7 * 9 * 8 + 2 * 16 + 9 * 16 * 48);
+fn images_are_of_the_layers_format_and_sums_of_f32() {
+    let bf16 = |layer| Layer {
+        format: Format::Bf16,
+        ..layer
+    };
+    let images = |dims: [usize; 4]| Array::of(Format::Bf16, &dims);
+    let plan = forward(bf16(layer(1, 2)), true);
+    let expected = [images([5, 4, 5, 48]), Array::f32(&[2 * 48])];
+    assert_eq!(plan.results(), expected);
+    let row = into_row(bf16(layer(1, 2)));
+    let rows = Array::of(Format::Bf16, &[9, 5, 4, 5, 48]);
+    assert_eq!(row.results(), [rows, Array::f32(&[2 * 48])]);
+    assert_eq!((plan.in_place(), row.in_place()), (None, Some(203)));
+    let pooled = forward(bf16(pooling(3)), false);
+    let y = images([5, 3, 4, 48]);
+    assert_eq!(
+        pooled.results(),
+        [y.clone(), Array::f32(&[2 * 48]), y.clone()]
+    );
+    let back = backward(bf16(layer(3, 1)), OutputGradient::Plain(Starts(50).next()));
+    let kernel = Array::f32(&[3, 3, 16, 48]);
+    let expected = [images([5, 7, 9, 16]), Array::f32(&[2 * 16]), kernel];
+    assert_eq!(back.results(), expected);
 }
 
 #[test]

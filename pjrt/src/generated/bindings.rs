@@ -1,5 +1,6 @@
 pub const PJRT_API_MAJOR: u32 = 0;
 pub const PJRT_API_MINOR: u32 = 90;
+pub const PJRT_API_FFI_EXTENSION_VERSION: u32 = 3;
 pub const PJRT_Extension_Type_Gpu_Custom_Call: PJRT_Extension_Type = 0;
 pub const PJRT_Extension_Type_Profiler: PJRT_Extension_Type = 1;
 pub const PJRT_Extension_Type_Custom_Partitioner: PJRT_Extension_Type = 2;
@@ -3849,3 +3850,118 @@ impl Default for PJRT_Api {
 }
 pub const PJRT_Api_STRUCT_SIZE: _bindgen_ty_146 = 1064;
 pub type _bindgen_ty_146 = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct PJRT_FFI_Type_Info {
+    pub deleter: ::std::option::Option<unsafe extern "C" fn(object: *mut ::std::os::raw::c_void)>,
+    pub serialize: ::std::option::Option<unsafe extern "C" fn()>,
+    pub deserialize: ::std::option::Option<unsafe extern "C" fn()>,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PJRT_FFI_Type_Register_Args {
+    pub struct_size: usize,
+    pub extension_start: *mut PJRT_Extension_Base,
+    pub type_name: *const ::std::os::raw::c_char,
+    pub type_name_size: usize,
+    pub type_id: i64,
+    pub type_info: *mut PJRT_FFI_Type_Info,
+}
+impl Default for PJRT_FFI_Type_Register_Args {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub const PJRT_FFI_Type_Register_Args_STRUCT_SIZE: _bindgen_ty_147 = 48;
+pub type _bindgen_ty_147 = ::std::os::raw::c_uint;
+pub type PJRT_FFI_Type_Register = ::std::option::Option<
+    unsafe extern "C" fn(args: *mut PJRT_FFI_Type_Register_Args) -> *mut PJRT_Error,
+>;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PJRT_FFI_UserData {
+    pub type_id: i64,
+    pub data: *mut ::std::os::raw::c_void,
+}
+impl Default for PJRT_FFI_UserData {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PJRT_FFI_UserData_Add_Args {
+    pub struct_size: usize,
+    pub extension_start: *mut PJRT_Extension_Base,
+    pub context: *mut PJRT_ExecuteContext,
+    pub user_data: PJRT_FFI_UserData,
+}
+impl Default for PJRT_FFI_UserData_Add_Args {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub const PJRT_FFI_UserData_Add_Args_STRUCT_SIZE: _bindgen_ty_148 = 40;
+pub type _bindgen_ty_148 = ::std::os::raw::c_uint;
+pub type PJRT_FFI_UserData_Add = ::std::option::Option<
+    unsafe extern "C" fn(args: *mut PJRT_FFI_UserData_Add_Args) -> *mut PJRT_Error,
+>;
+pub const PJRT_FFI_HANDLER_TRAITS_COMMAND_BUFFER_COMPATIBLE: PJRT_FFI_Handler_TraitsBits = 1;
+pub type PJRT_FFI_Handler_TraitsBits = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PJRT_FFI_Register_Handler_Args {
+    pub struct_size: usize,
+    pub target_name: *const ::std::os::raw::c_char,
+    pub target_name_size: usize,
+    pub handler: *mut ::std::os::raw::c_void,
+    pub platform_name: *const ::std::os::raw::c_char,
+    pub platform_name_size: usize,
+    pub traits: PJRT_FFI_Handler_TraitsBits,
+}
+impl Default for PJRT_FFI_Register_Handler_Args {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub const PJRT_FFI_Register_Handler_Args_STRUCT_SIZE: _bindgen_ty_149 = 52;
+pub type _bindgen_ty_149 = ::std::os::raw::c_uint;
+pub type PJRT_FFI_Register_Handler = ::std::option::Option<
+    unsafe extern "C" fn(args: *mut PJRT_FFI_Register_Handler_Args) -> *mut PJRT_Error,
+>;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct PJRT_FFI_Extension {
+    pub base: PJRT_Extension_Base,
+    pub type_register: PJRT_FFI_Type_Register,
+    pub user_data_add: PJRT_FFI_UserData_Add,
+    pub register_handler: PJRT_FFI_Register_Handler,
+}
+impl Default for PJRT_FFI_Extension {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+pub type PJRT_FFI = PJRT_FFI_Extension;
+pub const PJRT_FFI_Extension_STRUCT_SIZE: _bindgen_ty_150 = 48;
+pub type _bindgen_ty_150 = ::std::os::raw::c_uint;

@@ -89,7 +89,7 @@ pub fn trace(
     }
     let outputs = graph.builder.tuple(&outputs)?;
     Ok(Traced {
-        computation: graph.builder.build(&outputs)?,
+        computation: kernels::complete(graph.builder.build(&outputs)?)?,
         inputs: graph.inputs,
     })
 }
@@ -178,9 +178,9 @@ impl Graph {
 
     /// The gradient behind `bn`, which normalised `dims`, as a kernel leaves it for the next.
     fn behind(&mut self, bn: &BatchNorm, x: &Features, dims: [usize; 4]) -> Result<BehindNorm> {
-        let format = x.format();
-        let len = format.places(dims.iter().product()) + 2 * dims[3];
-        Ok(BehindNorm::new(bn, x, &self.input(&[len])?))
+        let dz = self.images(&dims)?;
+        let sums = self.input(&[2 * dims[3]])?;
+        Ok(BehindNorm::new(bn, x, &dz, &sums))
     }
 
     /// What a batch norm of `dims` keeps for its backward pass.

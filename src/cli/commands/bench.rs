@@ -179,7 +179,7 @@ fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Resu
 fn no_kernels(option: &'static str, device: &Device) -> ConfigError {
     ConfigError::Value {
         option,
-        expected: "the runtime's own CPU, with AVX2: the kernels are made for it",
+        expected: "a CPU with AVX2, the runtime's own or of a plugin that takes the kernels",
         got: device.description(),
     }
 }

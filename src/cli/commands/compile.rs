@@ -39,7 +39,13 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         settings.network,
         args.target
     );
-    let compiled = compile::run(&args.target, &settings, args.step, args.plugin.clone())?;
+    let compiled = compile::run(
+        &args.target,
+        &settings,
+        args.step,
+        args.plugin.clone(),
+        args.save_executable.is_some(),
+    )?;
     let program = compiled.executable.optimized_program()?;
     let schedule = Schedule::read(&program)?;
     let analysis = Analysis::of(&args.target, args.step, &compiled, &schedule)?;

@@ -49,8 +49,8 @@ pub enum ProgramFolderError {
     )]
     Layout(PathBuf),
     #[error(
-        "the program in {folder} calls the kernels (version {version}) of the runtime's own CPU, and the device is \
-         {device}; export it again with --on {device}"
+        "the program in {folder} calls kernels (version {version}) of the CPU, and this device of kind {device} does not \
+         run them; export it again with --on {device}"
     )]
     Device {
         folder: PathBuf,

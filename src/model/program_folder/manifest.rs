@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use xla_graphs::ops::Lowering;
 use xla_graphs::{Layout, Model, Precision};
 
 use super::signature::Signature;
 use super::{ProgramFolderError, Use};
 use crate::device::DeviceKind;
-use crate::model::choose::{LoweringChoice, ModelSettings, PrecisionChoice, UnitsChoice};
+use crate::model::choose::{self, LoweringChoice, ModelSettings, PrecisionChoice, UnitsChoice};
 
 /// The file that it is in.
 pub const MANIFEST: &str = "program.json";
@@ -181,18 +182,22 @@ impl Manifest {
         Err(ProgramFolderError::Content { path, reason })
     }
 
-    /// Refuses a device that does not run the kernels which the computations call, and says of any other of another
-    /// kind that they were not made for it.
+    /// Refuses a device that does not run the kernels which the computations call, or runs another version of them, and
+    /// says of any other of another kind that they were not made for it.
     pub fn check_device(
         &self,
         folder: &Path,
         device: DeviceKind,
     ) -> Result<(), ProgramFolderError> {
         let Some(version) = self.kernels else {
-            if self.device != device.to_string() {
+            let best = match device {
+                DeviceKind::CpuPluginWithKernels => DeviceKind::Cpu,
+                other => other,
+            };
+            if self.device != best.to_string() {
                 log::warn!(
                     "the program in {} was made for a device of kind {}, and this one is of kind {device}; one that is \
-                     exported with --on {device} may be faster",
+                     exported with --on {best} may be faster",
                     folder.display(),
                     self.device
                 );
@@ -200,17 +205,18 @@ impl Manifest {
             return Ok(());
         };
         let folder = folder.to_owned();
-        if device != DeviceKind::Cpu {
-            return Err(ProgramFolderError::Device {
-                folder,
-                version,
-                device,
-            });
-        }
-        let here = match cpu_kernels::supported() {
-            true if version == cpu_kernels::PLAN_VERSION => return Ok(()),
-            true => format!("version {}", cpu_kernels::PLAN_VERSION),
-            false => "none".to_owned(),
+        let runs_kernels = choose::lowering(device) == Lowering::Kernels;
+        let here = match (runs_kernels, device) {
+            (true, _) if version == cpu_kernels::PLAN_VERSION => return Ok(()),
+            (true, _) => format!("version {}", cpu_kernels::PLAN_VERSION),
+            (false, DeviceKind::Cpu) => "none".to_owned(),
+            (false, _) => {
+                return Err(ProgramFolderError::Device {
+                    folder,
+                    version,
+                    device,
+                });
+            }
         };
         let made = version;
         Err(ProgramFolderError::Kernels { folder, made, here })

@@ -5,7 +5,7 @@ use xla::{PrimitiveType, XlaOp};
 use crate::arrays::cast;
 use crate::collective::Replicas;
 use crate::error::Result;
-use crate::loops::{Values, next, repeat, write};
+use crate::loops::{Values, repeat, write};
 use crate::network::parts::{Part, Traced};
 use crate::network::unit::{Layer, Shortcut, Unit};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
@@ -18,7 +18,7 @@ pub(crate) struct UnitSaved {
     /// The input of each layer.
     inputs: Vec<Features>,
     /// What pooling chose.
-    chosen: Option<Place>,
+    chosen: Option<XlaOp>,
 }
 
 /// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
@@ -40,7 +40,7 @@ pub(crate) fn forward<'a>(
         match part {
             Part::Unit(unit) => {
                 let saved;
-                (x, saved) = unit.fused_forward(params, &x, replicas, batch)?;
+                (x, saved) = unit.fused_forward(params, &x, None, replicas, batch)?;
                 traced.push(Traced::Unit(unit, saved));
             }
             Part::Loop(units) => {
@@ -109,8 +109,8 @@ impl EqualUnits<'_> {
         let builder = images.builder();
         let mut stacks = Vec::new();
         for (index, [n, h, w, c]) in unit.input_dims(x.dims()).into_iter().enumerate() {
-            // A unit reads its row of the first stack and writes the next one. So no input is copied
-            // twice: as a row, and as what the next round begins with.
+            // A unit reads its row of the first stack and writes the next one. So no input is copied:
+            // neither into a row, nor as what the next round begins with.
             let rows = if index == 0 { count + 1 } else { count };
             stacks.push(kernels::unwritten(
                 builder,
@@ -134,11 +134,11 @@ impl EqualUnits<'_> {
                 let own = unit.input_statistics(&moments)?;
                 let x = Features::in_row(&before.list[0], i, &own, bn)?;
                 let mut batch = Tensors::new();
-                let (y, saved) = unit.fused_forward(&params, &x, replicas, &mut batch)?;
-                let mut list = vec![write(&before.list[0], &next(i)?, &y.images()?)?];
-                for (stack, saved) in before.list.iter().zip(&saved.inputs).skip(1) {
-                    list.push(write(stack, i, &saved.images()?)?);
-                }
+                let rows = unit.rows_of_results(&before.list, i)?;
+                let (y, saved) =
+                    unit.fused_forward(&params, &x, Some(&rows), replicas, &mut batch)?;
+                let mut list = vec![y.array().clone()];
+                list.extend(saved.inputs[1..].iter().map(|x| x.array().clone()));
                 let statistics = write(&statistics, i, &self.row(STATISTICS, &batch)?)?;
                 Ok(Values {
                     list,
@@ -217,23 +217,54 @@ impl Unit {
         Ok(statistics)
     }
 
-    /// [`Unit::forward`] on the kernels. `batch` gets the batch statistics.
+    /// Where in the `stacks` of the layers' inputs the result of each layer goes in `round`: the next layer's input, and
+    /// at last the next unit's.
+    fn rows_of_results(&self, stacks: &[XlaOp], round: &XlaOp) -> Result<Vec<Place>> {
+        let mut rows = Vec::new();
+        for stack in stacks {
+            let row: usize = stack.dims()?[1..].iter().product();
+            rows.push(Place {
+                round: Some((round.clone(), row)),
+                ..Place::new(stack, 0)
+            });
+        }
+        rows.rotate_left(1);
+        if let Some(Place {
+            offset,
+            round: Some((_, row)),
+            ..
+        }) = rows.last_mut()
+        {
+            *offset = *row;
+        }
+        Ok(rows)
+    }
+
+    /// [`Unit::forward`] on the kernels. `batch` gets the batch statistics. In a loop, the layers' results become these
+    /// `rows`.
     fn fused_forward(
         &self,
         params: &Tensors,
         x: &Features,
+        rows: Option<&[Place]>,
         replicas: Replicas,
         batch: &mut Tensors,
     ) -> Result<(Features, UnitSaved)> {
-        let run = |Layer { bn, conv }: &Layer, x: &Features, skip| {
-            kernels::forward(params, bn, conv, x, skip, replicas)
+        let run = |index: usize, x: &Features, skip| {
+            let Layer { bn, conv } = &self.layers[index];
+            match rows {
+                None => kernels::forward(params, bn, conv, x, skip, replicas),
+                Some(rows) => {
+                    kernels::forward_into(params, (bn, conv), x, skip, &rows[index], replicas)
+                }
+            }
         };
         let (last, inner) = self.split();
         let mut inputs = Vec::new();
         let mut h = x.clone();
-        for layer in inner {
+        for (index, layer) in inner.iter().enumerate() {
             h.record(&layer.bn, batch)?;
-            let y = run(layer, &h, None)?;
+            let y = run(index, &h, None)?;
             inputs.push(h);
             h = y;
         }
@@ -253,7 +284,7 @@ impl Unit {
         };
         let skip = skip.as_ref();
         let (y, chosen) = match self.pools {
-            false => (run(last, &h, skip)?, None),
+            false => (run(inner.len(), &h, skip)?, None),
             true => {
                 let (bn, conv) = (&last.bn, &last.conv);
                 let (y, chosen) = kernels::forward_pooled(params, bn, conv, &h, skip, replicas)?;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use xla::{
     ElementType, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaBuilder, XlaComputation, XlaOp,
 };
-use xla_graphs::ops::Lowering;
+use xla_graphs::ops::{Lowering, kernels};
 use xla_graphs::tensors::Tensors;
 use xla_graphs::{Init, Layout, Result};
 
@@ -28,8 +28,8 @@ static CLIENT: LazyLock<PjRtClient> = LazyLock::new(|| PjRtClient::cpu().unwrap(
 /// times the bound.
 pub const ROUNDING: f32 = 5e-4;
 
-/// Has XLA compile in a tenth of the time, to slower code, and leave unsaid that the kernels use the older of two
-/// interfaces. It runs before `main`: no other thread is there yet that could read the environment.
+/// Has XLA compile in a tenth of the time, to slower code. It runs before `main`: no other thread is there yet that
+/// could read the environment.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
@@ -39,7 +39,6 @@ extern "C" fn before_main() {
     let more = std::env::var("RESNET_XLA_TEST_XLA_FLAGS").unwrap_or_default();
     // SAFETY: the process has this thread alone.
     unsafe { std::env::set_var("XLA_FLAGS", format!("{FAST} {more}").trim()) };
-    xla::set_min_log_level(xla::TfLogLevel::Fatal);
 }
 
 /// A named f32 input of a graph.
@@ -87,7 +86,7 @@ pub fn execute_computation(
     let labels = CLIENT.buffer_from_host_buffer(labels, &[labels.len()], None);
     buffers.push(labels.unwrap());
     buffers.extend(after.iter().map(upload));
-    execute(executable, &buffers)
+    execute(executable, &buffers).unwrap()
 }
 
 fn upload(input: &Input) -> PjRtBuffer {
@@ -96,9 +95,12 @@ fn upload(input: &Input) -> PjRtBuffer {
         .unwrap()
 }
 
-fn execute(executable: &PjRtLoadedExecutable, buffers: &[PjRtBuffer]) -> Vec<Vec<f32>> {
-    let outputs = executable.execute_b(buffers).unwrap().pop().unwrap();
-    let read = |buffer: &PjRtBuffer| buffer.to_literal_sync().unwrap().to_vec().unwrap();
+fn execute(
+    executable: &PjRtLoadedExecutable,
+    buffers: &[PjRtBuffer],
+) -> xla::Result<Vec<Vec<f32>>> {
+    let outputs = executable.execute_b(buffers)?.pop().unwrap();
+    let read = |buffer: &PjRtBuffer| buffer.to_literal_sync()?.to_vec();
     outputs.iter().map(read).collect()
 }
 
@@ -119,6 +121,7 @@ impl Graph {
         }
         let outputs = trace(&tensors).unwrap();
         let computation = builder.build(&builder.tuple(&outputs).unwrap()).unwrap();
+        let computation = kernels::complete(computation).unwrap();
         Self {
             executable: compile(&computation),
         }
@@ -126,6 +129,11 @@ impl Graph {
 
     /// The outputs for `inputs`.
     pub fn run(&self, inputs: &[Input]) -> Vec<Vec<f32>> {
+        self.try_run(inputs).unwrap()
+    }
+
+    /// The outputs for `inputs`, or what XLA or a kernel says against them.
+    pub fn try_run(&self, inputs: &[Input]) -> xla::Result<Vec<Vec<f32>>> {
         let buffers: Vec<PjRtBuffer> = inputs.iter().map(upload).collect();
         execute(&self.executable, &buffers)
     }
@@ -219,7 +227,7 @@ pub const NO_KERNELS: &str = "this processor has no AVX2, or RESNET_XLA_ISA says
 /// The formulations that the tests run through; the kernels only where the processor has what they
 /// need.
 pub fn lowerings() -> Vec<Lowering> {
-    cpu_kernels::register();
+    cpu_kernels::register().unwrap();
     if cpu_kernels::supported() {
         return vec![Lowering::Dots, Lowering::Kernels];
     }

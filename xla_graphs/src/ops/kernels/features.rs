@@ -3,17 +3,19 @@
 use kernel_contract::{Format, plan};
 use xla::{PrimitiveType, XlaOp};
 
-use crate::arrays::{cast, dims_of, len_of, to_i64};
+use crate::arrays::{cast, dims_of, to_i64};
 use crate::collective::Replicas;
 use crate::error::Result;
+use crate::loops::read;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::kernels::call::{Operands, element, part, part_in};
+use crate::ops::kernels::call::{Operands, element, part};
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
 
 /// Images `[N, H, W, C]` and the statistics by which they are to be normalised.
 #[derive(Clone)]
 pub struct Features {
+    /// All of an array, or in a loop a row of it.
     pub(super) values: Place,
     pub(super) dims: [usize; 4],
     pub(super) format: Format,
@@ -84,7 +86,7 @@ impl Features {
         let [_, n, h, w, c] = dims_of(stack, "[rows, N, H, W, C]")?;
         let (dims, format) = ([n, h, w, c], format_of(stack)?);
         let values = Place {
-            round: Some((round.clone(), format.places(dims.iter().product()))),
+            round: Some((round.clone(), dims.iter().product())),
             ..Place::new(stack, 0)
         };
         Ok(Self {
@@ -97,23 +99,29 @@ impl Features {
 
     /// The images alone, `[N, H, W, C]`.
     pub fn images(&self) -> Result<XlaOp> {
-        let Place { array, offset, .. } = &self.values;
-        let len = self.len();
-        let values = match (self.format, &self.values.round) {
-            // XLA writes this one straight to where it goes.
-            (Format::F32, None) => {
-                let flat = array.reshape(&[len_of(array)? as i64])?;
-                flat.slice_in_dim(*offset as i64, (offset + len) as i64, 1, 0)?
+        let Place {
+            array,
+            offset,
+            round,
+        } = &self.values;
+        match round {
+            Some((round, growth)) => {
+                let before = round.builder().c0((offset / growth) as i32)?;
+                read(array, &(round + before)?)
             }
-            _ => part_in(self.format, &self.values, len)?,
-        };
-        Ok(values.reshape(&to_i64(&self.dims))?)
+            None => Ok(array.clone()),
+        }
     }
 
     /// Mean and variance of each channel, one after another: `[2·C]`.
     pub fn moments(&self) -> Result<XlaOp> {
         // A batch's statistics always lie side by side.
         part(&self.statistics.mean, 2 * self.dims[3])
+    }
+
+    /// The array that the images are all of or, in a loop, a row of.
+    pub fn array(&self) -> &XlaOp {
+        &self.values.array
     }
 
     /// Puts the batch's mean and variance into `batch`, as a block of the moving statistics of `bn`,
@@ -137,11 +145,6 @@ impl Features {
         self.dims.iter().product()
     }
 
-    /// Places that the images fill.
-    pub(super) fn places(&self) -> usize {
-        self.format.places(self.len())
-    }
-
     /// Values per channel.
     pub(super) fn pixels(&self) -> usize {
         self.len() / self.dims[3]
@@ -160,14 +163,14 @@ impl Statistics {
     /// Of `mean` and `variance`, `[C]` each.
     fn joined(mean: &XlaOp, variance: &XlaOp) -> Result<Self> {
         let array = mean.concat_in_dim(&[variance], 0)?;
-        Ok(Self::within(&array, 0, mean.dims()?[0]))
+        Ok(Self::of(&array, mean.dims()?[0]))
     }
 
-    /// The mean of `channels` at `offset` of `array`, followed by the variance.
-    pub(super) fn within(array: &XlaOp, offset: usize, channels: usize) -> Self {
+    /// The mean of `channels` and then their variance, one after the other in `array`.
+    pub(super) fn of(array: &XlaOp, channels: usize) -> Self {
         Self {
-            mean: Place::new(array, offset),
-            variance: Place::new(array, offset + channels),
+            mean: Place::new(array, 0),
+            variance: Place::new(array, channels),
         }
     }
 

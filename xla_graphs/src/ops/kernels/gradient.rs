@@ -7,7 +7,7 @@ use crate::arrays::to_i64;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
-use crate::ops::kernels::call::{Operands, element, part};
+use crate::ops::kernels::call::Operands;
 use crate::ops::kernels::features::Features;
 use crate::table::Role;
 use crate::tensors::{Place, Tensors};
@@ -17,7 +17,7 @@ pub enum Gradient {
     /// `[N, H, W, C]`.
     Plain(XlaOp),
     /// Behind pooling, with the pixels that it chose: `[N, H, W, C]` each.
-    Pooled { dy: XlaOp, chosen: Place },
+    Pooled { dy: XlaOp, chosen: XlaOp },
     /// Not yet taken through the batch norm of the next layer.
     BehindNorm(Box<BehindNorm>),
 }
@@ -27,16 +27,18 @@ pub struct BehindNorm {
     bn: BatchNorm,
     /// What was normalised.
     x: Features,
-    /// Begins with the gradient's values.
+    /// The gradient, `[N, H, W, C]`.
     dz: XlaOp,
-    /// Sums over the batch: dgamma, then dbeta.
-    sums: Place,
+    /// dgamma and then dbeta, `[2 · C]`: sums over this replica's images.
+    own: XlaOp,
+    /// The same over all images.
+    sums: XlaOp,
     /// Values that the sums run over.
     count: usize,
 }
 
 impl Gradient {
-    /// Describes the gradient of a layer's result, which fills `len` places, to a kernel.
+    /// Describes the gradient of a layer's result, which has `len` values, to a kernel.
     pub(super) fn describe(
         &self,
         params: &Tensors,
@@ -50,7 +52,7 @@ impl Gradient {
             }
             Self::Pooled { dy, chosen } => plan::OutputGradient::Pooled {
                 dy: operands.add("dy", &Place::new(dy, 0), len)?,
-                chosen: operands.add("what pooling chose", chosen, len)?,
+                chosen: operands.add("what pooling chose", &Place::new(chosen, 0), len)?,
             },
             Self::BehindNorm(behind) => {
                 plan::OutputGradient::BehindNorm(behind.describe(params, operands)?)
@@ -60,26 +62,26 @@ impl Gradient {
 }
 
 impl BehindNorm {
-    /// The gradient of what `bn` made of `x`, from an array of its values, followed by dgamma
-    /// and dbeta over the images of `x`.
-    pub fn new(bn: &BatchNorm, x: &Features, dz: &XlaOp) -> Self {
+    /// The gradient `dz` `[N, H, W, C]` of what `bn` made of `x`, with dgamma and then dbeta over the images of `x` in
+    /// `sums`, `[2 · C]`.
+    pub fn new(bn: &BatchNorm, x: &Features, dz: &XlaOp, sums: &XlaOp) -> Self {
         Self {
             bn: bn.clone(),
             x: x.clone(),
             dz: dz.clone(),
-            sums: Place::new(dz, x.places()),
+            own: sums.clone(),
+            sums: sums.clone(),
             count: x.pixels(),
         }
     }
 
     /// The same with the sums over all `replicas`. This replica's own go into `gradients`.
     pub(super) fn over(mut self, replicas: Replicas, gradients: &mut Tensors) -> Result<Self> {
-        let own = part(&self.sums, 2 * self.x.dims[3])?;
         if replicas.0 > 1 {
-            self.sums = Place::new(&replicas.sum(&own)?, 0);
+            self.sums = replicas.sum(&self.own)?;
             self.count *= replicas.0;
         }
-        self.record(own, gradients)?;
+        self.record(gradients)?;
         Ok(self)
     }
 
@@ -97,51 +99,50 @@ impl BehindNorm {
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
-        let own = |behind: &Self| {
-            let sums = Place::new(&behind.dz, behind.x.places());
-            part(&sums, 2 * behind.x.dims[3])
-        };
-        let own = (own(self)? + own(other)?)?;
+        let own = (&self.own + &other.own)?;
         let joined = Self {
             bn: self.bn.clone(),
             x: self.x.clone(),
             dz: self.dz.clone(),
-            sums: Place::new(&replicas.sum(&own)?, 0),
+            sums: replicas.sum(&own)?,
+            own,
             count: self.count,
         };
-        joined.record(own, gradients)?;
+        joined.record(gradients)?;
         joined.input_gradient(params, &other.dz, true)
     }
 
     /// Puts this replica's own dgamma and dbeta into `gradients`, as a block.
-    fn record(&self, own: XlaOp, gradients: &mut Tensors) -> Result<()> {
+    fn record(&self, gradients: &mut Tensors) -> Result<()> {
         let mut weights = self.bn.tensors();
         weights.retain(|spec| matches!(spec.role, Role::Weight { .. }));
-        gradients.insert_block(&weights, own)
+        gradients.insert_block(&weights, self.own.clone())
     }
 
     fn input_gradient(&self, params: &Tensors, added: &XlaOp, joined: bool) -> Result<XlaOp> {
         let mut operands = Operands::new(&self.bn.name);
+        let (pixels, channels) = (self.x.pixels(), self.x.dims[3]);
+        // The result comes in its place, and has these dimensions.
+        let added = added.reshape(&to_i64(&[pixels, channels]))?;
         let plan = plan::NormBackward {
-            pixels: self.x.pixels(),
-            channels: self.x.dims[3],
+            pixels,
+            channels,
             format: self.x.format,
             behind: self.describe(params, &mut operands)?,
             joined,
-            added: operands.add("what is added", &Place::new(added, 0), self.x.places())?,
+            added: operands.add("what is added", &Place::new(&added, 0), self.x.len())?,
         };
-        let ty = element(self.x.format);
-        let dx = operands.call(added.builder(), &plan, ty, &[plan.values()])?;
-        Ok(dx.reshape(&to_i64(&self.x.dims))?)
+        let results = operands.call(added.builder(), &plan)?;
+        Ok(results[0].reshape(&to_i64(&self.x.dims))?)
     }
 
     /// Describes this gradient to a kernel.
     fn describe(&self, params: &Tensors, operands: &mut Operands) -> Result<plan::BehindNorm> {
-        let (channels, len) = (self.x.dims[3], self.x.places());
-        let dbeta = Place::new(&self.sums.array, self.sums.offset + channels);
+        let (channels, len) = (self.x.dims[3], self.x.len());
+        let (dgamma, dbeta) = (Place::new(&self.sums, 0), Place::new(&self.sums, channels));
         Ok(plan::BehindNorm {
             norm: self.x.statistics.norm(params, &self.bn, operands)?,
-            dgamma: operands.add("dgamma", &self.sums, channels)?,
+            dgamma: operands.add("dgamma", &dgamma, channels)?,
             dbeta: operands.add("dbeta", &dbeta, channels)?,
             count: self.count,
             dz: operands.add("dz", &Place::new(&self.dz, 0), len)?,

@@ -5,16 +5,19 @@
 //!  backward   dx ◄─ norm 1 ◄─ layer 1 ◄─ dz ◄─ layer 2 ◄─ dy       each gradient not yet through its norm
 //! ```
 //!
-//! The crate `kernel_contract` says what each call takes and gives. A kernel has one result; where
-//! several arrays lie in it, the next kernel gets the whole result and is told where to look, so that
-//! no large array is ever copied. Such a result is declared as f32; images in it may be bf16, two in a place. Weights are read in the same way from the flat array of the state.
+//! The crate `kernel_contract` says what each call takes and gives. A kernel gets whole arrays and is told where to look,
+//! so that no large array is ever copied: weights are read straight from the flat array of the state, and in a loop images
+//! from the array that has a row for each round.
 
 mod call;
 mod features;
 mod gradient;
+mod typed;
+mod wire;
 
-use kernel_contract::{Layer, plan};
-use xla::ElementType;
+use kernel_contract::Layer;
+use kernel_contract::plan::{self, Row};
+use xla::XlaOp;
 
 use crate::collective::Replicas;
 use crate::error::Result;
@@ -22,12 +25,13 @@ use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
 use crate::tensors::{Place, Tensors};
 
-use call::{Operands, part};
+use call::Operands;
 use features::Statistics;
 
 pub use call::unwritten;
 pub use features::Features;
 pub use gradient::{BehindNorm, Gradient};
+pub use typed::complete;
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
 ///
@@ -44,7 +48,25 @@ pub fn forward(
     skip: Option<&Features>,
     replicas: Replicas,
 ) -> Result<Features> {
-    let (y, _) = layer_forward(params, (bn, conv, false), x, skip, replicas)?;
+    let (y, _) = layer_forward(params, (bn, conv, false), x, skip, None, replicas)?;
+    Ok(y)
+}
+
+/// [`forward`], with y in the place of the row at `row`: y lies in all of the array that `row` is in. A skip must lie in
+/// that array too, in another row.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_into(
+    params: &Tensors,
+    (bn, conv): (&BatchNorm, &Conv),
+    x: &Features,
+    skip: Option<&Features>,
+    row: &Place,
+    replicas: Replicas,
+) -> Result<Features> {
+    let layer = (bn, conv, false);
+    let (y, _) = layer_forward(params, layer, x, skip, Some(row), replicas)?;
     Ok(y)
 }
 
@@ -60,22 +82,23 @@ pub fn forward_pooled(
     x: &Features,
     skip: Option<&Features>,
     replicas: Replicas,
-) -> Result<(Features, Place)> {
-    let (y, chosen_at) = layer_forward(params, (bn, conv, true), x, skip, replicas)?;
-    let chosen = Place::new(&y.values.array, chosen_at);
-    Ok((y, chosen))
+) -> Result<(Features, XlaOp)> {
+    let (y, mut more) = layer_forward(params, (bn, conv, true), x, skip, None, replicas)?;
+    // A layer that pools has one more result.
+    Ok((y, more.remove(0)))
 }
 
-/// A layer's result, and where in its array the pixels that pooling chose begin.
+/// A layer's result, and the results besides the images and their moments.
 fn layer_forward(
     params: &Tensors,
     (bn, conv, pools): (&BatchNorm, &Conv, bool),
     x: &Features,
     skip: Option<&Features>,
+    row: Option<&Place>,
     replicas: Replicas,
-) -> Result<(Features, usize)> {
+) -> Result<(Features, Vec<XlaOp>)> {
     let layer = layer(conv, x, pools);
-    let len = layer.format.places(layer.result_values());
+    let len = layer.result_values();
     let mut operands = Operands::new(&conv.name);
     let plan = plan::LayerForward {
         layer,
@@ -85,28 +108,42 @@ fn layer_forward(
             params.home(&conv.kernel())?,
             layer.kernel_len(),
         )?,
-        x: operands.add("x", &x.values, x.places())?,
-        skip: match skip {
-            Some(skip) => Some(operands.add("the skip", &skip.values, len)?),
+        x: operands.add("x", &x.values, x.len())?,
+        row: match row {
+            Some(row) => Some(Row {
+                start: operands.add("the row of y", row, len)?,
+                rows: row.array.dims()?[0],
+            }),
             None => None,
         },
+        skip: None,
+    };
+    let plan = plan::LayerForward {
+        skip: match (skip, plan.row) {
+            (None, _) => None,
+            (Some(skip), None) => Some(operands.add("the skip", &skip.values, len)?),
+            // Once more as an operand, the array would have to be copied before it is written to.
+            (Some(skip), Some(row)) => {
+                Some(operands.beside(row.start, "the skip", &skip.values, len)?)
+            }
+        },
+        ..plan
     };
     let builder = x.values.array.builder();
-    let values = operands.call(builder, &plan, ElementType::F32, &[plan.result_len()])?;
+    let mut results = operands.call(builder, &plan)?;
+    let more = results.split_off(2);
     let channels = layer.outputs;
-    let own = Statistics::within(&values, plan.moments_at(), channels);
+    let own = Statistics::of(&results[1], channels);
     let y = Features {
         statistics: own.over(replicas, channels)?,
-        values: Place::new(&values, 0),
+        values: Place {
+            array: results[0].clone(),
+            ..row.map_or_else(|| Place::new(&results[0], 0), Place::clone)
+        },
         format: layer.format,
-        dims: [
-            layer.images,
-            layer.result_height(),
-            layer.result_width(),
-            channels,
-        ],
+        dims: layer.result_dims(),
     };
-    Ok((y, plan.chosen_at()))
+    Ok((y, more))
 }
 
 /// The gradients of [`forward`] at `x`, or of [`forward_pooled`] where `dy` is [`Gradient::Pooled`]: those of the convolution's kernel and of the batch norm's
@@ -134,19 +171,13 @@ pub fn backward(
             params.home(&conv.kernel())?,
             layer.kernel_len(),
         )?,
-        x: operands.add("x", &x.values, x.places())?,
-        dy: dy.describe(
-            params,
-            layer.format.places(layer.result_values()),
-            &mut operands,
-        )?,
+        x: operands.add("x", &x.values, x.len())?,
+        dy: dy.describe(params, layer.result_values(), &mut operands)?,
     };
     let builder = x.values.array.builder();
-    let dz = operands.call(builder, &plan, ElementType::F32, &[plan.result_len()])?;
-
-    let kernel = Place::new(&dz, plan.kernel_at());
-    gradients.insert(conv.kernel(), part(&kernel, layer.kernel_len())?);
-    BehindNorm::new(bn, x, &dz).over(replicas, gradients)
+    let results = operands.call(builder, &plan)?;
+    gradients.insert(conv.kernel(), results[2].clone());
+    BehindNorm::new(bn, x, &results[0], &results[1]).over(replicas, gradients)
 }
 
 /// The layer as the kernels know it.
