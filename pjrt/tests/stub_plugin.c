@@ -169,7 +169,7 @@ static PJRT_Error* RegisterHandler(PJRT_FFI_Register_Handler_Args* args) {
   return is_known && is_host && args->handler != NULL ? NULL : (PJRT_Error*)&refusal;
 }
 
-static void Message(PJRT_Error_Message_Args* args) {
+static void RefusalMessage(PJRT_Error_Message_Args* args) {
   args->message = "not that one";
   args->message_size = strlen(args->message);
 }
@@ -213,7 +213,7 @@ const PJRT_Api* GetPjrtApi(void) {
   ffi.base.struct_size = offsetof(PJRT_FFI_Extension, register_handler);
 #endif
   api.extension_start = &ffi.base;
-  api.PJRT_Error_Message = Message;
+  api.PJRT_Error_Message = RefusalMessage;
 #endif
 #ifdef CIRCLE
   static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};

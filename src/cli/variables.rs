@@ -9,9 +9,11 @@ const PREFIX: &str = "RESNET_XLA_";
 
 /// Known variables other than those of options, without the prefix: for setup, for the build (cargo passes them on to
 /// what it runs), and for the tests.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 17] = [
+    "BIN",
     "BUILT_IN",
     "CACHE",
+    "FULL_BIN",
     "ISA",
     "RUNTIME",
     "RUNTIME_DIR",

@@ -24,7 +24,7 @@ use crate::trained::Trained;
 
 /// `computation` as a serialised `HloModuleProto`.
 pub fn to_bytes(computation: &XlaComputation) -> Result<Vec<u8>> {
-    Ok(computation.proto().to_bytes()?)
+    kernels::without_number(&computation.proto().to_bytes()?)
 }
 
 /// Forward, backward and update of one batch.

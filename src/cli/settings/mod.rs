@@ -67,7 +67,7 @@ mod tests {
         let free = all().iter().filter(|setting| setting.free);
         let free: Vec<_> = free.map(|setting| setting.name).collect();
         let expected = "preset device plugin program compile-cache replicas processes process units epochs max-steps \
-                        data-dir out-dir init-weights checkpoint-every keep log-every profile progress";
+                        cache-memory data-dir out-dir init-weights checkpoint-every keep log-every profile progress";
         assert_eq!(free.join(" "), expected);
     }
 

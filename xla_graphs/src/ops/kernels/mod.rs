@@ -31,7 +31,7 @@ use features::Statistics;
 pub use call::unwritten;
 pub use features::Features;
 pub use gradient::{BehindNorm, Gradient};
-pub use typed::complete;
+pub use typed::{complete, without_number};
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
 ///

@@ -26,6 +26,7 @@ pub const IN_PLACE: &str = "in_place = ";
 /// The field numbers of XLA's `hlo.proto` and `xla_data.proto`.
 mod field {
     pub const MODULE_COMPUTATIONS: u32 = 3;
+    pub const MODULE_NUMBER: u32 = 5;
     pub const COMPUTATION_INSTRUCTIONS: u32 = 2;
 
     pub const OPCODE: u32 = 2;
@@ -65,6 +66,17 @@ pub fn complete(computation: XlaComputation) -> Result<XlaComputation> {
     }
     let module = HloModuleProto::parse_proto(&completed, true)?;
     Ok(XlaComputation::from_proto(&module))
+}
+
+/// `module` without the number that XLA gives to each one of a process: the same computation has the same bytes then,
+/// whatever was compiled before it.
+///
+/// # Errors
+/// As [`complete`].
+pub fn without_number(module: &[u8]) -> Result<Vec<u8>> {
+    let all = fields(module).ok_or(GraphError::Proto)?;
+    let kept = all.iter().filter(|f| f.number != field::MODULE_NUMBER);
+    Ok(kept.flat_map(|field| field.raw).copied().collect())
 }
 
 fn completed(module: &[u8]) -> Option<Vec<u8>> {
