@@ -311,7 +311,7 @@ fn a_skip_that_is_too_small_is_refused_where_the_graph_is_built() {
 /// What a call by hand of the kernel that goes back through a batch norm comes to, with these `attributes`, and with two
 /// arrays of 16 values of f32 as operands behind an s32, or without that.
 fn call(attributes: &str, with_round: bool) -> xla::Result<Vec<Vec<f32>>> {
-    let inputs = [input("x", &[1, 16]), input("added", &[1, 16])];
+    let inputs = [input("x", &[1, 1, 1, 16]), input("added", &[1, 1, 1, 16])];
     let graph = Graph::new(&inputs, |t| {
         let x = t.get("x")?;
         let mut operands = vec![x.clone(), t.get("added")?.clone()];
@@ -319,7 +319,7 @@ fn call(attributes: &str, with_round: bool) -> xla::Result<Vec<Vec<f32>>> {
             operands.insert(0, x.builder().c0(0i32)?);
         }
         let (name, attributes) = (Kernel::NormBackward.name(), attributes.as_bytes());
-        let (f32, dims, builder) = (ElementType::F32, [1, 16], x.builder());
+        let (f32, dims, builder) = (ElementType::F32, [1, 1, 1, 16], x.builder());
         Ok(vec![
             builder.custom_call(name, &operands, f32, &dims, attributes)?,
         ])
@@ -355,8 +355,7 @@ fn norm_backward(gamma: usize, added: usize) -> Vec<i32> {
         x: at(0, 0),
     };
     let plan = NormBackward {
-        pixels: 1,
-        channels: 16,
+        dims: [1, 1, 1, 16],
         format: Format::F32,
         behind,
         joined: false,

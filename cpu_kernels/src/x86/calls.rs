@@ -193,7 +193,7 @@ unsafe extern "C" fn norm_backward(frame: *mut CallFrame) -> *mut Error {
 
 fn norm_backward_in<F: Format>(mut call: Planned<plan::NormBackward>) -> Result<()> {
     let plan = call.plan;
-    let norm = call.norm_gradient(&plan.behind, plan.channels)?;
+    let norm = call.norm_gradient(&plan.behind, plan.channels())?;
     let dz = call.array::<F::Lanes>(plan.behind.dz, plan.lanes())?;
     let x = call.array::<F::Lanes>(plan.behind.x, plan.lanes())?;
     let dx = call.in_place(plan.added, plan.lanes())?;

@@ -9,24 +9,28 @@ use crate::kernel::{Kernel, LANES};
 use crate::layer::check_channels;
 use crate::numbers::{Reader, Writer};
 
-/// The backward pass through a batch norm: dx `[pixels, C]`, with what else flows to the same place.
+/// The backward pass through a batch norm: dx `[N, H, W, C]`, with what else flows to the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NormBackward {
-    pub pixels: usize,
-    pub channels: usize,
+    /// `[N, H, W, C]`.
+    pub dims: [usize; 4],
     /// Of the result and the gradients that it is made of.
     pub format: Format,
     pub behind: BehindNorm,
     /// Whether `added` belongs to the gradient of the batch norm's result, or else to its input's.
     pub joined: bool,
-    /// `[pixels, C]`, all of an operand, in whose place dx comes.
+    /// `[N, H, W, C]`, all of an operand, in whose place dx comes.
     pub added: Start,
 }
 
 impl NormBackward {
+    pub fn channels(&self) -> usize {
+        self.dims[3]
+    }
+
     /// The result in lanes.
     pub fn lanes(&self) -> usize {
-        self.pixels * self.channels / LANES
+        self.dims.iter().product::<usize>() / LANES
     }
 }
 
@@ -34,7 +38,7 @@ impl Plan for NormBackward {
     const KERNEL: Kernel = Kernel::NormBackward;
 
     fn results(&self) -> Vec<Array> {
-        vec![Array::of(self.format, &[self.pixels, self.channels])]
+        vec![Array::of(self.format, &self.dims)]
     }
 
     fn in_place(&self) -> Option<usize> {
@@ -42,11 +46,12 @@ impl Plan for NormBackward {
     }
 
     fn check(&self) -> Result<(), PlanError> {
-        check_channels("channels", self.channels)
+        check_channels("channels", self.channels())
     }
 
     fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
-        out.numbers(&[self.pixels, self.channels, self.format.number()])?;
+        out.numbers(&self.dims)?;
+        out.number(self.format.number())?;
         self.behind.write(out)?;
         out.number(self.joined.into())?;
         self.added.write(out)
@@ -54,8 +59,12 @@ impl Plan for NormBackward {
 
     fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
         Ok(Self {
-            pixels: numbers.number()?,
-            channels: numbers.number()?,
+            dims: [
+                numbers.number()?,
+                numbers.number()?,
+                numbers.number()?,
+                numbers.number()?,
+            ],
             format: Format::of_number(numbers.number()?)?,
             behind: BehindNorm::read(numbers)?,
             joined: numbers.yes_or_no("whether two gradients are joined")?,

@@ -133,8 +133,7 @@ fn every_plan_comes_back_from_its_numbers() {
     comes_back(&backward(pooling(3), pooled()));
     for joined in [false, true] {
         comes_back(&NormBackward {
-            pixels: 11,
-            channels: 32,
+            dims: [2, 3, 5, 32],
             format: Format::Bf16,
             behind: Starts(0).behind(),
             joined,

@@ -3,7 +3,6 @@
 use kernel_contract::plan;
 use xla::XlaOp;
 
-use crate::arrays::to_i64;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::ops::batch_norm::BatchNorm;
@@ -121,19 +120,16 @@ impl BehindNorm {
 
     fn input_gradient(&self, params: &Tensors, added: &XlaOp, joined: bool) -> Result<XlaOp> {
         let mut operands = Operands::new(&self.bn.name);
-        let (pixels, channels) = (self.x.pixels(), self.x.dims[3]);
-        // The result comes in its place, and has these dimensions.
-        let added = added.reshape(&to_i64(&[pixels, channels]))?;
         let plan = plan::NormBackward {
-            pixels,
-            channels,
+            dims: self.x.dims,
             format: self.x.format,
             behind: self.describe(params, &mut operands)?,
             joined,
-            added: operands.add("what is added", &Place::new(&added, 0), self.x.len())?,
+            added: operands.add("what is added", &Place::new(added, 0), self.x.len())?,
         };
-        let results = operands.call(added.builder(), &plan)?;
-        Ok(results[0].reshape(&to_i64(&self.x.dims))?)
+        // With a reshape on either side, XLA would copy it before and after.
+        let mut results = operands.call(added.builder(), &plan)?;
+        Ok(results.remove(0))
     }
 
     /// Describes this gradient to a kernel.
