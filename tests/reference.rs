@@ -24,6 +24,7 @@ use serde::Deserialize;
 use xla::{ElementType, XlaBuilder};
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::{Block, Downsampling, Stem};
+use xla_graphs::ops::kernels;
 use xla_graphs::table::{Role, slot_name};
 use xla_graphs::tensors::Tensors;
 use xla_graphs::{Architecture, ResNet};
@@ -358,7 +359,8 @@ fn training_logits(
     let (logits, _) = network
         .forward(&params, &images, Replicas(1), &mut Tensors::new())
         .unwrap();
-    let hlo = logits.build().unwrap().proto().to_bytes().unwrap();
+    let traced = kernels::complete(logits.build().unwrap()).unwrap();
+    let hlo = xla_graphs::to_bytes(&traced).unwrap();
     let inputs = buffers.iter().map(Box::as_ref).collect();
     let outputs = device.compile(&hlo, 1).unwrap().run(&[inputs]).unwrap();
     let logits = outputs[0][0].to_f32().unwrap();

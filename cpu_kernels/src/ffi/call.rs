@@ -259,7 +259,7 @@ impl<'a> Call<'a> {
 ///
 /// # Safety
 /// `attributes` must be XLA's.
-unsafe fn plan<'a>(attributes: &'a Attributes) -> Option<&'a [i32]> {
+unsafe fn plan(attributes: &Attributes) -> Option<&[i32]> {
     // SAFETY: the interface says that the three lists are as long as `len` says, and what an attribute of a kind is.
     unsafe {
         let kinds = elements(attributes.kinds, attributes.len);
