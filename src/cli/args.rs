@@ -220,7 +220,7 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub block: Option<BlockChoice>,
 
-    /// Rows and columns of the images [default: 32, or 224 for the layouts for ImageNet]
+    /// Rows and columns of the images [default: 32, or 224 for the layouts for ImageNet and for `bench --pictures`]
     #[arg(long, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
     pub image_size: Option<usize>,
 
@@ -494,16 +494,12 @@ pub struct ImportArgs {
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Time the input pipeline instead: decode, augment and normalise, on one thread
-    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "widths", "stage_units", "block", "image_size", "classes", "optimizer", "steps", "warmup", "init_weights"])]
+    #[arg(long, group = "pipeline", conflicts_with_all = ["model", "depth", "widths", "stage_units", "block", "classes", "optimizer", "steps", "warmup", "init_weights"])]
     pub input: bool,
 
-    /// Time it on the pictures in this folder, of any size, instead of noise
+    /// Time it on the pictures in this folder, of any size, instead of noise; they become images of --image-size
     #[arg(long, value_name = "DIR", requires = "input")]
     pub pictures: Option<PathBuf>,
-
-    /// Rows and columns of the images that the pictures become
-    #[arg(long, default_value_t = 224, requires = "pictures", value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
-    pub image_size: usize,
 
     /// Time the host's side of training instead: batches from the usual threads, first for an imaginary
     /// device that needs no time, then copied to the real one

@@ -37,7 +37,6 @@ pub fn words(command: &str, arg: &Arg, value: &OsStr) -> Vec<OsString> {
     let besides: &[&str] = match (command, name(arg).as_str()) {
         ("compile", _) => &["--target=cpu"],
         ("bench", "epochs" | "pictures") => &["--input"],
-        ("bench", "image-size") => &["--input", "--pictures=x"],
         ("export", "checkpoint" | "batch-size") => &["--out=x.safetensors"],
         ("export", "program") => &["--on=tpu"],
         ("export", "settings" | "replicas") => &["--program=x", "--on=tpu"],

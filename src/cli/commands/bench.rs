@@ -31,17 +31,21 @@ use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::run::checkpoint;
 
+/// Rows and columns of the images that `--pictures` become unless `--image-size` says so.
+const PICTURE_SIDE: usize = 224;
+
 pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(folder) = &args.pictures {
         let bench = PicturesBench {
             folder: folder.clone(),
-            side: args.image_size,
+            side: args.network.image_size.unwrap_or(PICTURE_SIDE),
             augment: args.augment,
             batch_size: args.batch_size as usize,
             rounds: args.epochs as usize,
         };
         print(&bench.run()?, args.json)
     } else if args.input {
+        check_size_is_read(args)?;
         let bench = InputBench {
             augment: args.augment,
             batch_size: args.batch_size as usize,
@@ -150,6 +154,18 @@ fn settings(args: &BenchArgs, device: &Device) -> Result<ModelSettings> {
         },
         ..usual
     })
+}
+
+/// Refuses a size of images that `--input` without pictures would not read.
+fn check_size_is_read(args: &BenchArgs) -> Result<(), ConfigError> {
+    match args.network.image_size {
+        None => Ok(()),
+        Some(size) => Err(ConfigError::Unread {
+            option: "image-size",
+            readers: "networks and --pictures".to_owned(),
+            got: format!("--input --image-size {size}"),
+        }),
+    }
 }
 
 /// The lowering that `args` name, or the best one for the device and the network.
