@@ -567,7 +567,7 @@ fn check_resumes(saved: &Table, now: &Table) -> Result<(), ConfigError> {
 /// The settings that give some kinds of network their numbers.
 const BY_MODEL: [&str; 4] = ["depth", "widths", "stage-units", "block"];
 
-/// The error for `option`, one of [`BY_MODEL`], which `model` does not read.
+/// The error for `option`, one of `BY_MODEL`, which `model` does not read.
 pub fn unread_by_model(option: &'static str, model: NetworkKind) -> ConfigError {
     ConfigError::Unread {
         option,

@@ -1,6 +1,6 @@
 //! Weights of other programs as a checkpoint of this one.
 //!
-//! A naming is one line in [`names::NAMINGS`].
+//! A naming is one line in `names::NAMINGS`.
 //!
 //! | file | job |
 //! | --- | --- |
