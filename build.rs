@@ -4,8 +4,12 @@
 mod link_runtime;
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 fn main() {
     let traces = env::var_os("CARGO_FEATURE_TRACE").is_some();
@@ -19,6 +23,21 @@ fn main() {
         output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
     );
     stamp("RESNET_XLA_GIT_COMMIT", git_commit());
+    if let Err(error) = compress(Path::new("assets/fast.safetensors")) {
+        println!("cargo::error=cannot compress the network that comes with the program: {error}");
+    }
+}
+
+/// Puts `asset`, compressed, into OUT_DIR: the program has it in itself.
+fn compress(asset: &Path) -> std::io::Result<()> {
+    println!("cargo::rerun-if-changed={}", asset.display());
+    let name = asset.file_name().unwrap_or_default().to_string_lossy();
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let file = std::fs::File::create(out_dir.join(format!("{name}.zlib")))?;
+    let mut compressor = ZlibEncoder::new(file, Compression::best());
+    compressor.write_all(&std::fs::read(asset)?)?;
+    compressor.finish()?;
+    Ok(())
 }
 
 /// Makes the program the one file that people copy, without the tenth that its symbols would be.

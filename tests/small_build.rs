@@ -63,7 +63,12 @@ impl Alone {
             fs::copy(&plugin, path("libpjrt_cpu.so")).unwrap();
         }
         let program = path("program");
-        let args = ["export", "--settings", SMALL, "--on", "cpu-plugin"];
+        // The plugin runs the kernels where the processor does.
+        let on = match cpu_kernels::supported() {
+            true => "cpu",
+            false => "cpu-plugin",
+        };
+        let args = ["export", "--settings", SMALL, "--on", on];
         succeed(&[&args[..], &["--program", text(&program)]].concat());
         // SAFETY: geteuid has no conditions.
         let is_root = unsafe { libc::geteuid() } == 0;
