@@ -83,15 +83,20 @@ impl InputBench {
         let decode = start.elapsed().as_secs_f64();
 
         let source = noise_source(split, self.augment, self.batch_size, epoch);
-        let mut batch = Batch::default();
-        let start = Instant::now();
-        for step in 0..source.steps_per_epoch() {
-            source.fill(step, &mut batch);
-        }
-        let images = source.steps_per_epoch() as usize * self.batch_size;
-        let batch = start.elapsed().as_secs_f64() * RECORDS as f64 / images as f64;
+        let batch = seconds_of_batches(&source, self.batch_size) * RECORDS as f64;
         Ok(Seconds { decode, batch })
     }
+}
+
+/// Seconds an image that an epoch of `source` takes, in batches of `batch_size`.
+pub fn seconds_of_batches(source: &BatchSource, batch_size: usize) -> f64 {
+    let mut batch = Batch::default();
+    let start = Instant::now();
+    for step in 0..source.steps_per_epoch() {
+        source.fill(step, &mut batch);
+    }
+    let images = source.steps_per_epoch() as usize * batch_size;
+    start.elapsed().as_secs_f64() / images as f64
 }
 
 /// Training batches of `split`, which is made of [`noise_records`]. An epoch has every image at least

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use ndarray::Array1;
 use serde::Serialize;
 
-use super::input::noise_source;
+use super::input::{noise_source, seconds_of_batches};
 use super::{Build, Spread};
-use crate::data::{Augment, Batch, Images, Split, picture};
+use crate::data::{Augment, Images, Split, picture};
 
 /// How to measure; everything runs on one thread.
 #[derive(Clone, Debug)]
@@ -98,14 +98,8 @@ impl PicturesBench {
             labels: Array1::zeros(paths.len()),
         });
         let source = noise_source(split, self.augment, self.batch_size, round);
-        let mut batch = Batch::default();
-        let start = Instant::now();
-        for step in 0..source.steps_per_epoch() {
-            source.fill(step, &mut batch);
-        }
-        let images = source.steps_per_epoch() as usize * self.batch_size;
-        let seconds = start.elapsed().as_secs_f64();
-        Ok((decode, seconds * paths.len() as f64 / images as f64))
+        let an_image = seconds_of_batches(&source, self.batch_size);
+        Ok((decode, an_image * paths.len() as f64))
     }
 }
 

@@ -80,14 +80,10 @@ pub fn begin(
     begin: Begin,
     state: Option<HostState>,
 ) -> Result<(Begin, HostState)> {
-    if !shared.peers.are_there() {
-        return Ok((
-            begin,
-            shared.peers.share_state(shared.program.layout(), state)?,
-        ));
-    }
-    let text = shared.peers.share_text(serde_json::to_string(&begin)?)?;
-    let begin = serde_json::from_str(&text)?;
+    let begin = match shared.peers.are_there() {
+        true => serde_json::from_str(&shared.peers.share_text(serde_json::to_string(&begin)?)?)?,
+        false => begin,
+    };
     let state = shared.peers.share_state(shared.program.layout(), state)?;
     Ok((begin, state))
 }
