@@ -65,6 +65,7 @@ macro_rules! on_tile {
     };
 }
 
+/// The same, with the register written out.
 macro_rules! on_one_tile {
     ($tile:literal, $register:tt, $instruction:literal $($operands:tt)*) => {
         asm!(
@@ -144,13 +145,26 @@ impl Tiles for Amx {
 
     #[inline(always)]
     fn multiply_add<const LEFT: usize, const RIGHT: usize>(&mut self, sums: usize) {
+        macro_rules! multiply_add {
+            ($tile:literal, $register:tt) => {
+                on_one_tile!(
+                    $tile,
+                    $register,
+                    "tdpbf16ps tmm{tile}, tmm{left}, tmm{right}",
+                    left = const LEFT,
+                    right = const RIGHT
+                )
+            };
+        }
+        // The assembler refuses an instruction with a register twice.
         unsafe {
-            on_tile!(
-                sums,
-                "tdpbf16ps tmm{tile}, tmm{left}, tmm{right}",
-                left = const LEFT,
-                right = const RIGHT
-            )
+            match sums {
+                0 => multiply_add!(0, "tmm0"),
+                1 => multiply_add!(1, "tmm1"),
+                2 => multiply_add!(2, "tmm2"),
+                3 => multiply_add!(3, "tmm3"),
+                _ => unreachable!("no sums are in register {sums}"),
+            }
         }
     }
 }

@@ -31,12 +31,12 @@ impl Tiles for Emulation {
             assert!(*rows <= 16 && bytes <= 64 && (*rows == 0) == (bytes == 0));
             assert!(tile < 8 || *rows == 0);
         }
-        *self = Self::default();
         self.shapes = *shapes;
+        self.tiles = Default::default();
     }
 
     fn release(&mut self) {
-        *self = Self::default();
+        self.shapes = Shapes::default();
     }
 
     fn zero(&mut self, tile: usize) {

@@ -81,8 +81,8 @@ pub trait Tiles {
     /// There must be room for all of it at `to`.
     unsafe fn store(&mut self, tile: usize, to: *mut f32, row: usize);
 
-    /// Adds the product of the matrices `LEFT` and `RIGHT`, of pairs of bf16, to the one of `sums`. The elements of a row
-    /// on the left are multiplied by those of a column on the right.
+    /// Adds the product of the matrices `LEFT` and `RIGHT`, of pairs of bf16, to `sums`, which is one of registers 0 to 3.
+    /// The elements of a row on the left are multiplied by those of a column on the right.
     fn multiply_add<const LEFT: usize, const RIGHT: usize>(&mut self, sums: usize);
 }
 
