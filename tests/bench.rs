@@ -219,7 +219,7 @@ fn a_generic_instruction_set_does_without_the_kernels() {
     assert_eq!(refused.status.code(), Some(4), "{message}");
     assert!(
         message.contains(
-            "RESNET_XLA_ISA is `sse9`; expected auto, avx512-bf16, avx512, avx2 or generic"
+            "RESNET_XLA_ISA is `sse9`; expected auto, amx, avx512-bf16, avx512, avx2 or generic"
         ),
         "{message}"
     );

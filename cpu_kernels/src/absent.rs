@@ -10,6 +10,11 @@ pub fn isa() -> Isa {
     Isa::Generic
 }
 
+/// Only x86-64 processors have them.
+pub fn has_tiles() -> bool {
+    false
+}
+
 /// Would make the kernels known to the XLA runtime; there are none.
 pub fn register() -> Result<(), RegisterError> {
     Ok(())

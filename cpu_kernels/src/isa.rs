@@ -16,12 +16,14 @@ pub enum Isa {
     Avx512,
     /// The same with products of bf16.
     Avx512Bf16,
+    /// The same with products of bf16 on tiles. It has not yet run on a processor, and so is taken only when it is named.
+    Amx,
 }
 
 /// Why the instruction set that [`VARIABLE`] names cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    #[error("{VARIABLE} is `{got}`; expected auto, avx512-bf16, avx512, avx2 or generic")]
+    #[error("{VARIABLE} is `{got}`; expected auto, amx, avx512-bf16, avx512, avx2 or generic")]
     Unknown { got: String },
     #[error(
         "{VARIABLE} is `{wanted}`, which this processor does not have; set it to auto or {best}"
@@ -31,24 +33,32 @@ pub enum IsaError {
 
 impl Isa {
     /// All of them, the least first.
-    pub const ALL: [Self; 4] = [Self::Generic, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 5] = [
+        Self::Generic,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Bf16,
+        Self::Amx,
+    ];
 
-    /// The one that [`VARIABLE`] names; without it, or with `auto`, the best that the processor has.
+    /// The one that [`VARIABLE`] names; without it, or with `auto`, [`Self::of_processor`].
     ///
     /// # Errors
     /// [`IsaError`] when it names none, or one that the processor does not have.
     pub fn chosen() -> Result<Self, IsaError> {
         let name = std::env::var_os(VARIABLE).unwrap_or_default();
-        Self::named(&name.to_string_lossy(), Self::of_processor())
+        let name = name.to_string_lossy();
+        Self::named(&name, Self::of_processor(), crate::has_tiles)
     }
 
-    fn named(name: &str, best: Self) -> Result<Self, IsaError> {
+    fn named(name: &str, best: Self, has_tiles: impl FnOnce() -> bool) -> Result<Self, IsaError> {
         if ["", "auto"].contains(&name) {
             return Ok(best);
         }
         let isa = Self::ALL.into_iter().find(|isa| isa.name() == name);
         match isa {
             Some(isa) if isa <= best => Ok(isa),
+            Some(Self::Amx) if has_tiles() => Ok(Self::Amx),
             Some(wanted) => Err(IsaError::Missing { wanted, best }),
             None => Err(IsaError::Unknown {
                 got: name.to_owned(),
@@ -56,7 +66,15 @@ impl Isa {
         }
     }
 
-    /// The best that the processor has.
+    /// Whether the processor has it.
+    pub fn is_present(self) -> bool {
+        match self {
+            Self::Amx => crate::has_tiles(),
+            isa => isa <= Self::of_processor(),
+        }
+    }
+
+    /// The best that the processor has, but never [`Self::Amx`].
     pub fn of_processor() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -79,6 +97,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
         }
     }
 }
@@ -96,29 +115,48 @@ mod tests {
     #[test]
     fn a_processor_can_be_treated_as_one_that_has_less_but_not_as_one_that_has_more() {
         for best in Isa::ALL {
-            assert_eq!(Isa::named("", best), Ok(best));
-            assert_eq!(Isa::named("auto", best), Ok(best));
-            assert_eq!(Isa::named("generic", best), Ok(Isa::Generic));
+            let named = |name: &str| Isa::named(name, best, || false);
+            assert_eq!(named(""), Ok(best));
+            assert_eq!(named("auto"), Ok(best));
+            assert_eq!(named("generic"), Ok(Isa::Generic));
             for wanted in Isa::ALL {
                 let expected = match wanted <= best {
                     true => Ok(wanted),
                     false => Err(IsaError::Missing { wanted, best }),
                 };
-                assert_eq!(Isa::named(wanted.name(), best), expected);
+                assert_eq!(named(wanted.name()), expected);
             }
         }
     }
 
     #[test]
+    fn tiles_are_taken_only_where_they_are_and_by_their_name() {
+        let best = Isa::Avx512Bf16;
+        assert_eq!(Isa::named("auto", best, || true), Ok(best));
+        assert_eq!(Isa::named("amx", best, || true), Ok(Isa::Amx));
+        let wanted = Isa::Amx;
+        let missing = Err(IsaError::Missing { wanted, best });
+        assert_eq!(Isa::named("amx", best, || false), missing);
+        assert!(Isa::of_processor() < Isa::Amx);
+    }
+
+    #[test]
     fn the_message_names_what_can_be_chosen() {
-        let message = |name, best| Isa::named(name, best).unwrap_err().to_string();
+        let message = |name, best| {
+            let refused = Isa::named(name, best, || false);
+            refused.unwrap_err().to_string()
+        };
         assert_eq!(
             message("sse9", Isa::Avx2),
-            "RESNET_XLA_ISA is `sse9`; expected auto, avx512-bf16, avx512, avx2 or generic"
+            "RESNET_XLA_ISA is `sse9`; expected auto, amx, avx512-bf16, avx512, avx2 or generic"
         );
         assert_eq!(
             message("avx512", Isa::Avx2),
             "RESNET_XLA_ISA is `avx512`, which this processor does not have; set it to auto or avx2"
+        );
+        assert_eq!(
+            message("amx", Isa::Avx512Bf16),
+            "RESNET_XLA_ISA is `amx`, which this processor does not have; set it to auto or avx512-bf16"
         );
     }
 }

@@ -15,8 +15,8 @@
 //!                                     sets     one instruction set each
 //! ```
 //!
-//! A kernel is written once, and gives the same bits on every instruction set. The kernels need an x86-64
-//! processor with AVX2. Elsewhere [`supported`] is false, and the graph is made of XLA's own operations.
+//! A kernel is written once, and gives the same bits on every instruction set but AMX, whose tiles take the sums of bf16
+//! in an order of their own. The kernels need an x86-64 processor with AVX2. Elsewhere [`supported`] is false, and the graph is made of XLA's own operations.
 
 #![cfg_attr(
     not(feature = "xla"),
@@ -34,6 +34,8 @@ mod registry;
 mod x86;
 
 #[cfg(not(target_arch = "x86_64"))]
+use absent::has_tiles;
+#[cfg(not(target_arch = "x86_64"))]
 pub use absent::{handlers, isa, register};
 pub use isa::{Isa, IsaError};
 /// The version of the plans that the kernels understand.
@@ -43,6 +45,8 @@ pub use kernel_contract::plan::VERSION as PLAN_VERSION;
 pub use registry::handlers;
 #[cfg(all(target_arch = "x86_64", feature = "xla"))]
 pub use registry::register;
+#[cfg(target_arch = "x86_64")]
+use x86::has_tiles;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{conv3x3, format, isa, layer, multiply_adds, norm, pointwise};
 

@@ -56,9 +56,8 @@ fn unit_norm(channels: usize) -> Norm {
 }
 
 fn layers(criterion: &mut Criterion) {
-    let best = Isa::of_processor();
     for isa in Isa::ALL {
-        if (Isa::Avx2..=best).contains(&isa) {
+        if isa != Isa::Generic && isa.is_present() {
             layers_on::<F32>(criterion, isa);
             layers_on::<Bf16>(criterion, isa);
         }

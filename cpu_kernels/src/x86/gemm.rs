@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::format::Format;
 use super::sets::{Set, Task};
+use super::tiles::OnTiles;
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
@@ -49,39 +50,33 @@ pub struct Product<'a> {
 
 impl Product<'_> {
     /// `out[r * out_row + c] = Σ left(r, k) · right(k, c)`, or that added to `out`. Each sum is taken in the order of k,
-    /// by [`Format::multiply_add`], whatever the set.
+    /// by [`Format::multiply_add`], whatever the set; but pairs of bf16 on tiles as their instruction takes it.
     ///
     /// # Panics
     /// When a factor or `out` is too short.
     #[inline(always)]
     pub fn compute<S: Set, F: Format>(&self, set: S, out: &mut [f32], out_row: usize, add: bool) {
-        let Self { left, right, .. } = self;
-        if [
-            self.rows,
-            self.panels,
-            self.depth.segments,
-            self.depth.length,
-        ]
-        .contains(&0)
+        if F::VALUES > 1
+            && let Some(tiles) = set.tiles()
         {
+            return set.run(OnTiles {
+                product: self,
+                tiles,
+                out,
+                out_row,
+                add,
+            });
+        }
+        if !self.has_terms(out.len(), out_row) {
             return;
         }
-        assert!(left.step == 1 || left.row == 1);
-        let last = |segment: usize, step: usize| {
-            (self.depth.segments - 1) * segment + (self.depth.length - 1) * step
-        };
-        let last_left = last(left.segment, left.step) + (self.rows - 1) * left.row;
-        assert!(last_left < left.data.len());
-        let last_right = last(right.segment, right.step) + (self.panels - 1) * right.panel;
-        assert!(last_right + PANEL <= right.data.len());
-        assert!((self.rows - 1) * out_row + self.panels * PANEL <= out.len());
+        let Self { left, right, .. } = self;
         for panel in (0..self.panels).step_by(S::PANELS) {
             let panels = S::PANELS.min(self.panels - panel);
             let mut row = 0;
             while row < self.rows {
                 let height = S::height(self.rows - row, panels, F::VALUES > 1);
-                // SAFETY: the assertions above bound every address: the blocks cover rows 0 to `rows` and all panels
-                // once.
+                // SAFETY: `has_terms` has bounded every address: the blocks cover rows 0 to `rows` and all panels once.
                 unsafe {
                     let at = At {
                         a: left.data.as_ptr().add(row * left.row),
@@ -95,6 +90,30 @@ impl Product<'_> {
                 row += height;
             }
         }
+    }
+
+    /// Whether there is anything to compute.
+    ///
+    /// # Panics
+    /// When a factor is too short, or `out` values for results of which rows begin `out_row` apart.
+    #[inline(always)]
+    pub fn has_terms(&self, out: usize, out_row: usize) -> bool {
+        let Self {
+            left, right, depth, ..
+        } = self;
+        if [self.rows, self.panels, depth.segments, depth.length].contains(&0) {
+            return false;
+        }
+        assert!(left.step == 1 || left.row == 1);
+        let last = |segment: usize, step: usize| {
+            (depth.segments - 1) * segment + (depth.length - 1) * step
+        };
+        let last_left = last(left.segment, left.step) + (self.rows - 1) * left.row;
+        assert!(last_left < left.data.len());
+        let last_right = last(right.segment, right.step) + (self.panels - 1) * right.panel;
+        assert!(last_right + PANEL <= right.data.len());
+        assert!((self.rows - 1) * out_row + self.panels * PANEL <= out);
+        true
     }
 
     /// One block of the product.

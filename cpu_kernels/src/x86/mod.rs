@@ -13,6 +13,12 @@ mod pool;
 mod result;
 mod sets;
 mod tasks;
+mod tiles;
 
 pub use calls::{HANDLERS, isa};
 pub use peak::multiply_adds;
+
+/// Whether this processor has the tiles of [`Isa::Amx`](crate::Isa::Amx), and the system gives them to this process.
+pub fn has_tiles() -> bool {
+    sets::Amx::new().is_some()
+}

@@ -6,14 +6,15 @@ use std::marker::PhantomData;
 use super::format::Format;
 use super::gemm::PANEL;
 use super::sets::{self, Set, Task};
+use super::tiles;
 use crate::isa::Isa;
 
 /// Sums that do not wait for each other: enough to hide the latency of a multiply-add, and few enough for
 /// the 16 registers of AVX2.
 const SUMS: usize = 12;
 
-/// Does `rounds` times 12 multiply-adds of registers of `F` on `isa`, on this thread, and returns their floating-point
-/// operations. The caller takes the time.
+/// Does `rounds` times 12 multiply-adds of registers of `F` on `isa`, or 4 of tiles, on this thread, and returns their
+/// floating-point operations. The caller takes the time.
 ///
 /// # Panics
 /// When this processor does not have `isa`, or there are no kernels for it: [`Isa::Generic`].
@@ -32,6 +33,11 @@ impl<F: Format> Task for MultiplyAdds<F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> usize {
+        if F::VALUES > 1
+            && let Some(tiles) = set.tiles()
+        {
+            return tiles::multiply_adds(tiles, self.rounds);
+        }
         let factors = black_box([[0.0f32; PANEL]; 2]);
         let mut sums = [set.zero(); SUMS];
         // SAFETY: a register's values lie in each of the arrays: its width is 16 at most.

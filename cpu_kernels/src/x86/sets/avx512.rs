@@ -2,18 +2,28 @@
 
 use std::arch::x86_64::*;
 
-use super::{Set, Task, dot_pairs_in_two};
+use super::{Amx, Set, Task, dot_pairs_in_two};
 use crate::isa::Isa;
 
 /// Shows that the processor has AVX-512 (F, BW, DQ and VL), and with `BF16` its products of bf16 too.
 #[derive(Clone, Copy)]
-pub struct Avx512<const BF16: bool>(());
+pub struct Avx512<const BF16: bool> {
+    tiles: Option<Amx>,
+}
 
 impl<const BF16: bool> Avx512<BF16> {
     /// `None` when the processor does not have it.
     pub fn new() -> Option<Self> {
         let needed = if BF16 { Isa::Avx512Bf16 } else { Isa::Avx512 };
-        (Isa::of_processor() >= needed).then_some(Self(()))
+        (Isa::of_processor() >= needed).then_some(Self { tiles: None })
+    }
+}
+
+impl Avx512<true> {
+    /// With products of bf16 on tiles. `None` when the processor does not have them.
+    pub fn with_tiles() -> Option<Self> {
+        let tiles = Amx::new()?;
+        Some(Self { tiles: Some(tiles) })
     }
 }
 
@@ -182,5 +192,10 @@ impl<const BF16: bool> Set for Avx512<BF16> {
             },
             false => dot_pairs_in_two(self, a, b, c),
         }
+    }
+
+    #[inline(always)]
+    fn tiles(self) -> Option<Amx> {
+        if BF16 { self.tiles } else { None }
     }
 }

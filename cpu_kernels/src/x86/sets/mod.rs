@@ -1,10 +1,12 @@
 //! The instruction sets that the kernels are written over: one module each.
 
+mod amx;
 mod avx2;
 mod avx512;
 
 use crate::isa::Isa;
 
+pub use amx::Amx;
 pub use avx2::Avx2;
 pub use avx512::Avx512;
 
@@ -117,6 +119,12 @@ pub trait Set: Copy + Send + Sync {
     fn dot_pairs(self, a: Self::Register, b: Self::Register, c: Self::Register) -> Self::Register {
         dot_pairs_in_two(self, a, b, c)
     }
+
+    /// What multiplies matrices of pairs of bf16, in sets that have it.
+    #[inline(always)]
+    fn tiles(self) -> Option<Amx> {
+        None
+    }
 }
 
 /// [`Set::dot_pairs`] on a set without an instruction for it.
@@ -135,6 +143,7 @@ pub fn run<T: Task>(isa: Isa, task: T) -> T::Output {
         Isa::Avx2 => Avx2::new().map(|set| set.run(task)),
         Isa::Avx512 => Avx512::<false>::new().map(|set| set.run(task)),
         Isa::Avx512Bf16 => Avx512::<true>::new().map(|set| set.run(task)),
+        Isa::Amx => Avx512::with_tiles().map(|set| set.run(task)),
         Isa::Generic => None,
     }
     .unwrap_or_else(|| panic!("this processor has no kernels for {isa}"))
