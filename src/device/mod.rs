@@ -333,11 +333,14 @@ impl Device {
         let devices = start_plugin(path, || {
             PluginDevices::open(path, &options, store).map_err(|error| error.to_string())
         })?;
-        if let Some(joined) = joined {
+        if let Some(joined) = &joined {
             joined.meet()?;
+        }
+        // All find the same, and each may say so before another's end ends it.
+        devices.check_shares()?;
+        if let Some(joined) = joined {
             joined.watch();
         }
-        devices.check_shares()?;
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
