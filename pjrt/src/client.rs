@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::element::Element;
 use crate::error::{PjrtError, Result};
 use crate::event::Event;
+use crate::key_value::Held;
 use crate::loaded::LoadedExecutable;
 use crate::program::Program;
 
@@ -22,6 +23,8 @@ pub struct Client {
 pub(crate) struct Opened {
     pub(crate) api: Arc<Api>,
     raw: *mut PJRT_Client,
+    /// What the plugin may ask until the client is destroyed.
+    _store: Option<Arc<Held>>,
 }
 
 // SAFETY: the interface says that its functions may be called from any thread.
@@ -30,10 +33,15 @@ unsafe impl Send for Opened {}
 unsafe impl Sync for Opened {}
 
 impl Client {
-    pub(crate) fn new(api: &Arc<Api>, raw: *mut PJRT_Client) -> Self {
+    pub(crate) fn new(api: &Arc<Api>, raw: *mut PJRT_Client, store: Option<Arc<Held>>) -> Self {
         let api = Arc::clone(api);
+        let opened = Opened {
+            api,
+            raw,
+            _store: store,
+        };
         Self {
-            opened: Arc::new(Opened { api, raw }),
+            opened: Arc::new(opened),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::bindings::*;
 use crate::client::Client;
 use crate::error::{PjrtError, Result};
 use crate::extension;
+use crate::key_value::{Held, KeyValueStore};
 use crate::profiler::Recording;
 use crate::topology::Topology;
 use crate::value::{self, Value};
@@ -156,15 +157,37 @@ impl Plugin {
 
     /// Opens the plugin's devices, with `options` of the plugin's own.
     pub fn client(&self, options: &[(&str, Value)]) -> Result<Client> {
+        self.create(options, None)
+    }
+
+    /// [`Self::client`] of several processes: the plugin finds the others through `store`, which stays as long as the
+    /// client does.
+    pub fn client_with_store(
+        &self,
+        options: &[(&str, Value)],
+        store: Arc<dyn KeyValueStore>,
+    ) -> Result<Client> {
+        self.create(options, Some(Held::new(store)))
+    }
+
+    fn create(&self, options: &[(&str, Value)], store: Option<Arc<Held>>) -> Result<Client> {
         let options = named_all(options);
         let mut args = PJRT_Client_Create_Args {
             create_options: options.as_ptr(),
             num_options: options.len(),
             ..Default::default()
         };
-        self.api.call(&mut args)?;
-        let client = given::<PJRT_Client_Create_Args, _>(args.client, "client")?;
-        Ok(Client::new(&self.api, client))
+        if let Some(store) = &store {
+            store.pass(&mut args);
+        }
+        let created = self.api.call(&mut args);
+        let client =
+            created.and_then(|()| given::<PJRT_Client_Create_Args, _>(args.client, "client"));
+        if client.is_err() {
+            // A thread of the plugin's may still ask it.
+            std::mem::forget(store.clone());
+        }
+        Ok(Client::new(&self.api, client?, store))
     }
 }
 

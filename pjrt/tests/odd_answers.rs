@@ -1,12 +1,16 @@
 //! Whatever a plugin answers, the result is an error that says what was wrong. `stub_plugin.c` is the plugin.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use libloading::Library;
-use pjrt::{Buffer, Client, Device, PjrtError, Plugin, Program};
+use pjrt::{
+    Buffer, Client, Device, KeyValueStore, PjrtError, Plugin, Program, StoreError, StoreErrorKind,
+};
 use tempfile::TempDir;
 
 /// A plugin with one oddity, a macro of `stub_plugin.c`.
@@ -293,4 +297,96 @@ fn a_list_of_extensions_without_an_end_ends() {
     assert_eq!(extensions.len(), 100);
     assert_eq!(extensions[0], "Profiler");
     assert!(Stub::new("NONE").plugin().extensions().is_empty());
+}
+
+/// A store of one process, in which nothing is waited for.
+#[derive(Default)]
+struct Map(Mutex<HashMap<Vec<u8>, Vec<u8>>>);
+
+impl KeyValueStore for Map {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.0.lock().unwrap().insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], timeout: Duration) -> Result<Vec<u8>, StoreError> {
+        let late = |_| StoreError::new(StoreErrorKind::TimedOut, format!("not in {timeout:?}"));
+        self.try_get(key).map_err(late)
+    }
+
+    fn try_get(&self, key: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let missing = || {
+            let key = String::from_utf8_lossy(key);
+            StoreError::new(StoreErrorKind::NotFound, format!("there is no {key}"))
+        };
+        self.0.lock().unwrap().get(key).cloned().ok_or_else(missing)
+    }
+}
+
+/// A store with a fault.
+struct Faulty;
+
+impl KeyValueStore for Faulty {
+    fn put(&self, _: &[u8], _: &[u8]) -> Result<(), StoreError> {
+        panic!("a fault of the test's store")
+    }
+
+    fn get(&self, _: &[u8], _: Duration) -> Result<Vec<u8>, StoreError> {
+        panic!("a fault of the test's store")
+    }
+
+    fn try_get(&self, _: &[u8]) -> Result<Vec<u8>, StoreError> {
+        panic!("a fault of the test's store")
+    }
+}
+
+#[test]
+fn a_plugin_puts_values_and_gets_them_and_the_store_stays_as_long_as_the_client() {
+    let map = Arc::new(Map::default());
+    let store: Arc<dyn KeyValueStore> = map.clone();
+    let plugin = Stub::new("KEY_VALUE=1").plugin();
+    let client = plugin.client_with_store(&[], store).unwrap();
+    let put = map.0.lock().unwrap().get(&b"node/0"[..]).cloned();
+    assert_eq!(put.unwrap(), b"a\0value of 0\0");
+    let device = client.devices().unwrap();
+    drop(client);
+    assert_eq!(Arc::strong_count(&map), 2, "the device is the client's");
+    drop(device);
+    assert_eq!(Arc::strong_count(&map), 1);
+}
+
+#[test]
+fn what_goes_wrong_in_the_store_is_the_plugins_error() {
+    let client = |oddity: &str, store: Arc<dyn KeyValueStore>| {
+        error(Stub::new(oddity).plugin().client_with_store(&[], store))
+    };
+    let map = || Arc::new(Map::default());
+    for (oddity, message) in [
+        ("KEY_VALUE=2", "code 4: not in 100ms"),
+        ("KEY_VALUE=3", "code 5: there is no nobody/puts/this"),
+        ("KEY_VALUE=5", "code 13: it has another value"),
+        (
+            "KEY_VALUE=4",
+            "code 13: the plugin asks the key-value store with arguments that have no room for an answer",
+        ),
+    ] {
+        let expected = format!("PJRT_Client_Create: {message}");
+        assert_eq!(client(oddity, map()), expected, "{oddity}");
+    }
+    for oddity in ["KEY_VALUE=1", "KEY_VALUE=2", "KEY_VALUE=3"] {
+        assert_eq!(
+            client(oddity, Arc::new(Faulty)),
+            "PJRT_Client_Create: code 13: the key-value store panicked",
+            "{oddity}"
+        );
+    }
+}
+
+#[test]
+fn a_plugin_that_made_no_client_may_still_ask_the_store() {
+    let map = Arc::new(Map::default());
+    let store: Arc<dyn KeyValueStore> = map.clone();
+    let plugin = Stub::new("KEY_VALUE=2").plugin();
+    error(plugin.client_with_store(&[], store));
+    assert_eq!(Arc::strong_count(&map), 2);
 }

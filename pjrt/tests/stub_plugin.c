@@ -1,7 +1,10 @@
 // A plugin that does nothing, as odd as a plugin may be: each test compiles it with one oddity.
 
+#include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "xla/pjrt/c/pjrt_c_api.h"
 #include "xla/pjrt/c/pjrt_c_api_profiler_extension.h"
@@ -14,7 +17,154 @@ static void* callback_arg;
 
 static PJRT_Error* Initialize(PJRT_Plugin_Initialize_Args* args) { return NULL; }
 
+#ifdef KEY_VALUE
+// How many processes there are, and which this is.
+static int nodes = 1, node;
+
+// The error that the caller made last, with its code.
+static int kv_error;
+static char kv_message[512];
+
+static PJRT_Error* MakeError(PJRT_Error_Code code, const char* message, size_t size) {
+  snprintf(kv_message, sizeof(kv_message), "code %d: %.*s", (int)code, (int)size, message);
+  return (PJRT_Error*)&kv_error;
+}
+
+static PJRT_CallbackError make_error = MakeError;
+
+static void KvMessage(PJRT_Error_Message_Args* args) {
+  args->message = kv_message;
+  args->message_size = strlen(kv_message);
+}
+
+static PJRT_Error* Put(PJRT_Client_Create_Args* client, const char* key, const char* value, size_t size) {
+  PJRT_KeyValuePutCallback_Args args = {sizeof(args)};
+  args.key = key;
+  args.key_size = strlen(key);
+  args.value = value;
+  args.value_size = size;
+  args.callback_error = &make_error;
+  args.user_arg = client->kv_put_user_arg;
+  return client->kv_put_callback(&args);
+}
+
+// Fails where the key has another value than `expected`.
+static PJRT_Error* Get(PJRT_Client_Create_Args* client, const char* key, int timeout, const char* expected, size_t size) {
+  PJRT_KeyValueGetCallback_Args args = {sizeof(args)};
+  args.key = key;
+  args.key_size = strlen(key);
+  args.timeout_in_ms = timeout;
+  args.callback_error = &make_error;
+  args.user_arg = client->kv_get_user_arg;
+  if (KEY_VALUE == 4) args.struct_size = offsetof(PJRT_KeyValueGetCallback_Args, value);
+  PJRT_Error* error = client->kv_get_callback(&args);
+  if (error != NULL) return error;
+  int is_expected = args.value_size == size && !memcmp(args.value, expected, size);
+  args.value_deleter_callback(args.value);
+  static const char other[] = "it has another value";
+  return is_expected ? NULL : MakeError(PJRT_Error_Code_INTERNAL, other, strlen(other));
+}
+
+static PJRT_Error* TryGet(PJRT_Client_Create_Args* client, const char* key) {
+  PJRT_KeyValueTryGetCallback_Args args = {sizeof(args)};
+  args.key = key;
+  args.key_size = strlen(key);
+  args.callback_error = &make_error;
+  args.user_arg = client->kv_try_get_user_arg;
+  PJRT_Error* error = client->kv_try_get_callback(&args);
+  if (error == NULL) args.value_deleter_callback(args.value);
+  return error;
+}
+
+static void ReadOptions(PJRT_Client_Create_Args* args) {
+  for (size_t i = 0; i < args->num_options; ++i) {
+    const PJRT_NamedValue* option = &args->create_options[i];
+    if (option->name_size == 7 && !memcmp(option->name, "node_id", 7)) node = option->int64_value;
+    if (option->name_size == 9 && !memcmp(option->name, "num_nodes", 9)) nodes = option->int64_value;
+  }
+}
+
+// Each process puts a value and gets those of all.
+static PJRT_Error* Meet(PJRT_Client_Create_Args* args) {
+  if (args->kv_get_callback == NULL) return NULL;
+  ReadOptions(args);
+  if (KEY_VALUE == 2) return Get(args, "nobody/puts/this", 100, "", 0);
+  if (KEY_VALUE == 3) return TryGet(args, "nobody/puts/this");
+  if (KEY_VALUE == 6) kill(getpid(), SIGKILL);
+  char key[32], value[] = "a\0value of ?";
+  size_t last = sizeof(value) - 2;
+  snprintf(key, sizeof(key), "node/%d", node);
+  value[last] = KEY_VALUE == 5 ? '!' : '0' + node;
+  PJRT_Error* error = Put(args, key, value, sizeof(value));
+  for (int other = 0; other < nodes && error == NULL; ++other) {
+    snprintf(key, sizeof(key), "node/%d", other);
+    value[last] = '0' + other;
+    error = Get(args, key, 60000, value, sizeof(value));
+  }
+  return error != NULL ? error : TryGet(args, "node/0");
+}
+
+// A device in each process; of oddity 7 one more in process 0.
+static PJRT_Error* AllDevices(PJRT_Client_Devices_Args* args) {
+  static int numbers[16];
+  static PJRT_Device* all[16];
+  int count = nodes + (KEY_VALUE == 7);
+  for (int i = 0; i < count; ++i) {
+    numbers[i] = i;
+    all[i] = (PJRT_Device*)&numbers[i];
+  }
+  devices[0] = all[node];
+  args->devices = all;
+  args->num_devices = count;
+  return NULL;
+}
+
+static PJRT_Error* OwnDevice(PJRT_Client_AddressableDevices_Args* args) {
+  PJRT_Client_Devices_Args all = {sizeof(all)};
+  AllDevices(&all);
+  args->addressable_devices = devices;
+  args->num_addressable_devices = 1;
+  return NULL;
+}
+
+static PJRT_Error* Describe(PJRT_Device_GetDescription_Args* args) {
+  args->device_description = (PJRT_DeviceDescription*)args->device;
+  return NULL;
+}
+
+static PJRT_Error* DeviceId(PJRT_DeviceDescription_Id_Args* args) {
+  args->id = *(int*)args->device_description;
+  return NULL;
+}
+
+static PJRT_Error* DeviceProcess(PJRT_DeviceDescription_ProcessIndex_Args* args) {
+  args->process_index = *(int*)args->device_description % nodes;
+  return NULL;
+}
+
+static PJRT_Error* DeviceKind(PJRT_DeviceDescription_Kind_Args* args) {
+  args->device_kind = "stub";
+  args->device_kind_size = strlen(args->device_kind);
+  return NULL;
+}
+
+static PJRT_Error* CompileForEver(PJRT_Client_Compile_Args* args) {
+  fprintf(stderr, "the stub compiles\n");
+  for (;;) pause();
+}
+
+static PJRT_Error* PlatformName(PJRT_Client_PlatformName_Args* args) {
+  args->platform_name = "cuda";
+  args->platform_name_size = strlen(args->platform_name);
+  return NULL;
+}
+#endif
+
 static PJRT_Error* CreateClient(PJRT_Client_Create_Args* args) {
+#ifdef KEY_VALUE
+  PJRT_Error* error = Meet(args);
+  if (error != NULL) return error;
+#endif
 #ifndef NO_CLIENT
   args->client = (PJRT_Client*)&client;
 #endif
@@ -214,6 +364,17 @@ const PJRT_Api* GetPjrtApi(void) {
 #endif
   api.extension_start = &ffi.base;
   api.PJRT_Error_Message = RefusalMessage;
+#endif
+#ifdef KEY_VALUE
+  api.PJRT_Client_PlatformName = PlatformName;
+  api.PJRT_Client_Devices = AllDevices;
+  api.PJRT_Client_AddressableDevices = OwnDevice;
+  api.PJRT_Device_GetDescription = Describe;
+  api.PJRT_DeviceDescription_Id = DeviceId;
+  api.PJRT_DeviceDescription_ProcessIndex = DeviceProcess;
+  api.PJRT_DeviceDescription_Kind = DeviceKind;
+  api.PJRT_Error_Message = KvMessage;
+  if (KEY_VALUE == 8) api.PJRT_Client_Compile = CompileForEver;
 #endif
 #ifdef CIRCLE
   static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};

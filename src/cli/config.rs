@@ -26,6 +26,7 @@ use crate::data::{
 };
 use crate::device::DeviceChoice;
 use crate::device::compile_cache;
+use crate::device::coordinator::address::Address;
 use crate::device::processes::Asked;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, ModelSettings, PrecisionChoice, UnitsChoice};
@@ -67,6 +68,8 @@ pub struct Config {
     pub processes: Option<usize>,
     /// `None`: the launcher says it. Not saved.
     pub process: Option<usize>,
+    /// `None`: the launcher says it, or nobody needs it. Not saved.
+    pub coordinator: Option<Address>,
     /// `None`: what suits the device.
     pub precision: Option<PrecisionChoice>,
     /// `None`: what suits the device.
@@ -352,6 +355,7 @@ impl Config {
             out_dir: absolute(&self.out_dir),
             processes: None,
             process: None,
+            coordinator: None,
             init_weights: self.init_weights.as_deref().map(absolute),
             plugin: self.plugin.as_deref().map(absolute),
             program: self.program.as_deref().map(absolute),

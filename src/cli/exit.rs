@@ -64,6 +64,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         match error {
             // The device may exist, but the process is not allowed the threads to use it.
             DeviceError::Threads(_) => Some(RUNTIME),
+            DeviceError::Coordinator(error) if error.is_usage() => Some(USAGE),
             _ => Some(DEVICE),
         }
     } else if let Some(error) = cause.downcast_ref::<SavedExecutableError>() {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use crate::device::coordinator::Group;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::Processes;
 use crate::device::{Device, DeviceError, plugins};
@@ -18,7 +19,7 @@ pub fn open(processes: &Processes, cpus: usize) -> Result<Device, DeviceError> {
         });
     }
     let path = plugins::find_compiler(PluginKind::Cpu)?;
-    Device::load_named(&PluginKind::Cpu, &path, cpus)
+    Device::load_named(Group::of(processes), &PluginKind::Cpu, &path, cpus)
 }
 
 /// Plugins have a log of their own, and read from the environment how much to say.

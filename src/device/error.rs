@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::device::coordinator::CoordinatorError;
 use crate::device::plugin_file::PluginFileError;
 use crate::device::threads::TooFewThreads;
 
@@ -101,12 +102,23 @@ pub enum DeviceError {
     },
     #[error(
         "there are {count} processes ({said_by}), and on {device} this program runs in one. Several processes share a run on \
-         CPUs, with --device cpu, and on the VMs of a TPU slice"
+         CPUs, with --device cpu, on GPUs, with --device gpu, and on the VMs of a TPU slice"
     )]
     OneProcess {
         device: String,
         count: usize,
         said_by: String,
+    },
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    #[error(
+        "{processes} processes have {there} devices together, and this one has {own}; expected as many for each. Start as \
+         many processes on each machine, with as many GPUs"
+    )]
+    Uneven {
+        processes: usize,
+        there: usize,
+        own: usize,
     },
     #[error(
         "the devices are those of {hosts} hosts, and this command runs on one; only training runs on several. Take --device \

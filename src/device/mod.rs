@@ -7,12 +7,14 @@
 //!  (there)     (found)    (checked)                  ├─► backend ─► Device: its replicas ─► model
 //!  runtime (the CPU's settings) ─────────► embedded ─┤
 //!  processes (who is who) ───────────────► mpi ──────┘
+//!        └─► coordinator (GPUs of several processes meet) ─► plugin
 //! ```
 //!
 //! A device that was asked for and is not there is an error; nothing falls back silently.
 
 pub mod backend;
 pub mod compile_cache;
+pub mod coordinator;
 #[cfg(feature = "trace")]
 mod embedded;
 #[cfg(not(feature = "trace"))]
@@ -56,6 +58,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
 use crate::device::compile_cache::CompileCache;
+use crate::device::coordinator::{Group, Joined};
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
@@ -64,7 +67,7 @@ use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
 use crate::system::sha256;
 use crate::system::signals;
 use crate::system::text;
-use pjrt::PjrtError;
+use pjrt::{PjrtError, Value};
 
 /// Which device to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -149,7 +152,8 @@ impl Device {
         plugin: Option<&Path>,
         replicas: Option<ReplicaChoice>,
     ) -> Result<Self, DeviceError> {
-        let device = Self::open_among(&Processes::alone(), choice, plugin, replicas)?;
+        let alone = Processes::alone();
+        let device = Self::open_among(Group::of(&alone), choice, plugin, replicas)?;
         match device.processes() {
             1 => Ok(device),
             hosts => Err(DeviceError::Slice { hosts }),
@@ -158,19 +162,26 @@ impl Device {
 
     /// [`Self::open`] as one of several processes, whose devices are all replicas of one program.
     pub fn open_among(
-        processes: &Processes,
+        group: Group,
         choice: DeviceChoice,
         plugin: Option<&Path>,
         replicas: Option<ReplicaChoice>,
     ) -> Result<Self, DeviceError> {
+        let processes = group.processes;
         let cpus = replicas.and_then(ReplicaChoice::count).unwrap_or(1);
         threads::rehearse(cpus)?;
         let device = match (plugin, choice) {
-            (Some(path), _) => Self::load_named(&plugin_kind::kind_of(path), path, cpus),
-            (None, DeviceChoice::Tpu) => Self::open_accelerator(&PluginKind::Tpu),
-            (None, DeviceChoice::Gpu) => Self::open_accelerator(&PluginKind::Gpu),
+            (Some(path), _) => Self::load_named(group, &plugin_kind::kind_of(path), path, cpus),
+            (None, DeviceChoice::Tpu) => Self::open_accelerator(group, &PluginKind::Tpu),
+            (None, DeviceChoice::Gpu) => {
+                if group.is_joined_for(&PluginKind::Gpu) {
+                    // Whether there is a GPU or not: what is missing is in the command.
+                    group.meeting()?;
+                }
+                Self::open_accelerator(group, &PluginKind::Gpu)
+            }
             (None, DeviceChoice::Cpu) => embedded::open(processes, cpus),
-            (None, DeviceChoice::Auto) => Self::open_auto(processes, cpus),
+            (None, DeviceChoice::Auto) => Self::open_auto(group, cpus),
         }?;
         device.check_processes(processes)?;
         let replicas = device.replicas_of(replicas)?;
@@ -235,9 +246,9 @@ impl Device {
     }
 
     /// The plugin that the environment names, or else the first of TPU, GPU and CPU that opens.
-    fn open_auto(processes: &Processes, cpus: usize) -> Result<Self, DeviceError> {
+    fn open_auto(group: Group, cpus: usize) -> Result<Self, DeviceError> {
         if let Some((kind, path)) = plugins::in_variable()? {
-            let device = Self::load_named(&kind, &path, cpus)?;
+            let device = Self::load_named(group, &kind, &path, cpus)?;
             log::info!(
                 "taking {}: {} names it",
                 path.display(),
@@ -247,34 +258,36 @@ impl Device {
         }
         let mut missing = Vec::new();
         for kind in [PluginKind::Tpu, PluginKind::Gpu] {
-            let why_not = match Self::open_accelerator(&kind) {
+            let why_not = match Self::open_accelerator(group, &kind) {
                 Ok(device) => {
                     missing.insert(0, format!("taking the {}", kind.device()));
                     log::info!("{}", missing.join("; "));
                     return Ok(device);
                 }
                 Err(DeviceError::NoHardware { device, .. }) => format!("no {device} here"),
+                // The other processes do not take another device either.
+                Err(reason @ DeviceError::Coordinator(_)) => return Err(reason),
                 // The hardware is there: say what keeps it from being used.
                 Err(reason) => reason.to_string(),
             };
             missing.push(why_not);
         }
         log::info!("taking the CPU; {}", missing.join("; "));
-        embedded::open(processes, cpus)
+        embedded::open(group.processes, cpus)
     }
 
     /// The accelerator of `kind`, through the plugin that the environment names, or else the first
     /// file found that is a plugin.
-    fn open_accelerator(kind: &PluginKind) -> Result<Self, DeviceError> {
+    fn open_accelerator(group: Group, kind: &PluginKind) -> Result<Self, DeviceError> {
         let root = Path::new("/");
         hardware::check(kind, root)?;
         if let Some(path) = plugins::named(kind)? {
-            return Self::load(kind, &path, 1);
+            return Self::load(group, kind, &path, 1);
         }
         let mut tried = Vec::new();
         for path in plugins::candidates(kind, root) {
             match plugin_file::check(&path) {
-                Ok(()) => return Self::load(kind, &path, 1),
+                Ok(()) => return Self::load(group, kind, &path, 1),
                 Err(reason) => tried.push(format!("{} ({reason})", path.display())),
             }
         }
@@ -288,23 +301,46 @@ impl Device {
 
     /// Loads a plugin that the user named. One that is neither for a TPU nor for a GPU may be for the
     /// CPU, and is asked for `cpus` devices.
-    fn load_named(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+    fn load_named(
+        group: Group,
+        kind: &PluginKind,
+        path: &Path,
+        cpus: usize,
+    ) -> Result<Self, DeviceError> {
         if let PluginKind::Cpu | PluginKind::Named(_) = kind {
             runtime::divide_cpu(cpus);
         }
-        Self::load(kind, path, cpus)
+        Self::load(group, kind, path, cpus)
     }
 
-    fn load(kind: &PluginKind, path: &Path, cpus: usize) -> Result<Self, DeviceError> {
+    fn load(
+        group: Group,
+        kind: &PluginKind,
+        path: &Path,
+        cpus: usize,
+    ) -> Result<Self, DeviceError> {
         hardware::check_libtpu_may_load(kind)?;
         if *kind == PluginKind::Cpu {
             runtime::silence_cpu();
         }
         flags::check_plugin(kind, path)?;
-        let options = kind.options(cpus);
+        let mut options = kind.options(cpus);
+        let joined = match group.is_joined_for(kind) {
+            true => Some(Self::join(group, path, &mut options)?),
+            false => None,
+        };
+        let store = joined.as_ref().map(|joined| Arc::clone(&joined.store));
         let devices = start_plugin(path, || {
-            PluginDevices::open(path, &options).map_err(|error| error.to_string())
+            PluginDevices::open(path, &options, store).map_err(|error| error.to_string())
         })?;
+        if let Some(joined) = &joined {
+            joined.meet()?;
+        }
+        // All find the same, and each may say so before another's end ends it.
+        devices.check_shares()?;
+        if let Some(joined) = joined {
+            joined.watch();
+        }
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
@@ -314,6 +350,27 @@ impl Device {
             _ => DeviceKind::Other,
         };
         Ok(Self::new(Box::new(devices), kind))
+    }
+
+    /// Meets the other processes, adds to the `options` of the plugin at `path` which part of all devices is this
+    /// process's, and returns what the plugin may ask about the others.
+    fn join<'a>(
+        group: Group<'a>,
+        path: &Path,
+        options: &mut Vec<(&'static str, Value)>,
+    ) -> Result<Joined<'a>, DeviceError> {
+        // The others shall not wait for a process that will not come.
+        start_plugin(path, || Ok(()))?;
+        let joined = coordinator::join(group, coordinator::PATIENCE)?;
+        let Processes { index, count, .. } = *group.processes;
+        let visible = std::env::var(plugin_kind::VISIBLE_GPUS).ok();
+        let visible = visible.as_deref();
+        options.extend(PluginKind::options_among(
+            (index, count),
+            joined.here,
+            visible,
+        ));
+        Ok(joined)
     }
 
     fn new(backend: Box<dyn Backend>, kind: DeviceKind) -> Self {

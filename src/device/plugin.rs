@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pjrt::{Buffer, Client, LoadedExecutable, PjrtError, Plugin, Program, Value};
+use pjrt::{Buffer, Client, KeyValueStore, LoadedExecutable, PjrtError, Plugin, Program, Value};
 
 use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::error::DeviceError;
 use crate::device::identity;
 use crate::device::saved_executable::Compiler;
 use crate::system::sha256;
@@ -29,10 +30,18 @@ pub struct PluginDevices {
 }
 
 impl PluginDevices {
-    /// Starts the plugin at `path` and opens its devices with `options` of its own.
-    pub fn open(path: &Path, options: &[(&str, Value)]) -> Result<Self, PjrtError> {
+    /// Starts the plugin at `path` and opens its devices with `options` of its own; through `store` it finds those of
+    /// other processes, if there are any.
+    pub fn open(
+        path: &Path,
+        options: &[(&str, Value)],
+        store: Option<Arc<dyn KeyValueStore>>,
+    ) -> Result<Self, PjrtError> {
         let plugin = Plugin::load(path)?;
-        let client = plugin.client(options)?;
+        let client = match store {
+            Some(store) => plugin.client_with_store(options, store)?,
+            None => plugin.client(options)?,
+        };
         let mut devices = client.addressable_devices()?;
         let mut numbers = Vec::new();
         for device in client.devices()? {
@@ -74,6 +83,19 @@ impl PluginDevices {
             all,
             processes,
         })
+    }
+
+    /// Refuses devices of which processes have different numbers: each takes the same share of a batch.
+    pub fn check_shares(&self) -> Result<(), DeviceError> {
+        let (own, there, processes) = (self.devices.len(), self.all.len(), self.processes.1);
+        match processes == 1 || own * processes == there {
+            true => Ok(()),
+            false => Err(DeviceError::Uneven {
+                processes,
+                there,
+                own,
+            }),
+        }
     }
 
     /// [`take_kernels`] of the plugin.

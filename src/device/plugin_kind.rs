@@ -4,6 +4,9 @@ use std::path::Path;
 
 use pjrt::Value;
 
+/// Names the GPUs that a process may use; the driver's own variable.
+pub const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+
 /// The platforms whose plugins the program knows to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginKind {
@@ -43,6 +46,26 @@ impl PluginKind {
         }
     }
 
+    /// The options besides [`Self::options`] with which the plugin of process `index` of `count` opens its part of all
+    /// their devices. `here` is the number of the process among those on its machine, and how many these are; `visible`
+    /// is what [`VISIBLE_GPUS`] says.
+    pub fn options_among(
+        (index, count): (usize, usize),
+        here: (usize, usize),
+        visible: Option<&str>,
+    ) -> Vec<(&'static str, Value)> {
+        let mut options = vec![
+            ("node_id", Value::Int(index as i64)),
+            ("num_nodes", Value::Int(count as i64)),
+        ];
+        // A launcher that shows each process one GPU has divided them already.
+        let is_divided = visible.is_some_and(|visible| !visible.contains(','));
+        if here.1 > 1 && !is_divided {
+            options.push(("visible_devices", Value::Ints(vec![here.0 as i64])));
+        }
+        options
+    }
+
     /// The plugin's places below a folder of Python packages.
     pub fn in_python(&self) -> &'static [&'static str] {
         match self {
@@ -64,5 +87,26 @@ pub fn kind_of(path: &Path) -> PluginKind {
         Some(name) if name.contains("cuda") => PluginKind::Gpu,
         Some(name) if name.contains("cpu") => PluginKind::Cpu,
         _ => PluginKind::Named("plugin".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_one_machine_take_a_gpu_each_and_one_alone_takes_all() {
+        let visible = |here, visible| {
+            let mut options = PluginKind::options_among((5, 8), here, visible);
+            let of_process = [("node_id", Value::Int(5)), ("num_nodes", Value::Int(8))];
+            assert_eq!(options[..2], of_process);
+            options.pop().filter(|(name, _)| *name == "visible_devices")
+        };
+        let one = |number| Some(("visible_devices", Value::Ints(vec![number])));
+        assert_eq!(visible((0, 1), None), None);
+        assert_eq!(visible((1, 4), None), one(1));
+        assert_eq!(visible((1, 4), Some("4,5,6,7")), one(1));
+        // Shown one by the launcher.
+        assert_eq!(visible((1, 4), Some("5")), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::data::fetch::official::{FILES, OfficialFile, Place};
 use crate::data::fetch::{archive as official, npm};
 use crate::data::picture;
 use crate::data::{self, DatasetKind, PictureOptions, parse_records};
+use crate::device::coordinator::message::{self, Request};
 use crate::run::checkpoint;
 use crate::run::history::History;
 
@@ -42,7 +43,7 @@ pub struct Parser {
 
 const MIB: u64 = 1 << 20;
 
-pub const PARSERS: [Parser; 10] = [
+pub const PARSERS: [Parser; 11] = [
     Parser {
         name: "records",
         accepts: records,
@@ -93,6 +94,11 @@ pub const PARSERS: [Parser; 10] = [
         name: "history",
         accepts: history,
         most_memory: 256 * MIB,
+    },
+    Parser {
+        name: "message",
+        accepts: message,
+        most_memory: MIB,
     },
 ];
 
@@ -174,6 +180,15 @@ fn config(bytes: &[u8]) -> bool {
 fn history(bytes: &[u8]) -> bool {
     let (_folder, path) = in_file("history.csv", bytes);
     History::read(&path).is_ok()
+}
+
+/// What comes over the network to the process that others of a run ask, and what comes back.
+fn message(bytes: &[u8]) -> bool {
+    let Ok(frame) = message::receive(&mut &bytes[..], message::MOST) else {
+        return false;
+    };
+    let _ = message::decode_answer(&frame);
+    Request::decode(&frame).is_some()
 }
 
 /// Gives `extract` a tarball of `bytes` and says whether it took the last of the official files from

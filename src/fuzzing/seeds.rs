@@ -8,6 +8,7 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use crate::cli::config::{Config, Preset};
 use crate::data::RECORD_LEN;
+use crate::device::coordinator::message::{self, Hello, Request};
 use crate::run::checkpoint::CheckpointInfo;
 
 /// Input that the parser called `name` accepts. An archive only has the right form, as its content would have
@@ -34,6 +35,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         "sheet" => vec![png(&DynamicImage::ImageRgb8(RgbImage::new(1024, 2)))],
         "config" => vec![settings(Preset::Keras), settings(Preset::Quick)],
         "history" => vec![history()],
+        "message" => messages(),
         _ => Vec::new(),
     }
 }
@@ -42,6 +44,34 @@ fn records() -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..2 * RECORD_LEN).map(|i| (i % 251) as u8).collect();
     bytes[RECORD_LEN] = 9;
     bytes
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let key = || b"resnet-xla/place/1".to_vec();
+    let hello = Hello {
+        program: "resnet-xla".to_owned(),
+        processes: 4,
+        process: 1,
+        place: "here 17".to_owned(),
+    };
+    let requests = [
+        Request::Hello(hello),
+        Request::Put {
+            key: key(),
+            value: vec![7; 99],
+        },
+        Request::Get {
+            key: key(),
+            milliseconds: 1000,
+        },
+        Request::TryGet { key: key() },
+    ];
+    let frame = |request: Request| {
+        let mut frame = Vec::new();
+        message::send(&mut frame, &request.encode()).expect("memory takes all bytes");
+        frame
+    };
+    requests.into_iter().map(frame).collect()
 }
 
 fn pictures() -> Vec<Vec<u8>> {

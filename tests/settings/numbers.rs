@@ -8,9 +8,10 @@ use crate::options::{name, options, resolve_file, training_options, words};
 use crate::ranges::{NEVER, NUMBERS, range_of};
 
 /// Values that are neither numbers nor paths nor words of a list; each has tests of its own.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "cache-memory",
     "command",
+    "coordinator",
     "freeze-until",
     "lr-drops",
     "mean",

@@ -92,6 +92,7 @@ fn as_saved(config: &Config) -> Config {
         compile_cache: config.compile_cache.as_ref().map(absolute),
         processes: None,
         process: None,
+        coordinator: None,
         ..config.clone()
     }
 }

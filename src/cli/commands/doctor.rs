@@ -10,6 +10,7 @@ use super::output::stdout;
 use crate::cli::args::DoctorArgs;
 use crate::device::Device;
 use crate::device::DeviceChoice;
+use crate::device::coordinator::{Group, address};
 use crate::device::flags;
 use crate::device::hardware;
 use crate::device::mpi;
@@ -62,7 +63,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
     // All devices are shown, those of other hosts too.
-    let device = Device::open_among(&Processes::alone(), choice, plugin, args.device.replicas)?;
+    let alone = Processes::alone();
+    let device = Device::open_among(Group::of(&alone), choice, plugin, args.device.replicas)?;
     let replicas = Counted(device.replicas);
     writeln!(
         out,
@@ -119,13 +121,25 @@ fn accelerator(out: &mut impl Write, kind: &PluginKind) -> io::Result<()> {
 /// Who this process is among several, and whether they can be joined.
 fn processes(out: &mut impl Write) -> io::Result<()> {
     match Processes::here(Asked::default()) {
-        Ok(here) => writeln!(out, "processes   {here}, by {}", here.source)?,
+        Ok(here) => {
+            writeln!(out, "processes   {here}, by {}", here.source)?;
+            writeln!(out, "  GPUs      {}", meeting(&here))?;
+        }
         Err(error) => writeln!(out, "processes   {error}")?,
     }
     let library = mpi::library_path().filter(|path| path.is_file());
     match library {
         Some(path) => writeln!(out, "  MPI       {}: found", shown(&path)),
         None => writeln!(out, "  MPI       no library for it; `./setup mpi` makes it"),
+    }
+}
+
+/// Where processes on GPUs would meet.
+fn meeting(processes: &Processes) -> String {
+    match address::here(None, processes) {
+        Ok(Some(named)) => format!("meet at {}, by {}", named.address, named.by),
+        Ok(None) => "of several processes meet where --coordinator says".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
 use crate::data::{self, Augment, DatasetKind, HeldOut, Size};
 use crate::device::DeviceChoice;
+use crate::device::coordinator::address::Address;
 use crate::device::replicas::ReplicaChoice;
 use crate::model::choose::{BatchNormMode, PrecisionChoice, UnitsChoice};
 use crate::model::network::{BlockChoice, NetworkKind, StageUnits, Widths, freezable_name};
@@ -33,7 +34,7 @@ pub fn list() -> Vec<Setting> {
 
 /// The device, and the precision of the computation. Whether a resumed run may change `replicas` depends on the
 /// checkpoint.
-fn device() -> [Setting; 9] {
+fn device() -> [Setting; 10] {
     [
         Setting::choice::<DeviceChoice>("device", "Device to run on; `auto` tries TPU, GPU, CPU")
             .default("auto")
@@ -64,7 +65,7 @@ fn device() -> [Setting; 9] {
         .free(),
         Setting::whole::<usize>(
             "processes",
-            "Processes that share the run, each on its own CPUs or TPU host",
+            "Processes that share the run, each on its own CPUs, GPUs or TPU host",
             limits::PROCESSES,
         )
         .stated("what mpirun, srun or the TPU VM says, or else 1")
@@ -73,6 +74,14 @@ fn device() -> [Setting; 9] {
             .value_name("I")
             .stated("what mpirun, srun or the TPU VM says")
             .free(),
+        Setting::new(
+            "coordinator",
+            "Where processes on GPUs meet: the machine of process 0, and a port that is free there",
+            str::parse::<Address>,
+        )
+        .value_name("HOST:PORT")
+        .stated("what MASTER_ADDR and MASTER_PORT say, or srun")
+        .free(),
         Setting::choice::<PrecisionChoice>("precision", "Number format of activations and kernels")
             .stated("f32 on CPU, bf16 on TPU"),
         Setting::choice::<UnitsChoice>(

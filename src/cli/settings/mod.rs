@@ -66,7 +66,7 @@ mod tests {
     fn a_resumed_run_may_change_what_its_weights_do_not_depend_on() {
         let free = all().iter().filter(|setting| setting.free);
         let free: Vec<_> = free.map(|setting| setting.name).collect();
-        let expected = "preset device plugin program compile-cache replicas processes process units epochs max-steps \
+        let expected = "preset device plugin program compile-cache replicas processes process coordinator units epochs max-steps \
                         cache-memory data-dir out-dir init-weights checkpoint-every keep log-every profile progress";
         assert_eq!(free.join(" "), expected);
     }

@@ -13,13 +13,14 @@ use xla_graphs::Layout;
 
 use self::together::Begin;
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, check_side, check_split, divide, named_layers};
+use crate::cli::config::{Config, ConfigError, check_side, check_split, divide, named_layers};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
 use crate::data::{
     self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions, Validation,
 };
+use crate::device::coordinator::{self, Group};
 use crate::device::processes::{Launcher, Processes};
 use crate::device::{Device, DeviceChoice};
 use crate::model::choose::{self, ModelSettings};
@@ -66,7 +67,9 @@ struct RunResult {
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
-    train(args, process).inspect_err(|error| {
+    let trained = train(args, process);
+    coordinator::leave(trained.as_ref().err().is_none_or(exit::is_shared));
+    trained.inspect_err(|error| {
         // The terminal may be closed by now.
         log::error!(target: TRAIN_LOG, "{}", exit::message(error));
     })
@@ -80,6 +83,7 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         // The VMs of a slice are joined by its TPUs alone.
         processes = Processes::alone();
     }
+    check_coordinator(args, &processes)?;
     if processes.is_first() {
         let config = Config::settle(layers, named, args, args.resume)?;
         return train_as(&processes, config, args, process);
@@ -97,6 +101,19 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     trained.with_context(|| processes.clone())
 }
 
+/// Refuses an address, where the user typed one, at which a process that is alone would meet nobody.
+fn check_coordinator(args: &TrainArgs, processes: &Processes) -> Result<(), ConfigError> {
+    match processes.count == 1 && args.types("coordinator") {
+        true => Err(ConfigError::Unread {
+            option: "coordinator",
+            readers: "several processes (--processes N --process I, where no launcher says it)"
+                .to_owned(),
+            got: format!("one ({})", processes.source),
+        }),
+        false => Ok(()),
+    }
+}
+
 fn train_as(
     processes: &Processes,
     config: Config,
@@ -111,7 +128,11 @@ fn train_as(
         spare_inputs(args, &config)?;
     }
     let plugin = config.plugin.as_deref();
-    let device = Device::open_among(processes, config.device, plugin, config.replicas)?
+    let group = Group {
+        processes,
+        coordinator: config.coordinator.as_ref(),
+    };
+    let device = Device::open_among(group, config.device, plugin, config.replicas)?
         .with_cache(config.compile_cache.as_deref())
         .with_executables(&args.load_executable)?;
     let peers = Peers::new(&device);

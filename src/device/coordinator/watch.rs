@@ -1,0 +1,165 @@
+//! Ends this process when another of its run has ended without having agreed to: on GPUs, those that are left would wait
+//! for it for ever.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
+
+use super::server::Server;
+
+/// Exit code of a process that ends because another did.
+const FAILED: i32 = 1;
+
+/// Process 0 puts it when all have come to an end that they agreed on.
+const END: &[u8] = b"resnet-xla/end";
+
+/// Longer than a run takes.
+const WHOLE_RUN: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// This process's part of the run that it watches.
+static WATCHED: OnceLock<Part> = OnceLock::new();
+
+/// Whether this process ends by itself.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
+/// One process of a run.
+pub struct Part {
+    pub index: usize,
+    pub store: Arc<dyn KeyValueStore>,
+    /// In process 0.
+    pub server: Option<Server>,
+}
+
+/// The key that process `index` puts before it ends as agreed.
+pub fn parting(index: usize) -> String {
+    format!("resnet-xla/parting/{index}")
+}
+
+/// From now on this process ends when another does that has not said so.
+pub fn start(part: Part) {
+    let own = part.index;
+    part.watch(move |error| {
+        if !LEAVING.load(Ordering::SeqCst) {
+            // If stderr is closed, there is nowhere to report.
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: {error}. Process {own} ends too; what was saved is intact, go on with --resume"
+            );
+            // SAFETY: _exit may be called from any thread at any time. Destructors would wait for the other process.
+            unsafe { libc::_exit(FAILED) }
+        }
+    });
+    // A process has one run.
+    let _ = WATCHED.set(part);
+}
+
+/// Parts from the other processes, if this one watches any: once all have come to an end that they agreed on, or else
+/// without a word, which ends them.
+pub fn leave(agreed: bool) {
+    LEAVING.store(true, Ordering::SeqCst);
+    if let (Some(part), true) = (WATCHED.get(), agreed) {
+        part.leave();
+    }
+}
+
+impl Part {
+    /// Calls `lost` from a thread of its own if another process ends before all have agreed to.
+    fn watch(&self, lost: impl FnOnce(&StoreError) + Send + 'static) {
+        let store = Arc::clone(&self.store);
+        let thread = thread::Builder::new().name("watch".to_owned());
+        // Without it, all goes well but for the end of another process.
+        let _ = thread.spawn(move || {
+            let ended = store.get(END, WHOLE_RUN);
+            if let Err(error) = ended
+                && error.kind != StoreErrorKind::TimedOut
+            {
+                lost(&error);
+            }
+        });
+    }
+
+    fn leave(&self) {
+        match &self.server {
+            // Who is still on the way out must hear it before this process is gone.
+            Some(server) => {
+                let _ = self.store.put(END, b"");
+                server.wait_until_alone();
+            }
+            // If process 0 has gone, it has said why.
+            None => {
+                let _ = self.store.put(parting(self.index).as_bytes(), b"");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::address::Address;
+    use super::super::client::Client;
+    use super::super::message::Hello;
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn hello(process: u32) -> Hello {
+        Hello {
+            program: "resnet-xla".to_owned(),
+            processes: 3,
+            process,
+            place: format!("a {process}"),
+        }
+    }
+
+    /// The three parts of a run, and what process 0 hears of the loss of another.
+    fn three() -> ([Part; 3], mpsc::Receiver<String>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let address: Address = address.parse().unwrap();
+        let server = Server::start(listener, hello(0)).unwrap();
+        let other = |process: u32| Part {
+            index: process as usize,
+            store: Arc::new(Client::connect(&address, hello(process), LONG).unwrap()),
+            server: None,
+        };
+        let others = [other(1), other(2)];
+        let first = Part {
+            index: 0,
+            store: server.table(),
+            server: Some(server),
+        };
+        let (say, hear) = mpsc::channel();
+        first.watch(move |error| say.send(error.to_string()).unwrap());
+        let [second, third] = others;
+        ([first, second, third], hear)
+    }
+
+    #[test]
+    fn a_process_that_ends_as_agreed_ends_no_other() {
+        let ([first, second, third], lost) = three();
+        for part in [second, third] {
+            part.leave();
+        }
+        // Returns once the connections of the others have ended.
+        first.leave();
+        assert_eq!(lost.recv(), Err(mpsc::RecvError), "its watch has ended");
+    }
+
+    #[test]
+    fn a_process_that_ends_without_a_word_is_told_to_the_others() {
+        let ([_first, second, third], lost) = three();
+        let (say, hear) = mpsc::channel();
+        third.watch(move |error| say.send(error.to_string()).unwrap());
+        drop(second);
+        for lost in [lost, hear] {
+            let said = lost.recv().unwrap();
+            assert!(said.starts_with("process 1 of 3 has ended"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Several processes on GPUs: how they meet, what their plugin gets, and each way in which they do not come together. The
+//! plugin is `pjrt/tests/stub_plugin.c`, which asks for the values of the other processes and computes nothing.
+
+mod program;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use program::runs::quick_run;
+use program::{program, text};
+use tempfile::TempDir;
+
+/// The plugin that does what its number says.
+#[derive(Clone, Copy)]
+enum Stub {
+    /// Puts a value and gets those of all; compiles nothing.
+    Right = 1,
+    /// Gets a value that nobody puts.
+    Waits = 2,
+    /// Puts another value than the others expect.
+    Wrong = 5,
+    /// Is killed.
+    Dies = 6,
+    /// Has a device more in process 0.
+    Uneven = 7,
+    /// Puts a value and gets those of all; compiles for ever.
+    Hangs = 8,
+}
+
+/// Where a test's processes have their plugins and runs.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A plugin whose file name says that it is for GPUs.
+    fn plugin(&self, stub: Stub) -> PathBuf {
+        let folder = self.0.path().join(format!("stub{}", stub as u8));
+        let path = folder.join("xla_cuda_plugin.so");
+        if path.exists() {
+            return path;
+        }
+        fs::create_dir(&folder).unwrap();
+        let include = Path::new(&std::env::var("XLA_EXTENSION_DIR").unwrap()).join("include");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/pjrt/tests/stub_plugin.c");
+        let output = Command::new("cc")
+            .args([
+                "-shared",
+                "-fPIC",
+                "-D",
+                &format!("KEY_VALUE={}", stub as u8),
+                "-I",
+            ])
+            .arg(include)
+            .arg("-o")
+            .args([&path, Path::new(source)])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        path
+    }
+
+    /// Starts process `index` of `count` with a plugin, at `address`.
+    fn start(&self, stub: Stub, (index, count): (usize, usize), address: &str) -> Process {
+        let out = self.0.path().join(format!("run{index}"));
+        let options = format!("--processes {count} --process {index} --coordinator {address}");
+        let mut command = program(&quick_run(&out, &options));
+        command.args(["--plugin", text(&self.plugin(stub))]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Process {
+            child,
+            errors,
+            said: String::new(),
+        }
+    }
+
+    /// Starts process 0 of `count` at any free port, and returns the address that it says.
+    fn start_first(&self, stub: Stub, count: usize) -> (Process, String) {
+        let mut first = self.start(stub, (0, count), "127.0.0.1:0");
+        let address = first.wait_for(" waits for the others at ");
+        (first, address)
+    }
+
+    /// How processes 0 and 1 end, which have these plugins.
+    fn run_two(&self, first: Stub, second: Stub) -> [Ended; 2] {
+        let (first, address) = self.start_first(first, 2);
+        let second = self.start(second, (1, 2), &address);
+        [first.end(), second.end()]
+    }
+}
+
+struct Process {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+    /// What it has said so far.
+    said: String,
+}
+
+/// The exit code, none where a signal ended it, and all that it said.
+type Ended = (Option<i32>, String);
+
+impl Process {
+    /// What the line says behind `words`, once there is one.
+    fn wait_for(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.errors.read_line(&mut line).unwrap();
+            self.said += &line;
+            assert!(read > 0, "it has ended: {}", self.said);
+            if let Some((_, rest)) = line.trim_end().split_once(words) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    fn end(mut self) -> Ended {
+        self.errors.read_to_string(&mut self.said).unwrap();
+        (self.child.wait().unwrap().code(), self.said)
+    }
+}
+
+/// Waits until each process has its devices and compiles for them, and ends all.
+fn compile_and_end<const N: usize>(mut processes: [Process; N]) {
+    for process in &mut processes {
+        process.wait_for("the stub compiles");
+    }
+    for mut process in processes {
+        process.child.kill().unwrap();
+        process.end();
+    }
+}
+
+#[test]
+fn processes_meet_and_their_plugins_hear_of_each_other() {
+    let place = Place::new();
+    let (first, address) = place.start_first(Stub::Hangs, 2);
+    let second = place.start(Stub::Hangs, (1, 2), &address);
+    compile_and_end([first, second]);
+}
+
+#[test]
+fn three_processes_meet_in_any_order() {
+    let place = Place::new();
+    let (first, address) = place.start_first(Stub::Hangs, 3);
+    let last = place.start(Stub::Hangs, (2, 3), &address);
+    let second = place.start(Stub::Hangs, (1, 3), &address);
+    compile_and_end([first, second, last]);
+}
+
+#[test]
+fn a_value_that_is_another_is_the_plugins_error() {
+    let [(code, said), _] = Place::new().run_two(Stub::Right, Stub::Wrong);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("code 13: it has another value"), "{said}");
+}
+
+#[test]
+fn a_value_that_nobody_puts_is_named_and_a_process_that_ends_over_it_too() {
+    let [(first, waited), (second, said)] = Place::new().run_two(Stub::Right, Stub::Waits);
+    assert_eq!(second, Some(4), "{said}");
+    let late = "code 4: no process gave the key `nobody/puts/this` a value within 0.1 s";
+    assert!(said.contains(late), "{said}");
+    assert_eq!(first, Some(4), "{waited}");
+    let ended = "code 14: process 1 of 2 has ended, or the network to it";
+    assert!(waited.contains(ended), "{waited}");
+}
+
+#[test]
+fn the_end_of_process_0_is_told_to_the_others() {
+    let [(first, _), (second, said)] = Place::new().run_two(Stub::Dies, Stub::Right);
+    assert_eq!(first, None);
+    assert_eq!(second, Some(4), "{said}");
+    assert!(said.contains("process 0 at 127.0.0.1:"), "{said}");
+    assert!(said.contains(" has ended, or the network to it"), "{said}");
+}
+
+#[test]
+fn a_process_that_is_killed_ends_the_others_with_its_name() {
+    for killed in [0, 1] {
+        let place = Place::new();
+        let (first, address) = place.start_first(Stub::Hangs, 2);
+        let mut both = [first, place.start(Stub::Hangs, (1, 2), &address)];
+        for process in &mut both {
+            process.wait_for("the stub compiles");
+        }
+        both[killed].child.kill().unwrap();
+        let [_, (code, said)] = match (killed, both) {
+            (0, [first, second]) => [first.end(), second.end()],
+            (_, [first, second]) => [second.end(), first.end()],
+        };
+        assert_eq!(code, Some(1), "{said}");
+        let ended = match killed {
+            0 => format!("error: process 0 at {address} has ended"),
+            _ => "error: process 1 of 2 has ended".to_owned(),
+        };
+        assert!(said.contains(&ended), "{said}");
+        assert!(said.contains("go on with --resume"), "{said}");
+    }
+}
+
+#[test]
+fn processes_with_other_numbers_of_devices_are_refused() {
+    for (code, said) in Place::new().run_two(Stub::Uneven, Stub::Uneven) {
+        assert_eq!(code, Some(4), "{said}");
+        let counts = "2 processes have 3 devices together, and this one has 1";
+        assert!(said.contains(counts), "{said}");
+    }
+}
+
+#[test]
+fn another_number_of_processes_ends_all_of_them() {
+    let place = Place::new();
+    let (first, address) = place.start_first(Stub::Right, 3);
+    let other = place.start(Stub::Right, (1, 2), &address);
+    let expected = "process 0 says that there are 3 processes, and process 1 that there are 2";
+    for (code, said) in [first.end(), other.end()] {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn two_processes_with_one_number_end_the_run() {
+    let place = Place::new();
+    let (first, address) = place.start_first(Stub::Right, 3);
+    let twins = [0, 1].map(|_| place.start(Stub::Right, (1, 3), &address));
+    let expected = "two processes say that they are process 1 of 3";
+    for (code, said) in [first.end()].into_iter().chain(twins.map(Process::end)) {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// The error text of a command that must end with exit code 2.
+fn usage(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    errors
+}
+
+#[test]
+fn without_an_address_the_error_says_what_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let options = "--processes 2 --process 0 --device gpu";
+    let asked = |options: &str| {
+        let mut command = program(&["--out-dir", text(&out)]);
+        command.args(options.split_whitespace());
+        command.env_remove("MASTER_ADDR").env_remove("MASTER_PORT");
+        command
+    };
+    let errors = usage(&mut asked(options));
+    for part in [
+        "there are 2 processes",
+        "--coordinator HOST:PORT",
+        "MASTER_ADDR and MASTER_PORT",
+    ] {
+        assert!(errors.contains(part), "no {part} in {errors}");
+    }
+    let mut wrong = asked(options);
+    let errors = usage(wrong.env("MASTER_ADDR", "node1").env("MASTER_PORT", "any"));
+    let named = "MASTER_ADDR, MASTER_PORT say `node1:any`: expected HOST:PORT";
+    assert!(errors.contains(named), "{errors}");
+    let errors = usage(&mut asked("--device cpu --coordinator node1:29500"));
+    assert!(
+        errors.contains("--coordinator is for several processes"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_doctor_says_where_processes_meet() {
+    let mut doctor = program(&["doctor", "--device", "cpu"]);
+    doctor.env("WORLD_SIZE", "4").env("RANK", "3");
+    doctor
+        .env("MASTER_ADDR", "node1")
+        .env("MASTER_PORT", "29500");
+    let output = doctor.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for line in [
+        "processes   process 3 of 4, by torchrun: WORLD_SIZE, RANK",
+        "  GPUs      meet at node1:29500, by MASTER_ADDR, MASTER_PORT",
+    ] {
+        assert!(said.lines().any(|said| said == line), "no {line} in {said}");
+    }
+}
