@@ -11,9 +11,9 @@ const CHANNELS: usize = 3;
 const LANES: usize = 4;
 
 /// The pixels that one pixel of the result is the weighted mean of, along one axis.
-struct Taps {
-    first: usize,
-    weights: Vec<f32>,
+pub struct Taps {
+    pub first: usize,
+    pub weights: Vec<f32>,
 }
 
 /// The largest central square of `picture` with `side` rows and columns.
@@ -27,7 +27,7 @@ pub fn middle_to_side(picture: &RgbImage, side: usize) -> Vec<u8> {
     if square == side {
         return rows.flatten().copied().collect();
     }
-    let taps = taps(square, side);
+    let taps = taps(0.0, square as f32, square, side);
     // With a last value that is read and not used.
     let mut sums = vec![0.0; square * CHANNELS + 1];
     let mut pixels = Vec::with_capacity(side * side * CHANNELS);
@@ -67,15 +67,15 @@ fn rounded(sum: f32) -> u8 {
     }
 }
 
-/// For each of `to` pixels, which of `from` pixels count how much: a triangle over its own width, or over that of a pixel
-/// of the source if that is wider.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
-    let ratio = from as f32 / to as f32;
+/// For each of `to` pixels, which of `there` pixels count how much: a triangle over its own width, or over that of a pixel
+/// of the source if that is wider. They divide the part of the source that begins at `start` and has this `length`.
+pub fn taps(start: f32, length: f32, there: usize, to: usize) -> Vec<Taps> {
+    let ratio = length / to as f32;
     let reach = ratio.max(1.0);
     let taps = |place: usize| {
-        let centre = (place as f32 + 0.5) * ratio;
-        let first = ((centre - reach).floor() as i64).clamp(0, from as i64 - 1);
-        let end = ((centre + reach).ceil() as i64).clamp(first + 1, from as i64);
+        let centre = start + (place as f32 + 0.5) * ratio;
+        let first = ((centre - reach).floor() as i64).clamp(0, there as i64 - 1);
+        let end = ((centre + reach).ceil() as i64).clamp(first + 1, there as i64);
         let weight = |pixel: i64| {
             let distance = ((pixel as f32 - (centre - 0.5)) / reach).abs();
             if distance < 1.0 { 1.0 - distance } else { 0.0 }

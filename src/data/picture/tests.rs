@@ -323,3 +323,71 @@ fn no_more_pictures_are_read_at_a_time_than_fit_in_memory() {
     assert_eq!(decoders_within(8, Some(0)), 1);
     assert_eq!(decoders_within(8, None), 8);
 }
+
+/// The middle of the JPEG fixture `name` as `side` rows and columns.
+fn middle_of(name: &str, side: usize) -> Vec<[u8; 3]> {
+    let image = jpeg::read(&fixture(name), side).unwrap();
+    let image = image.expect("a JPEG of the common kind");
+    image.as_chunks().0.to_vec()
+}
+
+#[test]
+fn a_jpeg_in_full_size_is_what_another_decoder_reads() {
+    for name in [
+        "photo_420.jpg",
+        "photo_422.jpg",
+        "photo_444.jpg",
+        "photo_grey.jpg",
+    ] {
+        let other = decode(fixture(name), ImageFormat::Jpeg)
+            .unwrap()
+            .into_rgb8();
+        let other = resize::middle_to_side(&other, 96);
+        let difference = mean_difference(&middle_of(name, 96), other.as_chunks().0);
+        assert!(difference < 0.7, "{name}: {difference}");
+    }
+    let pillow = read_fully(&fixture("photo_96.png"), 96);
+    let difference = mean_difference(&middle_of("photo_420.jpg", 96), &pillow);
+    assert!(difference < 0.7, "{difference}");
+    // With a restart marker behind every unit.
+    let other = decode(fixture("restarts.jpg"), ImageFormat::Jpeg).unwrap();
+    let other = resize::middle_to_side(&other.into_rgb8(), 24);
+    let difference = mean_difference(&middle_of("restarts.jpg", 24), other.as_chunks().0);
+    assert!(difference < 0.7, "{difference}");
+}
+
+#[test]
+fn a_jpeg_that_gets_smaller_while_it_is_decoded_is_no_further_from_a_full_one_than_pillows() {
+    // make_picture_fixtures.py prints how far Pillow's `draft` is from a full decoding. It knows halves alone, so what it
+    // does at 48 holds for 60.
+    for (side, of_pillow) in [(12, 4.84), (24, 5.07), (48, 5.95), (60, 5.95)] {
+        let full = read_fully(&fixture(&format!("photo_{side}.png")), side);
+        let difference = mean_difference(&middle_of("photo_420.jpg", side), &full);
+        assert!(difference < of_pillow + 0.1, "{side}: {difference}");
+    }
+}
+
+/// A picture that has `side` rows and columns already.
+fn read_fully(png: &[u8], side: usize) -> Vec<[u8; 3]> {
+    let picture = decode(png.to_vec(), ImageFormat::Png).unwrap().into_rgb8();
+    assert_eq!(picture.dimensions(), (side as u32, side as u32));
+    picture.into_raw().as_chunks().0.to_vec()
+}
+
+#[test]
+fn other_kinds_of_jpegs_are_left_to_the_other_decoder() {
+    for name in ["progressive.jpg", "cmyk.jpg"] {
+        assert!(jpeg::read(&fixture(name), 32).unwrap().is_none(), "{name}");
+        read_bytes(&fixture(name)).unwrap();
+    }
+    // Colours that are not luma and chroma, as the names of their channels say.
+    let [mut named, ..] = whole_jpegs();
+    for (marker, first) in [([0xff, 0xc0], 10), ([0xff, 0xda], 5)] {
+        let at = named.windows(2).position(|pair| pair == marker).unwrap();
+        let step = if first == 10 { 3 } else { 2 };
+        for (place, letter) in b"RGB".iter().enumerate() {
+            named[at + first + step * place] = *letter;
+        }
+    }
+    assert!(jpeg::read(&named, 32).unwrap().is_none());
+}
