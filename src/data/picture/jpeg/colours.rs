@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use super::plane::{Extent, Plane};
 use super::scan::{Block, Component, Place, Scan};
 use crate::data::dataset::CHANNELS;
@@ -47,25 +49,22 @@ impl Channels {
                     luma.row(place, &mut values);
                     for (pixel, value) in row.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(&values)
                     {
-                        *pixel = [byte(*value); CHANNELS];
+                        *pixel = [byte(*value) as u8; CHANNELS];
                     }
                 }
             }
             Self::Colours(planes) => {
                 let planes = planes.each_ref().map(|plane| plane.with_columns(side));
                 let mut values = [0, 1, 2].map(|_| vec![0.0; side]);
-                let mut bytes = [0, 1, 2].map(|_| vec![0; side]);
+                // With a last byte that is not used.
+                let mut bytes = vec![0; side * CHANNELS + 1];
+                let mut pixels = vec![0; side];
                 for (place, row) in rows {
                     for (plane, values) in planes.iter().zip(&mut values) {
                         plane.row(place, values);
                     }
-                    colour(&values, &mut bytes);
-                    let [red, green, blue] = &bytes;
-                    let colours = red.iter().zip(green).zip(blue);
-                    let pixels = row.as_chunks_mut::<CHANNELS>().0;
-                    for (pixel, ((red, green), blue)) in pixels.iter_mut().zip(colours) {
-                        *pixel = [*red, *green, *blue];
-                    }
+                    colour(&values, &mut pixels, &mut bytes);
+                    row.copy_from_slice(&bytes[..side * CHANNELS]);
                 }
             }
         }
@@ -97,28 +96,33 @@ fn middle(all: usize, wanted: usize) -> Range<usize> {
     first..first + wanted
 }
 
-/// A row of red, green and blue from one of luma and chroma (JFIF 1.02).
-fn colour([luma, blue_less, red_less]: &[Vec<f32>; 3], [red, green, blue]: &mut [Vec<u8>; 3]) {
+/// A row of red, green and blue `bytes`, and one byte more, from one of luma and chroma (JFIF 1.02). `pixels` are in between.
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn colour([luma, blue_less, red_less]: &[Vec<f32>; 3], pixels: &mut [u32], bytes: &mut [u8]) {
     // One loop for each colour, which the compiler can turn into vector instructions.
-    for ((red, luma), red_less) in red.iter_mut().zip(luma).zip(red_less) {
-        *red = byte(luma + 1.402 * red_less);
+    for ((pixel, luma), red_less) in pixels.iter_mut().zip(luma).zip(red_less) {
+        *pixel = byte(luma + 1.402 * red_less);
     }
     let chroma = blue_less.iter().zip(red_less);
-    for ((green, luma), (blue_less, red_less)) in green.iter_mut().zip(luma).zip(chroma) {
-        *green = byte(luma - 0.344_136 * blue_less - 0.714_136 * red_less);
+    for ((pixel, luma), (blue_less, red_less)) in pixels.iter_mut().zip(luma).zip(chroma) {
+        *pixel |= byte(luma - 0.344_136 * blue_less - 0.714_136 * red_less) << 8;
     }
-    for ((blue, luma), blue_less) in blue.iter_mut().zip(luma).zip(blue_less) {
-        *blue = byte(luma + 1.772 * blue_less);
+    for ((pixel, luma), blue_less) in pixels.iter_mut().zip(luma).zip(blue_less) {
+        *pixel |= byte(luma + 1.772 * blue_less) << 16;
+    }
+    for (place, pixel) in pixels.iter().enumerate() {
+        // The fourth byte is set again by the next pixel.
+        bytes[CHANNELS * place..][..4].copy_from_slice(&pixel.to_le_bytes());
     }
 }
 
 /// `value`, from around 0, rounded and within 0 to 255.
-#[inline]
-fn byte(value: f32) -> u8 {
+#[inline(always)]
+fn byte(value: f32) -> u32 {
     // A float this large has its whole numbers in its last bits. A cast of floats to integers would be several
     // instructions for each.
     const WHOLE: f32 = (1 << 23) as f32;
-    ((value + MIDDLE).clamp(0.0, 255.0) + WHOLE).to_bits() as u8
+    ((value + MIDDLE).clamp(0.0, 255.0) + WHOLE).to_bits() & 0xff
 }
 
 #[cfg(test)]
@@ -158,9 +162,9 @@ mod tests {
         for expected in colours {
             let [r, g, b] = expected.map(|value: u8| f32::from(value));
             let row = [y(r, g, b) - MIDDLE, cb(r, g, b), cr(r, g, b)].map(|value| vec![value]);
-            let mut bytes = [0, 1, 2].map(|_| vec![0]);
-            colour(&row, &mut bytes);
-            assert_eq!(bytes.concat(), expected);
+            let mut bytes = [0; 4];
+            colour(&row, &mut [0], &mut bytes);
+            assert_eq!(bytes[..3], expected);
         }
     }
 }

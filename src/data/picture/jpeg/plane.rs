@@ -8,8 +8,10 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use multiversion::multiversion;
+
 use super::scan::{Block, SIDE};
-use crate::data::picture::resize::{Taps, taps};
+use crate::data::picture::resize::{Filter, Taps};
 
 /// The pixels of the blocks that the image needs.
 pub struct Plane {
@@ -78,8 +80,13 @@ impl Axis {
         is_needed.then(|| (place - self.blocks.start) * self.pixels)
     }
 
-    fn taps(&self, side: usize) -> Vec<Taps> {
-        taps(self.start, self.length, self.there, side)
+    fn filter(&self, side: usize) -> Filter {
+        Filter::new(self.start, self.length, self.there, side)
+    }
+
+    /// The cosines of the frequencies up to `highest` that a block of so few pixels has.
+    fn cosines(&self, highest: usize) -> &'static [[f32; SIDE]] {
+        &COSINES[self.pixels - 1][..(highest + 1).min(self.pixels)]
     }
 }
 
@@ -122,56 +129,85 @@ impl Plane {
         let Some((left, top)) = first.zip(self.down.first_pixel(row)) else {
             return;
         };
-        let across = &COSINES[self.across.pixels - 1][..=block.highest_across];
-        let down = &COSINES[self.down.pixels - 1][..=block.highest_down];
-        let coefficients = block.coefficients.as_chunks::<SIDE>().0;
-        for column in 0..self.across.pixels {
-            let mut of_column = [0.0; SIDE];
-            for (cosines, coefficients) in across.iter().zip(coefficients) {
-                add(&mut of_column, cosines[column], coefficients);
-            }
-            let mut pixels = [0.0; SIDE];
-            for (cosines, coefficient) in down.iter().zip(of_column) {
-                add(&mut pixels, coefficient, cosines);
-            }
-            // Those beyond the block's are set again by the next one, or not used.
-            let place = &mut self.pixels[(left + column) * self.stride + top..];
-            if let Some(place) = place.first_chunk_mut() {
-                *place = pixels;
-            }
-        }
+        let across = self.across.cosines(block.highest_across);
+        let down = self.down.cosines(block.highest_down);
+        let columns = self.across.pixels;
+        let place = &mut self.pixels[left * self.stride + top..];
+        set(place, self.stride, columns, (across, down), block);
     }
 
     /// The plane with `side` columns.
     pub fn with_columns(&self, side: usize) -> Narrowed {
-        let height = self.down.there;
-        let mut pixels = vec![0.0; height * side];
-        let mut sums = vec![0.0; height];
-        for (place, taps) in self.across.taps(side).iter().enumerate() {
-            sums.fill(0.0);
-            let columns = self.pixels.chunks_exact(self.stride).skip(taps.first);
-            for (column, weight) in columns.zip(&taps.weights) {
-                for (sum, value) in sums.iter_mut().zip(column) {
-                    *sum += value * weight;
-                }
-            }
-            let column = pixels[place..].iter_mut().step_by(side);
-            for (pixel, sum) in column.zip(&sums) {
-                *pixel = *sum;
-            }
-        }
+        let mut pixels = vec![0.0; self.down.there * side];
+        narrow(
+            &self.pixels,
+            self.stride,
+            &self.across.filter(side),
+            &mut pixels,
+        );
         Narrowed {
             pixels,
-            down: self.down.taps(side),
+            down: self.down.filter(side),
+        }
+    }
+}
+
+/// Sets `columns` of pixels in `place`, which begin `stride` from each other, to those of `block`: the sums of these
+/// cosines. A column gets 8 pixels: those beyond the block's own are set again by the next block, or not used.
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn set(
+    place: &mut [f32],
+    stride: usize,
+    columns: usize,
+    (across, down): (&[[f32; SIDE]], &[[f32; SIDE]]),
+    block: &Block,
+) {
+    let coefficients = block.coefficients.as_chunks::<SIDE>().0;
+    for (column, place) in place.chunks_mut(stride).take(columns).enumerate() {
+        let mut of_column = [0.0; SIDE];
+        for (cosines, coefficients) in across.iter().zip(coefficients) {
+            add(&mut of_column, cosines[column], coefficients);
+        }
+        let mut pixels = [0.0; SIDE];
+        for (cosines, coefficient) in down.iter().zip(of_column) {
+            add(&mut pixels, coefficient, cosines);
+        }
+        if let Some(place) = place.first_chunk_mut() {
+            *place = pixels;
         }
     }
 }
 
 /// Adds `values` times `factor`.
-#[inline]
+#[inline(always)]
 fn add(sums: &mut [f32; SIDE], factor: f32, values: &[f32; SIDE]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += value * factor;
+    }
+}
+
+/// Columns that begin `stride` from each other, as rows of so many columns as `filter` has.
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn narrow(columns: &[f32], stride: usize, filter: &Filter, rows: &mut [f32]) {
+    let width = filter.len();
+    let mut sums = vec![0.0; rows.len() / width];
+    for (place, taps) in filter.taps().enumerate() {
+        weigh(columns, stride, taps, &mut sums);
+        for (row, sum) in rows.chunks_exact_mut(width).zip(&sums) {
+            row[place] = *sum;
+        }
+    }
+}
+
+/// The weighted mean of `lines` that begin `stride` from each other.
+#[inline(always)]
+fn weigh(lines: &[f32], stride: usize, taps: Taps, mean: &mut [f32]) {
+    mean.fill(0.0);
+    let lines = lines.chunks_exact(stride).skip(taps.first);
+    for (line, weight) in lines.zip(taps.weights) {
+        for (sum, value) in mean.iter_mut().zip(line) {
+            *sum += value * weight;
+        }
     }
 }
 
@@ -179,22 +215,19 @@ fn add(sums: &mut [f32; SIDE], factor: f32, values: &[f32; SIDE]) {
 pub struct Narrowed {
     /// Row after row.
     pixels: Vec<f32>,
-    /// Of each row of the image.
-    down: Vec<Taps>,
+    down: Filter,
 }
 
 impl Narrowed {
     /// The row of the image at `place`.
     pub fn row(&self, place: usize, row: &mut [f32]) {
-        row.fill(0.0);
-        let taps = &self.down[place];
-        let rows = self.pixels.chunks_exact(row.len()).skip(taps.first);
-        for (from, weight) in rows.zip(&taps.weights) {
-            for (sum, value) in row.iter_mut().zip(from) {
-                *sum += value * weight;
-            }
-        }
+        mean_row(&self.pixels, self.down.at(place), row);
     }
+}
+
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn mean_row(rows: &[f32], taps: Taps, row: &mut [f32]) {
+    weigh(rows, row.len(), taps, row);
 }
 
 #[cfg(test)]
