@@ -165,3 +165,47 @@ fn what_is_missing_misshapen_or_left_over_is_named() {
     assert!(refused(&pickle, fast, 3).contains("safetensors.torch.save_file"));
     assert!(refused(Path::new("gone.safetensors"), fast, 3).contains("gone.safetensors"));
 }
+
+#[test]
+fn networks_that_differ_whatever_their_names_are_refused_with_the_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for (tensors, model, parts) in [
+        (
+            &[
+                "stem.conv.weight",
+                "stages.0.blocks.0.norm1.weight",
+                "stages.0.blocks.0.conv1.weight",
+                "norm.weight",
+                "head.fc.weight",
+            ][..],
+            "--model resnet50-v2",
+            ["a resnetv2 of timm's", "stride in their 3x3 convolution"],
+        ),
+        (
+            &[
+                "module.conv1.weight",
+                "module.bn1.weight",
+                "module.layer1.0.conv1.weight",
+                "module.layer1.0.bn1.weight",
+                "module.fc.weight",
+            ],
+            "--model resnet18-v2",
+            ["a ResNet of torchvision's", "behind the convolutions"],
+        ),
+    ] {
+        let path = folder.path().join("theirs.safetensors");
+        let zero = [0; 4];
+        let views = tensors
+            .iter()
+            .map(|name| (name, TensorView::new(Dtype::F32, vec![1], &zero).unwrap()));
+        fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let mut words = vec!["import", "--from", text(&path), "--out-dir", text(&out)];
+        words.extend("--image-size 64".split(' ').chain(model.split(' ')));
+        let message = fail(&words, 3);
+        for part in [parts[0], parts[1], "theirs.safetensors"] {
+            assert!(message.contains(part), "no {part} in {message}");
+        }
+        assert!(!out.exists());
+    }
+}

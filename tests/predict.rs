@@ -244,7 +244,7 @@ fn a_picture_that_cannot_be_read_does_not_keep_the_others_from_being_classified(
 #[test]
 fn many_images_come_in_batches_and_the_first_hundred_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
-    // More than two batches of 64; the last image is the first again.
+    // More than four batches of 32; the last image is the first again.
     let mut indices: Vec<usize> = (0..149).collect();
     indices.push(0);
     let list = indices.iter().map(usize::to_string).collect::<Vec<_>>();

@@ -59,7 +59,7 @@ fn a_folder_of_the_test_images_is_classified_as_the_test_images_are() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures");
     fs::create_dir(&pictures).unwrap();
-    // Two batches of 64, and one image.
+    // Four batches of 32, and one image.
     let count = 129;
     write_sample(&pictures, count);
     let indices = (0..count).map(|index| index.to_string());

@@ -37,7 +37,7 @@ pub struct Imported {
 /// The weights of `network` in the safetensors file at `path`, which has the tensors of a PyTorch module.
 ///
 /// # Errors
-/// The file cannot be read, or its tensors are not one by one those of the network: the first that are missing, have other
+/// The file cannot be read, it has a network that differs from all that are here, or its tensors are not one by one those of the network: the first that are missing, have other
 /// dimensions, or belong to nothing are named.
 pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> {
     let unusable = |reason: String| CheckpointError::Format {
@@ -46,6 +46,9 @@ pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> 
     };
     let bytes = checkpoint::read_bytes(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| unusable(error.to_string()))?;
+    if let Some(other) = names::other(&file) {
+        return Err(unusable(format!("it is {other}")));
+    }
     // The number of classes changes no names.
     let layout = |classes| {
         let layout = network.layout(classes, &[]);

@@ -54,7 +54,49 @@ pub const NAMINGS: [Naming; 2] = [
     },
 ];
 
-/// The tensors of a layer, likewise.
+/// Networks of others that none of the ones here computes, whatever their tensors are called.
+struct Other {
+    /// The names of some of its tensors, behind a prefix.
+    tensors: &'static [&'static str],
+    /// What it is, and in what it differs.
+    help: &'static str,
+}
+
+const OTHERS: [Other; 2] = [
+    Other {
+        tensors: &[
+            "stages.0.blocks.0.norm1.weight",
+            "stages.0.blocks.0.conv1.weight",
+            "norm.weight",
+        ],
+        help: "a resnetv2 of timm's, which halves images in other places: its 7x7 and 3x3 convolutions with stride 2 and its \
+               max pooling pad both sides and not only the far one, and its bottlenecks have the stride in their 3x3 \
+               convolution and not in the 1x1 before it (docs/networks.md)",
+    },
+    Other {
+        tensors: &[
+            "layer1.0.conv1.weight",
+            "layer1.0.bn1.weight",
+            "bn1.weight",
+            "fc.weight",
+        ],
+        help: "a ResNet of torchvision's, which is of version 1: its batch norms come behind the convolutions and not before \
+               them (docs/networks.md)",
+    },
+];
+
+/// What network `file` has, if it is one that cannot be imported.
+pub fn other(file: &SafeTensors) -> Option<&'static str> {
+    let has = |prefix: &str, tensor: &str| file.tensor(&format!("{prefix}{tensor}")).is_ok();
+    let mut others = OTHERS.iter();
+    let found = others.find(|other| {
+        let has_all = |prefix: &&str| other.tensors.iter().all(|tensor| has(prefix, tensor));
+        PREFIXES.iter().any(has_all)
+    });
+    found.map(|other| other.help)
+}
+
+/// The tensors of a layer: this program's names beside PyTorch's.
 const TENSORS: [(&str, &str); 6] = [
     ("kernel", "weight"),
     ("bias", "bias"),

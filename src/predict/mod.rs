@@ -42,8 +42,9 @@ pub use crate::score::ranking::{Prediction, Ranking};
 pub use error::PredictError;
 pub use image::Image;
 
-/// Images that [`Classifier::open`] has classified at once: their activations take most of the memory.
-pub const BATCH_SIZE: usize = 64;
+/// Images that [`Classifier::open`] has classified at once: so few that what a layer of a small network gives stays in a
+/// processor's cache until the next one reads it.
+pub const BATCH_SIZE: usize = 32;
 
 /// A trained network that takes any number of images.
 ///

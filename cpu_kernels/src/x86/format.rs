@@ -183,11 +183,14 @@ impl Format for Bf16 {
         let mut panels = vec![0.0; rows / 2 * columns];
         for (row, pair) in matrix.chunks_exact(2 * columns).enumerate() {
             let (even, odd) = pair.split_at(columns);
-            for (column, (even, odd)) in even.iter().zip(odd).enumerate() {
-                let [even, odd] = [even, odd].map(|x| u32::from(bf16::from_f32(*x).to_bits()));
-                let bits = even | odd << 16;
-                let start = (column / PANEL * rows / 2 + row) * PANEL;
-                panels[start + column % PANEL] = f32::from_bits(bits);
+            let (even, odd) = (even.as_chunks::<PANEL>().0, odd.as_chunks::<PANEL>().0);
+            for (panel, (even, odd)) in even.iter().zip(odd).enumerate() {
+                let start = (panel * rows / 2 + row) * PANEL;
+                let out = &mut panels[start..start + PANEL];
+                for ((out, even), odd) in out.iter_mut().zip(even).zip(odd) {
+                    let [even, odd] = [even, odd].map(|x| u32::from(bf16::from_f32(*x).to_bits()));
+                    *out = f32::from_bits(even | odd << 16);
+                }
             }
         }
         panels

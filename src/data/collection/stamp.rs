@@ -8,7 +8,7 @@ use super::Collection;
 use crate::system::sha256;
 
 /// Counts up when the same picture becomes other pixels than before.
-const DECODING: u64 = 1;
+const DECODING: u64 = 2;
 
 /// The sum over what decoded images depend on: path, length and time of change of each file, the labels and classes, the
 /// side of the images. Not over the content of the files: reading all of it would take much of the time that a cache saves.

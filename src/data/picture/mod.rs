@@ -2,7 +2,7 @@
 //!
 //! | file | job |
 //! | --- | --- |
-//! | `jpeg/` | checks that a JPEG is complete: the decoder accepts half a file |
+//! | `jpeg/` | reads a JPEG in the resolution of the image, and checks that it is complete |
 //! | `exif` | the orientation of a PNG |
 //! | `resize` | makes a picture smaller or larger |
 //! | `white` | replaces transparency by white |
@@ -94,13 +94,24 @@ pub fn content(path: &Path) -> Result<Vec<u8>, PictureError> {
 }
 
 /// The picture in `bytes`, of any size, as `[side, side, 3]`: rotated upright, cropped to the largest central square,
-/// transparency replaced by white, resized with a triangle filter. Errors call it `path`.
+/// transparency replaced by white, resized with a triangle filter; most JPEGs get most of the way to this size while they
+/// are decoded. Errors call it `path`.
 pub fn image_of(path: &Path, bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, PictureError> {
-    let picture = decode(bytes).map_err(|reason| PictureError {
+    pixels_of(bytes, side).map_err(|reason| PictureError {
         path: path.to_owned(),
         reason,
-    })?;
-    Ok(match picture {
+    })
+}
+
+/// [`image_of`]; errors are the reason alone.
+fn pixels_of(bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, String> {
+    let format = image::guess_format(&bytes).map_err(|error| error.to_string())?;
+    if format == ImageFormat::Jpeg
+        && let Some(image) = jpeg::read(&bytes, side)?
+    {
+        return Ok(image);
+    }
+    Ok(match decode(bytes, format)? {
         DynamicImage::ImageRgb8(picture) => resize::middle_to_side(&picture, side),
         picture => white::lay_over(middle(picture))
             .resize_exact(side as u32, side as u32, FilterType::Triangle)
@@ -109,13 +120,9 @@ pub fn image_of(path: &Path, bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, Pic
     })
 }
 
-/// Decodes the file content `bytes` and rotates the picture upright.
-fn decode(bytes: Vec<u8>) -> Result<DynamicImage, String> {
+/// Decodes the file content `bytes`, of this `format`, and rotates the picture upright.
+fn decode(bytes: Vec<u8>, format: ImageFormat) -> Result<DynamicImage, String> {
     let text = |error: ImageError| error.to_string();
-    let format = image::guess_format(&bytes).map_err(text)?;
-    if format == ImageFormat::Jpeg {
-        jpeg::check(&bytes)?;
-    }
     let told = exif::of_png(&bytes);
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);

@@ -11,9 +11,66 @@ const CHANNELS: usize = 3;
 const LANES: usize = 4;
 
 /// The pixels that one pixel of the result is the weighted mean of, along one axis.
-struct Taps {
-    first: usize,
+pub struct Taps<'a> {
+    pub first: usize,
+    pub weights: &'a [f32],
+}
+
+/// The [`Taps`] of all pixels of the result.
+pub struct Filter {
+    /// Of each pixel: its first, and where its weights end.
+    taps: Vec<(usize, usize)>,
     weights: Vec<f32>,
+}
+
+impl Filter {
+    /// For each of `to` pixels, which of `there` pixels count how much: a triangle over its own width, or over that of a
+    /// pixel of the source if that is wider. They divide the part of the source that begins at `start` and has this
+    /// `length`.
+    pub fn new(start: f32, length: f32, there: usize, to: usize) -> Self {
+        let ratio = length / to as f32;
+        let reach = ratio.max(1.0);
+        let (mut taps, mut weights) = (Vec::with_capacity(to), Vec::new());
+        for place in 0..to {
+            let centre = start + (place as f32 + 0.5) * ratio;
+            let first = ((centre - reach).floor() as i64).clamp(0, there as i64 - 1);
+            let end = ((centre + reach).ceil() as i64).clamp(first + 1, there as i64);
+            let weight = |pixel: i64| {
+                let distance = ((pixel as f32 - (centre - 0.5)) / reach).abs();
+                if distance < 1.0 { 1.0 - distance } else { 0.0 }
+            };
+            let begin = weights.len();
+            weights.extend((first..end).map(weight));
+            let these = &mut weights[begin..];
+            // In this order, as another one rounds differently.
+            let sum = these.iter().fold(0.0, |sum, weight| sum + weight);
+            for weight in these {
+                *weight /= sum;
+            }
+            taps.push((first as usize, weights.len()));
+        }
+        Self { taps, weights }
+    }
+
+    /// Pixels of the result.
+    pub fn len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// Of each pixel.
+    pub fn taps(&self) -> impl Iterator<Item = Taps<'_>> {
+        (0..self.len()).map(|place| self.at(place))
+    }
+
+    /// Of the pixel at `place`.
+    pub fn at(&self, place: usize) -> Taps<'_> {
+        let begin = place.checked_sub(1).map_or(0, |before| self.taps[before].1);
+        let (first, end) = self.taps[place];
+        Taps {
+            first,
+            weights: &self.weights[begin..end],
+        }
+    }
 }
 
 /// The largest central square of `picture` with `side` rows and columns.
@@ -27,19 +84,19 @@ pub fn middle_to_side(picture: &RgbImage, side: usize) -> Vec<u8> {
     if square == side {
         return rows.flatten().copied().collect();
     }
-    let taps = taps(square, side);
+    let filter = Filter::new(0.0, square as f32, square, side);
     // With a last value that is read and not used.
     let mut sums = vec![0.0; square * CHANNELS + 1];
     let mut pixels = Vec::with_capacity(side * side * CHANNELS);
-    for down in &taps {
+    for down in filter.taps() {
         sums.fill(0.0);
-        for (row, weight) in rows.clone().skip(down.first).zip(&down.weights) {
+        for (row, weight) in rows.clone().skip(down.first).zip(down.weights) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += f32::from(*value) * weight;
             }
         }
-        for across in &taps {
-            pixels.extend(mean(&sums[across.first * CHANNELS..], &across.weights));
+        for across in filter.taps() {
+            pixels.extend(mean(&sums[across.first * CHANNELS..], across.weights));
         }
     }
     pixels
@@ -65,33 +122,6 @@ fn rounded(sum: f32) -> u8 {
         true => whole + 1,
         false => whole,
     }
-}
-
-/// For each of `to` pixels, which of `from` pixels count how much: a triangle over its own width, or over that of a pixel
-/// of the source if that is wider.
-fn taps(from: usize, to: usize) -> Vec<Taps> {
-    let ratio = from as f32 / to as f32;
-    let reach = ratio.max(1.0);
-    let taps = |place: usize| {
-        let centre = (place as f32 + 0.5) * ratio;
-        let first = ((centre - reach).floor() as i64).clamp(0, from as i64 - 1);
-        let end = ((centre + reach).ceil() as i64).clamp(first + 1, from as i64);
-        let weight = |pixel: i64| {
-            let distance = ((pixel as f32 - (centre - 0.5)) / reach).abs();
-            if distance < 1.0 { 1.0 - distance } else { 0.0 }
-        };
-        let mut weights: Vec<f32> = (first..end).map(weight).collect();
-        // In this order, as another one rounds differently.
-        let sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
-        for weight in &mut weights {
-            *weight /= sum;
-        }
-        Taps {
-            first: first as usize,
-            weights,
-        }
-    };
-    (0..to).map(taps).collect()
 }
 
 #[cfg(test)]

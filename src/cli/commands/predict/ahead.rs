@@ -1,4 +1,4 @@
-//! Reads images while others are classified.
+//! Reads images and prints results while others are classified.
 
 use std::thread;
 
@@ -11,20 +11,21 @@ use crate::data::picture::{self, PictureError};
 /// An image that was read, or why not.
 pub type Read = Result<Subject, PictureError>;
 
-/// Batches that wait to be classified.
+/// Batches that wait to be classified, or for what becomes of them then.
 const WAITING: usize = 2;
 
-/// Calls `work` with all of `subjects`, in their order, `size` at a time. The next ones are read meanwhile, on as many
-/// threads as there are [`picture::decoders`].
-pub fn in_batches(
+/// Calls `classify` with all of `subjects`, in their order, `size` at a time, and `work` with each batch and what is said of
+/// it. The next ones are read meanwhile, on as many threads as there are [`picture::decoders`].
+pub fn in_batches<C: Send>(
     subjects: &Subjects,
     size: usize,
-    mut work: impl FnMut(Vec<Read>) -> Result<()>,
+    classify: impl Fn(&[Read]) -> Result<C> + Send,
+    mut work: impl FnMut(Vec<Read>, C) -> Result<()>,
 ) -> Result<()> {
     let decoders = picture::decoders(0);
     thread::scope(|scope| {
-        // Made in the scope: when `work` fails, the receiver is gone, and the reader ends.
-        let (sender, receiver) = bounded(WAITING);
+        // Made in the scope: when `work` or `classify` fails, its receiver is gone, and the thread before it ends.
+        let (sender, unclassified) = bounded(WAITING);
         let read_all = move || {
             for first in (0..subjects.len()).step_by(size) {
                 let end = subjects.len().min(first + size);
@@ -35,8 +36,21 @@ pub fn in_batches(
         };
         let reader = thread::Builder::new().spawn_scoped(scope, read_all);
         reader.context("starting the thread that reads pictures")?;
-        for batch in receiver {
-            work(batch)?;
+        let (sender, classified) = bounded(WAITING);
+        let classify_all = move || {
+            for batch in unclassified {
+                let result = classify(&batch).map(|result| (batch, result));
+                let failed = result.is_err();
+                if sender.send(result).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        let classifier = thread::Builder::new().spawn_scoped(scope, classify_all);
+        classifier.context("starting the thread that classifies pictures")?;
+        for result in classified {
+            let (batch, result) = result?;
+            work(batch, result)?;
         }
         Ok(())
     })

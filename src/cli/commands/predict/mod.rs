@@ -1,22 +1,25 @@
 //! `predict`: class names for test images, or for the user's own pictures.
 //!
-//! Images are read, classified and printed one batch at a time, so memory use does not depend on their number.
+//! Images are read, classified and printed a few batches at a time, so memory use does not depend on their number.
 //!
 //! | file | job |
 //! | --- | --- |
 //! | `subjects` | the images to classify, with name and true class |
 //! | `folders` | the pictures in folders |
-//! | `ahead` | reads images while others are classified |
+//! | `ahead` | reads images and prints results while others are classified |
 //! | `listing/` | what is printed for each image, one file for each form |
 //! | `gallery` | the picture of the first images |
+//! | `pace` | how fast images are classified |
 
 mod ahead;
 mod folders;
 mod gallery;
 mod listing;
+mod pace;
 mod subjects;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -31,6 +34,7 @@ use ahead::Read;
 pub use folders::FolderError;
 use gallery::Gallery;
 use listing::Listing;
+use pace::Pace;
 use subjects::Subjects;
 
 pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
@@ -51,14 +55,22 @@ pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
         gallery: Gallery::new(&info.spec),
     };
     let count = Count::start(process.logger.terminal(), "classifying", subjects.len());
-    ahead::in_batches(&subjects, classifier.batch_size(), |batch| {
+    let classify = |batch: &[Read]| {
+        let start = Instant::now();
         let images: Vec<_> = batch.iter().flatten().map(|read| &read.image).collect();
         let rankings = classifier.classify_all(&images)?;
+        Ok((rankings, start.elapsed()))
+    };
+    let mut pace = Pace::default();
+    let size = classifier.batch_size();
+    ahead::in_batches(&subjects, size, classify, |batch, (rankings, took)| {
         count.making_room(|| results.add(&batch, rankings))?;
         count.add(batch.len());
+        pace.add(batch.len(), took);
         Ok(())
     })?;
     drop(count);
+    pace.log();
     results.end(args, subjects.len())
 }
 
