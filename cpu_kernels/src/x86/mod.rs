@@ -13,6 +13,7 @@ mod pool;
 mod result;
 mod sets;
 mod tasks;
+mod walk;
 
 pub use calls::{HANDLERS, isa};
 pub use peak::multiply_adds;
