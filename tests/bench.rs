@@ -3,9 +3,11 @@
 mod program;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use program::{fail, program, succeed, text};
+use program::{COMPILE_FAST, fail, program, succeed, text, xla_flags};
 use serde_json::Value;
 
 const SMALL: [&str; 11] = [
@@ -291,4 +293,35 @@ fn check_operations(precision: &str) {
 fn operations_are_compared_where_there_are_kernels() {
     assert!(fail(&["bench", "--ops", "--lowering", "dots"], 2).contains("--lowering"));
     assert!(fail(&["bench", "--ops", "--input"], 2).contains("--input"));
+}
+
+#[test]
+fn scaling_sh_has_a_row_for_each_depth_and_batch_that_ran() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/scaling.sh");
+    // A batch of none is refused.
+    let output = Command::new(script)
+        .args(["11", "--", "--optimizer", "nesterov"])
+        .envs([("BATCHES", "0 2 4"), ("CORES", "1")])
+        .envs([("ROUNDS", "2"), ("STEPS", "1")])
+        .env("RESNET_XLA_BIN", env!("CARGO_BIN_EXE_resnet-xla"))
+        .env("RESNET_XLA_COMPILE_CACHE", "none")
+        .env("XLA_FLAGS", xla_flags(COMPILE_FAST))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("batch 0 on processors"), "{errors}");
+
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| 11 | "));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    for (row, batch) in rows.iter().zip(["2", "4"]) {
+        assert_eq!([row[0], row[1], row[4]], [batch, "1", "2"], "{table}");
+        let number = |column: usize| row[column].replace(',', "").parse::<f64>().unwrap();
+        let images = number(2) / 1e3 * number(5);
+        assert!((images / number(0) - 1.0).abs() < 0.05, "{table}");
+    }
 }

@@ -300,7 +300,7 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for images in [[3, 5, 7], [2, 33, 3], [19, 4, 4], [1, 1, 1], [2, 8, 32]] {
         for channels in [[16, 48], [32, 16], [48, 80]] {
-            for shape in [[1, 1], [1, 2], [3, 1], [3, 2], [3, 3]] {
+            for shape in [[1, 1], [1, 2], [3, 1], [3, 2], [3, 3], [3, 5]] {
                 cases.push(Case::new(images, channels, shape));
             }
         }

@@ -10,6 +10,8 @@ use kernel_contract as contract;
 const IMAGES: usize = 128;
 /// Side of the images and channels of the residual stream of each stage.
 const STAGES: [(usize, usize); 3] = [(32, 64), (16, 128), (8, 256)];
+/// Side of the images and output channels of the layers with stride 2 of basic blocks.
+const STRIDED: [(usize, usize); 2] = [(32, 32), (16, 64)];
 
 /// A format with its name.
 trait Stored: Format {
@@ -72,28 +74,40 @@ fn layers_on<F: Stored>(criterion: &mut Criterion, isa: Isa) {
             (3, inner, inner),
             (1, inner, channels),
         ] {
-            let layer = Layer {
-                images: IMAGES,
-                height: side,
-                width: side,
-                inputs,
-                outputs,
-                side: kernel,
-                stride: 1,
-                pools: false,
-                format: F::FORMAT,
-            };
+            let layer = layer::<F>(side, [inputs, outputs], [kernel, 1]);
             bench_layer::<F>(criterion, isa, &layer);
         }
         bench_norm::<F>(criterion, isa, IMAGES * side * side, channels);
+    }
+    for (side, outputs) in STRIDED {
+        let layer = layer::<F>(side, [outputs / 2, outputs], [3, 2]);
+        bench_layer::<F>(criterion, isa, &layer);
+    }
+}
+
+fn layer<F: Stored>(
+    size: usize,
+    [inputs, outputs]: [usize; 2],
+    [side, stride]: [usize; 2],
+) -> Layer {
+    Layer {
+        images: IMAGES,
+        height: size,
+        width: size,
+        inputs,
+        outputs,
+        side,
+        stride,
+        pools: false,
+        format: F::FORMAT,
     }
 }
 
 fn bench_layer<F: Stored>(criterion: &mut Criterion, isa: Isa, layer: &Layer) {
     let format = F::FORMAT;
     let name = format!(
-        "{isa}, {format:?}, {0}x{0}, {1}x{1}, {2} to {3}",
-        layer.side, layer.height, layer.inputs, layer.outputs
+        "{isa}, {format:?}, {0}x{0}, {1}x{1}, {2} to {3}, stride {4}",
+        layer.side, layer.height, layer.inputs, layer.outputs, layer.stride
     );
     let operations = 2 * layer.images * layer.output_pixels() * layer.kernel_len();
     let norm = unit_norm(layer.inputs);
@@ -102,7 +116,8 @@ fn bench_layer<F: Stored>(criterion: &mut Criterion, isa: Isa, layer: &Layer) {
     let kernel = noise(layer.kernel_len() / 16);
     let kernel = kernel.as_flattened();
     // Only the layer that widens the channels again has a skip.
-    let skip = (layer.outputs > layer.inputs).then_some(&other[..]);
+    let widens = layer.side == 1 && layer.outputs > layer.inputs;
+    let skip = widens.then_some(&other[..]);
 
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(operations as u64));

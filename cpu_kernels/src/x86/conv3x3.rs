@@ -3,19 +3,18 @@
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
 //!
-//! On the way back from a stride, the gradient of the output lies spread over an image of the input's size, with zeros
-//! between its pixels. The products run over those too: four times the work that stride 2 needs for the input's gradient,
-//! twice for the kernel's.
+//! On the way back from a stride, each pixel of the input takes the gradient from only some of the taps: [`Walk::back`].
 
 use super::format::{Format, Lanes};
 use super::gemm::PANEL;
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
-use super::padded::{Centres, Padded, kernel_gradient};
+use super::padded::{Padded, kernel_gradient};
 use super::pool;
 use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
+use super::walk::{TAPS, Walk, groups};
 use crate::isa::Isa;
 
 /// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one, or pooled where `layer` says so.
@@ -60,18 +59,21 @@ impl<F: Format> Task for Forward<'_, F> {
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Moments {
         let (layer, norm) = (self.layer, self.norm);
-        let mut padded = Padded::<F>::new(layer, layer.input_parts());
+        let size = [layer.height, layer.width];
+        let mut padded = Padded::<F>::new(size, layer.input_parts(), 1);
         let mut output = vec![[0.0; PANEL]; layer.output_len()];
         let mut pooled = vec![[0.0; PANEL]; layer.result_len()];
         let mut results = Results::new(layer.output_parts());
         let ForwardShare { x, y, chosen, .. } = self.share;
         let images = x.chunks_exact(layer.input_len());
         let len = layer.result_len();
+        let walks = Walk::forward(layer);
         for (image, (x, y)) in images.zip(y.chunks_exact_mut(len)).enumerate() {
-            padded.fill(set, Centres::all(layer), |index, part, n| {
+            padded.fill(set, |index, part, n| {
                 norm.activate(set, part, n, F::get(set, &x[index], n))
             });
-            padded.convolve(set, Centres::of_outputs(layer), self.kernel, &mut output);
+            let width = layer.output_width();
+            padded.convolve(set, walks, width, self.kernel, &mut output);
             if layer.pools {
                 let chosen = &mut chosen[image * len..][..len];
                 pool::largest::<S, F>(set, layer, &output, &mut pooled, chosen);
@@ -98,8 +100,7 @@ pub fn backward<F: Format>(
     dy: &OutputGradient<F>,
     out: &mut Gradients<F>,
 ) {
-    let turned = half_turn(kernel, layer.inputs, layer.outputs);
-    let turned = &F::pack(&turned, 9 * layer.outputs, layer.inputs);
+    let turned = &turned::<F>(kernel, layer);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
         sets::run(isa, Backward(share))
     });
@@ -114,11 +115,13 @@ impl<F: Format> Task for Backward<'_, F> {
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Part {
         let (layer, norm) = (self.0.layer, self.0.norm);
-        let (all, outputs) = (Centres::all(layer), Centres::of_outputs(layer));
+        let (forward, back) = (Walk::forward(layer), Walk::back(layer));
         let mut sums = Sums::new(layer.input_parts());
         let mut kernel = vec![0.0; layer.kernel_len()];
-        let mut a = Padded::<F>::new(layer, layer.input_parts());
-        let mut d = Padded::<F>::new(layer, layer.output_parts());
+        let size = [layer.height, layer.width];
+        let mut a = Padded::<F>::new(size, layer.input_parts(), layer.stride);
+        let size = [layer.output_height(), layer.output_width()];
+        let mut d = Padded::<F>::new(size, layer.output_parts(), 1);
         let mut da = vec![[0.0; PANEL]; layer.input_len()];
         let images = self.0.x.chunks_exact(layer.input_len());
         for (image, (x, dz)) in images
@@ -126,28 +129,47 @@ impl<F: Format> Task for Backward<'_, F> {
             .enumerate()
         {
             let start = self.0.start + image * layer.result_len();
-            a.fill(set, all, |index, part, n| {
+            a.fill(set, |index, part, n| {
                 norm.activate(set, part, n, F::get(set, &x[index], n))
             });
             match self.0.dy {
                 OutputGradient::Pooled { dy, chosen } => {
                     let of_image = [&dy[start..], &chosen[start..]];
-                    d.fill(set, outputs, |index, part, n| {
+                    d.fill(set, |index, part, n| {
                         let pixel = index / layer.output_parts();
                         pool::gradient::<S, F>(set, layer, of_image, pixel, part, n)
                     });
                 }
-                dy => d.fill(set, outputs, |index, part, n| {
-                    dy.at(set, start + index, part, n)
-                }),
+                dy => d.fill(set, |index, part, n| dy.at(set, start + index, part, n)),
             }
-            kernel_gradient(set, &mut a, &mut d, outputs, &mut kernel);
-            d.convolve(set, all, self.0.turned, &mut da);
+            kernel_gradient(set, &mut a, &mut d, forward, &mut kernel);
+            activation_gradient(set, layer, &back, &d, self.0.turned, &mut da);
             input_gradient(set, norm, x, &a, &da, dz, &mut sums);
         }
         Part {
             sums: sums.finish(),
             kernel,
+        }
+    }
+}
+
+/// The gradient `da` of an image's activations, from the gradient `d` of its output. Where no tap leads, `da` stays as it
+/// is.
+#[inline(always)]
+fn activation_gradient<S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    [rows, columns]: &[Vec<Walk>; 2],
+    d: &Padded<F>,
+    mut turned: &[f32],
+    da: &mut [Lanes],
+) {
+    for rows in rows {
+        for columns in columns {
+            let len = rows.taps * columns.taps * layer.inputs * layer.outputs / F::VALUES;
+            let (kernel, others) = turned.split_at(len);
+            d.convolve(set, [*rows, *columns], layer.width, kernel, da);
+            turned = others;
         }
     }
 }
@@ -178,9 +200,22 @@ fn input_gradient<S: Set, F: Format>(
     sums.flush();
 }
 
-/// The kernel `[3, 3, C, O]` turned by half a turn, its channels exchanged: `[3, 3, O, C]`.
-fn half_turn(kernel: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
-    let taps = kernel.chunks_exact(inputs * outputs).rev();
-    taps.flat_map(|tap| transpose(tap, inputs, outputs))
-        .collect()
+/// The kernel `[3, 3, C, O]` as [`activation_gradient`] takes it: turned by half a turn and its channels exchanged,
+/// `[taps, O, C]` for each group of rows and each of columns, packed.
+fn turned<F: Format>(kernel: &[f32], layer: &Layer) -> Vec<f32> {
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let taps: Vec<_> = kernel.chunks_exact(inputs * outputs).collect();
+    let mut packed = Vec::with_capacity(kernel.len());
+    for rows in groups(layer.stride) {
+        for columns in groups(layer.stride) {
+            let mut turned = Vec::new();
+            for a in rows.clone() {
+                for b in columns.clone() {
+                    turned.extend(transpose(taps[a * TAPS + b], inputs, outputs));
+                }
+            }
+            packed.extend(F::pack(&turned, turned.len() / inputs, inputs));
+        }
+    }
+    packed
 }

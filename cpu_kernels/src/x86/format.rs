@@ -41,12 +41,14 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// Lanes as elements along the channels.
     fn elements(lanes: &[Self::Lanes]) -> &[f32];
 
-    /// Pixels `[pixels, C]` with `parts` times 16 channels as elements along the pixels, `[pixels / VALUES, C]`:
-    /// [`Self::VALUES`] neighbours become one of `out`, which is the result, or `pixels` are as they stand.
+    /// Every `stride`-th of the pixels `[pixels, C]` with `parts` times 16 channels as elements along the pixels: two
+    /// become one of `out` `[pixels / stride / 2, C]`, which is the result; or `pixels` are, as they stand, where
+    /// [`Self::VALUES`] is 1.
     fn along_pixels<'a, S: Set>(
         set: S,
         pixels: &'a [Self::Lanes],
         parts: usize,
+        stride: usize,
         out: &'a mut [Lanes],
     ) -> &'a [f32];
 
@@ -111,6 +113,7 @@ impl Format for F32 {
         _set: S,
         pixels: &'a [Lanes],
         _parts: usize,
+        _stride: usize,
         _out: &'a mut [Lanes],
     ) -> &'a [f32] {
         pixels.as_flattened()
@@ -167,11 +170,12 @@ impl Format for Bf16 {
         set: S,
         pixels: &'a [Half],
         parts: usize,
+        stride: usize,
         out: &'a mut [Lanes],
     ) -> &'a [f32] {
-        let pairs = pixels.chunks_exact(2 * parts);
+        let pairs = pixels.chunks_exact(2 * stride * parts);
         for (pair, out) in pairs.zip(out.chunks_exact_mut(parts)) {
-            let (even, odd) = pair.split_at(parts);
+            let (even, odd) = pair.split_at(stride * parts);
             for (out, (even, odd)) in out.iter_mut().zip(even.iter().zip(odd)) {
                 interleave(set, even, odd, out);
             }

@@ -2,9 +2,14 @@
 
 pub use kernel_contract::Layer;
 
+use rayon::prelude::*;
+
 use super::format::{F32, Format};
 use super::norm::{Norm, NormGradient};
 use super::sets::Set;
+
+/// Weights whose gradients one thread adds up.
+const BLOCK: usize = 4096;
 
 /// The gradient of a layer's result.
 pub enum OutputGradient<'a, F: Format = F32> {
@@ -87,12 +92,16 @@ impl<F: Format> Gradients<'_, F> {
             self.dbeta[c] = sum(0) as f32;
             self.dgamma[c] = (sum(1) * f64::from(*rstd)) as f32;
         }
-        self.kernel.fill(0.0);
-        for part in parts {
-            for (total, value) in self.kernel.iter_mut().zip(&part.kernel) {
-                *total += value;
+        let blocks = self.kernel.par_chunks_mut(BLOCK).enumerate();
+        blocks.for_each(|(block, totals)| {
+            totals.fill(0.0);
+            for part in parts {
+                let values = &part.kernel[block * BLOCK..];
+                for (total, value) in totals.iter_mut().zip(values) {
+                    *total += value;
+                }
             }
-        }
+        });
     }
 }
 

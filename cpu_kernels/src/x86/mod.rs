@@ -14,6 +14,7 @@ mod result;
 mod sets;
 mod tasks;
 mod tiles;
+mod walk;
 
 pub use calls::{HANDLERS, isa};
 pub use peak::multiply_adds;

@@ -252,9 +252,10 @@ pub fn backward<F: Format>(
     joined: bool,
     dx: &mut [F::Lanes],
 ) {
-    /// Pixels of one task.
+    /// Lanes of one task, of whole pixels: no sum crosses them, so there may be as many tasks as the batch has work for.
     const TASK: usize = 4096;
-    let len = TASK * norm.mean.len();
+    let parts = norm.mean.len();
+    let len = TASK.next_multiple_of(parts);
     let tasks = dx.par_chunks_mut(len).enumerate();
     tasks.for_each(|(task, dx)| {
         let here = task * len..task * len + dx.len();

@@ -2,98 +2,59 @@
 
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
-use super::layer::Layer;
 use super::sets::Set;
+use super::walk::{TAPS, Walk};
 
-/// The pixels of an image that lie under the middle of a kernel.
-#[derive(Clone, Copy)]
-pub struct Centres {
-    first_row: usize,
-    first_column: usize,
-    stride: usize,
-    rows: usize,
-    columns: usize,
-}
-
-impl Centres {
-    /// Those of the input of `layer`, one for each pixel of its output.
-    pub fn of_outputs(layer: &Layer) -> Self {
-        Self {
-            first_row: layer.first_row(),
-            first_column: layer.first_column(),
-            stride: layer.stride,
-            rows: layer.output_height(),
-            columns: layer.output_width(),
-        }
-    }
-
-    /// All pixels of the input of `layer`.
-    pub fn all(layer: &Layer) -> Self {
-        Self {
-            first_row: 0,
-            first_column: 0,
-            stride: 1,
-            rows: layer.height,
-            columns: layer.width,
-        }
-    }
-
-    /// The row of the centres in row `i`.
-    fn row(&self, i: usize) -> usize {
-        self.first_row + i * self.stride
-    }
-}
-
-/// An image with a border of zeros one pixel wide, at the right two where its width is odd: `[H + 2, stride, C]`.
+/// An image with a border of zeros one pixel wide, at the right wider where that fills the last pair of a row:
+/// `[H + 2, row, C]`.
 pub struct Padded<F: Format> {
     values: Vec<F::Lanes>,
+    height: usize,
     width: usize,
     parts: usize,
-    /// The same as elements along the pixels, from the first pixel and from the second, where the format's elements are
-    /// pairs: `[(H + 2) · stride / 2, C]` each.
-    pairs: [Vec<Lanes>; 2],
+    /// Of the pixels that [`kernel_gradient`] multiplies.
+    stride: usize,
+    /// The same as elements along these pixels, for each of the first taps, where the format's elements are pairs.
+    pairs: [Vec<Lanes>; TAPS],
 }
 
 impl<F: Format> Padded<F> {
-    /// For images of the size of `layer`'s with `parts` times 16 channels.
-    pub fn new(layer: &Layer, parts: usize) -> Self {
-        let (height, width) = (layer.height, layer.width);
+    /// For images of `height` and `width` with `parts` times 16 channels. [`kernel_gradient`] multiplies pixels `stride`
+    /// apart.
+    pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
         let mut padded = Self {
             values: Vec::new(),
+            height,
             width,
             parts,
-            pairs: [Vec::new(), Vec::new()],
+            stride,
+            pairs: [const { Vec::new() }; TAPS],
         };
         let len = (height + 2) * padded.row();
         padded.values = vec![F::ZERO; len];
         if F::VALUES > 1 {
-            padded.pairs = [0, 1].map(|_| vec![[0.0; PANEL]; len / F::VALUES]);
+            let pairs = len / (F::VALUES * stride);
+            padded.pairs = [(); TAPS].map(|()| vec![[0.0; PANEL]; pairs]);
         }
         padded
     }
 
     /// Lanes of a row.
     fn row(&self) -> usize {
-        (self.width + 2).next_multiple_of(2) * self.parts
+        (self.width + self.stride + 1).next_multiple_of(2 * self.stride) * self.parts
     }
 
-    /// Sets each register of the pixels at `centres`: of index, channels and number. All other pixels stay zeros.
+    /// Sets each register of the image: of index, channels and number. The border stays zeros.
     #[inline(always)]
-    pub fn fill<S: Set>(
-        &mut self,
-        set: S,
-        centres: Centres,
-        value: impl Fn(usize, usize, usize) -> S::Register,
-    ) {
-        let (row, parts, columns) = (self.row(), self.parts, centres.columns);
-        let step = centres.stride * parts;
-        for i in 0..centres.rows {
-            let first = (centres.row(i) + 1) * row + (centres.first_column + 1) * parts;
-            let pixels = self.values[first..].chunks_mut(step).take(columns);
+    pub fn fill<S: Set>(&mut self, set: S, value: impl Fn(usize, usize, usize) -> S::Register) {
+        let (row, parts, width) = (self.row(), self.parts, self.width);
+        for i in 0..self.height {
+            let first = (i + 1) * row + parts;
+            let pixels = self.values[first..].chunks_exact_mut(parts).take(width);
             for (j, pixel) in pixels.enumerate() {
-                for (part, lanes) in pixel[..parts].iter_mut().enumerate() {
+                for (part, lanes) in pixel.iter_mut().enumerate() {
                     for n in 0..registers::<S>() {
-                        let index = (i * columns + j) * parts + part;
+                        let index = (i * width + j) * parts + part;
                         F::put(set, lanes, n, value(index, part, n));
                     }
                 }
@@ -108,17 +69,27 @@ impl<F: Format> Padded<F> {
         &self.values[(i + 1) * self.row() + (j + 1) * self.parts..][..self.parts]
     }
 
-    /// `y` `[rows, columns, O]` = the image convolved with `kernel` (packed) at `centres`.
+    /// The results `y` `[_, width, O]` of the stops along `rows` and `columns`: the image convolved with `kernel`
+    /// (packed), which has the taps of both.
     #[inline(always)]
-    pub fn convolve<S: Set>(&self, set: S, centres: Centres, kernel: &[f32], y: &mut [Lanes]) {
-        let columns = centres.columns;
-        let panels = y.len() / (centres.rows * columns);
+    pub fn convolve<S: Set>(
+        &self,
+        set: S,
+        [rows, columns]: [Walk; 2],
+        width: usize,
+        kernel: &[f32],
+        y: &mut [Lanes],
+    ) {
+        if columns.stops == 0 {
+            return;
+        }
         let channels = self.parts * F::ELEMENTS;
         let runs = Depth {
-            segments: 3,
-            length: 3 * channels,
+            segments: rows.taps,
+            length: columns.taps * channels,
         };
         let depth = runs.segments * runs.length;
+        let panels = kernel.len() / (depth * PANEL);
         let y = y.as_flattened_mut();
         for first in (0..panels).step_by(S::PANELS) {
             let right = Right {
@@ -127,11 +98,11 @@ impl<F: Format> Padded<F> {
                 segment: runs.length * PANEL,
                 panel: depth * PANEL,
             };
-            for i in 0..centres.rows {
-                let start = centres.row(i) * self.row() + centres.first_column * self.parts;
+            for i in 0..rows.stops {
+                let start = (rows.from + i * rows.stride) * self.row() + columns.from * self.parts;
                 let left = Left {
                     data: F::elements(&self.values[start..]),
-                    row: centres.stride * channels,
+                    row: columns.stride * channels,
                     step: 1,
                     segment: self.row() * F::ELEMENTS,
                 };
@@ -139,58 +110,64 @@ impl<F: Format> Padded<F> {
                     left,
                     right,
                     depth: runs,
-                    rows: columns,
+                    rows: columns.stops,
                     panels: S::PANELS.min(panels - first),
                 };
-                let out = &mut y[(i * columns * panels + first) * PANEL..];
-                product.compute::<S, F>(set, out, panels * PANEL, false);
+                let result = (rows.to + i * rows.step) * width + columns.to;
+                let out = &mut y[(result * panels + first) * PANEL..];
+                product.compute::<S, F>(set, out, columns.step * panels * PANEL, false);
             }
         }
     }
 }
 
-/// Adds `dkernel[a, b, c, o] = Σ x[i + a, j + b, c] · d[i + 1, j + 1, o]` over the pixels i, j. `d` is 0 at all but the
-/// `centres`.
-///
-/// With pairs of pixels, those that the middle tap b = 1 multiplies begin at odd pixels of `x`.
+/// Adds `dkernel[a, b, c, o] = Σ x[i, j, c] · d[p, q, o]` over the stops p and q of tap a along `rows` and tap b along
+/// `columns`, at which the pixels i, j of `x` with its border lie under the taps.
 #[inline(always)]
 pub fn kernel_gradient<S: Set, F: Format>(
     set: S,
     x: &mut Padded<F>,
     d: &mut Padded<F>,
-    centres: Centres,
+    [rows, columns]: [Walk; 2],
     kernel: &mut [f32],
 ) {
     let (inputs, outputs) = (x.parts * PANEL, d.parts * PANEL);
-    let (height, width) = (centres.rows, x.width);
-    let [x_row, d_row] = [&*x, &*d].map(|padded| padded.row() / F::VALUES);
-    let [even, odd] = &mut x.pairs;
-    let left = [
-        F::along_pixels(set, &x.values, x.parts, even),
-        F::along_pixels(set, &x.values[x.parts..], x.parts, odd),
-    ];
-    let right = F::along_pixels(set, &d.values[d.parts..], d.parts, &mut d.pairs[1]);
-    let rows = rows_at_a_time(width);
-    for i in (0..height).step_by(rows) {
+    let stride = x.stride;
+    // Pairs lie side by side; single pixels stay where they are.
+    let step = if F::VALUES > 1 { 1 } else { stride };
+    let x_row = x.row() / (F::VALUES * stride) * step;
+    let d_row = d.row() / F::VALUES;
+    // Tap b begins where tap b − `different` takes its second step.
+    let different = TAPS.min(F::VALUES * stride);
+    let mut left: [&[f32]; TAPS] = [&[]; TAPS];
+    let places = left.iter_mut().zip(&mut x.pairs).take(different);
+    for (tap, (left, pairs)) in places.enumerate() {
+        let pixels = &x.values[(columns.from + tap) * x.parts..];
+        *left = F::along_pixels(set, pixels, x.parts, stride, pairs);
+    }
+    let right = F::along_pixels(set, &d.values[d.parts..], d.parts, 1, &mut d.pairs[0]);
+    let at_a_time = rows_at_a_time(x.width);
+    for i in (0..rows.stops).step_by(at_a_time) {
         for (tap, kernel) in kernel.chunks_exact_mut(inputs * outputs).enumerate() {
-            let (a, b) = (tap / 3, tap % 3);
-            let first = (centres.row(i) + a) * x_row + b / F::VALUES * x.parts;
+            let (a, b) = (tap / TAPS, tap % TAPS);
+            let row = rows.from + i * rows.stride + a;
+            let first = row * x_row + b / different * step * x.parts;
             let product = Product {
                 left: Left {
-                    data: &left[b % F::VALUES][first * PANEL..],
+                    data: &left[b % different][first * PANEL..],
                     row: 1,
-                    step: inputs,
-                    segment: centres.stride * x_row * PANEL,
+                    step: step * inputs,
+                    segment: rows.stride * x_row * PANEL,
                 },
                 right: Right {
-                    data: &right[(centres.row(i) + 1) * d_row * PANEL..],
+                    data: &right[(i + 1) * d_row * PANEL..],
                     step: outputs,
-                    segment: centres.stride * d_row * PANEL,
+                    segment: d_row * PANEL,
                     panel: PANEL,
                 },
                 depth: Depth {
-                    segments: rows.min(height - i),
-                    length: width.div_ceil(F::VALUES),
+                    segments: at_a_time.min(rows.stops - i),
+                    length: columns.stops.div_ceil(F::VALUES),
                 },
                 rows: inputs,
                 panels: d.parts,
@@ -200,7 +177,8 @@ pub fn kernel_gradient<S: Set, F: Format>(
     }
 }
 
-/// Rows of pixels summed before a block of results goes back to memory: what a first level cache holds.
+/// Rows of results summed before a block of them goes back to memory: the pixels of as many rows of the input are what
+/// a first level cache holds.
 fn rows_at_a_time(width: usize) -> usize {
     const PIXELS: usize = 128;
     (PIXELS / width).max(1)

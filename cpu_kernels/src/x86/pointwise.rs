@@ -285,8 +285,8 @@ fn kernel_gradient<S: Set, F: Format>(
     [a_pairs, d_pairs]: &mut [Vec<Lanes>; 2],
     kernel: &mut [f32],
 ) {
-    let a = F::along_pixels(set, a, 1, a_pairs);
-    let d = F::along_pixels(set, d, 1, d_pairs);
+    let a = F::along_pixels(set, a, 1, 1, a_pairs);
+    let d = F::along_pixels(set, d, 1, 1, d_pairs);
     let panel = TILE / F::VALUES * PANEL;
     for c in 0..layer.input_parts() {
         let product = Product {
