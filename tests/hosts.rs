@@ -11,10 +11,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use program::runs::{
-    PATIENCE, assert_same_end, checkpoints, quick_run, run_with_checkpoints, wait_for_checkpoint,
+    PATIENCE, assert_same_end, checkpoints, quick_run, run_with_checkpoints,
+    wait_for_another_checkpoint, wait_for_checkpoint,
 };
 use program::{fail, program, succeed, text};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use resnet_xla::device::mpi;
+use resnet_xla::system::proc;
 
 /// The options of this machine's `mpirun` to start more processes than there are cores; none where the tests must skip.
 fn mpirun_options() -> Option<Vec<&'static str>> {
@@ -49,15 +53,20 @@ fn together_with(options: &[&str], args: &[(&Path, Vec<&str>)]) -> Option<Comman
             command.arg(":");
         }
         command.args(["-n", "1", "-wdir", text(folder)]);
-        command.arg(alone.get_program()).args(alone.get_args());
-        for (name, value) in alone.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        take_over(&mut command, &alone);
     }
     Some(command)
+}
+
+/// Adds `alone` to the arguments of `launcher`, and its changes of the environment to the launcher's.
+fn take_over(launcher: &mut Command, alone: &Command) {
+    launcher.arg(alone.get_program()).args(alone.get_args());
+    for (name, value) in alone.get_envs() {
+        match value {
+            Some(value) => launcher.env(name, value),
+            None => launcher.env_remove(name),
+        };
+    }
 }
 
 /// `mpirun` with the program with `args` in `processes` processes.
@@ -133,10 +142,14 @@ fn start_two(out_dir: &Path, options: &[&str]) -> Option<Child> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let args = run_with_checkpoints(out_dir);
     let mut command = together_with(options, &[(here, args.clone()), (here, args)])?;
-    let piped = command.stderr(Stdio::piped()).stdout(Stdio::null());
-    let mut mpirun = piped.spawn().unwrap();
+    let mut mpirun = spawn(&mut command);
     wait_for_checkpoint(out_dir, &mut mpirun);
     Some(mpirun)
+}
+
+fn spawn(mpirun: &mut Command) -> Child {
+    let piped = mpirun.stderr(Stdio::piped()).stdout(Stdio::null());
+    piped.spawn().unwrap()
 }
 
 /// The losses of each epoch, in training and in validation.
@@ -253,6 +266,140 @@ fn a_killed_process_ends_the_others_even_if_mpirun_does_not() {
         let expected = format!("process {process} of 2 has died, so process {other} ends too");
         assert!(errors.contains(&expected), "{errors}");
     }
+}
+
+/// Twenty times: until so many more steps were saved, and a moment more.
+#[test]
+fn killed_in_every_round_a_run_of_two_processes_ends_with_the_same_bits() {
+    const ROUNDS: usize = 20;
+    let options = "--epochs 10 --steps-per-epoch 20 --eval-steps 1 --checkpoint-every 1 --keep 3";
+    let folder = tempfile::tempdir().unwrap();
+    let reference = folder.path().join("reference");
+    let Some(command) = together(2, &quick_run(&reference, options)) else {
+        return;
+    };
+    succeed_together(command);
+    let run = folder.path().join("run");
+    let mut rng = ChaCha8Rng::seed_from_u64(17);
+    let mut random = |limit: u32| rng.next_u32() % limit;
+    for round in 0..ROUNDS {
+        let options = match round {
+            0 => options.to_owned(),
+            _ => format!("{options} --resume"),
+        };
+        let mut mpirun = spawn(&mut together(2, &quick_run(&run, &options)).unwrap());
+        for _ in 0..=random(3) {
+            wait_for_another_checkpoint(&run, &mut mpirun);
+        }
+        sleep(Duration::from_millis(random(30).into()));
+        let saved = checkpoints(&run).pop();
+        send(libc::SIGKILL, processes_of(&mpirun)[random(2) as usize]);
+        assert!(!wait(mpirun).status.success());
+        assert!(checkpoints(&run).pop() >= saved, "round {round}");
+    }
+    let options = format!("{options} --resume");
+    succeed_together(together(2, &quick_run(&run, &options)).unwrap());
+    assert_same_end(&run, &reference);
+}
+
+#[test]
+fn a_process_that_hangs_is_named_by_the_others_which_end_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(reference) = uninterrupted(folder.path()) else {
+        return;
+    };
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (processes, hanging) in [(2, 1), (4, 0)] {
+        let run = folder.path().join(format!("run-{processes}"));
+        let args = vec![(here, run_with_checkpoints(&run)); processes];
+        let mut command = together_with(&[], &args).unwrap();
+        let mut mpirun = spawn(command.env("RESNET_XLA_HANG_SECONDS", "3"));
+        wait_for_checkpoint(&run, &mut mpirun);
+        send(libc::SIGSTOP, processes_of(&mpirun)[hanging]);
+        let output = wait(mpirun);
+        let errors = errors(&output);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let host = proc::hostname().unwrap();
+        let expected = format!(
+            "process {hanging} of {processes}, on {host}, has given no sign of life for 3 s"
+        );
+        assert!(errors.contains(&expected), "{errors}");
+        if processes == 2 {
+            goes_on_to_the_same_end(&run, &reference);
+        }
+    }
+}
+
+#[test]
+fn a_limit_for_hanging_that_is_no_number_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut command) = together(2, &quick_run(folder.path(), "")) else {
+        return;
+    };
+    let output = command.env("RESNET_XLA_HANG_SECONDS", "long").output();
+    let output = output.unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    assert!(
+        errors.contains("RESNET_XLA_HANG_SECONDS is `long`"),
+        "{errors}"
+    );
+}
+
+/// Two hosts that this machine plays, over a line that takes a tenth of a millisecond, each with a disk of its own.
+#[test]
+fn two_hosts_that_share_no_disk_give_the_bits_of_two_processes_on_one() {
+    const SKIPPED: i32 = 77;
+    let Some(options) = mpirun_options() else {
+        return;
+    };
+    if options.is_empty() {
+        eprintln!("skipped: scripts/two_hosts.py is for Open MPI");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let disks = ["disk", "disk-1", "disk-2"].map(|name| folder.path().join(name));
+    for disk in &disks {
+        fs::create_dir(disk).unwrap();
+    }
+    let run = disk.join("run");
+    let options = "--steps-per-epoch 4 --eval-steps 1 --epochs";
+    let train = |more: &str| {
+        let options = format!("{options} {more}");
+        let alone = program(&quick_run(&run, &options));
+        let mut hosts = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/two_hosts.py"));
+        hosts.args(["--delay", "0.1", "--disk", text(&disk)]);
+        hosts.args([
+            "mpirun",
+            "--bind-to",
+            "none",
+            "--host",
+            "10.77.0.1,10.77.0.2",
+        ]);
+        take_over(&mut hosts, &alone);
+        hosts.output()
+    };
+    let output = match train("1") {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("skipped: scripts/two_hosts.py cannot be run: {error}");
+            return;
+        }
+    };
+    if output.status.code() == Some(SKIPPED) {
+        eprintln!("{}", errors(&output).trim());
+        return;
+    }
+    assert!(output.status.success(), "{}", errors(&output));
+    let output = train("2 --resume").unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(fs::read_dir(&disks[2]).unwrap().count(), 0);
+
+    let here = folder.path().join("here");
+    let options = format!("{options} 2");
+    succeed_together(together(2, &quick_run(&here, &options)).unwrap());
+    assert_same_end(&disks[1].join("run"), &here);
 }
 
 #[test]

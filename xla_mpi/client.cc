@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "collectives.h"
+#include "export.h"
 #include "xla/hlo/builder/xla_computation.h"
 #include "xla/literal.h"
 #include "xla/pjrt/pjrt_client.h"
@@ -46,13 +47,11 @@ const xla::CpuTopologyDescription& Topology(int processes) {
 
 }  // namespace
 
-#define XLA_MPI_EXPORT extern "C" __attribute__((visibility("default")))
-
 // Joins the processes that the launcher of MPI started together, and says which of how many this is.
 XLA_MPI_EXPORT char* xla_mpi_join(int* process, int* processes) {
   int provided = 0;
   absl::Status joined = resnet_xla::MpiStatus(
-      MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "joining the other processes");
+      MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "joining the other processes");
   if (!joined.ok()) return Message(joined);
   MPI_Comm_rank(MPI_COMM_WORLD, process);
   MPI_Comm_size(MPI_COMM_WORLD, processes);
@@ -68,14 +67,22 @@ XLA_MPI_EXPORT char* xla_mpi_gather(const char* own, int size, char* all) {
                                        "hearing the other processes"));
 }
 
-// Waits for all processes, and parts from them.
-XLA_MPI_EXPORT void xla_mpi_part() {
-  MPI_Barrier(MPI_COMM_WORLD);
-  MPI_Finalize();
-}
+// Waits for all processes.
+XLA_MPI_EXPORT void xla_mpi_meet() { MPI_Barrier(MPI_COMM_WORLD); }
+
+// Parts from the other processes, after xla_mpi_meet. No call of MPI may be under way or follow.
+XLA_MPI_EXPORT void xla_mpi_part() { MPI_Finalize(); }
 
 // Ends all processes, with this exit code if the launcher passes it on.
 XLA_MPI_EXPORT void xla_mpi_abort(int code) { MPI_Abort(MPI_COMM_WORLD, code); }
+
+// How many collectives this process has taken part in, the bytes that it gave, and their nanoseconds.
+XLA_MPI_EXPORT void xla_mpi_totals(uint64_t* count, uint64_t* bytes, uint64_t* nanoseconds) {
+  const resnet_xla::Totals totals = resnet_xla::TotalsSoFar();
+  *count = totals.count;
+  *bytes = totals.bytes;
+  *nanoseconds = totals.nanoseconds;
+}
 
 XLA_MPI_EXPORT char* xla_mpi_open(int process, int processes, xla::PjRtClient** client) {
   xla::CpuClientOptions options;

@@ -6,6 +6,8 @@
 #include "collectives.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <climits>
 #include <cstdint>
 #include <cstring>
@@ -35,11 +37,39 @@ using xla::ReductionKind;
 // instead of two, where the time that each takes counts more than the bytes.
 constexpr size_t kSmall = 64 << 10;
 
-// MPI is initialised for one thread at a time, and XLA calls from any of its own.
+// XLA calls from any of its threads, and the processes' collectives must come in one order.
 std::mutex& Mutex() {
   static std::mutex* mutex = new std::mutex;
   return *mutex;
 }
+
+// Guarded by Mutex().
+Totals& OwnTotals() {
+  static Totals* totals = new Totals;
+  return *totals;
+}
+
+std::atomic<uint64_t> begun = 0;
+std::atomic<uint64_t> ended = 0;
+
+// One collective, while no other is under way: counted and timed.
+class Turn {
+ public:
+  explicit Turn(size_t bytes) : lock_(Mutex()), bytes_(bytes), begin_(std::chrono::steady_clock::now()) { ++begun; }
+
+  ~Turn() {
+    ++ended;
+    const auto took = std::chrono::steady_clock::now() - begin_;
+    OwnTotals().count += 1;
+    OwnTotals().bytes += bytes_;
+    OwnTotals().nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  }
+
+ private:
+  std::lock_guard<std::mutex> lock_;
+  size_t bytes_;
+  std::chrono::steady_clock::time_point begin_;
+};
 
 absl::Status Unsupported(absl::string_view what) {
   return absl::UnimplementedError(absl::StrCat("the MPI library of resnet-xla does not support ", what));
@@ -98,16 +128,16 @@ class MpiCommunicator : public xla::Communicator {
 
   xla::Future<> AllReduce(Address send, Address recv, PrimitiveType type, size_t count, ReductionKind kind,
                           const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t width = xla::primitive_util::ByteWidth(type);
+    Turn turn(count * width);
     if (count * width * ranks_ <= kSmall) return Small(send, recv, type, width, count, kind);
     return Large(send, recv, type, width, count, kind);
   }
 
   xla::Future<> ReduceScatter(Address send, Address recv, PrimitiveType type, size_t count, ReductionKind kind,
                               const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t bytes = count * xla::primitive_util::ByteWidth(type);
+    Turn turn(bytes);
     std::vector<char> parts(bytes * ranks_);
     if (absl::Status fits = Fits(parts.size()); !fits.ok()) return fits;
     absl::Status sent = MpiStatus(
@@ -117,8 +147,8 @@ class MpiCommunicator : public xla::Communicator {
   }
 
   xla::Future<> AllGather(Address send, Address recv, PrimitiveType type, size_t count, const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t bytes = count * xla::primitive_util::ByteWidth(type);
+    Turn turn(bytes);
     if (absl::Status fits = Fits(bytes * ranks_); !fits.ok()) return fits;
     return MpiStatus(MPI_Allgather(send.opaque(), bytes, MPI_BYTE, recv.opaque(), bytes, MPI_BYTE, comm_),
                      "all-gather");
@@ -126,8 +156,8 @@ class MpiCommunicator : public xla::Communicator {
 
   xla::Future<> Broadcast(Address send, Address recv, PrimitiveType type, size_t count, xla::RankId root,
                           const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t bytes = count * xla::primitive_util::ByteWidth(type);
+    Turn turn(bytes);
     if (absl::Status fits = Fits(bytes); !fits.ok()) return fits;
     if (rank_ == root.value()) std::memmove(recv.opaque(), send.opaque(), bytes);
     return MpiStatus(MPI_Bcast(recv.opaque(), bytes, MPI_BYTE, root.value(), comm_), "broadcast");
@@ -135,8 +165,8 @@ class MpiCommunicator : public xla::Communicator {
 
   xla::Future<> AllToAll(absl::InlinedVector<Address, 4> send, absl::InlinedVector<Address, 4> recv,
                          PrimitiveType type, size_t count, const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t bytes = count * xla::primitive_util::ByteWidth(type);
+    Turn turn(bytes);
     if (absl::Status fits = Fits(bytes); !fits.ok()) return fits;
     std::vector<MPI_Request> requests(2 * ranks_, MPI_REQUEST_NULL);
     for (int rank = 0; rank < ranks_; ++rank) {
@@ -149,8 +179,8 @@ class MpiCommunicator : public xla::Communicator {
   xla::Future<> CollectivePermute(Address send, Address recv, PrimitiveType type, size_t count,
                                   std::optional<xla::RankId> source, absl::Span<const xla::RankId> targets,
                                   const Executor&) override {
-    std::lock_guard<std::mutex> lock(Mutex());
     const size_t bytes = count * xla::primitive_util::ByteWidth(type);
+    Turn turn(bytes);
     if (absl::Status fits = Fits(bytes); !fits.ok()) return fits;
     std::vector<MPI_Request> requests;
     if (source.has_value()) {
@@ -263,6 +293,15 @@ absl::Status MpiStatus(int code, const char* what) {
   MPI_Error_string(code, text, &length);
   return absl::UnavailableError(absl::StrCat("MPI, ", what, ": ", std::string(text, length)));
 }
+
+Totals TotalsSoFar() {
+  std::lock_guard<std::mutex> lock(Mutex());
+  return OwnTotals();
+}
+
+uint64_t Begun() { return begun; }
+
+bool IsUnderWay() { return begun != ended; }
 
 absl::StatusOr<std::vector<std::unique_ptr<xla::Communicator>>> MpiCollectives::CreateCommunicators(
     const xla::CliqueKey& clique_key, const std::optional<xla::CliqueIds>&, absl::Span<const DeviceRank> ranks,

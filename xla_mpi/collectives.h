@@ -5,6 +5,7 @@
 
 #include <mpi.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,23 @@ namespace resnet_xla {
 
 // The error that an MPI call returned, with `what` it was for.
 absl::Status MpiStatus(int code, const char* what);
+
+// The collectives of this process: how many, bytes that it gave, and the time that they took, waiting for the other
+// processes included.
+struct Totals {
+  uint64_t count = 0;
+  uint64_t bytes = 0;
+  uint64_t nanoseconds = 0;
+};
+
+// Of all collectives that have ended.
+Totals TotalsSoFar();
+
+// Collectives that this process has come to: every process comes to the same ones.
+uint64_t Begun();
+
+// Whether it waits in one of them. It may be the last moment of one that has just ended.
+bool IsUnderWay();
 
 class MpiCollectives : public xla::cpu::CpuCollectives {
  public:

@@ -7,13 +7,14 @@ use crate::cli::spelling::near_miss;
 
 const PREFIX: &str = "RESNET_XLA_";
 
-/// Known variables other than those of options, without the prefix: for setup, for the build (cargo passes them on to
-/// what it runs), and for the tests.
-const OTHERS: [&str; 17] = [
+/// Known variables other than those of options, without the prefix: for the program's lower rooms, for setup, for the
+/// build (cargo passes them on to what it runs), and for the tests.
+const OTHERS: [&str; 18] = [
     "BIN",
     "BUILT_IN",
     "CACHE",
     "FULL_BIN",
+    "HANG_SECONDS",
     "ISA",
     "RUNTIME",
     "RUNTIME_DIR",

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use half::bf16;
@@ -30,6 +31,16 @@ impl<'a> Hlo<'a> {
     }
 }
 
+/// What this process's part in collectives of several processes has been so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collectives {
+    pub count: u64,
+    /// That this process gave.
+    pub bytes: u64,
+    /// Waiting for the others included.
+    pub time: Duration,
+}
+
 /// Devices of a kind, behind whatever drives them.
 pub trait Backend: Send + Sync {
     /// Devices that this process can use.
@@ -39,6 +50,12 @@ pub trait Backend: Send + Sync {
     /// replicas of a program are those of the first process, then those of the next, and so on.
     fn processes(&self) -> (usize, usize) {
         (0, 1)
+    }
+
+    /// The collectives of this process since it joined the others; none where it is alone, or where they are the
+    /// devices' own.
+    fn collectives(&self) -> Option<Collectives> {
+        None
     }
 
     /// The kind of the first device, in the back end's words, for example `TPU v5 lite`.

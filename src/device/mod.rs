@@ -24,6 +24,14 @@ mod entries;
 mod error;
 pub mod flags;
 pub mod hardware;
+#[cfg_attr(
+    not(feature = "trace"),
+    allow(
+        dead_code,
+        reason = "only the build with the XLA runtime joins processes"
+    )
+)]
+mod heartbeat;
 mod identity;
 #[cfg_attr(
     not(feature = "trace"),
@@ -56,7 +64,9 @@ use clap::ValueEnum;
 use cpu_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, HostElement, Values};
+use crate::device::backend::{
+    Backend, Collectives, DeviceArray, Executable, Hlo, HostElement, Values,
+};
 use crate::device::compile_cache::CompileCache;
 use crate::device::coordinator::{Group, Joined};
 use crate::device::plugin::PluginDevices;
@@ -196,6 +206,11 @@ impl Device {
     /// The number of this process among them, from 0.
     pub fn process(&self) -> usize {
         self.backend.processes().0
+    }
+
+    /// What the other processes have cost this one so far; none where it is alone, or where the devices do not tell.
+    pub fn collectives(&self) -> Option<Collectives> {
+        self.backend.collectives()
     }
 
     /// Replicas on the devices of this process.

@@ -5,17 +5,22 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use half::bf16;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::backend::{
+    Backend, Collectives, DeviceArray, Executable, Hlo, Values, boxed, own,
+};
 use crate::device::error::DeviceError;
+use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::processes::Processes;
 use crate::device::runtime;
-use crate::system::watch;
+use crate::system::{proc, watch};
 
 /// XLA's numbers of element types.
 const S32: c_int = 4;
@@ -37,10 +42,10 @@ macro_rules! functions {
 
         impl Functions {
             /// # Safety
-            /// `library` is the one that `xla_mpi/client.cc` was made into, and is never unloaded.
+            /// `library` is the one that `xla_mpi/` was made into, and is never unloaded.
             unsafe fn of(library: &Library) -> Result<Self, libloading::Error> {
                 Ok(Self {
-                    // SAFETY: the types are those in `xla_mpi/client.cc`.
+                    // SAFETY: the types are those in `xla_mpi/`.
                     $($name: unsafe {
                         *library.get(concat!("xla_mpi_", stringify!($name), "\0").as_bytes())?
                     },)*
@@ -53,8 +58,12 @@ macro_rules! functions {
 functions! {
     join: fn(*mut c_int, *mut c_int) -> Answer;
     gather: fn(*const u8, c_int, *mut u8) -> Answer;
+    meet: fn();
     part: fn();
     abort: fn(c_int);
+    open_beats: fn(*mut c_int) -> Answer;
+    beat: fn(*mut u64, *mut c_int);
+    totals: fn(*mut u64, *mut u64, *mut u64);
     open: fn(c_int, c_int, *mut *mut c_void) -> Answer;
     close: fn(*mut c_void);
     compile: fn(*mut c_void, *const u8, usize, *mut *mut c_void) -> Answer;
@@ -69,6 +78,12 @@ functions! {
 
 /// Set once this process has joined the others. A process can do so once, and only the end of the process undoes it.
 static JOINED: OnceLock<Functions> = OnceLock::new();
+
+/// What notices others that hang, and lets them notice this process.
+static HEARTBEAT: Mutex<Option<Heartbeat>> = Mutex::new(None);
+
+/// The exit code of a process that ends because another did.
+const FAILED: u8 = 1;
 
 /// Turns the answer of a function of the library into an error.
 fn check(answer: Answer) -> Result<()> {
@@ -110,6 +125,10 @@ fn join_by(library: Option<PathBuf>, processes: &Processes) -> Result<(), Device
         path: library.clone(),
         reason,
     };
+    // Before the others wait for this process.
+    let limit = std::env::var(heartbeat::VARIABLE).ok();
+    let limit = heartbeat::limit(limit.as_deref());
+    let limit = limit.map_err(|value| DeviceError::HangSeconds { value })?;
     // MPI's own plugins look for its functions among the global symbols.
     // SAFETY: the library is the one that setup made for this runtime; its initialisers need nothing.
     let loaded = unsafe { Library::open(Some(&library), RTLD_NOW | RTLD_GLOBAL) };
@@ -132,12 +151,51 @@ fn join_by(library: Option<PathBuf>, processes: &Processes) -> Result<(), Device
             mpi: format!("process {index} of {count}"),
         });
     }
-    let places = gather(watch::own_place(), processes.count);
-    watch::start(
-        &places.map_err(|error| unusable(error.to_string()))?,
-        processes.index,
-    );
+    watch_others(processes, limit).map_err(|error| unusable(error.to_string()))
+}
+
+/// Ends this process when another has died, or gives no sign of life for `limit`.
+fn watch_others(processes: &Processes, limit: Duration) -> Result<()> {
+    let functions = JOINED.get().context("MPI was not joined")?;
+    let places = gather(watch::own_place(), processes.count)?;
+    watch::start(&places, processes.index);
+    let host = proc::hostname().unwrap_or_else(|| "a machine without a name".to_owned());
+    let hosts = gather(host, processes.count)?;
+    let mut can_beat = 0;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { (functions.open_beats)(&mut can_beat) })?;
+    if can_beat == 0 {
+        log::warn!(
+            "this MPI cannot be called from two threads at once, so a process that hangs is not noticed"
+        );
+        return Ok(());
+    }
+    let beat = |heard: &mut [u64]| {
+        let mut waits = 0;
+        // SAFETY: there is a number for each process, and only one thread beats.
+        unsafe { (functions.beat)(heard.as_mut_ptr(), &mut waits) };
+        waits != 0
+    };
+    let heartbeat = Heartbeat::start(beat, processes.index, hosts, limit, abort);
+    *HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat?);
     Ok(())
+}
+
+/// Ends all processes.
+fn abort() {
+    let end = || {
+        // SAFETY: _exit may be called from any thread at any time. Destructors would wait for the others.
+        unsafe { libc::_exit(FAILED.into()) }
+    };
+    // An MPI that cannot reach its launcher may wait for it.
+    let in_any_case = thread::Builder::new().spawn(move || {
+        thread::sleep(Duration::from_secs(1));
+        end()
+    });
+    match in_any_case {
+        Ok(_) => leave(false, FAILED),
+        Err(_) => end(),
+    }
 }
 
 /// What each of `count` processes gives as `own`, which is cut at [`GATHERED`] bytes.
@@ -165,9 +223,20 @@ pub fn leave(agreed: bool, code: u8) {
     // SAFETY: MPI was initialised, and the process ends after this.
     unsafe {
         match agreed {
-            true => (functions.part)(),
+            true => {
+                (functions.meet)();
+                stop_heartbeat();
+                (functions.part)();
+            }
             false => (functions.abort)(code.into()),
         }
+    }
+}
+
+fn stop_heartbeat() {
+    let mut heartbeat = HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(heartbeat) = heartbeat.take() {
+        heartbeat.stop();
     }
 }
 
@@ -224,6 +293,17 @@ impl Backend for MpiCpu {
     fn report(&self) -> Result<Vec<String>> {
         let (index, count) = self.processes;
         Ok(vec![format!("process {index} of {count}, joined by MPI")])
+    }
+
+    fn collectives(&self) -> Option<Collectives> {
+        let (mut count, mut bytes, mut nanoseconds) = (0, 0, 0);
+        // SAFETY: the pointers are valid for the call.
+        unsafe { (self.client.functions.totals)(&mut count, &mut bytes, &mut nanoseconds) };
+        Some(Collectives {
+            count,
+            bytes,
+            time: Duration::from_nanos(nanoseconds),
+        })
     }
 
     fn compile(&self, hlo: Hlo, _replicas: usize) -> Result<Box<dyn Executable>> {

@@ -1,7 +1,7 @@
 //! The compiled computations of a run, and the state they pass on.
 
 use std::panic;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use xla_graphs::table::{Array, NETWORK_ARRAYS};
 use xla_graphs::{Computation, Layout, Model, average, eval_step, predict_step, train_step};
 
 use crate::data::{Batch, Mixed};
-use crate::device::backend::{DeviceArray, Executable, Hlo, HostElement};
+use crate::device::backend::{Collectives, DeviceArray, Executable, Hlo, HostElement};
 use crate::device::saved_executable::SavedExecutableError;
 use crate::device::{Compiled, Device, Origin};
 use crate::model::choose::{self, ModelSettings};
@@ -21,6 +21,9 @@ use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::system::sha256;
 
+/// The name of the training step among computations.
+const TRAIN_STEP: &str = "train_step";
+
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
 pub struct Program<'a> {
     device: &'a Device,
@@ -28,14 +31,38 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
+    /// The training step, from [`Self::train_digest`] until it is compiled.
+    traced: Mutex<Option<Traced>>,
     train: OnceLock<Ready>,
     eval: OnceLock<Ready>,
     predict: OnceLock<Ready>,
 }
 
+/// A computation that has been traced, serialised.
+struct Traced {
+    hlo: Vec<u8>,
+    took: Duration,
+}
+
+impl Traced {
+    /// Traces the computation `name` of `model`.
+    fn new(name: &str, model: &Model, trace: Trace) -> Result<Self> {
+        let start = Instant::now();
+        let computation = trace(model).with_context(|| format!("tracing {name}"))?;
+        let hlo = Hlo::Traced(&computation).to_bytes()?.into_owned();
+        let took = start.elapsed();
+        Ok(Self { hlo, took })
+    }
+}
+
+/// What traces a computation of a model.
+type Trace = fn(&Model) -> xla_graphs::Result<Computation>;
+
 /// A computation that can run.
 struct Ready {
     compiled: Compiled,
+    /// To trace and compile it, or to read and load it.
+    took: Duration,
     origin: ExecutableOrigin,
 }
 
@@ -152,6 +179,7 @@ impl<'a> Program<'a> {
             layout: model.layout(),
             model,
             folder: None,
+            traced: Mutex::new(None),
             train: OnceLock::new(),
             eval: OnceLock::new(),
             predict: OnceLock::new(),
@@ -190,9 +218,13 @@ impl<'a> Program<'a> {
 
     /// Compiles the training step; returns how long tracing and compiling took.
     pub fn compile_train(&self) -> Result<Duration> {
-        let start = Instant::now();
-        self.train_executable()?;
-        Ok(start.elapsed())
+        let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
+        Ok(ready.took)
+    }
+
+    /// What the other processes have cost this one so far ([`Device::collectives`]).
+    pub fn collectives(&self) -> Option<Collectives> {
+        self.device.collectives()
     }
 
     /// Where the computations that were needed so far came from.
@@ -202,41 +234,60 @@ impl<'a> Program<'a> {
         ready.map(|ready| ready.origin).collect()
     }
 
-    /// The SHA-256 sum of the training step as it is traced.
+    /// The SHA-256 sum of the training step as it is traced, which is kept for its compilation.
     pub fn train_digest(&self) -> Result<String> {
-        Ok(match &self.folder {
-            Some(folder) => sha256::sum(&folder.hlo("train_step")?),
-            None => sha256::sum(&Hlo::Traced(&train_step(&self.model)?).to_bytes()?),
-        })
+        if let Some(folder) = &self.folder {
+            return Ok(sha256::sum(&folder.hlo(TRAIN_STEP)?));
+        }
+        let traced = Traced::new(TRAIN_STEP, &self.model, train_step)?;
+        let sum = sha256::sum(&traced.hlo);
+        *self.traced.lock().unwrap_or_else(PoisonError::into_inner) = Some(traced);
+        Ok(sum)
+    }
+
+    /// The computation `name`, as it was traced before or now.
+    fn traced(&self, name: &str, trace: Trace) -> Result<Traced> {
+        let mut kept = self.traced.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.take() {
+            Some(traced) if name == TRAIN_STEP => Ok(traced),
+            other => {
+                *kept = other;
+                Traced::new(name, &self.model, trace)
+            }
+        }
     }
 
     fn train_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.train, "train_step", train_step)
+        let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
+        Ok(ready.compiled.executable.as_ref())
     }
 
     fn eval_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.eval, "eval_step", eval_step)
+        let ready = self.ready(&self.eval, "eval_step", eval_step)?;
+        Ok(ready.compiled.executable.as_ref())
     }
 
     fn predict_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.predict, "predict_step", predict_step)
+        let ready = self.ready(&self.predict, "predict_step", predict_step)?;
+        Ok(ready.compiled.executable.as_ref())
     }
 
-    fn compiled<'c>(
+    fn ready<'c>(
         &self,
         cell: &'c OnceLock<Ready>,
         name: &'static str,
-        trace: fn(&Model) -> xla_graphs::Result<Computation>,
-    ) -> Result<&'c dyn Executable> {
+        trace: Trace,
+    ) -> Result<&'c Ready> {
         if let Some(ready) = cell.get() {
-            return Ok(ready.compiled.executable.as_ref());
+            return Ok(ready);
         }
-        let start = Instant::now();
+        let mut start = Instant::now();
         let replicas = self.model.replicas.0;
         let (source, traced, compiled) = match &self.folder {
             Some(folder) => {
                 let hlo = folder.hlo(name)?;
                 let read = start.elapsed();
+                start = Instant::now();
                 let hlo = Hlo::Bytes(&hlo);
                 let compiled = self.device.load_or_compile(name, hlo, replicas);
                 let compiled = compiled.map_err(|error| match error.is::<SavedExecutableError>() {
@@ -246,19 +297,22 @@ impl<'a> Program<'a> {
                 ("read", read, compiled?)
             }
             None => {
-                let hlo = trace(&self.model).with_context(|| format!("tracing {name}"))?;
-                let traced = start.elapsed();
-                let hlo = Hlo::Traced(&hlo);
+                let Traced { hlo, took } = self.traced(name, trace)?;
+                start = Instant::now();
+                let hlo = Hlo::Bytes(&hlo);
                 let compiled = self.device.load_or_compile(name, hlo, replicas);
                 let compiled = compiled.with_context(|| format!("compiling {name}"));
-                ("traced", traced, compiled?)
+                ("traced", took, compiled?)
             }
         };
-        let took = start.elapsed() - traced;
-        let origin = ExecutableOrigin::new(name, &compiled, traced, took);
+        let compiling = start.elapsed();
+        let origin = ExecutableOrigin::new(name, &compiled, traced, compiling);
         origin.log(source);
-        let ready = cell.get_or_init(|| Ready { compiled, origin });
-        Ok(ready.compiled.executable.as_ref())
+        Ok(cell.get_or_init(|| Ready {
+            compiled,
+            took: traced + compiling,
+            origin,
+        }))
     }
 
     /// The replicas on the devices of this process.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::data::{BatchSource, Batches};
+use crate::device::backend::Collectives;
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::peers::Peers;
 use crate::model::program::{PendingMetrics, Program, State};
@@ -102,9 +103,38 @@ pub struct Outcome {
     /// Steps whose loss was not finite, and which changed nothing.
     pub non_finite_steps: u64,
     pub timing: TimingSplit,
+    /// In the last epoch; absent where this process is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collectives: Option<StepCollectives>,
     /// The evaluation after the last epoch.
     #[serde(skip)]
     pub evaluation: Evaluation,
+}
+
+/// What this process's part in collectives with other processes is in a step, on the average.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StepCollectives {
+    pub count: f64,
+    /// That this process gives.
+    pub bytes: f64,
+    /// Waiting for the others included.
+    pub ms: f64,
+    /// Of the time of a step.
+    pub share: f64,
+}
+
+impl StepCollectives {
+    /// Of `steps` steps that took `training`, with collectives `before` and `after` them.
+    fn of(before: Collectives, after: Collectives, steps: u64, training: Duration) -> Self {
+        let steps = steps as f64;
+        let time = (after.time - before.time).as_secs_f64();
+        Self {
+            count: (after.count - before.count) as f64 / steps,
+            bytes: (after.bytes - before.bytes) as f64 / steps,
+            ms: 1e3 * time / steps,
+            share: time / training.as_secs_f64().max(f64::MIN_POSITIVE),
+        }
+    }
 }
 
 /// Where the time went, over an epoch or the whole process.
@@ -113,6 +143,8 @@ struct Timing {
     images: u64,
     training: Duration,
     waited: Duration,
+    /// In the last epoch that had steps.
+    collectives: Option<StepCollectives>,
 }
 
 impl Timing {
@@ -165,7 +197,13 @@ impl Trainer<'_> {
             let shown = self.position().step_in_epoch + steps;
             self.tell(|observer| observer.epoch_begin(epoch, epochs, shown as usize));
             let timing;
+            let before = self.program.collectives();
             (state, timing) = self.epoch(state, steps, &mut batches)?;
+            let after = self.program.collectives();
+            if let (Some(before), Some(after), 1..) = (before, after, steps) {
+                let training = timing.training;
+                whole.collectives = Some(StepCollectives::of(before, after, steps, training));
+            }
             whole.images += timing.images;
             whole.training += timing.training;
             whole.waited += timing.waited;
@@ -226,6 +264,7 @@ impl Trainer<'_> {
             images: trainer.info.position.mean.count() - images_before,
             training: start.elapsed(),
             waited: trainer.watch.spent(Lap::Input) - waited_before,
+            collectives: None,
         };
         let mut pending: Option<PendingMetrics> = None;
         for _ in 0..steps {
@@ -459,7 +498,31 @@ impl Trainer<'_> {
             input_wait_frac: whole.input_wait_frac(),
             non_finite_steps: self.info.position.non_finite,
             timing: (&self.watch).into(),
+            collectives: whole.collectives,
             evaluation,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_collectives_of_an_epoch_are_shared_out_over_its_steps() {
+        let collectives = |count, bytes, milliseconds| Collectives {
+            count,
+            bytes,
+            time: Duration::from_millis(milliseconds),
+        };
+        let (before, after) = (collectives(5, 600, 10), collectives(13, 1600, 40));
+        let told = StepCollectives::of(before, after, 4, Duration::from_millis(120));
+        let expected = StepCollectives {
+            count: 2.0,
+            bytes: 250.0,
+            ms: 7.5,
+            share: 0.25,
+        };
+        assert_eq!(told, expected);
     }
 }

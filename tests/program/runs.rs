@@ -72,8 +72,16 @@ pub const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Waits until the run of `child` has a checkpoint.
 pub fn wait_for_checkpoint(run: &Path, child: &mut Child) {
+    if checkpoints(run).is_empty() {
+        wait_for_another_checkpoint(run, child);
+    }
+}
+
+/// Waits until the run of `child` has a newer checkpoint than now.
+pub fn wait_for_another_checkpoint(run: &Path, child: &mut Child) {
     let start = Instant::now();
-    while checkpoints(run).is_empty() {
+    let newest = checkpoints(run).pop();
+    while checkpoints(run).pop() <= newest {
         assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(
             start.elapsed() < PATIENCE,

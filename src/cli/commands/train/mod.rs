@@ -307,6 +307,9 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
         &validation,
         None,
     )?;
+    if let Some(collectives) = &result.outcome.collectives {
+        log::info!("{}", words::about_collectives(collectives));
+    }
     let step = result.outcome.steps;
     if step < config.all_steps(steps.steps_per_epoch()) {
         log::info!("{}", words::where_it_ended(config, &run_dir, &steps, step));

@@ -13,6 +13,7 @@ use crate::model::program::Program;
 use crate::model::summary::grouped;
 use crate::run::run_dir::RunDir;
 use crate::run::schedule::ScheduleChoice;
+use crate::run::trainer::StepCollectives;
 
 /// The data set of a run and how many images it has.
 pub fn about_data(name: &str, training: &BatchSource, validation: &Validation) -> String {
@@ -21,6 +22,16 @@ pub fn about_data(name: &str, training: &BatchSource, validation: &Validation) -
         grouped(training.images()),
         grouped(validation.split.len()),
         validation.name()
+    )
+}
+
+/// What the other processes cost.
+pub fn about_collectives(step: &StepCollectives) -> String {
+    format!(
+        "of each step of the last epoch, {:.1} ms ({:.0} %) went into {:.0} collectives with the other processes",
+        step.ms,
+        100.0 * step.share,
+        step.count
     )
 }
 
