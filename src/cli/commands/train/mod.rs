@@ -52,6 +52,8 @@ use crate::system::signals::Signals;
 struct RunResult {
     #[serde(flatten)]
     outcome: Outcome,
+    /// Steps of all epochs, of which `--max-steps` may have left some.
+    all_steps: u64,
     device: String,
     replicas: usize,
     /// Seconds from the start of the process until the training began; absent if the system does not say when that was.
@@ -264,8 +266,10 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
     let start_s = proc::age();
     let outcome = trainer.run(state)?;
     let executables = program.origins();
+    let all_steps = config.all_steps(steps.steps_per_epoch());
     let result = RunResult {
         outcome,
+        all_steps,
         device: device.description(),
         replicas: device.replicas,
         start_s,
@@ -287,7 +291,7 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
         None,
     )?;
     let step = result.outcome.steps;
-    if step < config.all_steps(steps.steps_per_epoch()) {
+    if step < all_steps {
         log::info!("{}", words::where_it_ended(config, &run_dir, &steps, step));
     }
     log::info!("the run is in {}", run_dir.root().display());
