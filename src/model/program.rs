@@ -1,7 +1,7 @@
 //! The compiled computations of a run, and the state they pass on.
 
 use std::panic;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use xla_graphs::{Computation, Layout, Model, average, eval_step, predict_step, t
 use crate::data::{Batch, Mixed};
 use crate::device::backend::{DeviceArray, Executable, Hlo, HostElement};
 use crate::device::saved_executable::SavedExecutableError;
-use crate::device::{Compiled, Device, Origin};
+use crate::device::{Compiled, Device, Origin, Sought};
 use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
@@ -28,15 +28,47 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
-    train: OnceLock<Ready>,
-    eval: OnceLock<Ready>,
-    predict: OnceLock<Ready>,
+    train: Step,
+    eval: Step,
+    predict: Step,
+}
+
+/// One of the computations.
+struct Step {
+    name: &'static str,
+    trace: fn(&Model) -> xla_graphs::Result<Computation>,
+    /// What [`Program::look_ahead`] found.
+    ahead: Mutex<Option<Ahead>>,
+    ready: OnceLock<Ready>,
+}
+
+/// A computation that is traced, and that was looked for among those that were compiled before.
+struct Ahead {
+    sought: Sought,
+    /// "traced", or "read" where it was traced elsewhere.
+    source: &'static str,
+    traced: Duration,
+    /// How long it took to look for it, and to load it if it was there.
+    looked: Duration,
 }
 
 /// A computation that can run.
 struct Ready {
     compiled: Compiled,
     origin: ExecutableOrigin,
+    /// How long it took to trace it and to compile or to load it.
+    took: Duration,
+}
+
+impl Step {
+    fn new(name: &'static str, trace: fn(&Model) -> xla_graphs::Result<Computation>) -> Self {
+        Self {
+            name,
+            trace,
+            ahead: Mutex::new(None),
+            ready: OnceLock::new(),
+        }
+    }
 }
 
 /// Where a computation that can run came from, and how long that took.
@@ -144,6 +176,21 @@ impl PendingMetrics {
     }
 }
 
+/// What an evaluation step that may still be running gives.
+pub struct PendingEvaluation {
+    metrics: PendingMetrics,
+    /// The rows of each replica of this process.
+    logits: Vec<Box<dyn DeviceArray>>,
+}
+
+impl PendingEvaluation {
+    /// Waits for the step and reads the metrics of the batch of all processes, and the logits `[N, classes]` of this
+    /// one's rows, padding included.
+    pub fn read(self) -> Result<(BatchMetrics, Vec<f32>)> {
+        Ok((self.metrics.read()?, download_rows(&self.logits)?))
+    }
+}
+
 impl<'a> Program<'a> {
     /// `model` on `device`; traces and compiles nothing yet.
     pub fn new(device: &'a Device, model: Model) -> Self {
@@ -152,9 +199,9 @@ impl<'a> Program<'a> {
             layout: model.layout(),
             model,
             folder: None,
-            train: OnceLock::new(),
-            eval: OnceLock::new(),
-            predict: OnceLock::new(),
+            train: Step::new("train_step", train_step),
+            eval: Step::new("eval_step", eval_step),
+            predict: Step::new("predict_step", predict_step),
         }
     }
 
@@ -188,17 +235,30 @@ impl<'a> Program<'a> {
         &self.layout
     }
 
-    /// Compiles the training step; returns how long tracing and compiling took.
+    /// Traces the training step and loads it if it was compiled before, and loads what the files of executables have.
+    /// What is still to be compiled is left to [`Self::compile_train`].
+    ///
+    /// # Errors
+    /// A file of an executable that is of another computation, or cannot be loaded.
+    pub fn look_ahead(&self) -> Result<()> {
+        for step in [&self.train, &self.eval, &self.predict] {
+            if step.name == self.train.name || self.device.has_saved(step.name) {
+                let ahead = self.look_for(step)?;
+                *step.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles the training step, or loads it; returns how long that and tracing took.
     pub fn compile_train(&self) -> Result<Duration> {
-        let start = Instant::now();
-        self.train_executable()?;
-        Ok(start.elapsed())
+        Ok(self.ready(&self.train)?.took)
     }
 
     /// Where the computations that were needed so far came from.
     pub fn origins(&self) -> Vec<ExecutableOrigin> {
-        let cells = [&self.train, &self.eval, &self.predict];
-        let ready = cells.into_iter().filter_map(OnceLock::get);
+        let steps = [&self.train, &self.eval, &self.predict];
+        let ready = steps.into_iter().filter_map(|step| step.ready.get());
         ready.map(|ready| ready.origin).collect()
     }
 
@@ -210,55 +270,68 @@ impl<'a> Program<'a> {
         })
     }
 
-    fn train_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.train, "train_step", train_step)
+    fn executable<'c>(&self, step: &'c Step) -> Result<&'c dyn Executable> {
+        Ok(self.ready(step)?.compiled.executable.as_ref())
     }
 
-    fn eval_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.eval, "eval_step", eval_step)
-    }
-
-    fn predict_executable(&self) -> Result<&dyn Executable> {
-        self.compiled(&self.predict, "predict_step", predict_step)
-    }
-
-    fn compiled<'c>(
-        &self,
-        cell: &'c OnceLock<Ready>,
-        name: &'static str,
-        trace: fn(&Model) -> xla_graphs::Result<Computation>,
-    ) -> Result<&'c dyn Executable> {
-        if let Some(ready) = cell.get() {
-            return Ok(ready.compiled.executable.as_ref());
+    fn ready<'c>(&self, step: &'c Step) -> Result<&'c Ready> {
+        if let Some(ready) = step.ready.get() {
+            return Ok(ready);
         }
+        let found = step
+            .ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let ahead = match found {
+            Some(ahead) => ahead,
+            None => self.look_for(step)?,
+        };
         let start = Instant::now();
-        let replicas = self.model.replicas.0;
-        let (source, traced, compiled) = match &self.folder {
-            Some(folder) => {
-                let hlo = folder.hlo(name)?;
-                let read = start.elapsed();
-                let hlo = Hlo::Bytes(&hlo);
-                let compiled = self.device.load_or_compile(name, hlo, replicas);
-                let compiled = compiled.map_err(|error| match error.is::<SavedExecutableError>() {
-                    true => error,
-                    false => folder.not_compiled(name, self.device.kind, &error).into(),
-                });
-                ("read", read, compiled?)
-            }
+        let compiled = self.device.compile_unless_found(ahead.sought);
+        let compiled = compiled.map_err(|error| self.not_compiled(step, error))?;
+        let took = ahead.looked + start.elapsed();
+        let origin = ExecutableOrigin::new(step.name, &compiled, ahead.traced, took);
+        origin.log(ahead.source);
+        Ok(step.ready.get_or_init(|| Ready {
+            compiled,
+            origin,
+            took: ahead.traced + took,
+        }))
+    }
+
+    /// Traces `step`, or reads it where it was traced before, and looks for it among what was compiled before.
+    fn look_for(&self, step: &Step) -> Result<Ahead> {
+        let start = Instant::now();
+        let (source, hlo) = match &self.folder {
+            Some(folder) => ("read", folder.hlo(step.name)?),
             None => {
-                let hlo = trace(&self.model).with_context(|| format!("tracing {name}"))?;
-                let traced = start.elapsed();
-                let hlo = Hlo::Traced(&hlo);
-                let compiled = self.device.load_or_compile(name, hlo, replicas);
-                let compiled = compiled.with_context(|| format!("compiling {name}"));
-                ("traced", traced, compiled?)
+                let traced = (step.trace)(&self.model);
+                let traced = traced.with_context(|| format!("tracing {}", step.name))?;
+                ("traced", Hlo::Traced(&traced).to_bytes()?.into_owned())
             }
         };
-        let took = start.elapsed() - traced;
-        let origin = ExecutableOrigin::new(name, &compiled, traced, took);
-        origin.log(source);
-        let ready = cell.get_or_init(|| Ready { compiled, origin });
-        Ok(ready.compiled.executable.as_ref())
+        let traced = start.elapsed();
+        let (name, replicas) = (step.name, self.model.replicas.0);
+        let sought = self.device.look_for(name, hlo, replicas);
+        Ok(Ahead {
+            sought: sought.map_err(|error| self.not_compiled(step, error))?,
+            source,
+            traced,
+            looked: start.elapsed() - traced,
+        })
+    }
+
+    /// The `error` of compiling or loading `step`, with what it means here.
+    fn not_compiled(&self, step: &Step, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<SavedExecutableError>() {
+            return error;
+        }
+        let name = step.name;
+        match &self.folder {
+            Some(folder) => folder.not_compiled(name, self.device.kind, &error).into(),
+            None => error.context(format!("compiling {name}")),
+        }
     }
 
     /// The replicas on the devices of this process.
@@ -360,17 +433,18 @@ impl<'a> Program<'a> {
     pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
         let outputs = self.layout.arrays().len() + 1;
         let state = borrowed(&state.replicas);
-        let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
+        let mut replicas = execute(
+            self.executable(&self.train)?,
+            state,
+            &inputs.replicas,
+            outputs,
+        )?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
         Ok((State { replicas }, metrics))
     }
 
     /// [`Self::eval_step`] with the weights of a training state, or with their average where there is one.
-    pub fn eval_step_of_state(
-        &self,
-        state: &State,
-        batch: &Batch,
-    ) -> Result<(BatchMetrics, Vec<f32>)> {
+    pub fn eval_step_of_state(&self, state: &State, batch: &Batch) -> Result<PendingEvaluation> {
         let average = self.layout.slot(average::SLOT);
         let networks = state.replicas.iter().map(|state| {
             let mut network: Vec<_> = references(&state[..NETWORK_ARRAYS]);
@@ -382,8 +456,8 @@ impl<'a> Program<'a> {
         self.run_eval(networks, batch)
     }
 
-    /// Metrics of `batch` of all processes, and the logits `[N, classes]` of this one's rows, padding included.
-    pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
+    /// Starts the evaluation of `batch`.
+    pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<PendingEvaluation> {
         self.run_eval(borrowed(&weights.replicas), batch)
     }
 
@@ -391,7 +465,7 @@ impl<'a> Program<'a> {
         &self,
         networks: impl Iterator<Item = Vec<&'b dyn DeviceArray>>,
         batch: &Batch,
-    ) -> Result<(BatchMetrics, Vec<f32>)> {
+    ) -> Result<PendingEvaluation> {
         let shards = self.on_each_replica(|replica| {
             Ok(vec![
                 self.upload_images(&batch.images, replica)?,
@@ -399,10 +473,10 @@ impl<'a> Program<'a> {
                 self.upload_per_image("weights", &batch.weights, replica)?,
             ])
         })?;
-        let mut replicas = execute(self.eval_executable()?, networks, &shards, 2)?;
+        let mut replicas = execute(self.executable(&self.eval)?, networks, &shards, 2)?;
         let logits = take_last(&mut replicas);
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
-        Ok((metrics.read()?, download_rows(&logits)?))
+        Ok(PendingEvaluation { metrics, logits })
     }
 
     /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
@@ -410,7 +484,7 @@ impl<'a> Program<'a> {
         let shards =
             self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
         let networks = borrowed(&weights.replicas);
-        let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
+        let mut replicas = execute(self.executable(&self.predict)?, networks, &shards, 1)?;
         download_rows(&take_last(&mut replicas))
     }
 
