@@ -64,7 +64,9 @@ pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
 /// Images with their labels, all 0 until they are read.
 pub(super) struct Records {
     format: Format,
-    images: Vec<[u8; IMAGE_LEN]>,
+    /// One image after another. Flat, because the system itself gives zeros to a vector of bytes: whoever reads an image
+    /// is the first to touch its memory.
+    images: Vec<u8>,
     labels: Vec<u16>,
 }
 
@@ -81,7 +83,7 @@ impl Records {
     pub(super) fn with_room(format: Format, count: usize) -> Records {
         Records {
             format,
-            images: vec![[0; IMAGE_LEN]; count],
+            images: vec![0; count * IMAGE_LEN],
             labels: vec![0; count],
         }
     }
@@ -91,7 +93,8 @@ impl Records {
     /// # Panics
     /// When they are more than there is room for.
     pub(super) fn parts(&mut self, counts: &[usize]) -> Vec<Part<'_>> {
-        let (mut images, mut labels) = (&mut self.images[..], &mut self.labels[..]);
+        let mut images: &mut [[u8; IMAGE_LEN]] = self.images.as_chunks_mut().0;
+        let mut labels = &mut self.labels[..];
         let mut parts = Vec::new();
         for &count in counts {
             let (own_images, own_labels);
@@ -108,7 +111,7 @@ impl Records {
     }
 
     pub(super) fn into_split(self) -> Split {
-        Split::of(self.images.into_flattened(), self.labels.into(), SIDE)
+        Split::of(self.images, self.labels.into(), SIDE)
     }
 }
 
