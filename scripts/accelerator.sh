@@ -6,9 +6,9 @@
 #   scripts/accelerator.sh run [--out DIR] [--seconds N] PIECE...   there: takes pieces, and does what they allow
 #   scripts/accelerator.sh tables PIECE...                          here: the tables, from what came back in --out
 #
-# `pack` takes the program that RESNET_XLA_BIN names (by default that of target/release, which runs only where its XLA
-# runtime is), what that of target/release exports and computes on the CPU, and CIFAR-10 (`resnet-xla fetch`). The first
-# piece has all but the data. `--short` makes a form of seconds, for the CPU plugin. PIECE_MIB sets another size.
+# `pack` takes the program that RESNET_XLA_BIN names (by default target/small/resnet-xla, which scripts/small_build.sh
+# makes), what that of target/release exports and computes on the CPU, and CIFAR-10 (`resnet-xla fetch`). The first piece
+# has all but the data. `--short` makes a form of seconds, for the CPU plugin. PIECE_MIB sets another size.
 #
 # `run` keeps all in --work (/tmp/resnet-xla-accelerator). It checks the numbers against the CPU's, measures the training
 # step beside JAX's and PyTorch's, and trains the tutorial's network by its recipe for as long as --seconds (540) last;
@@ -16,8 +16,9 @@
 # done is not done again. --plugin names the PJRT plugin, by default jax's for CUDA.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-full=${RESNET_XLA_FULL_BIN:-$root/target/release/resnet-xla}
-program=${RESNET_XLA_BIN:-$full}
+target=${CARGO_TARGET_DIR:-$root/target}
+full=${RESNET_XLA_FULL_BIN:-$target/release/resnet-xla}
+program=${RESNET_XLA_BIN:-$target/small/resnet-xla}
 piece_mib=${PIECE_MIB:-36}
 # The program names variables that it does not know.
 unset RESNET_XLA_BIN RESNET_XLA_FULL_BIN PIECE_MIB
@@ -47,6 +48,7 @@ fail() {
 
 pack() {
     local folder=$1 form=${2:-}
+    [[ -x $program ]] || fail "there is no $program; scripts/small_build.sh makes it"
     mkdir -p "$folder"
     place=$(mktemp -d)
     trap 'rm -rf "$place"' EXIT

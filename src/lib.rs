@@ -48,7 +48,6 @@
 //! The graphs are a crate of their own, [`xla_graphs`]: a [`Model`](xla_graphs::Model) goes in, a computation comes out.
 //! [`cpu_kernels`] has the fused layers that it calls on a CPU, [`pjrt`] the C API of compilers and devices.
 
-#[cfg(feature = "trace")]
 pub mod bench;
 pub mod cli;
 pub mod compile;

@@ -9,21 +9,26 @@ use std::process::Command;
 
 use program::plugins::cpu_plugin;
 use program::runs::assert_same_end;
+use program::small::small;
 use program::{COMPILE_FAST, succeed, text, xla_flags};
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What the script prints for `args`.
+/// What the script prints for `args`. It carries the program that needs no XLA runtime, where that is built.
 fn script(args: &[&str]) -> String {
-    let program = env!("CARGO_BIN_EXE_resnet-xla");
+    let full = env!("CARGO_BIN_EXE_resnet-xla");
+    let (program, piece_mib) = match small() {
+        Some(small) => (small, "36"),
+        None => (full.into(), "200"),
+    };
     let output = Command::new(Path::new(ROOT).join("scripts/accelerator.sh"))
         .args(args)
         .env("RESNET_XLA_BIN", program)
-        .env("RESNET_XLA_FULL_BIN", program)
+        .env("RESNET_XLA_FULL_BIN", full)
         .env("RESNET_XLA_COMPILE_CACHE", "none")
         .env("XLA_FLAGS", xla_flags(COMPILE_FAST))
-        .env("PIECE_MIB", "200")
+        .env("PIECE_MIB", piece_mib)
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();

@@ -7,7 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+<<<<<<< HEAD
 use program::{COMPILE_FAST, fail, program, succeed, text, xla_flags};
+=======
+use program::plugins::cpu_plugin;
+use program::{fail, program, succeed, text};
+>>>>>>> hb-25
 use serde_json::Value;
 
 const SMALL: [&str; 11] = [
@@ -173,6 +178,28 @@ fn the_host_takes_a_part_of_each_step() {
         0.0 < number("host_ms") && number("host_ms") < number("step_ms"),
         "{report}"
     );
+}
+
+#[test]
+fn a_step_on_a_plugin_s_threads_keeps_its_memory() {
+    let Some(plugin) = cpu_plugin() else { return };
+    let args = [
+        "bench",
+        "--plugin",
+        text(&plugin),
+        "--depth",
+        "11",
+        "--json",
+    ];
+    let steps = ["--steps", "10", "--warmup", "20"];
+    let report: Value = serde_json::from_str(&succeed(&[&args[..], &steps].concat())).unwrap();
+    let Some(faults) = report["page_faults"].as_f64() else {
+        println!("skipped: this system does not count page faults");
+        return;
+    };
+    // All images of the activations of one layer are 2,048 pages or more; a step that took its memory anew touched some
+    // 60,000.
+    assert!(faults < 10_000.0, "{report}");
 }
 
 #[test]

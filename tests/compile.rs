@@ -35,6 +35,7 @@ fn the_arguments_of_prediction_are_the_weights_and_the_images() {
         text(folder.path()),
     ]);
     let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["model"], "ResNet-11 v2");
     let summary: Value =
         serde_json::from_str(&succeed(&["summary", "--depth", "11", "--json"])).unwrap();
     let parameters = summary["total_parameters"].as_i64().unwrap();

@@ -308,10 +308,8 @@ impl<'a> Replay<'a> {
             .program
             .upload_weights(&HostState::new(values))
             .unwrap();
-        let (_, logits) = self
-            .program
-            .eval_step(&weights, &self.reference.batch)
-            .unwrap();
+        let evaluation = self.program.eval_step(&weights, &self.reference.batch);
+        let (_, logits) = evaluation.unwrap().read().unwrap();
         self.found
             .insert(format!("inference_logits/{moment}"), logits);
     }

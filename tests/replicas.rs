@@ -293,8 +293,12 @@ fn evaluation_and_prediction_are_shared_and_padding_counts_nowhere() {
     let [ones, eights] = [&one, &eight].map(|program| program.upload_weights(&weights).unwrap());
     for step in 0..source.steps_per_epoch() {
         let batch = filled(&source, step);
-        let (expected, expected_logits) = one.eval_step(&ones, &batch).unwrap();
-        let (got, logits) = eight.eval_step(&eights, &batch).unwrap();
+        let evaluate = |program: &Program, weights| {
+            let evaluation = program.eval_step(weights, &batch).unwrap();
+            evaluation.read().unwrap()
+        };
+        let (expected, expected_logits) = evaluate(&one, &ones);
+        let (got, logits) = evaluate(&eight, &eights);
         // Two logits may be within rounding of each other: each program is right about its own.
         assert_eq!(
             (got.count, got.correct),

@@ -107,6 +107,38 @@ fn runs_are_listed_with_state_best_accuracy_time_and_changed_settings() {
 }
 
 #[test]
+fn a_run_that_max_steps_ended_is_stopped_and_not_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let options = "--epochs 3 --steps-per-epoch 2 --eval-steps 1";
+    succeed(&quick_run(&run, &format!("{options} --max-steps 3")));
+    let found = || -> Value {
+        let found = succeed(&["runs", text(folder.path()), "--json"]);
+        serde_json::from_str::<Value>(&found).unwrap()[0].clone()
+    };
+    let stopped = found();
+    assert_eq!(stopped["state"], "stopped");
+    assert_eq!(
+        (&stopped["stopped_at"], &stopped["of_steps"]),
+        (&3.into(), &6.into())
+    );
+    let table = succeed(&["runs", text(folder.path())]);
+    assert!(table.contains("  stopped at step 3 of 6  "), "{table}");
+
+    // A limit that is not reached stops nothing.
+    let args = ["--resume", "--out-dir", text(&run), "--max-steps", "10"];
+    succeed(&args);
+    assert_eq!(found()["state"], "done");
+    // As before results said how many steps there are.
+    let result = run.join("result.json");
+    let content = fs::read_to_string(&result).unwrap();
+    let older = content.replace("\"all_steps\": 6", "\"of\": 7");
+    assert_ne!(older, content);
+    fs::write(&result, older).unwrap();
+    assert_eq!(found()["state"], "done");
+}
+
+#[test]
 fn a_folder_without_runs_gives_an_empty_list_and_a_missing_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(

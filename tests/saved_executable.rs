@@ -20,8 +20,12 @@ fn saved(folder: &Path, step: &str) -> PathBuf {
     let file = folder.join(step);
     let mut args = vec!["compile", "--target", "cpu", "--depth", "11"];
     args.extend(["--batch-per-chip", "8", "--step", step]);
-    args.extend(["--save-executable", text(&file), "--json"]);
-    succeed(&args);
+    args.extend(["--save-executable", text(&file)]);
+    let table = succeed(&args);
+    assert!(
+        table.contains(" step of ResNet-11 v2, f32 on cpu (1 chip)\n"),
+        "{table}"
+    );
     file
 }
 
@@ -94,8 +98,6 @@ fn a_file_that_does_not_fit_is_one_error_before_the_run_s_files_are_written() {
     let message = refused("--batch-size 16", &on_plugin, &file, 3);
     let holds = "train_step of ResNet-11 v2, 8 images a device, f32";
     assert!(message.contains(holds), "{message}");
-    // The computation is known only once the run has a folder.
-    fs::remove_dir_all(&out_dir).unwrap();
     let message = refused("--replicas 2", &on_plugin, &file, 4);
     assert!(
         message.contains("compiled for cpu (1 x cpu), and here is 2 x cpu"),
@@ -134,6 +136,36 @@ fn a_file_that_does_not_fit_is_one_error_before_the_run_s_files_are_written() {
     let message = refused("", &on_plugin, &folder.path().join("missing"), 3);
     assert!(message.contains("cannot read"), "{message}");
     assert!(!out_dir.exists());
+}
+
+#[test]
+fn a_run_that_was_to_be_overwritten_stays_when_a_file_is_of_another_computation() {
+    let Some(plugin) = cpu_plugin() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out_dir = folder.path().join("run");
+    succeed(&quick_run(&out_dir, AS_COMPILED));
+    let kept = ["config.toml", "history.csv", "result.json"];
+    let before = kept.map(|name| fs::read(out_dir.join(name)).unwrap());
+    // That of the evaluation would be loaded after the training.
+    for step in ["train", "eval"] {
+        let file = saved(folder.path(), step);
+        let options = format!("{AS_COMPILED} --overwrite --batch-size 16");
+        let mut args = quick_run(&out_dir, &options);
+        args.extend(["--plugin", text(&plugin)]);
+        args.extend(["--load-executable", text(&file)]);
+        let message = fail(&args, 3);
+        assert!(
+            message.contains(&format!("{step}_step of ResNet-11 v2, 8 images a device")),
+            "{message}"
+        );
+        let after = kept.map(|name| fs::read(out_dir.join(name)).unwrap());
+        assert_eq!(after, before);
+    }
+    assert!(
+        out_dir
+            .join("checkpoints/step-00000003.safetensors")
+            .exists()
+    );
 }
 
 /// The SHA-256 of `bytes` in hexadecimal digits.

@@ -20,29 +20,13 @@ const FULL: &str = env!("CARGO_BIN_EXE_resnet-xla");
 const USER: u32 = 3_141_599;
 const MOST_BYTES: u64 = 25_000_000;
 
-/// The program that `scripts/small_build.sh` built; `None`, with the reason printed, where it did not.
+/// The small program; `None`, with the reason printed, where it was not built.
 fn small() -> Option<PathBuf> {
-    // The full one is target/release/resnet-xla.
-    let target = Path::new(FULL).ancestors().nth(2).unwrap();
-    let built = fs::read_to_string(target.join("small/commit")).unwrap_or_default();
-    if !built.is_empty() && built == commit() {
-        return Some(target.join("small/resnet-xla"));
+    let small = program::small::small();
+    if small.is_none() {
+        println!("skipped: it is what is tested here");
     }
-    println!(
-        "skipped: no program of this commit in {}; scripts/small_build.sh makes it",
-        target.join("small").display()
-    );
-    None
-}
-
-/// What git calls the commit that is checked out; nothing where it says none.
-fn commit() -> String {
-    let mut git = Command::new("git");
-    git.args(["rev-parse", "HEAD"]);
-    let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    output.map_or(String::new(), |output| {
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    })
+    small
 }
 
 /// A folder with nothing but the small program, a program to run, and the CPU plugin: all that another user gets.
@@ -136,14 +120,55 @@ fn it_does_alone_what_the_full_build_does_with_the_same_bits() {
         let ours = alone.run(&format!("{command} {ON}"));
         assert_eq!(ours, full(&format!("{command} {FULL_ON}")), "{command}");
     }
+    for bench in [
+        "--steps 3 --warmup 1",
+        "--steps 2 --warmup 2 --init-weights run/checkpoints/step-00000020.safetensors",
+    ] {
+        let bench = format!("bench --json --program program {bench}");
+        let timed = |printed: String| serde_json::from_str::<Value>(&printed).unwrap();
+        let ours = timed(alone.run(&format!("{bench} --plugin libpjrt_cpu.so")));
+        let full = timed(full(&format!("{bench} {FULL_ON}")));
+        for key in [
+            "model",
+            "batch_size",
+            "lowering",
+            "n",
+            "first_loss",
+            "last_loss",
+        ] {
+            assert_eq!(ours[key], full[key], "{key}");
+        }
+    }
     alone.run(&format!("report run {ON} --out page.html"));
     alone.run("plot run");
     alone.run("export --checkpoint run --out model.onnx");
     let runs: Value = serde_json::from_str(&alone.run("runs . --json")).unwrap();
-    assert!(runs.to_string().contains("done"), "{runs}");
+    assert_eq!(runs[0]["state"], "stopped", "{runs}");
     let doctor = alone.run("doctor --plugin libpjrt_cpu.so");
     assert!(doctor.contains("runtime     none"), "{doctor}");
     assert!(doctor.contains(": works, 1 replica"), "{doctor}");
+}
+
+#[test]
+fn it_times_the_host_s_side_of_training() {
+    let (Some(small), Some(plugin)) = (small(), cpu_plugin()) else {
+        return;
+    };
+    for (args, rate) in [
+        ("--input", "decode_images_per_sec"),
+        ("--host --plugin", "uploaded_images_per_sec"),
+    ] {
+        let mut program = Command::new(&small);
+        program
+            .args(["bench", "--json", "--epochs", "1"])
+            .env_clear();
+        program.args(args.split_whitespace());
+        if args.ends_with("--plugin") {
+            program.arg(&plugin);
+        }
+        let report: Value = serde_json::from_str(&printed(program.output().unwrap())).unwrap();
+        assert!(report[rate].as_f64().unwrap() > 0.0, "{report}");
+    }
 }
 
 #[test]
@@ -156,6 +181,7 @@ fn what_needs_tracing_is_refused_with_the_build_that_has_it() {
         "eval",
         "predict",
         "bench",
+        "bench --ops",
         "compile --target cpu",
         "export --program out --on cpu-plugin",
     ] {

@@ -178,6 +178,8 @@ fn a_run_leaves_what_the_design_promises() {
         "val_acc",
         "compile_s",
         "start_s",
+        "first_step_s",
+        "first_step_called_s",
         "images_per_sec",
     ] {
         assert!(result[key].is_number(), "{key}");

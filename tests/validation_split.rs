@@ -79,9 +79,8 @@ fn a_run_trains_on_the_first_images_alone_and_is_validated_on_the_last() {
     assert!(program.download_state(&state).unwrap() == saved);
 
     let source = Arc::new(BatchSource::evaluation(Arc::new(last), normalization, 8));
-    let scored = evaluate(&source, 3, |batch| {
-        program.eval_step_of_state(&state, batch).map(Some)
-    });
+    let start = |batch: &Batch| program.eval_step_of_state(&state, batch);
+    let scored = evaluate(&source, 3, start, |rows| Ok(Some(rows)));
     let mean = scored.unwrap().unwrap().mean;
     assert_eq!(mean.count(), 24);
     assert_eq!(result["val_loss"], mean.loss());

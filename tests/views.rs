@@ -69,9 +69,10 @@ fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image(
     let logits = |split: &Split| {
         let split = Arc::new(split.clone());
         let source = Arc::new(BatchSource::evaluation(split, info.normalization, BATCH));
-        let step = |batch: &data::Batch| program.eval_step(&weights, batch).map(Some);
-        let evaluation = evaluate(&source, source.steps_per_epoch(), step).unwrap();
-        evaluation.unwrap().logits
+        let start = |batch: &data::Batch| program.eval_step(&weights, batch);
+        let steps = source.steps_per_epoch();
+        let evaluation = evaluate(&source, steps, start, |rows| Ok(Some(rows)));
+        evaluation.unwrap().unwrap().logits
     };
     let labels = test.labels.to_vec();
     let (plain, other) = (logits(&test), logits(&mirrored(&test)));

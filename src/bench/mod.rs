@@ -5,7 +5,7 @@
 //!         │   pictures: files of a user ─► batches, on one thread
 //!         ├─► host    records ─► batches ─► device, as fast as the host can
 //!         ├─► step    model::program: whole training steps
-//!         └─► ops     each operation of a step by itself
+//!         └─► ops     each operation of a step by itself (where there is tracing)
 //!                └──► spread: median and quartiles ─► a report with the program's build
 //! ```
 //!
@@ -22,6 +22,7 @@
 mod build;
 mod host;
 mod input;
+#[cfg(feature = "trace")]
 mod ops;
 mod pictures;
 mod spread;
@@ -30,6 +31,7 @@ mod step;
 pub use build::Build;
 pub use host::{HostBench, HostReport};
 pub use input::{InputBench, InputReport, noise_records, noise_source};
+#[cfg(feature = "trace")]
 pub use ops::{OpsBench, OpsReport, Pair};
 pub use pictures::{PicturesBench, PicturesReport};
 pub use spread::Spread;

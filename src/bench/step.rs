@@ -14,7 +14,7 @@ use crate::device::runtime;
 use crate::model::network::Network;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::model::state::HostState;
-use crate::system::proc::peak_resident_bytes;
+use crate::system::proc::{page_faults, peak_resident_bytes};
 
 /// Small enough that the loss stays finite at every depth when the same batch is repeated.
 pub(super) const LEARNING_RATE: f64 = 0.01;
@@ -74,6 +74,9 @@ pub struct StepReport {
     pub compile_s: f64,
     /// Peak resident memory of the process, in 10^6 bytes; absent if the system does not report it.
     pub peak_rss_mb: Option<f64>,
+    /// Pages of memory that the system had to give the process in a timed step, on average; absent if it does not report
+    /// them.
+    pub page_faults: Option<f64>,
     /// Loss of the first and of the last step, L2 penalty included.
     pub first_loss: f64,
     pub last_loss: f64,
@@ -84,7 +87,7 @@ impl StepBench {
     pub fn run(&self, program: &Program, device: &Device, state: &HostState) -> Result<StepReport> {
         let compile = program.compile_train()?;
         let state = program.upload_state(state)?;
-        let steps = run_steps(program, state, self.warmup + self.steps + 1)?;
+        let steps = run_steps(program, state, self.warmup, self.steps)?;
         let times_ms = steps.milliseconds().split_off(self.warmup - 1);
         let host_ms = steps.host_milliseconds().split_off(self.warmup - 1);
         let call_ms: Vec<f64> = steps.called[self.warmup..]
@@ -120,6 +123,7 @@ impl StepBench {
             images_per_sec: model.global_batch() as f64 / (step_ms.median / 1e3),
             compile_s: compile.as_secs_f64(),
             peak_rss_mb: peak_resident_bytes().map(|bytes| bytes as f64 / 1e6),
+            page_faults: steps.page_faults,
             first_loss: steps.losses[0],
             last_loss: steps.losses[steps.losses.len() - 1],
         })
@@ -135,6 +139,8 @@ struct Steps {
     /// In each step's call.
     called: Vec<Duration>,
     losses: Vec<f64>,
+    /// In each timed step, on average.
+    page_faults: Option<f64>,
 }
 
 impl Steps {
@@ -144,6 +150,7 @@ impl Steps {
             executing: Vec::with_capacity(steps),
             called: Vec::with_capacity(steps),
             losses: Vec::with_capacity(steps),
+            page_faults: None,
         }
     }
 
@@ -178,12 +185,17 @@ impl Steps {
     }
 }
 
-/// Runs `count` steps on one batch as training does: metrics are read one step late.
-fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps> {
+/// Runs `warmup` steps, `timed` steps and one more on one batch as training does: metrics are read one step late.
+fn run_steps(program: &Program, mut state: State, warmup: usize, timed: usize) -> Result<Steps> {
+    let count = warmup + timed + 1;
     let batch = synthetic_batch(program.model());
     let mut pending: Option<PendingMetrics> = None;
     let mut steps = Steps::with_capacity(count);
-    for _ in 0..count {
+    let mut faults_before = None;
+    for step in 0..count {
+        if step == warmup {
+            faults_before = page_faults();
+        }
         let inputs = program.upload_batch(&batch, LEARNING_RATE)?;
         let begin = Instant::now();
         let metrics;
@@ -197,6 +209,8 @@ fn run_steps(program: &Program, mut state: State, count: usize) -> Result<Steps>
     if let Some(last) = pending {
         steps.finish(&last, Duration::ZERO)?;
     }
+    let faults = page_faults().zip(faults_before);
+    steps.page_faults = faults.map(|(after, before)| (after - before) as f64 / (timed + 1) as f64);
     Ok(steps)
 }
 
@@ -253,7 +267,11 @@ impl fmt::Display for StepReport {
         writeln!(f, "throughput  {:.1} images/s", self.images_per_sec)?;
         writeln!(f, "compile     {:.1} s", self.compile_s)?;
         if let Some(peak) = self.peak_rss_mb {
-            writeln!(f, "memory      {peak:.0} MB at most")?;
+            write!(f, "memory      {peak:.0} MB at most")?;
+            if let Some(faults) = self.page_faults {
+                write!(f, ", {faults:.0} page faults a step")?;
+            }
+            writeln!(f)?;
         }
         write!(
             f,

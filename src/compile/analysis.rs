@@ -22,6 +22,7 @@ pub struct Analysis {
     pub chips: usize,
     pub compiler: String,
     pub step: Step,
+    pub model: String,
     pub depth: usize,
     pub batch_per_chip: usize,
     pub precision: String,
@@ -97,6 +98,7 @@ impl Analysis {
             chips: target.chips(),
             compiler: format!("{}, PJRT C API {major}.{minor}", compiled.plugin.display()),
             step,
+            model: compiled.network.to_string(),
             depth: model.network.depth,
             batch_per_chip: model.batch,
             precision: model.network.precision.to_string(),
@@ -127,9 +129,9 @@ impl Analysis {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "{:?} step of depth {}, {} on {} ({} {})",
+            "{:?} step of {}, {} on {} ({} {})",
             self.step,
-            self.depth,
+            self.model,
             self.precision,
             self.target,
             self.chips,

@@ -26,6 +26,7 @@ use crate::device::saved_executable::Compiler;
 use crate::device::threads;
 use crate::device::{Device, DeviceError, DeviceKind, start_plugin, take_kernels};
 use crate::model::choose::{self, ModelSettings};
+use crate::model::network::Network;
 use pjrt::{Client, Executable, PjrtError, Plugin, Program};
 use target::Target;
 
@@ -43,6 +44,7 @@ pub enum Step {
 
 /// A compiled computation.
 pub struct Compiled {
+    pub network: Network,
     pub model: Model,
     pub plugin: PathBuf,
     /// Version of the PJRT C API that the plugin speaks.
@@ -137,6 +139,7 @@ pub fn run(
         Compiler::new(&path, &version, plugin.api_version(), kind, is_cpu)
     });
     Ok(Compiled {
+        network: settings.network,
         model,
         executable: executable.context("compiling")?,
         traced,

@@ -12,8 +12,7 @@
 //!
 //! A run divides a data set into images for training and for validation (`validation`).
 //!
-//! A data set is one file here and one line in each of [`DatasetKind`] and [`load`]; its image size and classes are
-//! known once it is loaded.
+//! A data set is one file here and one line in each of [`DatasetKind`], [`load`] and [`known_spec`].
 //! [`check_spec`] defines which image sizes and classes it may have.
 //!
 //! The embedded sample (`assets/sample/`) was made by
@@ -117,6 +116,15 @@ impl Default for PictureOptions {
     }
 }
 
+/// The image size and the classes of a data set that always has the same; those of others are known once they are loaded.
+pub fn known_spec(kind: DatasetKind) -> Option<DatasetSpec> {
+    match kind {
+        DatasetKind::Cifar10 | DatasetKind::Sample => Some(cifar::spec()),
+        DatasetKind::Cifar100 => Some(cifar100::spec()),
+        DatasetKind::Folder | DatasetKind::Npz | DatasetKind::Parquet => None,
+    }
+}
+
 /// Loads a data set. The official files are looked for in `data_dir`, downloaded there on first use, and verified
 /// on every load.
 ///
@@ -180,6 +188,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(spec, cifar10_spec());
+        assert_eq!(known_spec(DatasetKind::Sample), Some(cifar10_spec()));
         assert_eq!(check_spec(&spec), Ok(()));
         for split in [train, test] {
             assert_eq!(split.images.dim(), (split.len(), spec.side, spec.side, 3));

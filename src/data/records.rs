@@ -53,70 +53,113 @@ impl Format {
 ///
 /// No record, an incomplete record, or an invalid label.
 pub fn parse_records(file: &Path, bytes: &[u8]) -> Result<Split, DataError> {
-    let mut records = Records::with_capacity(Format::CIFAR_10, bytes.len() / RECORD_LEN);
-    records.append(file, bytes)?;
+    let mut records = Records::with_room(Format::CIFAR_10, bytes.len() / RECORD_LEN);
+    let mut parts = records.parts(&[bytes.len() / RECORD_LEN]);
+    for part in &mut parts {
+        part.append(file, bytes)?;
+    }
     Ok(records.into_split())
 }
 
-/// The records read so far.
+/// Images with their labels, all 0 until they are read.
 pub(super) struct Records {
     format: Format,
-    images: Vec<[u8; IMAGE_LEN]>,
+    /// One image after another. Flat, because the system itself gives zeros to a vector of bytes: whoever reads an image
+    /// is the first to touch its memory.
+    images: Vec<u8>,
     labels: Vec<u16>,
 }
 
+/// Room for some of the [`Records`], as those of a file.
+pub(super) struct Part<'a> {
+    format: Format,
+    images: &'a mut [[u8; IMAGE_LEN]],
+    labels: &'a mut [u16],
+    /// Records that were read so far.
+    read: usize,
+}
+
 impl Records {
-    pub(super) fn with_capacity(format: Format, count: usize) -> Records {
+    pub(super) fn with_room(format: Format, count: usize) -> Records {
         Records {
             format,
-            images: Vec::with_capacity(count),
-            labels: Vec::with_capacity(count),
+            images: vec![0; count * IMAGE_LEN],
+            labels: vec![0; count],
         }
     }
 
-    /// Reads one or more whole records.
+    /// Room for each of `counts` records, one part behind the other.
+    ///
+    /// # Panics
+    /// When they are more than there is room for.
+    pub(super) fn parts(&mut self, counts: &[usize]) -> Vec<Part<'_>> {
+        let mut images: &mut [[u8; IMAGE_LEN]] = self.images.as_chunks_mut().0;
+        let mut labels = &mut self.labels[..];
+        let mut parts = Vec::new();
+        for &count in counts {
+            let (own_images, own_labels);
+            (own_images, images) = images.split_at_mut(count);
+            (own_labels, labels) = labels.split_at_mut(count);
+            parts.push(Part {
+                format: self.format,
+                images: own_images,
+                labels: own_labels,
+                read: 0,
+            });
+        }
+        parts
+    }
+
+    pub(super) fn into_split(self) -> Split {
+        Split::of(self.images, self.labels.into(), SIDE)
+    }
+}
+
+impl Part<'_> {
+    /// Reads one or more whole records, which come behind those that were read.
+    ///
+    /// # Errors
+    ///
+    /// No record, an incomplete one, more than there is room for, or an invalid label.
     pub(super) fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
         let record_len = self.format.record_len();
-        if bytes.is_empty() || !bytes.len().is_multiple_of(record_len) {
+        let room = self.images.len() - self.read;
+        let count = bytes.len() / record_len;
+        if count == 0 || count > room || !bytes.len().is_multiple_of(record_len) {
             return Err(DataError::Records {
                 file: file.to_path_buf(),
                 record_len,
                 got: bytes.len(),
             });
         }
-        for (record, bytes) in bytes.chunks_exact(record_len).enumerate() {
+        for bytes in bytes.chunks_exact(record_len) {
             let Some(([.., label], planes)) = bytes.split_last_chunk::<IMAGE_LEN>() else {
                 continue;
             };
             if *label >= self.format.classes {
                 return Err(DataError::Label {
                     file: file.to_path_buf(),
-                    record,
+                    record: self.read,
                     last: self.format.classes - 1,
                     got: *label,
                 });
             }
-            self.labels.push(u16::from(*label));
-            self.images.push(interleave(planes));
+            self.labels[self.read] = u16::from(*label);
+            interleave(planes, &mut self.images[self.read]);
+            self.read += 1;
         }
         Ok(())
     }
-
-    pub(super) fn into_split(self) -> Split {
-        Split::of(self.images.into_flattened(), self.labels.into(), SIDE)
-    }
 }
 
-/// Puts the red, green and blue values of each pixel next to each other.
-fn interleave(planes: &[u8; IMAGE_LEN]) -> [u8; IMAGE_LEN] {
-    let mut image = [0; IMAGE_LEN];
+/// Puts the red, green and blue values of each pixel next to each other, in `image`.
+fn interleave(planes: &[u8; IMAGE_LEN], image: &mut [u8; IMAGE_LEN]) {
     let (red, others) = planes.split_at(SIDE * SIDE);
     let (green, blue) = others.split_at(SIDE * SIDE);
     let pixels: &mut [[u8; CHANNELS]] = image.as_chunks_mut().0;
     for (index, pixel) in pixels.iter_mut().enumerate() {
         *pixel = [red[index], green[index], blue[index]];
     }
-    image
 }
 
 /// Writes one record; `image` is `[32, 32, 3]`.
@@ -189,18 +232,28 @@ mod tests {
     #[test]
     fn of_the_two_labels_of_a_record_of_cifar_100_the_second_is_the_class() {
         let record = |labels: [u8; 2]| [&labels[..], &records(1)[1..]].concat();
-        let mut read = Records::with_capacity(Format::CIFAR_100, 2);
+        let mut read = Records::with_room(Format::CIFAR_100, 2);
         let file = Path::new(FILE);
-        let two = [record([19, 99]), record([99, 0])].concat();
-        read.append(file, &two).unwrap();
+        // As parts of one each, the second of which is read first.
+        for (part, bytes) in read
+            .parts(&[1, 1])
+            .iter_mut()
+            .zip([[19, 99], [99, 0]])
+            .rev()
+        {
+            part.append(file, &record(bytes)).unwrap();
+        }
         let split = read.into_split();
         assert_eq!(split.labels.to_vec(), [99, 0]);
         let one = parse_records(file, &records(1)).unwrap();
         assert_eq!(split.image(1), one.image(0));
 
         let refused = |bytes: &[u8]| {
-            let mut read = Records::with_capacity(Format::CIFAR_100, 1);
-            read.append(file, bytes).unwrap_err().to_string()
+            let mut read = Records::with_room(Format::CIFAR_100, 1);
+            read.parts(&[1])[0]
+                .append(file, bytes)
+                .unwrap_err()
+                .to_string()
         };
         assert_eq!(
             refused(&record([0, 100])),
@@ -210,6 +263,7 @@ mod tests {
             refused(&records(1)),
             "some.bin: expected one or more records of 3074 bytes, got 3073 bytes"
         );
+        assert!(refused(&[record([0, 1]), record([1, 2])].concat()).contains("got 6148 bytes"));
     }
 
     proptest! {

@@ -115,6 +115,16 @@ pub struct Compiled {
     pub compiling: Duration,
 }
 
+/// A program that was looked for among those that were compiled before.
+pub struct Sought {
+    /// None where it is still to be compiled.
+    found: Option<Compiled>,
+    hlo: Vec<u8>,
+    replicas: usize,
+    /// Where the cache keeps it, if there is one.
+    file: Option<PathBuf>,
+}
+
 /// Where a program that can run comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -478,45 +488,77 @@ impl Device {
     /// The program `name`, whose computation is `hlo`, for the devices of `replicas` replicas: loaded from a file of
     /// [`Self::with_executables`], loaded from the cache, or compiled, which is kept.
     pub fn load_or_compile(&self, name: &str, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
-        let mut saved = self.saved.iter();
-        if let Some(saved) = saved.find(|saved| saved.about.computation == name) {
-            return self.load_saved(saved, &hlo.to_bytes()?);
-        }
-        let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity(replicas)) else {
-            return self.compile_now(hlo, replicas);
-        };
-        let hlo = hlo.to_bytes()?;
-        let file = cache.file_of(&[identity, vec![sha256::sum(&hlo)]].concat());
-        if let Some(kept) = cache.load(&file) {
-            match self.backend.load(&kept.executable, replicas) {
-                Ok(executable) => {
-                    return Ok(Compiled {
-                        executable,
-                        origin: Origin::Cache,
-                        compiling: kept.compiling,
-                    });
-                }
-                Err(error) => log::warn!(
-                    "{} cannot be loaded, so the program is compiled again: {error}",
-                    file.display()
-                ),
-            }
-        }
-        let compiled = self.compile_now(Hlo::Bytes(&hlo), replicas)?;
-        match compiled.executable.to_bytes() {
-            Ok(bytes) => cache.store(&file, &bytes, compiled.compiling),
-            Err(error) => log::debug!("the compiled program is not kept: {error}"),
-        }
-        Ok(compiled)
+        let hlo = hlo.to_bytes()?.into_owned();
+        self.compile_unless_found(self.look_for(name, hlo, replicas)?)
     }
 
-    fn compile_now(&self, hlo: Hlo, replicas: usize) -> AnyResult<Compiled> {
+    /// Whether a file of [`Self::with_executables`] has the program `name`.
+    pub fn has_saved(&self, name: &str) -> bool {
+        self.saved_as(name).is_some()
+    }
+
+    fn saved_as(&self, name: &str) -> Option<&SavedExecutable> {
+        let mut saved = self.saved.iter();
+        saved.find(|saved| saved.about.computation == name)
+    }
+
+    /// The part of [`Self::load_or_compile`] that takes no compiling; `hlo` is a serialised `HloModuleProto`.
+    pub fn look_for(&self, name: &str, hlo: Vec<u8>, replicas: usize) -> AnyResult<Sought> {
+        let mut sought = Sought {
+            hlo,
+            replicas,
+            found: None,
+            file: None,
+        };
+        if let Some(saved) = self.saved_as(name) {
+            sought.found = Some(self.load_saved(saved, &sought.hlo)?);
+        } else if let (Some(cache), Some(identity)) = (&self.cache, self.backend.identity(replicas))
+        {
+            let file = cache.file_of(&[identity, vec![sha256::sum(&sought.hlo)]].concat());
+            sought.found = self.load_kept(cache, &file, replicas);
+            sought.file = Some(file);
+        }
+        Ok(sought)
+    }
+
+    /// The program in `file` of the cache, if it is there and can be loaded.
+    fn load_kept(&self, cache: &CompileCache, file: &Path, replicas: usize) -> Option<Compiled> {
+        let kept = cache.load(file)?;
+        match self.backend.load(&kept.executable, replicas) {
+            Ok(executable) => Some(Compiled {
+                executable,
+                origin: Origin::Cache,
+                compiling: kept.compiling,
+            }),
+            Err(error) => {
+                log::warn!(
+                    "{} cannot be loaded, so the program is compiled again: {error}",
+                    file.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// The rest of [`Self::load_or_compile`].
+    pub fn compile_unless_found(&self, sought: Sought) -> AnyResult<Compiled> {
+        if let Some(found) = sought.found {
+            return Ok(found);
+        }
         let start = Instant::now();
-        Ok(Compiled {
-            executable: self.backend.compile(hlo, replicas)?,
+        let hlo = Hlo::Bytes(&sought.hlo);
+        let compiled = Compiled {
+            executable: self.backend.compile(hlo, sought.replicas)?,
             origin: Origin::Compiler,
             compiling: start.elapsed(),
-        })
+        };
+        if let (Some(cache), Some(file)) = (&self.cache, &sought.file) {
+            match compiled.executable.to_bytes() {
+                Ok(bytes) => cache.store(file, &bytes, compiled.compiling),
+                Err(error) => log::debug!("the compiled program is not kept: {error}"),
+            }
+        }
+        Ok(compiled)
     }
 
     fn load_saved(&self, saved: &SavedExecutable, hlo: &[u8]) -> AnyResult<Compiled> {

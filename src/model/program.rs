@@ -14,7 +14,7 @@ use xla_graphs::{Computation, Layout, Model, average, eval_step, predict_step, t
 use crate::data::{Batch, Mixed};
 use crate::device::backend::{Collectives, DeviceArray, Executable, Hlo, HostElement};
 use crate::device::saved_executable::SavedExecutableError;
-use crate::device::{Compiled, Device, Origin};
+use crate::device::{Compiled, Device, Origin, Sought};
 use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
@@ -31,11 +31,36 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
+<<<<<<< HEAD
     /// The training step, from [`Self::train_digest`] until it is compiled.
     traced: Mutex<Option<Traced>>,
     train: OnceLock<Ready>,
     eval: OnceLock<Ready>,
     predict: OnceLock<Ready>,
+=======
+    train: Step,
+    eval: Step,
+    predict: Step,
+}
+
+/// One of the computations.
+struct Step {
+    name: &'static str,
+    trace: fn(&Model) -> xla_graphs::Result<Computation>,
+    /// What [`Program::look_ahead`] found.
+    ahead: Mutex<Option<Ahead>>,
+    ready: OnceLock<Ready>,
+}
+
+/// A computation that is traced, and that was looked for among those that were compiled before.
+struct Ahead {
+    sought: Sought,
+    /// "traced", or "read" where it was traced elsewhere.
+    source: &'static str,
+    traced: Duration,
+    /// How long it took to look for it, and to load it if it was there.
+    looked: Duration,
+>>>>>>> hb-25
 }
 
 /// A computation that has been traced, serialised.
@@ -64,6 +89,19 @@ struct Ready {
     /// To trace and compile it, or to read and load it.
     took: Duration,
     origin: ExecutableOrigin,
+    /// How long it took to trace it and to compile or to load it.
+    took: Duration,
+}
+
+impl Step {
+    fn new(name: &'static str, trace: fn(&Model) -> xla_graphs::Result<Computation>) -> Self {
+        Self {
+            name,
+            trace,
+            ahead: Mutex::new(None),
+            ready: OnceLock::new(),
+        }
+    }
 }
 
 /// Where a computation that can run came from, and how long that took.
@@ -171,6 +209,21 @@ impl PendingMetrics {
     }
 }
 
+/// What an evaluation step that may still be running gives.
+pub struct PendingEvaluation {
+    metrics: PendingMetrics,
+    /// The rows of each replica of this process.
+    logits: Vec<Box<dyn DeviceArray>>,
+}
+
+impl PendingEvaluation {
+    /// Waits for the step and reads the metrics of the batch of all processes, and the logits `[N, classes]` of this
+    /// one's rows, padding included.
+    pub fn read(self) -> Result<(BatchMetrics, Vec<f32>)> {
+        Ok((self.metrics.read()?, download_rows(&self.logits)?))
+    }
+}
+
 impl<'a> Program<'a> {
     /// `model` on `device`; traces and compiles nothing yet.
     pub fn new(device: &'a Device, model: Model) -> Self {
@@ -179,10 +232,16 @@ impl<'a> Program<'a> {
             layout: model.layout(),
             model,
             folder: None,
+<<<<<<< HEAD
             traced: Mutex::new(None),
             train: OnceLock::new(),
             eval: OnceLock::new(),
             predict: OnceLock::new(),
+=======
+            train: Step::new("train_step", train_step),
+            eval: Step::new("eval_step", eval_step),
+            predict: Step::new("predict_step", predict_step),
+>>>>>>> hb-25
         }
     }
 
@@ -216,8 +275,24 @@ impl<'a> Program<'a> {
         &self.layout
     }
 
-    /// Compiles the training step; returns how long tracing and compiling took.
+    /// Traces the training step and loads it if it was compiled before, and loads what the files of executables have.
+    /// What is still to be compiled is left to [`Self::compile_train`].
+    ///
+    /// # Errors
+    /// A file of an executable that is of another computation, or cannot be loaded.
+    pub fn look_ahead(&self) -> Result<()> {
+        for step in [&self.train, &self.eval, &self.predict] {
+            if step.name == self.train.name || self.device.has_saved(step.name) {
+                let ahead = self.look_for(step)?;
+                *step.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles the training step, or loads it; returns how long that and tracing took.
     pub fn compile_train(&self) -> Result<Duration> {
+<<<<<<< HEAD
         let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
         Ok(ready.took)
     }
@@ -225,12 +300,15 @@ impl<'a> Program<'a> {
     /// What the other processes have cost this one so far ([`Device::collectives`]).
     pub fn collectives(&self) -> Option<Collectives> {
         self.device.collectives()
+=======
+        Ok(self.ready(&self.train)?.took)
+>>>>>>> hb-25
     }
 
     /// Where the computations that were needed so far came from.
     pub fn origins(&self) -> Vec<ExecutableOrigin> {
-        let cells = [&self.train, &self.eval, &self.predict];
-        let ready = cells.into_iter().filter_map(OnceLock::get);
+        let steps = [&self.train, &self.eval, &self.predict];
+        let ready = steps.into_iter().filter_map(|step| step.ready.get());
         ready.map(|ready| ready.origin).collect()
     }
 
@@ -257,6 +335,7 @@ impl<'a> Program<'a> {
         }
     }
 
+<<<<<<< HEAD
     fn train_executable(&self) -> Result<&dyn Executable> {
         let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
         Ok(ready.compiled.executable.as_ref())
@@ -313,6 +392,70 @@ impl<'a> Program<'a> {
             took: traced + compiling,
             origin,
         }))
+=======
+    fn executable<'c>(&self, step: &'c Step) -> Result<&'c dyn Executable> {
+        Ok(self.ready(step)?.compiled.executable.as_ref())
+    }
+
+    fn ready<'c>(&self, step: &'c Step) -> Result<&'c Ready> {
+        if let Some(ready) = step.ready.get() {
+            return Ok(ready);
+        }
+        let found = step
+            .ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let ahead = match found {
+            Some(ahead) => ahead,
+            None => self.look_for(step)?,
+        };
+        let start = Instant::now();
+        let compiled = self.device.compile_unless_found(ahead.sought);
+        let compiled = compiled.map_err(|error| self.not_compiled(step, error))?;
+        let took = ahead.looked + start.elapsed();
+        let origin = ExecutableOrigin::new(step.name, &compiled, ahead.traced, took);
+        origin.log(ahead.source);
+        Ok(step.ready.get_or_init(|| Ready {
+            compiled,
+            origin,
+            took: ahead.traced + took,
+        }))
+    }
+
+    /// Traces `step`, or reads it where it was traced before, and looks for it among what was compiled before.
+    fn look_for(&self, step: &Step) -> Result<Ahead> {
+        let start = Instant::now();
+        let (source, hlo) = match &self.folder {
+            Some(folder) => ("read", folder.hlo(step.name)?),
+            None => {
+                let traced = (step.trace)(&self.model);
+                let traced = traced.with_context(|| format!("tracing {}", step.name))?;
+                ("traced", Hlo::Traced(&traced).to_bytes()?.into_owned())
+            }
+        };
+        let traced = start.elapsed();
+        let (name, replicas) = (step.name, self.model.replicas.0);
+        let sought = self.device.look_for(name, hlo, replicas);
+        Ok(Ahead {
+            sought: sought.map_err(|error| self.not_compiled(step, error))?,
+            source,
+            traced,
+            looked: start.elapsed() - traced,
+        })
+    }
+
+    /// The `error` of compiling or loading `step`, with what it means here.
+    fn not_compiled(&self, step: &Step, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<SavedExecutableError>() {
+            return error;
+        }
+        let name = step.name;
+        match &self.folder {
+            Some(folder) => folder.not_compiled(name, self.device.kind, &error).into(),
+            None => error.context(format!("compiling {name}")),
+        }
+>>>>>>> hb-25
     }
 
     /// The replicas on the devices of this process.
@@ -414,17 +557,18 @@ impl<'a> Program<'a> {
     pub fn train_step(&self, state: State, inputs: &StepInputs) -> Result<(State, PendingMetrics)> {
         let outputs = self.layout.arrays().len() + 1;
         let state = borrowed(&state.replicas);
-        let mut replicas = execute(self.train_executable()?, state, &inputs.replicas, outputs)?;
+        let mut replicas = execute(
+            self.executable(&self.train)?,
+            state,
+            &inputs.replicas,
+            outputs,
+        )?;
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
         Ok((State { replicas }, metrics))
     }
 
     /// [`Self::eval_step`] with the weights of a training state, or with their average where there is one.
-    pub fn eval_step_of_state(
-        &self,
-        state: &State,
-        batch: &Batch,
-    ) -> Result<(BatchMetrics, Vec<f32>)> {
+    pub fn eval_step_of_state(&self, state: &State, batch: &Batch) -> Result<PendingEvaluation> {
         let average = self.layout.slot(average::SLOT);
         let networks = state.replicas.iter().map(|state| {
             let mut network: Vec<_> = references(&state[..NETWORK_ARRAYS]);
@@ -436,8 +580,8 @@ impl<'a> Program<'a> {
         self.run_eval(networks, batch)
     }
 
-    /// Metrics of `batch` of all processes, and the logits `[N, classes]` of this one's rows, padding included.
-    pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<(BatchMetrics, Vec<f32>)> {
+    /// Starts the evaluation of `batch`.
+    pub fn eval_step(&self, weights: &Weights, batch: &Batch) -> Result<PendingEvaluation> {
         self.run_eval(borrowed(&weights.replicas), batch)
     }
 
@@ -445,7 +589,7 @@ impl<'a> Program<'a> {
         &self,
         networks: impl Iterator<Item = Vec<&'b dyn DeviceArray>>,
         batch: &Batch,
-    ) -> Result<(BatchMetrics, Vec<f32>)> {
+    ) -> Result<PendingEvaluation> {
         let shards = self.on_each_replica(|replica| {
             Ok(vec![
                 self.upload_images(&batch.images, replica)?,
@@ -453,10 +597,10 @@ impl<'a> Program<'a> {
                 self.upload_per_image("weights", &batch.weights, replica)?,
             ])
         })?;
-        let mut replicas = execute(self.eval_executable()?, networks, &shards, 2)?;
+        let mut replicas = execute(self.executable(&self.eval)?, networks, &shards, 2)?;
         let logits = take_last(&mut replicas);
         let metrics = PendingMetrics::of(take_last(&mut replicas))?;
-        Ok((metrics.read()?, download_rows(&logits)?))
+        Ok(PendingEvaluation { metrics, logits })
     }
 
     /// Logits `[N, classes]` of normalised images `[N, H, W, 3]`.
@@ -464,7 +608,7 @@ impl<'a> Program<'a> {
         let shards =
             self.on_each_replica(|replica| Ok(vec![self.upload_images(images, replica)?]))?;
         let networks = borrowed(&weights.replicas);
-        let mut replicas = execute(self.predict_executable()?, networks, &shards, 1)?;
+        let mut replicas = execute(self.executable(&self.predict)?, networks, &shards, 1)?;
         download_rows(&take_last(&mut replicas))
     }
 

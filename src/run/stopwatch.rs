@@ -56,6 +56,8 @@ pub struct Stopwatch {
     spent: [Duration; LAPS],
     lap: Lap,
     since: Instant,
+    /// The first training step's executable.
+    first_step: Option<Span>,
 }
 
 impl Stopwatch {
@@ -65,6 +67,7 @@ impl Stopwatch {
             spent: [Duration::ZERO; LAPS],
             lap: Lap::BetweenSteps,
             since: Instant::now(),
+            first_step: None,
         }
     }
 
@@ -78,7 +81,15 @@ impl Stopwatch {
         self.spent[ended.lap as usize] += ended.end - ended.begin;
         self.since = ended.end;
         self.lap = lap;
+        if ended.lap == Lap::Execute {
+            self.first_step.get_or_insert(ended);
+        }
         ended
+    }
+
+    /// The first [`Lap::Execute`], once it has ended.
+    pub fn first_step(&self) -> Option<Span> {
+        self.first_step
     }
 
     /// The time spent in `lap`, not counting the current lap.
@@ -131,9 +142,11 @@ mod tests {
         assert_eq!((first.lap, first.begin), (Lap::BetweenSteps, started));
         let second = watch.switch(Lap::Execute);
         assert_eq!((second.lap, second.begin), (Lap::Input, first.end));
-        let before = watch.switch(Lap::Checkpoint).lap;
-        assert_eq!(watch.switch(before).lap, Lap::Checkpoint);
+        assert_eq!(watch.first_step(), None);
+        let step = watch.switch(Lap::Checkpoint);
+        assert_eq!(watch.switch(step.lap).lap, Lap::Checkpoint);
         watch.switch(Lap::Report);
+        assert_eq!(watch.first_step(), Some(step));
         // The laps follow each other without a gap, so they add up to the whole.
         let sum: Duration = watch.spent.iter().sum();
         assert_eq!(sum, watch.since - started);

@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+<<<<<<< HEAD
 use crate::data::{BatchSource, Batches};
 use crate::device::backend::Collectives;
+=======
+use crate::data::{Batch, BatchSource, Batches};
+>>>>>>> hb-25
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::peers::Peers;
 use crate::model::program::{PendingMetrics, Program, State};
@@ -18,7 +22,7 @@ use crate::run::observer::{EpochEnd, LogPoint, Observer, StepFigures};
 use crate::run::schedule::{LearningRate, in_short};
 use crate::run::step_log::StepLog;
 use crate::run::stop::Stop;
-use crate::run::stopwatch::{Lap, Stopwatch, TimingSplit};
+use crate::run::stopwatch::{Lap, Span, Stopwatch, TimingSplit};
 use crate::system::signals::{Interrupted, Signal};
 
 /// How many steps in a row may have a non-finite loss before the run ends.
@@ -103,9 +107,15 @@ pub struct Outcome {
     /// Steps whose loss was not finite, and which changed nothing.
     pub non_finite_steps: u64,
     pub timing: TimingSplit,
+<<<<<<< HEAD
     /// In the last epoch; absent where this process is alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collectives: Option<StepCollectives>,
+=======
+    /// When this process called the executable of its first step, and when that call returned.
+    #[serde(skip)]
+    pub first_step: Option<Span>,
+>>>>>>> hb-25
     /// The evaluation after the last epoch.
     #[serde(skip)]
     pub evaluation: Evaluation,
@@ -376,12 +386,13 @@ impl Trainer<'_> {
         let source = Arc::clone(&self.validation);
         let mut done = 0;
         self.tell(|observer| observer.evaluation(done, steps as usize));
-        let evaluation = evaluate(&source, steps, |batch| {
-            let (metrics, rows) = self.program.eval_step_of_state(state, batch)?;
+        let program = self.program;
+        let start = |batch: &Batch| program.eval_step_of_state(state, batch);
+        let evaluation = evaluate(&source, steps, start, |rows| {
             let logits = self.peers.join(rows)?;
             done += 1;
             self.tell(|observer| observer.evaluation(done, steps as usize));
-            Ok(self.stop.asked()?.is_none().then_some((metrics, logits)))
+            Ok(self.stop.asked()?.is_none().then_some(logits))
         });
         self.enter(Lap::BetweenSteps);
         evaluation
@@ -498,7 +509,11 @@ impl Trainer<'_> {
             input_wait_frac: whole.input_wait_frac(),
             non_finite_steps: self.info.position.non_finite,
             timing: (&self.watch).into(),
+<<<<<<< HEAD
             collectives: whole.collectives,
+=======
+            first_step: self.watch.first_step(),
+>>>>>>> hb-25
             evaluation,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use image::{RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 use plotters::{coord::Shift, element::BitMapElement, prelude::*};
 
 use crate::data::{DatasetSpec, Split};
@@ -125,13 +125,22 @@ pub fn save_grid(path: &Path, tiles: &[Tile], columns: usize) -> Result<(), Pict
 
 /// Draws the tiles in rows of `columns`, in reading order.
 pub fn grid(tiles: &[Tile], columns: usize) -> Result<Png, PictureError> {
-    let images = tiles
-        .iter()
-        .enumerate()
-        .map(|(index, tile)| enlarged(index, tile))
-        .collect::<Result<Vec<_>, _>>()?;
     let grid = Grid::around(tiles, columns);
-    let bytes = raster::png(grid.size(), |area| {
+    let has_text = tiles.iter().any(|tile| !tile.caption.is_empty());
+    let bytes = match has_text {
+        true => with_captions(&grid, tiles)?,
+        false => without_captions(&grid, tiles)?,
+    };
+    Ok(Png {
+        size: grid.size(),
+        bytes,
+    })
+}
+
+/// The picture, drawn larger and averaged down: text needs that.
+fn with_captions(grid: &Grid, tiles: &[Tile]) -> Result<Vec<u8>, PictureError> {
+    let images = enlarged_all(tiles, OVERSAMPLING)?;
+    raster::png(grid.size(), |area| {
         area.fill(&WHITE)?;
         for (index, (tile, image)) in tiles.iter().zip(images).enumerate() {
             let (left, top) = grid.corner(index);
@@ -139,11 +148,26 @@ pub fn grid(tiles: &[Tile], columns: usize) -> Result<Png, PictureError> {
             draw_tile(area, corner, grid.cell, tile, image)?;
         }
         Ok::<_, DrawingAreaErrorKind<_>>(())
-    })?;
-    Ok(Png {
-        size: grid.size(),
-        bytes,
     })
+}
+
+/// The picture at its own size, in a small part of the time.
+fn without_captions(grid: &Grid, tiles: &[Tile]) -> Result<Vec<u8>, PictureError> {
+    let (width, height) = grid.size();
+    let mut picture = RgbImage::from_pixel(width, height, Rgb([255; 3]));
+    for (index, image) in enlarged_all(tiles, 1)?.iter().enumerate() {
+        let (left, top) = grid.corner(index);
+        imageops::replace(&mut picture, image, left.into(), top.into());
+    }
+    raster::encode_png(&picture)
+}
+
+/// The image of each tile at its size in a picture that is drawn larger by the factor `scale`.
+fn enlarged_all(tiles: &[Tile], scale: u32) -> Result<Vec<RgbImage>, PictureError> {
+    let tiles = tiles.iter().enumerate();
+    tiles
+        .map(|(index, tile)| enlarged(index, tile, scale))
+        .collect()
 }
 
 /// The layout of the tiles; lengths in pixels.
@@ -186,10 +210,10 @@ impl Grid {
     }
 }
 
-/// The tile's image at its size in the oversampled drawing; each pixel becomes a square.
-fn enlarged(index: usize, tile: &Tile) -> Result<RgbImage, PictureError> {
+/// The tile's image; each pixel becomes a square.
+fn enlarged(index: usize, tile: &Tile, scale: u32) -> Result<RgbImage, PictureError> {
     let image = rgb(index, tile)?;
-    let large = shown_side(tile.side) * OVERSAMPLING;
+    let large = shown_side(tile.side) * scale;
     let filter = match tile.side as u32 <= CELL {
         true => imageops::FilterType::Nearest,
         false => imageops::FilterType::Triangle,
@@ -259,8 +283,6 @@ fn cut_to_width<DB: DrawingBackend>(
 
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
-
     use super::*;
 
     fn drawn(tiles: &[Tile], columns: usize) -> RgbImage {
@@ -327,25 +349,28 @@ mod tests {
     #[test]
     fn every_pixel_becomes_a_square_of_exactly_its_colour() {
         let image: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let tile = Tile {
-            image: &image,
-            side: 32,
-            caption: Vec::new(),
-        };
-        let picture = drawn(&[tile.clone(), tile], 2);
-        for row in 0..32 {
-            for column in 0..32 {
-                let at = (row * 32 + column) * 3;
-                let expected = Rgb([image[at], image[at + 1], image[at + 2]]);
-                let (x, y) = (column as u32 * 5, row as u32 * 5);
-                for (dx, dy) in [(0, 0), (4, 0), (0, 4), (4, 4)] {
-                    assert_eq!(picture[(16 + x + dx, 16 + y + dy)], expected);
-                    assert_eq!(picture[(192 + x + dx, 16 + y + dy)], expected);
+        // With text, pictures are drawn in another way.
+        for caption in [Vec::new(), caption("cat", Tone::Neutral)] {
+            let tile = Tile {
+                image: &image,
+                side: 32,
+                caption,
+            };
+            let picture = drawn(&[tile.clone(), tile], 2);
+            for row in 0..32 {
+                for column in 0..32 {
+                    let at = (row * 32 + column) * 3;
+                    let expected = Rgb([image[at], image[at + 1], image[at + 2]]);
+                    let (x, y) = (column as u32 * 5, row as u32 * 5);
+                    for (dx, dy) in [(0, 0), (4, 0), (0, 4), (4, 4)] {
+                        assert_eq!(picture[(16 + x + dx, 16 + y + dy)], expected);
+                        assert_eq!(picture[(192 + x + dx, 16 + y + dy)], expected);
+                    }
                 }
             }
-        }
-        for outside in [(15, 16), (16, 15), (176, 16), (16, 176)] {
-            assert_eq!(picture[outside], Rgb([255, 255, 255]));
+            for outside in [(15, 16), (16, 15), (176, 16), (16, 176)] {
+                assert_eq!(picture[outside], Rgb([255, 255, 255]));
+            }
         }
     }
 

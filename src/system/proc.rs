@@ -61,6 +61,12 @@ pub fn peak_resident_bytes() -> Option<u64> {
     kib_to_bytes(&status("VmHWM")?)
 }
 
+/// How often this process touched a page of memory that the system then had to give it.
+pub fn page_faults() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    stat_field(&stat, 10)?.parse().ok()
+}
+
 /// The processors that this process may run on, as a mask in hexadecimal digits with commas.
 pub fn allowed_processors() -> Option<String> {
     status("Cpus_allowed")
@@ -81,11 +87,16 @@ pub fn age() -> Option<f64> {
 fn age_of(stat: &str, uptime: &str) -> Option<f64> {
     // What Linux counts in here, whatever its clock does.
     const TICKS_PER_SECOND: f64 = 100.0;
-    // The process's name comes before, and may have spaces and brackets in it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let started: f64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let started: f64 = stat_field(stat, 22)?.parse().ok()?;
     let now: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
     Some(now - started / TICKS_PER_SECOND)
+}
+
+/// The field `number` of a process's `stat` file as proc(5) counts them, from the third on.
+fn stat_field(stat: &str, number: usize) -> Option<&str> {
+    // The process's name, the second, may have spaces and brackets in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(number - 3)
 }
 
 /// A field of this process's `status` file.
@@ -148,6 +159,20 @@ mod tests {
         assert!((found - 5.5).abs() < 1e-9, "{found}");
         assert_eq!(age_of("7 (short) S 1", "1240.06 99.0"), None);
         assert!(age().is_some_and(|age| age >= 0.0));
+    }
+
+    #[test]
+    fn memory_that_is_touched_for_the_first_time_faults() {
+        // Field 10 of the same line.
+        let stat = "7 (a (name) b) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 3 0 123456 99 9 1";
+        assert_eq!(stat_field(stat, 10), Some("9"));
+        let Some(before) = page_faults() else {
+            println!("skipped: this system does not say");
+            return;
+        };
+        // Some 30 pages even where they have 2 MiB.
+        let touched = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(page_faults().unwrap() > before + 20, "{}", touched.len());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod in_process;
 pub mod plugins;
 pub mod runs;
 pub mod shims;
+pub mod small;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;

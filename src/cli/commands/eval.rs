@@ -52,8 +52,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let normalization = checkpoint.info.normalization;
         let source = BatchSource::of_view(test, normalization, batch_size, view.transform);
         let steps = evaluation_steps(&source, args.steps);
-        let step = |batch: &Batch| program.eval_step(&weights, batch).map(Some);
-        evaluate(&Arc::new(source), steps, step)?.context("the evaluation ended early")
+        let start = |batch: &Batch| program.eval_step(&weights, batch);
+        let evaluation = evaluate(&Arc::new(source), steps, start, |rows| Ok(Some(rows)))?;
+        evaluation.context("the evaluation ended early")
     };
     let evaluation = score(&views[0])?;
     if let Some(path) = &args.dump_logits {

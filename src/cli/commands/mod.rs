@@ -1,6 +1,5 @@
 //! The subcommands, one file each.
 
-#[cfg(feature = "trace")]
 mod bench;
 #[cfg(feature = "trace")]
 mod compile;
@@ -43,12 +42,9 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Export(args)) => export::run(args),
         Some(Command::Import(args)) => import::run(args),
-        #[cfg(feature = "trace")]
         Some(Command::Bench(args)) => bench::run(args),
         #[cfg(feature = "trace")]
         Some(Command::Compile(args)) => compile::run(args),
-        #[cfg(not(feature = "trace"))]
-        Some(Command::Bench(_)) => Ok(tracing::check("bench")?),
         #[cfg(not(feature = "trace"))]
         Some(Command::Compile(_)) => Ok(tracing::check("compile")?),
         Some(Command::Doctor(args)) => doctor::run(args),

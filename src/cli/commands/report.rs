@@ -12,7 +12,7 @@ use super::trained;
 use crate::cli::args::{CheckpointArgs, ReportArgs};
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::{Named, Output};
-use crate::data::{BatchSource, RunImages};
+use crate::data::{Batch, BatchSource, RunImages};
 use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::evaluate;
 use crate::run::run_dir::{RunDir, RunDirError};
@@ -65,10 +65,10 @@ fn of_run(from: &CheckpointArgs, out: Option<&Path>) -> Result<()> {
         checkpoint.info.normalization,
         batch_size,
     ));
-    let evaluation = evaluate(&source, source.steps_per_epoch(), |batch| {
-        program.eval_step(&weights, batch).map(Some)
-    })?
-    .context("the evaluation ended early")?;
+    let start = |batch: &Batch| program.eval_step(&weights, batch);
+    let steps = source.steps_per_epoch();
+    let evaluation = evaluate(&source, steps, start, |rows| Ok(Some(rows)))?;
+    let evaluation = evaluation.context("the evaluation ended early")?;
     let scored = Scored::of(&evaluation, &spec, &validation);
     report::write(&path, &run_dir, &scored, &spec, &validation, None)?;
     writeln!(stdout(), "report: {}", shown(&path))?;

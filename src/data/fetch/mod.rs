@@ -16,12 +16,15 @@ mod tarball;
 mod trust;
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::data::dataset::Split;
 use crate::data::error::DataError;
 use crate::data::fetch::official::{CIFAR_10, OfficialFile, OfficialSet, Place};
-use crate::data::records::{Format, Records};
+use crate::data::records::{Format, Part, Records};
 use crate::system::files;
 use crate::system::lock::Lock;
 
@@ -38,17 +41,68 @@ pub(in crate::data) fn read_official(
     data_dir: &Path,
 ) -> Result<[Split; 2], DataError> {
     let files = locate_or_fetch(set, data_dir)?;
-    let (train, test) = files.split_at(set.train_files);
-    Ok([read(train, format)?, read(test, format)?])
+    let counts = files.iter().map(|(file, _)| file.records(format));
+    let counts: Vec<usize> = counts.collect();
+    let (of_train, of_test) = counts.split_at(set.train_files);
+    let [mut train, mut test] =
+        [of_train, of_test].map(|counts| Records::with_room(format, counts.iter().sum()));
+    let parts = train.parts(of_train).into_iter().chain(test.parts(of_test));
+    let jobs: Vec<Job> = files.iter().zip(parts).collect();
+    read_side_by_side(jobs, format)?;
+    Ok([train.into_split(), test.into_split()])
 }
 
-fn read(files: &[(OfficialFile, PathBuf)], format: Format) -> Result<Split, DataError> {
-    let bytes: u64 = files.iter().map(|(file, _)| file.len).sum();
-    let mut records = Records::with_capacity(format, bytes as usize / format.record_len());
-    for (file, path) in files {
-        records.append(path, &file.read_verified(path)?)?;
-    }
-    Ok(records.into_split())
+/// A file with its path, and the room for its records.
+type Job<'a> = (&'a (OfficialFile, PathBuf), Part<'a>);
+
+/// Reads the files of `jobs` on as many threads as there are processors and the system allows.
+///
+/// # Errors
+/// That of the first file, in their order, that cannot be read.
+fn read_side_by_side(jobs: Vec<Job>, format: Format) -> Result<(), DataError> {
+    let count = jobs.len();
+    let jobs = Mutex::new(jobs.into_iter().enumerate());
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut faults = Vec::new();
+        while let Some((place, ((file, path), part))) = next() {
+            let read = read_file(file, path, format, part);
+            faults.extend(read.err().map(|fault| (place, fault)));
+        }
+        faults
+    };
+    let others = thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
+    let faults = thread::scope(|scope| {
+        // A thread that the system refuses leaves its work to the others.
+        let spawned =
+            (0..others.min(count)).map(|_| thread::Builder::new().spawn_scoped(scope, work));
+        let threads: Vec<_> = spawned.filter_map(Result::ok).collect();
+        let mut faults = work();
+        for thread in threads {
+            faults.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        faults
+    });
+    let first = faults.into_iter().min_by_key(|(place, _)| *place);
+    first.map_or(Ok(()), |(_, fault)| Err(fault))
+}
+
+/// Reads `file` into `part`: each piece is summed and decoded while it is in the processor's cache.
+fn read_file(
+    file: &OfficialFile,
+    path: &Path,
+    format: Format,
+    mut part: Part,
+) -> Result<(), DataError> {
+    const RECORDS_AT_ONCE: usize = 64;
+    let mut decoded = Ok(());
+    file.read_verified(path, RECORDS_AT_ONCE * format.record_len(), |piece| {
+        if decoded.is_ok() {
+            decoded = part.append(path, piece);
+        }
+    })?;
+    // That the file is damaged says more than what it has instead of a record.
+    decoded
 }
 
 /// The files of `set` with their paths, in order. Fetches what is missing.
@@ -85,7 +139,7 @@ fn fetch_missing(set: &OfficialSet, data_dir: &Path, place: &Place) -> Result<()
     let mut missing = Vec::new();
     for file in set.files {
         match file.locate(data_dir, set.folder) {
-            Some(path) => drop(file.read_verified(&path)?),
+            Some(path) => file.verify(&path)?,
             None => missing.push(*file),
         }
     }
@@ -259,7 +313,7 @@ mod tests {
     fn a_file_with_a_wrong_sum_is_refused_with_both_sums_and_advice() {
         let folder = folder_of_zeros(&["test_batch.bin"], CIFAR_10_LEN);
         let path = folder.path().join("test_batch.bin");
-        let error = FILES[5].read_verified(&path).unwrap_err().to_string();
+        let error = FILES[5].verify(&path).unwrap_err().to_string();
         // head -c 30730000 /dev/zero | sha256sum
         for needed in [
             path.to_str().unwrap(),

@@ -1,7 +1,10 @@
 //! The official data sets: names, checksums and places of their files.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::data::error::DataError;
 use crate::data::fetch::checksum::expect_sum;
@@ -111,9 +114,27 @@ pub(crate) const FILES: [OfficialFile; 6] = [
 ];
 
 impl OfficialFile {
-    /// Reads the file at `path` and checks its size and checksum.
-    pub(crate) fn read_verified(&self, path: &Path) -> Result<Vec<u8>, DataError> {
-        let metadata = fs::metadata(path).map_err(DataError::io("read", path))?;
+    /// How many records of `format` it has.
+    pub(super) fn records(&self, format: Format) -> usize {
+        self.len as usize / format.record_len()
+    }
+
+    /// Checks the size and the checksum of the file at `path`.
+    pub(super) fn verify(&self, path: &Path) -> Result<(), DataError> {
+        const PIECE_LEN: usize = 1 << 20;
+        self.read_verified(path, PIECE_LEN, |_| {})
+    }
+
+    /// Reads the file at `path` in pieces of `piece_len` bytes, the last of which may be shorter, and gives each to
+    /// `take`; checks the size before, and the checksum after all of them.
+    pub(super) fn read_verified(
+        &self,
+        path: &Path,
+        piece_len: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), DataError> {
+        let mut opened = File::open(path).map_err(DataError::io("read", path))?;
+        let metadata = opened.metadata().map_err(DataError::io("read", path))?;
         if metadata.len() != self.len {
             return Err(DataError::Size {
                 file: path.to_path_buf(),
@@ -121,9 +142,20 @@ impl OfficialFile {
                 got: metadata.len(),
             });
         }
-        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        expect_sum(path, self.sha256, sha256::sum(&bytes))?;
-        Ok(bytes)
+        let mut hasher = Sha256::new();
+        let mut piece = vec![0; piece_len];
+        let mut left = self.len;
+        while left > 0 {
+            let len = left.min(piece_len as u64);
+            let piece = &mut piece[..len as usize];
+            opened
+                .read_exact(piece)
+                .map_err(DataError::io("read", path))?;
+            hasher.update(&*piece);
+            take(piece);
+            left -= len;
+        }
+        expect_sum(path, self.sha256, sha256::finish(hasher))
     }
 
     /// Writes fetched content to its place, whole or not at all.

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use super::RunDir;
+use crate::system::files;
 use crate::system::lock;
+
+/// A longer file is no result.
+const RESULT_LIMIT: u64 = 16 << 20;
 
 /// What has become of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +18,18 @@ pub enum RunState {
     Running { pid: String },
     /// Nobody works on it, and it has no result.
     Interrupted,
+    /// It has a result, but `--max-steps` ended it at `step` of `all` steps.
+    Stopped { step: u64, all: u64 },
     /// It has a result.
     Done,
+}
+
+/// What `result.json` says of where a run ended.
+#[derive(Deserialize)]
+struct End {
+    steps: u64,
+    /// Older results do not have it.
+    all_steps: Option<u64>,
 }
 
 impl fmt::Display for RunState {
@@ -21,6 +37,7 @@ impl fmt::Display for RunState {
         f.write_str(match self {
             Self::Running { .. } => "running",
             Self::Interrupted => "interrupted",
+            Self::Stopped { .. } => "stopped",
             Self::Done => "done",
         })
     }
@@ -38,8 +55,20 @@ impl RunDir {
             ),
         }
         match self.result().is_file() {
-            true => RunState::Done,
+            true => self.end(),
             false => RunState::Interrupted,
+        }
+    }
+
+    /// How a run with a result has ended. One whose result says nothing of its steps counts as done.
+    fn end(&self) -> RunState {
+        let text = files::read_text(&self.result(), RESULT_LIMIT).unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(End {
+                steps,
+                all_steps: Some(all),
+            }) if steps < all => RunState::Stopped { step: steps, all },
+            _ => RunState::Done,
         }
     }
 }

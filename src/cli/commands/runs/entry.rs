@@ -22,6 +22,9 @@ pub struct Entry {
     pub state: String,
     /// Of the process that works on it.
     pub pid: Option<String>,
+    /// Of a run that `--max-steps` stopped: the step, and how many the run is to have.
+    pub stopped_at: Option<u64>,
+    pub of_steps: Option<u64>,
     /// `None` if its settings cannot be read.
     pub preset: Option<String>,
     /// Those that are not the preset's.
@@ -45,13 +48,17 @@ impl Entry {
         let history = history(run);
         let records = history.iter().flat_map(History::records);
         let best = history.as_ref().and_then(History::best);
+        let (pid, stopped_at, of_steps) = match &state {
+            RunState::Running { pid } => (Some(pid.clone()), None, None),
+            RunState::Stopped { step, all } => (None, Some(*step), Some(*all)),
+            RunState::Interrupted | RunState::Done => (None, None, None),
+        };
         Self {
             run: run.root().display().to_string(),
-            pid: match &state {
-                RunState::Running { pid } => Some(pid.clone()),
-                RunState::Interrupted | RunState::Done => None,
-            },
             state: state.to_string(),
+            stopped_at,
+            of_steps,
+            pid,
             preset: text(&config, "preset"),
             of_epochs: config.get("epochs").and_then(whole),
             settings: changed(config),

@@ -46,13 +46,20 @@ fn row(entry: &Entry) -> [String; 7] {
     let best = entry.best_acc.map(|acc| format!("{:.2} %", 100.0 * acc));
     [
         one_line(&entry.run).into_owned(),
-        entry.state.clone(),
+        state(entry),
         format!("{}/{planned}", entry.epochs),
         best.unwrap_or_else(unknown),
         duration(entry.seconds),
         entry.preset.clone().unwrap_or_else(unknown),
         settings(entry),
     ]
+}
+
+fn state(entry: &Entry) -> String {
+    match (entry.stopped_at, entry.of_steps) {
+        (Some(step), Some(all)) => format!("{} at step {step} of {all}", entry.state),
+        _ => entry.state.clone(),
+    }
 }
 
 fn settings(entry: &Entry) -> String {

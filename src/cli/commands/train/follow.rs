@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::together::{self, Begin};
 use super::{Shared, checkpoint_info, training_source, validation_source};
-use crate::data::{Normalization, RunImages};
+use crate::data::RunImages;
 use crate::run::checkpoint::Position;
 use crate::run::history::History;
 use crate::run::step_log::StepLog;
@@ -15,8 +15,7 @@ use crate::run::stopwatch::Stopwatch;
 use crate::run::trainer::Trainer;
 
 pub fn follow(shared: &Shared, images: RunImages) -> Result<()> {
-    let config = shared.config;
-    let normalization = Normalization::of(&images.training);
+    let (config, normalization) = (shared.config, shared.normalization);
     let training = Arc::new(training_source(shared, images.training, normalization));
     config.check_warmup(training.steps_per_epoch())?;
     // What is told here counts for nothing.

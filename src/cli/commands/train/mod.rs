@@ -1,19 +1,21 @@
 //! `train`: a run from its settings to its result, in this process alone or shared with others.
 
 mod follow;
+mod prepare;
 mod resumed;
 mod together;
 mod words;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use xla_graphs::Layout;
 
+use self::prepare::{Images, Prepared};
 use self::together::Begin;
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, ConfigError, check_side, check_split, divide, named_layers};
+use crate::cli::config::{Config, ConfigError, check_split, named_layers};
 use crate::cli::exit;
 use crate::cli::outputs::{self, Named};
 use crate::cli::resume;
@@ -24,14 +26,13 @@ use crate::device::coordinator::{self, Group};
 use crate::device::processes::{Launcher, Processes};
 use crate::device::{Device, DeviceChoice};
 use crate::model::choose::{self, ModelSettings};
-use crate::model::initialise::{begin_averages, initial_state};
+use crate::model::initialise::begin_averages;
 use crate::model::peers::Peers;
 use crate::model::program::{ExecutableOrigin, Program};
-use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::model::tracing;
 use crate::model::whitening;
-use crate::run::checkpoint::{self, CheckpointInfo, Position, Saver};
+use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::observer::Observer;
 use crate::run::run_dir::{RunDir, RunDirMode};
 use crate::run::step_log::StepLog;
@@ -53,11 +54,19 @@ use crate::system::signals::Signals;
 struct RunResult {
     #[serde(flatten)]
     outcome: Outcome,
+    /// Steps of all epochs, of which `--max-steps` may have left some.
+    all_steps: u64,
     device: String,
     replicas: usize,
     /// Seconds from the start of the process until the training began; absent if the system does not say when that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     start_s: Option<f64>,
+    /// Likewise, until its first step began: the batch was on the devices, and its executable was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_step_s: Option<f64>,
+    /// Likewise, until that call returned. A device that works on its own still runs the step then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_step_called_s: Option<f64>,
     /// Seconds to trace and compile the training step, or to load it.
     compile_s: f64,
     /// Seconds that it took to compile at an earlier time; absent if it was compiled now.
@@ -144,22 +153,27 @@ fn train_as(
     if peers.is_first() {
         RunDir::check(&config.out_dir, run_dir_mode(args))?;
     }
-    let images = together::one_after_another(&peers, || images(args, &config))?;
-    together::agree_on_data(&peers, &images)?;
-    check_side(config.network(), images.spec.side)?;
-    let settings = config.model(&images.spec, device.replicas);
-    let folder = config.program.as_deref().map(ProgramFolder::open);
-    let program = Program::of(&device, &settings, Use::Training, folder.transpose()?)?;
+    let Prepared {
+        images,
+        program,
+        settings,
+        first,
+    } = prepare::prepare(&device, &peers, &config, args)?;
+    let Images {
+        images,
+        normalization,
+    } = images;
     let shared = Shared {
         config: &config,
         device: &device,
         peers: &peers,
         program: &program,
         settings: &settings,
+        normalization,
         signals: &process.signals,
     };
     match peers.is_first() {
-        true => lead(&shared, images, args, process),
+        true => lead(&shared, images, first, args, process),
         false => follow::follow(&shared, images),
     }
 }
@@ -171,17 +185,25 @@ struct Shared<'a> {
     peers: &'a Peers<'a>,
     program: &'a Program<'a>,
     settings: &'a ModelSettings,
+    normalization: Normalization,
     signals: &'a Signals,
 }
 
-/// The run in the first process, which keeps and shows it; there may be no other.
-fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process) -> Result<()> {
+/// The run in the first process, which keeps and shows it; there may be no other. A resumed one has no `first` weights.
+fn lead(
+    shared: &Shared,
+    images: RunImages,
+    first: Option<HostState>,
+    args: &TrainArgs,
+    process: &Process,
+) -> Result<()> {
     let Shared {
         config,
         device,
         peers,
         program,
         settings,
+        normalization,
         ..
     } = *shared;
     let RunImages {
@@ -191,18 +213,13 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
         validation,
         sum,
     } = images;
-    // Nothing is created or removed before the settings, the first weights and the data have been checked.
-    let first = match args.resume {
-        true => None,
-        false => Some(first_state(config, program.layout())?),
-    };
-    let normalization = Normalization::of(&training);
     let first = first.map(|state| {
         let state = whitened(config, program, state, &training, &normalization);
         begin_averages(program.layout(), state)
     });
     let training = Arc::new(training_source(shared, training, normalization));
     config.check_warmup(training.steps_per_epoch())?;
+    // Nothing is created or removed before the settings, the first weights, the executables and the data were checked.
     let run_dir = RunDir::create(&config.out_dir, run_dir_mode(args))?;
     process.logger.also_to(&run_dir.train_log())?;
     let (state, position) = match first {
@@ -285,11 +302,16 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
     let start_s = proc::age();
     let outcome = trainer.run(state)?;
     let executables = program.origins();
+    let first_step = outcome.first_step;
+    let all_steps = config.all_steps(steps.steps_per_epoch());
     let result = RunResult {
         outcome,
+        all_steps,
         device: device.description(),
         replicas: device.replicas,
         start_s,
+        first_step_s: first_step.and_then(|call| age_at(call.begin)),
+        first_step_called_s: first_step.and_then(|call| age_at(call.end)),
         compile_s: compiled.as_secs_f64(),
         compiled_earlier_s: executables
             .first()
@@ -311,21 +333,16 @@ fn lead(shared: &Shared, images: RunImages, args: &TrainArgs, process: &Process)
         log::info!("{}", words::about_collectives(collectives));
     }
     let step = result.outcome.steps;
-    if step < config.all_steps(steps.steps_per_epoch()) {
+    if step < all_steps {
         log::info!("{}", words::where_it_ended(config, &run_dir, &steps, step));
     }
     log::info!("the run is in {}", run_dir.root().display());
     Ok(())
 }
 
-/// The images to train and validate on. A resumed run takes them from the same folder as before.
-fn images(args: &TrainArgs, config: &Config) -> Result<RunImages> {
-    let dataset = match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir, config.pictures())?,
-        false => data::load(config.dataset, &config.data_dir, config.pictures())?,
-    };
-    let held_out = config.validation_split;
-    Ok(divide(dataset, held_out, config.seed, config.batch_size)?)
+/// Seconds from the start of this process until `moment`.
+fn age_at(moment: Instant) -> Option<f64> {
+    Some(proc::age()? - moment.elapsed().as_secs_f64())
 }
 
 /// Refuses to remove, along with the old run, a file that the new one reads.
@@ -349,22 +366,6 @@ fn run_dir_mode(args: &TrainArgs) -> RunDirMode {
         (false, true) => RunDirMode::Overwrite,
         (false, false) => RunDirMode::Fresh,
     }
-}
-
-/// The first weights, random or from `--init-weights`.
-fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
-    let random = initial_state(layout, config.seed);
-    Ok(match &config.init_weights {
-        Some(path) => checkpoint::load_into(path, layout, random)?,
-        None => {
-            if let Some(until) = &config.freeze_until {
-                log::warn!(
-                    "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
-                );
-            }
-            random
-        }
-    })
 }
 
 /// `state`, if it is random and the settings ask for it with a first convolution that whitens the `training` images.

@@ -50,10 +50,7 @@ pub fn agree_on_settings(peers: &Peers, config: Config, resume: bool) -> Result<
 }
 
 /// Loads the data in the first process, which may download them into a folder that all see, and then in the others.
-pub fn one_after_another(
-    peers: &Peers,
-    load: impl FnOnce() -> Result<RunImages>,
-) -> Result<RunImages> {
+pub fn one_after_another<T>(peers: &Peers, load: impl FnOnce() -> Result<T>) -> Result<T> {
     if !peers.is_first() {
         peers.meet()?;
         return load();

@@ -1,0 +1,139 @@
+//! What a run needs before its folder is touched: its images, its program and its first weights. Where one does not wait
+//! for the other, the images are read beside the rest.
+
+use std::panic;
+use std::thread;
+
+use anyhow::Result;
+use xla_graphs::Layout;
+
+use super::together;
+use crate::cli::args::TrainArgs;
+use crate::cli::config::{Config, check_side, divide};
+use crate::data::{self, DatasetSpec, Normalization, RunImages};
+use crate::device::Device;
+use crate::model::choose::ModelSettings;
+use crate::model::initialise::initial_state;
+use crate::model::peers::Peers;
+use crate::model::program::Program;
+use crate::model::program_folder::{ProgramFolder, Use};
+use crate::model::state::HostState;
+use crate::run::checkpoint;
+
+pub struct Prepared<'a> {
+    pub images: Images,
+    pub program: Program<'a>,
+    pub settings: ModelSettings,
+    /// The first weights; `None` where the run is resumed, or another process has them.
+    pub first: Option<HostState>,
+}
+
+/// The images of a run, with what the pixels for training have in common.
+pub struct Images {
+    pub images: RunImages,
+    pub normalization: Normalization,
+}
+
+/// # Errors
+/// Images that are damaged or not there, or that the network does not take; a program or an executable of others; first
+/// weights that cannot be read.
+pub fn prepare<'a>(
+    device: &'a Device,
+    peers: &Peers,
+    config: &Config,
+    args: &TrainArgs,
+) -> Result<Prepared<'a>> {
+    let load = || load(config, args);
+    // Several processes go step by step, so that what one finds wrong ends them all.
+    let spec = data::known_spec(config.dataset).filter(|_| !peers.are_there());
+    if let Some(spec) = spec {
+        let (program, settings) = program(device, &spec, config)?;
+        let (images, first) = beside(load, || first(&program, config, args));
+        return Ok(Prepared {
+            images: images?,
+            first: first?,
+            program,
+            settings,
+        });
+    }
+    let images = together::one_after_another(peers, load)?;
+    together::agree_on_data(peers, &images.images)?;
+    let (program, settings) = program(device, &images.images.spec, config)?;
+    let first = match peers.is_first() {
+        true => first(&program, config, args)?,
+        false => None,
+    };
+    Ok(Prepared {
+        images,
+        program,
+        settings,
+        first,
+    })
+}
+
+/// What both return, `other` on a thread of its own if there may be one more.
+fn beside<A: Send, B>(other: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, &other);
+        let here = here();
+        let other = match thread {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic)),
+            Err(_) => other(),
+        };
+        (other, here)
+    })
+}
+
+/// The images to train and validate on. A resumed run takes them from the same folder as before.
+fn load(config: &Config, args: &TrainArgs) -> Result<Images> {
+    let dataset = match args.resume && !args.names_data_dir() {
+        true => data::load_again(config.dataset, &config.data_dir, config.pictures())?,
+        false => data::load(config.dataset, &config.data_dir, config.pictures())?,
+    };
+    let held_out = config.validation_split;
+    let images = divide(dataset, held_out, config.seed, config.batch_size)?;
+    Ok(Images {
+        normalization: Normalization::of(&images.training),
+        images,
+    })
+}
+
+/// The program for images of this spec, of which nothing is traced yet.
+fn program<'a>(
+    device: &'a Device,
+    spec: &DatasetSpec,
+    config: &Config,
+) -> Result<(Program<'a>, ModelSettings)> {
+    check_side(config.network(), spec.side)?;
+    let settings = config.model(spec, device.replicas);
+    let folder = config.program.as_deref().map(ProgramFolder::open);
+    let program = Program::of(device, &settings, Use::Training, folder.transpose()?)?;
+    Ok((program, settings))
+}
+
+/// Traces and loads what was compiled before, and makes the first weights of a new run.
+fn first(program: &Program, config: &Config, args: &TrainArgs) -> Result<Option<HostState>> {
+    program.look_ahead()?;
+    match args.resume {
+        true => Ok(None),
+        false => first_state(config, program.layout()).map(Some),
+    }
+}
+
+/// The first weights, random or from `--init-weights`.
+fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
+    let random = initial_state(layout, config.seed);
+    Ok(match &config.init_weights {
+        Some(path) => checkpoint::load_into(path, layout, random)?,
+        None => {
+            if let Some(until) = &config.freeze_until {
+                log::warn!(
+                    "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
+                );
+            }
+            random
+        }
+    })
+}
