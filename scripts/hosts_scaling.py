@@ -66,7 +66,7 @@ def measure(args, processes, delay, batch, bn):
         run = pathlib.Path(folder, "run")
         command = [*launcher(processes, delay), PROGRAM, "--device", "cpu", "--dataset", "sample", "--depth", args.depth]
         command += ["--bn", bn, "--batch-size", batch, "--steps-per-epoch", args.steps, "--epochs", "2"]
-        command += ["--eval-steps", "1", "--out-dir", run, "--progress", "off"]
+        command += ["--eval-steps", "1", "--out-dir", run, "--progress", "none"]
         ended = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if ended.returncode != 0:
             sys.exit(f"{' '.join(map(str, command))}\n{ended.stderr}")
