@@ -89,6 +89,12 @@ fn the_trace_covers_each_step_without_a_gap_and_changes_nothing() {
             [1; 3],
             "{inside:?}"
         );
+        // The step before is read once this one is on its way.
+        let place = |name: &str| inside.iter().position(|bar| bar.name == name);
+        if let Some(read_back) = place("read back") {
+            assert!(place("upload") < place("execute"), "{inside:?}");
+            assert!(place("execute") < Some(read_back), "{inside:?}");
+        }
         // After every second step a checkpoint is saved, for which the step itself is read back too.
         let even = ["step 2", "step 4"].contains(&step.name.as_str());
         assert_eq!(count("save"), usize::from(even), "{inside:?}");

@@ -125,6 +125,13 @@ pub struct Sought {
     file: Option<PathBuf>,
 }
 
+impl Sought {
+    /// The SHA-256 sum of the program as it was traced.
+    pub fn digest(&self) -> String {
+        sha256::sum(&self.hlo)
+    }
+}
+
 /// Where a program that can run comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -19,10 +19,6 @@ use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
-use crate::system::sha256;
-
-/// The name of the training step among computations.
-const TRAIN_STEP: &str = "train_step";
 
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
 pub struct Program<'a> {
@@ -31,13 +27,6 @@ pub struct Program<'a> {
     layout: Layout,
     /// Where the computations come from, if they were traced elsewhere.
     folder: Option<ProgramFolder>,
-<<<<<<< HEAD
-    /// The training step, from [`Self::train_digest`] until it is compiled.
-    traced: Mutex<Option<Traced>>,
-    train: OnceLock<Ready>,
-    eval: OnceLock<Ready>,
-    predict: OnceLock<Ready>,
-=======
     train: Step,
     eval: Step,
     predict: Step,
@@ -60,34 +49,11 @@ struct Ahead {
     traced: Duration,
     /// How long it took to look for it, and to load it if it was there.
     looked: Duration,
->>>>>>> hb-25
 }
-
-/// A computation that has been traced, serialised.
-struct Traced {
-    hlo: Vec<u8>,
-    took: Duration,
-}
-
-impl Traced {
-    /// Traces the computation `name` of `model`.
-    fn new(name: &str, model: &Model, trace: Trace) -> Result<Self> {
-        let start = Instant::now();
-        let computation = trace(model).with_context(|| format!("tracing {name}"))?;
-        let hlo = Hlo::Traced(&computation).to_bytes()?.into_owned();
-        let took = start.elapsed();
-        Ok(Self { hlo, took })
-    }
-}
-
-/// What traces a computation of a model.
-type Trace = fn(&Model) -> xla_graphs::Result<Computation>;
 
 /// A computation that can run.
 struct Ready {
     compiled: Compiled,
-    /// To trace and compile it, or to read and load it.
-    took: Duration,
     origin: ExecutableOrigin,
     /// How long it took to trace it and to compile or to load it.
     took: Duration,
@@ -232,16 +198,9 @@ impl<'a> Program<'a> {
             layout: model.layout(),
             model,
             folder: None,
-<<<<<<< HEAD
-            traced: Mutex::new(None),
-            train: OnceLock::new(),
-            eval: OnceLock::new(),
-            predict: OnceLock::new(),
-=======
             train: Step::new("train_step", train_step),
             eval: Step::new("eval_step", eval_step),
             predict: Step::new("predict_step", predict_step),
->>>>>>> hb-25
         }
     }
 
@@ -292,17 +251,12 @@ impl<'a> Program<'a> {
 
     /// Compiles the training step, or loads it; returns how long that and tracing took.
     pub fn compile_train(&self) -> Result<Duration> {
-<<<<<<< HEAD
-        let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
-        Ok(ready.took)
+        Ok(self.ready(&self.train)?.took)
     }
 
     /// What the other processes have cost this one so far ([`Device::collectives`]).
     pub fn collectives(&self) -> Option<Collectives> {
         self.device.collectives()
-=======
-        Ok(self.ready(&self.train)?.took)
->>>>>>> hb-25
     }
 
     /// Where the computations that were needed so far came from.
@@ -314,85 +268,16 @@ impl<'a> Program<'a> {
 
     /// The SHA-256 sum of the training step as it is traced, which is kept for its compilation.
     pub fn train_digest(&self) -> Result<String> {
-        if let Some(folder) = &self.folder {
-            return Ok(sha256::sum(&folder.hlo(TRAIN_STEP)?));
-        }
-        let traced = Traced::new(TRAIN_STEP, &self.model, train_step)?;
-        let sum = sha256::sum(&traced.hlo);
-        *self.traced.lock().unwrap_or_else(PoisonError::into_inner) = Some(traced);
-        Ok(sum)
-    }
-
-    /// The computation `name`, as it was traced before or now.
-    fn traced(&self, name: &str, trace: Trace) -> Result<Traced> {
-        let mut kept = self.traced.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.take() {
-            Some(traced) if name == TRAIN_STEP => Ok(traced),
-            other => {
-                *kept = other;
-                Traced::new(name, &self.model, trace)
-            }
-        }
-    }
-
-<<<<<<< HEAD
-    fn train_executable(&self) -> Result<&dyn Executable> {
-        let ready = self.ready(&self.train, TRAIN_STEP, train_step)?;
-        Ok(ready.compiled.executable.as_ref())
-    }
-
-    fn eval_executable(&self) -> Result<&dyn Executable> {
-        let ready = self.ready(&self.eval, "eval_step", eval_step)?;
-        Ok(ready.compiled.executable.as_ref())
-    }
-
-    fn predict_executable(&self) -> Result<&dyn Executable> {
-        let ready = self.ready(&self.predict, "predict_step", predict_step)?;
-        Ok(ready.compiled.executable.as_ref())
-    }
-
-    fn ready<'c>(
-        &self,
-        cell: &'c OnceLock<Ready>,
-        name: &'static str,
-        trace: Trace,
-    ) -> Result<&'c Ready> {
-        if let Some(ready) = cell.get() {
-            return Ok(ready);
-        }
-        let mut start = Instant::now();
-        let replicas = self.model.replicas.0;
-        let (source, traced, compiled) = match &self.folder {
-            Some(folder) => {
-                let hlo = folder.hlo(name)?;
-                let read = start.elapsed();
-                start = Instant::now();
-                let hlo = Hlo::Bytes(&hlo);
-                let compiled = self.device.load_or_compile(name, hlo, replicas);
-                let compiled = compiled.map_err(|error| match error.is::<SavedExecutableError>() {
-                    true => error,
-                    false => folder.not_compiled(name, self.device.kind, &error).into(),
-                });
-                ("read", read, compiled?)
-            }
-            None => {
-                let Traced { hlo, took } = self.traced(name, trace)?;
-                start = Instant::now();
-                let hlo = Hlo::Bytes(&hlo);
-                let compiled = self.device.load_or_compile(name, hlo, replicas);
-                let compiled = compiled.with_context(|| format!("compiling {name}"));
-                ("traced", took, compiled?)
-            }
+        let mut kept = self.train.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = match kept.take() {
+            Some(ahead) => ahead,
+            None => self.look_for(&self.train)?,
         };
-        let compiling = start.elapsed();
-        let origin = ExecutableOrigin::new(name, &compiled, traced, compiling);
-        origin.log(source);
-        Ok(cell.get_or_init(|| Ready {
-            compiled,
-            took: traced + compiling,
-            origin,
-        }))
-=======
+        let digest = ahead.sought.digest();
+        *kept = Some(ahead);
+        Ok(digest)
+    }
+
     fn executable<'c>(&self, step: &'c Step) -> Result<&'c dyn Executable> {
         Ok(self.ready(step)?.compiled.executable.as_ref())
     }
@@ -455,7 +340,6 @@ impl<'a> Program<'a> {
             Some(folder) => folder.not_compiled(name, self.device.kind, &error).into(),
             None => error.context(format!("compiling {name}")),
         }
->>>>>>> hb-25
     }
 
     /// The replicas on the devices of this process.

@@ -6,12 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-<<<<<<< HEAD
-use crate::data::{BatchSource, Batches};
-use crate::device::backend::Collectives;
-=======
 use crate::data::{Batch, BatchSource, Batches};
->>>>>>> hb-25
+use crate::device::backend::Collectives;
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::peers::Peers;
 use crate::model::program::{PendingMetrics, Program, State};
@@ -107,15 +103,12 @@ pub struct Outcome {
     /// Steps whose loss was not finite, and which changed nothing.
     pub non_finite_steps: u64,
     pub timing: TimingSplit,
-<<<<<<< HEAD
     /// In the last epoch; absent where this process is alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collectives: Option<StepCollectives>,
-=======
     /// When this process called the executable of its first step, and when that call returned.
     #[serde(skip)]
     pub first_step: Option<Span>,
->>>>>>> hb-25
     /// The evaluation after the last epoch.
     #[serde(skip)]
     pub evaluation: Evaluation,
@@ -509,11 +502,8 @@ impl Trainer<'_> {
             input_wait_frac: whole.input_wait_frac(),
             non_finite_steps: self.info.position.non_finite,
             timing: (&self.watch).into(),
-<<<<<<< HEAD
             collectives: whole.collectives,
-=======
             first_step: self.watch.first_step(),
->>>>>>> hb-25
             evaluation,
         })
     }
