@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the collectives of a training step would take on clusters that nobody has measured, as a table in Markdown.
 
-    scripts/hosts_projection.py --parameters 1703258 --small 700 --small-mb 0.3 --step-ms 1941
+    scripts/hosts_projection.py --parameters 1703258 --small 492 --small-mb 0.2 --step-ms 1941
 
 On n hosts, over a network with a latency and a bandwidth:
 

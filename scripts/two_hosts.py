@@ -52,7 +52,10 @@ def main():
         environment = dict(os.environ, **mpi_variables(folder, hosts[1]))
         command = [*on(hosts[0]), f"--wdns={here}", *args.command]
         with subprocess.Popen(command, env=environment) as running:
-            carry(ends, args.delay / 1e3, os.pidfd_open(running.pid))
+            try:
+                carry(ends, args.delay / 1e3, os.pidfd_open(running.pid))
+            finally:
+                end_command(running)
         sys.exit(running.returncode if running.returncode >= 0 else 128 - running.returncode)
     except PermissionError as error:
         skip_if(f"no host can be made here: {error}")
@@ -103,6 +106,15 @@ def make_host(number, disk):
     run("ip", "link", "set", "line", "up", "mtu", str(MTU), "txqueuelen", "10000")
     run("ip", "link", "set", "lo", "up")
     return subprocess.Popen(["sleep", "infinity"]), end
+
+
+def end_command(running):
+    """Ends a command that goes on because this script was told to end."""
+    running.terminate()
+    try:
+        running.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        running.kill()
 
 
 def run(*command):

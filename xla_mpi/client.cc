@@ -70,9 +70,6 @@ XLA_MPI_EXPORT char* xla_mpi_gather(const char* own, int size, char* all) {
 // Waits for all processes.
 XLA_MPI_EXPORT void xla_mpi_meet() { MPI_Barrier(MPI_COMM_WORLD); }
 
-// Parts from the other processes, after xla_mpi_meet. No call of MPI may be under way or follow.
-XLA_MPI_EXPORT void xla_mpi_part() { MPI_Finalize(); }
-
 // Ends all processes, with this exit code if the launcher passes it on.
 XLA_MPI_EXPORT void xla_mpi_abort(int code) { MPI_Abort(MPI_COMM_WORLD, code); }
 

@@ -27,6 +27,16 @@ std::vector<Beat>& Sent() {
   return *sent;
 }
 
+// Receives the beats that are there.
+void Hear(uint64_t* heard) {
+  MPI_Status from;
+  int there = 0;
+  while (MPI_Iprobe(MPI_ANY_SOURCE, 0, beats, &there, &from) == MPI_SUCCESS && there) {
+    const int process = from.MPI_SOURCE;
+    if (MPI_Recv(&heard[process], 1, MPI_UINT64_T, process, 0, beats, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
+  }
+}
+
 }  // namespace
 
 // Prepares xla_mpi_beat; every process calls it. `*can` is 0 if the MPI of any of them cannot be called from two threads
@@ -61,10 +71,16 @@ XLA_MPI_EXPORT void xla_mpi_beat(uint64_t* heard, int* waits) {
     beat.begun = heard[own];
     MPI_Isend(&beat.begun, 1, MPI_UINT64_T, process, 0, beats, &beat.request);
   }
-  MPI_Status from;
-  int there = 0;
-  while (MPI_Iprobe(MPI_ANY_SOURCE, 0, beats, &there, &from) == MPI_SUCCESS && there) {
-    const int process = from.MPI_SOURCE;
-    if (MPI_Recv(&heard[process], 1, MPI_UINT64_T, process, 0, beats, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
+  Hear(heard);
+}
+
+// Parts from the other processes, after xla_mpi_meet. No call of MPI may be under way or follow.
+XLA_MPI_EXPORT void xla_mpi_part() {
+  // Nobody sends beats any more, and some MPIs complain of those that nobody has received.
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (beats != MPI_COMM_NULL) {
+    std::vector<uint64_t> heard(Sent().size());
+    Hear(heard.data());
   }
+  MPI_Finalize();
 }
