@@ -1,8 +1,9 @@
 //! A colour channel: its blocks as pixels, no more of them than the image needs.
 //!
-//! A block of 8 x 8 coefficients becomes n x m pixels, 1 to 8 each way: the cosines of the n lowest frequencies, at n
-//! points (as libjpeg's `scale_num`). So a large picture gets smaller while it is decoded, and the filter that resizes it
-//! has little left to do. Chroma, which most files have with half the resolution, keeps more pixels of each block.
+//! A block of 8 x 8 coefficients becomes n x m pixels, 1 to 8 each way: the n lowest frequencies, with the mean of their
+//! cosines over each pixel. So a large picture gets smaller while it is decoded, as by libjpeg's `scale_num`, and the
+//! filter that resizes it has little left to do. Chroma, which most files have with half the resolution, keeps more pixels
+//! of each block.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::ops::Range;
@@ -90,21 +91,31 @@ impl Axis {
     }
 }
 
-/// By the number of pixels less 1: the cosine of each frequency at each pixel.
+/// By the number of pixels less 1: the mean of each frequency's cosine over each pixel.
 static COSINES: LazyLock<[[[f32; SIDE]; SIDE]; SIDE]> = LazyLock::new(|| {
     std::array::from_fn(|less| std::array::from_fn(|frequency| cosines(less + 1, frequency)))
 });
 
-/// The cosine of `frequency` at the middle of each of `pixels`, as large as 8 of them have it (ITU-T T.81, A.3.3).
+/// The cosine of `frequency` (ITU-T T.81, A.3.3) where a block has so few `pixels`: the mean over the part of the 8 full
+/// ones that each takes the place of, by area.
 fn cosines(pixels: usize, frequency: usize) -> [f32; SIDE] {
+    if frequency >= pixels {
+        return [0.0; SIDE];
+    }
     let size = match frequency {
         0 => FRAC_1_SQRT_2 / 2.0,
         _ => 0.5,
     };
-    std::array::from_fn(|pixel| match pixel < pixels && frequency < pixels {
+    let full = |place: usize| {
+        let angle = PI * frequency as f64 * (place as f64 + 0.5) / SIDE as f64;
+        size * angle.cos()
+    };
+    std::array::from_fn(|pixel| match pixel < pixels {
         true => {
-            let middle = (pixel as f64 + 0.5) / pixels as f64;
-            (size * (PI * frequency as f64 * middle).cos()) as f32
+            // Each full pixel in as many equal parts as there are pixels: 8 of them make a pixel.
+            let parts = SIDE * pixel..SIDE * (pixel + 1);
+            let sum: f64 = parts.map(|part| full(part / pixels)).sum();
+            (sum / SIDE as f64) as f32
         }
         false => 0.0,
     })
@@ -235,12 +246,21 @@ mod tests {
     use super::*;
     use crate::data::picture::jpeg::scan::BLOCK;
 
-    /// The pixels of a block alone, `pixels` each way, row by row, by the standard's formula.
+    /// The pixels of a block alone, `pixels` each way, row by row: by the standard's formula, and the areas that they cover.
     fn expected(coefficients: &[f32; BLOCK], pixels: usize) -> Vec<f64> {
         let one = |frequency: usize, pixel: usize| {
             let size = if frequency == 0 { 0.5f64.sqrt() } else { 1.0 };
-            let angle = (2 * pixel + 1) as f64 * frequency as f64 * PI / (2 * pixels) as f64;
-            size * angle.cos() / 2.0
+            let at = |x: usize| {
+                let angle = (2 * x + 1) as f64 * frequency as f64 * PI / 16.0;
+                size * angle.cos() / 2.0
+            };
+            // From here to there in full pixels.
+            let ends = [pixel, pixel + 1].map(|end| (end * SIDE) as f64 / pixels as f64);
+            let shares = (0..SIDE).map(|x| {
+                let [from, to] = [ends[0].max(x as f64), ends[1].min(x as f64 + 1.0)];
+                (to - from).max(0.0) * at(x)
+            });
+            shares.sum::<f64>() * pixels as f64 / SIDE as f64
         };
         let pixel = |row: usize, column: usize| {
             let frequencies =
@@ -256,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_becomes_the_sum_of_its_cosines_in_every_size() {
+    fn a_block_becomes_the_mean_of_its_lowest_frequencies_in_every_size() {
         let coefficients = std::array::from_fn(|n| ((n * 37 + 11) % 101) as f32 - 50.0);
         let block = Block {
             coefficients,
