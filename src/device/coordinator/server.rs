@@ -141,16 +141,18 @@ impl Desk {
             let Some(request) = Request::decode(&bytes) else {
                 return Err(io::Error::other("it sent what is no request"));
             };
-            answer_to(stream, &self.answer(request))?;
+            let answer = self.answer(request, stream);
+            answer_to(stream, &answer)?;
         }
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(&self, request: Request, stream: &TcpStream) -> Answer {
         match request {
             Request::Put { key, value } => self.table.put(&key, &value).map(|()| Vec::new()),
             Request::Get { key, milliseconds } => {
                 let timeout = Duration::from_millis(milliseconds.into());
-                self.table.get(&key, timeout)
+                // Who has ended while it waited shall be missed at once.
+                self.table.get_while(&key, timeout, || is_open(stream))
             }
             Request::TryGet { key } => self.table.try_get(&key),
             Request::Hello(_) => Ok(Vec::new()),
@@ -216,6 +218,19 @@ fn hear(stream: &mut TcpStream) -> io::Result<Option<Hello>> {
         Some(Request::Hello(hello)) => Some(hello),
         _ => None,
     })
+}
+
+/// Whether the other side, which waits for an answer, is still there.
+fn is_open(stream: &TcpStream) -> bool {
+    let peeked = stream
+        .set_nonblocking(true)
+        .and_then(|()| stream.peek(&mut [0]));
+    let is_blocking = stream.set_nonblocking(false).is_ok();
+    let is_there = match peeked {
+        Ok(bytes) => bytes > 0,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    };
+    is_there && is_blocking
 }
 
 fn answer_to(stream: &mut TcpStream, answer: &Answer) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
@@ -10,6 +10,9 @@ use crate::system::text;
 
 /// Bytes that a value takes besides its own and its key's.
 const OVERHEAD: usize = 128;
+
+/// How often it is asked whether somebody still waits.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Bytes of a key that messages show.
 const SHOWN: usize = 80;
@@ -46,6 +49,35 @@ impl Table {
         self.changed.notify_all();
     }
 
+    /// [`KeyValueStore::get`] that waits no longer than `is_wanted` says, which is asked every now and then.
+    pub fn get_while(
+        &self,
+        key: &[u8],
+        timeout: Duration,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Vec<u8>, StoreError> {
+        let start = Instant::now();
+        let waits = |kept: &mut Kept| !kept.values.contains_key(key) && kept.closed.is_none();
+        let mut kept = self.lock();
+        loop {
+            let left = timeout.saturating_sub(start.elapsed()).min(BETWEEN);
+            let waited = self.changed.wait_timeout_while(kept, left, waits);
+            (kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if let Some(value) = kept.values.get(key) {
+                return Ok(value.clone());
+            }
+            if let Some(reason) = &kept.closed {
+                return Err(reason.clone());
+            }
+            if start.elapsed() >= timeout || !is_wanted() {
+                let seconds = timeout.as_secs_f64();
+                let key = shown(key);
+                let message = format!("no process gave the key `{key}` a value within {seconds} s");
+                return Err(StoreError::new(StoreErrorKind::TimedOut, message));
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,20 +110,7 @@ impl KeyValueStore for Table {
     }
 
     fn get(&self, key: &[u8], timeout: Duration) -> Result<Vec<u8>, StoreError> {
-        let waits = |kept: &mut Kept| !kept.values.contains_key(key) && kept.closed.is_none();
-        let waited = self.changed.wait_timeout_while(self.lock(), timeout, waits);
-        let (kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = kept.values.get(key) {
-            return Ok(value.clone());
-        }
-        Err(kept.closed.clone().unwrap_or_else(|| {
-            let message = format!(
-                "no process gave the key `{}` a value within {} s",
-                shown(key),
-                timeout.as_secs_f64()
-            );
-            StoreError::new(StoreErrorKind::TimedOut, message)
-        }))
+        self.get_while(key, timeout, || true)
     }
 
     fn try_get(&self, key: &[u8]) -> Result<Vec<u8>, StoreError> {
