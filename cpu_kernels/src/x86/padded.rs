@@ -12,6 +12,8 @@ pub struct Padded<F: Format> {
     height: usize,
     width: usize,
     parts: usize,
+    /// Lanes of a row.
+    row: usize,
     /// Of the pixels that [`kernel_gradient`] multiplies.
     stride: usize,
     /// The same as elements along these pixels, for each of the first taps, where the format's elements are pairs.
@@ -22,32 +24,27 @@ impl<F: Format> Padded<F> {
     /// For images of `height` and `width` with `parts` times 16 channels. [`kernel_gradient`] multiplies pixels `stride`
     /// apart.
     pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
-        let mut padded = Self {
-            values: Vec::new(),
+        let row = (width + stride + 1).next_multiple_of(2 * stride) * parts;
+        let len = (height + 2) * row;
+        let pairs = match F::VALUES {
+            1 => 0,
+            values => len / (values * stride),
+        };
+        Self {
+            values: vec![F::ZERO; len],
             height,
             width,
             parts,
+            row,
             stride,
-            pairs: [const { Vec::new() }; TAPS],
-        };
-        let len = (height + 2) * padded.row();
-        padded.values = vec![F::ZERO; len];
-        if F::VALUES > 1 {
-            let pairs = len / (F::VALUES * stride);
-            padded.pairs = [(); TAPS].map(|()| vec![[0.0; PANEL]; pairs]);
+            pairs: [(); TAPS].map(|()| vec![[0.0; PANEL]; pairs]),
         }
-        padded
-    }
-
-    /// Lanes of a row.
-    fn row(&self) -> usize {
-        (self.width + self.stride + 1).next_multiple_of(2 * self.stride) * self.parts
     }
 
     /// Sets each register of the image: of index, channels and number. The border stays zeros.
     #[inline(always)]
     pub fn fill<S: Set>(&mut self, set: S, value: impl Fn(usize, usize, usize) -> S::Register) {
-        let (row, parts, width) = (self.row(), self.parts, self.width);
+        let (row, parts, width) = (self.row, self.parts, self.width);
         for i in 0..self.height {
             let first = (i + 1) * row + parts;
             let pixels = self.values[first..].chunks_exact_mut(parts).take(width);
@@ -66,7 +63,7 @@ impl<F: Format> Padded<F> {
     #[inline(always)]
     pub fn at(&self, pixel: usize) -> &[F::Lanes] {
         let (i, j) = (pixel / self.width, pixel % self.width);
-        &self.values[(i + 1) * self.row() + (j + 1) * self.parts..][..self.parts]
+        &self.values[(i + 1) * self.row + (j + 1) * self.parts..][..self.parts]
     }
 
     /// The results `y` `[_, width, O]` of the stops along `rows` and `columns`: the image convolved with `kernel`
@@ -99,12 +96,12 @@ impl<F: Format> Padded<F> {
                 panel: depth * PANEL,
             };
             for i in 0..rows.stops {
-                let start = (rows.from + i * rows.stride) * self.row() + columns.from * self.parts;
+                let start = (rows.from + i * rows.stride) * self.row + columns.from * self.parts;
                 let left = Left {
                     data: F::elements(&self.values[start..]),
                     row: columns.stride * channels,
                     step: 1,
-                    segment: self.row() * F::ELEMENTS,
+                    segment: self.row * F::ELEMENTS,
                 };
                 let product = Product {
                     left,
@@ -135,8 +132,8 @@ pub fn kernel_gradient<S: Set, F: Format>(
     let stride = x.stride;
     // Pairs lie side by side; single pixels stay where they are.
     let step = if F::VALUES > 1 { 1 } else { stride };
-    let x_row = x.row() / (F::VALUES * stride) * step;
-    let d_row = d.row() / F::VALUES;
+    let x_row = x.row / (F::VALUES * stride) * step;
+    let d_row = d.row / F::VALUES;
     // Tap b begins where tap b − `different` takes its second step.
     let different = TAPS.min(F::VALUES * stride);
     let mut left: [&[f32]; TAPS] = [&[]; TAPS];
