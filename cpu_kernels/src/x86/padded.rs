@@ -16,7 +16,8 @@ pub struct Padded<F: Format> {
     row: usize,
     /// Of the pixels that [`kernel_gradient`] multiplies.
     stride: usize,
-    /// The same as elements along these pixels, for each of the first taps, where the format's elements are pairs.
+    /// The same as elements along these pixels, for each of the first taps, where the format's elements are pairs. Empty
+    /// until [`kernel_gradient`] needs them.
     pairs: [Vec<Lanes>; TAPS],
 }
 
@@ -25,19 +26,24 @@ impl<F: Format> Padded<F> {
     /// apart.
     pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
         let row = (width + stride + 1).next_multiple_of(2 * stride) * parts;
-        let len = (height + 2) * row;
-        let pairs = match F::VALUES {
-            1 => 0,
-            values => len / (values * stride),
-        };
         Self {
-            values: vec![F::ZERO; len],
+            values: vec![F::ZERO; (height + 2) * row],
             height,
             width,
             parts,
             row,
             stride,
-            pairs: [(); TAPS].map(|()| vec![[0.0; PANEL]; pairs]),
+            pairs: Default::default(),
+        }
+    }
+
+    /// Makes room for the pairs of the first `taps` taps, where the format's elements are pairs.
+    fn make_room(&mut self, taps: usize) {
+        if F::VALUES > 1 {
+            let len = self.values.len() / (F::VALUES * self.stride);
+            for pairs in &mut self.pairs[..taps] {
+                pairs.resize(len, [0.0; PANEL]);
+            }
         }
     }
 
@@ -136,6 +142,8 @@ pub fn kernel_gradient<S: Set, F: Format>(
     let d_row = d.row / F::VALUES;
     // Tap b begins where tap b − `different` takes its second step.
     let different = TAPS.min(F::VALUES * stride);
+    x.make_room(different);
+    d.make_room(1);
     let mut left: [&[f32]; TAPS] = [&[]; TAPS];
     let places = left.iter_mut().zip(&mut x.pairs).take(different);
     for (tap, (left, pairs)) in places.enumerate() {
