@@ -268,7 +268,11 @@ impl<'a> Program<'a> {
 
     /// The SHA-256 sum of the training step as it is traced, which is kept for its compilation.
     pub fn train_digest(&self) -> Result<String> {
-        let mut kept = self.train.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self
+            .train
+            .ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let ahead = match kept.take() {
             Some(ahead) => ahead,
             None => self.look_for(&self.train)?,

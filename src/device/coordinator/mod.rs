@@ -100,7 +100,7 @@ pub enum CoordinatorError {
          same address, and let no firewall be in between"
     )]
     Silent {
-        process: Processes,
+        process: String,
         address: Address,
         by: String,
         seconds: u64,
@@ -206,7 +206,7 @@ impl Meeting<'_> {
         let seconds = self.patience.as_secs();
         match error.kind {
             StoreErrorKind::TimedOut if other == 0 => CoordinatorError::Silent {
-                process: self.processes.clone(),
+                process: self.processes.to_string(),
                 address,
                 by,
                 seconds,

@@ -14,7 +14,7 @@ const MIDDLE: f32 = 128.0;
 /// The channels of a picture: a grey one, or luma and the two of chroma.
 pub enum Channels {
     Grey([Plane; 1]),
-    Colours([Plane; 3]),
+    Colours(Box<[Plane; 3]>),
 }
 
 impl Channels {
@@ -23,7 +23,7 @@ impl Channels {
         let plane = |part: usize| plane(scan, scan.parts[part].component, side);
         match scan.parts.len() {
             1 => Some(Self::Grey([plane(0)])),
-            3 => Some(Self::Colours([0, 1, 2].map(plane))),
+            3 => Some(Self::Colours(Box::new([0, 1, 2].map(plane)))),
             _ => None,
         }
     }
