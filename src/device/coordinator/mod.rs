@@ -67,7 +67,8 @@ impl<'a> Group<'a> {
     /// # Errors
     /// Nobody says it, or not properly.
     pub fn meeting(self) -> Result<Named, CoordinatorError> {
-        let named = address::here(self.coordinator, self.processes)?;
+        let named = address::here(self.coordinator, self.processes);
+        let named = named.map_err(CoordinatorError::Variables)?;
         named.ok_or_else(|| CoordinatorError::Unnamed {
             count: self.processes.count,
             said_by: self.processes.source.clone(),
@@ -85,7 +86,7 @@ pub enum CoordinatorError {
     )]
     Unnamed { count: usize, said_by: String },
     #[error("{0}. Correct them, or give all processes --coordinator HOST:PORT")]
-    Variables(#[from] AddressError),
+    Variables(AddressError),
     #[error(
         "process 0 cannot listen at {address} (by {by}): {reason}. HOST must be the machine of process 0, and PORT free \
          there: with torchrun, MASTER_PORT may not be. Give all processes another --coordinator HOST:PORT"
