@@ -138,7 +138,7 @@ impl Silence {
     /// Takes what was `heard` since the last call. Returns the first process that was silent for too long.
     fn after(&mut self, heard: &[u64], now: Instant) -> Option<usize> {
         // A process that was stopped itself cannot know how long the others have been silent: launchers stop all.
-        let was_stopped = now - self.before > self.limit / 4;
+        let was_stopped = now - self.before > (self.limit / 4).max(2 * BETWEEN_BEATS);
         self.before = now;
         for (at, heard) in self.heard.iter_mut().zip(heard) {
             if *heard != 0 || was_stopped {
@@ -206,6 +206,17 @@ mod tests {
         for wrong in ["0", "-1", "2.5", "ten", "86401"] {
             assert_eq!(limit(Some(wrong)), Err(wrong.to_owned()));
         }
+    }
+
+    #[test]
+    fn with_the_shortest_limit_too_the_time_between_two_beats_does_not_count_as_a_stop() {
+        let begin = Instant::now();
+        let mut silence = Silence::begin(2, 0, Duration::from_secs(1), begin);
+        let said = (1..=4).map(|beat| {
+            let now = begin + beat * (BETWEEN_BEATS + Duration::from_millis(10));
+            silence.after(&[1, 0], now)
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [None, None, None, Some(1)]);
     }
 
     /// Calls [`Silence::after`] at each of these moments, in seconds, with what was heard; what it says last.

@@ -3,7 +3,7 @@
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
 //!
-//! On the way back from a stride, each pixel of the input takes the gradient from only some of the taps: [`Walk::back`].
+//! On the way back from a stride, each pixel of the input takes the gradient from only some of the taps: `Walk::back`.
 
 use super::format::{Format, Lanes};
 use super::gemm::PANEL;

@@ -393,3 +393,25 @@ fn other_kinds_of_jpegs_are_left_to_the_other_decoder() {
     }
     assert!(jpeg::read(&named, 32).unwrap().is_none());
 }
+
+#[test]
+fn a_jpeg_that_contradicts_itself_is_left_to_the_other_decoder() {
+    let [whole, ..] = whole_jpegs();
+    assert!(jpeg::read(&whole, 32).unwrap().is_some());
+    let at = |marker| {
+        let mut pairs = whole.windows(2);
+        pairs.position(|pair| pair == [0xff, marker]).unwrap()
+    };
+    let (frame, scan) = (at(0xc0), at(0xda));
+    let length = 2 + usize::from(whole[frame + 3]);
+    let mut progressive = whole[frame..frame + length].to_vec();
+    progressive[1] = 0xc2;
+    let three_codes_of_one_bit = [&[0xff, 0xc4, 0, 22, 0, 3][..], &[0; 15], &[1, 2, 3]].concat();
+    for segment in [progressive, three_codes_of_one_bit] {
+        let file = [&whole[..scan], &segment, &whole[scan..]].concat();
+        assert!(jpeg::read(&file, 32).unwrap().is_none(), "{segment:?}");
+    }
+    let mut without_columns = whole.clone();
+    without_columns[frame + 11] &= 15;
+    assert!(jpeg::read(&without_columns, 32).unwrap().is_none());
+}

@@ -130,6 +130,10 @@ fn open(address: &Address, hello: &Hello) -> Result<TcpStream, Unconnected> {
     let mut reason = io::Error::other("the name leads to no address");
     for address in address.resolve()? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
+            // Where nobody listens yet, at a port that the system has just given to this end too.
+            Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
+                reason = io::ErrorKind::ConnectionRefused.into();
+            }
             Ok(mut stream) => {
                 let hello = Request::Hello(hello.clone()).encode();
                 let answer = exchange(&mut stream, &hello, PATIENCE)?;

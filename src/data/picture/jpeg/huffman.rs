@@ -161,7 +161,7 @@ impl<'a> Bits<'a> {
 }
 
 /// Zeros behind the bytes in `plain`.
-const BEHIND: usize = 8;
+pub const BEHIND: usize = 8;
 
 /// Writes the bytes of a scan to `plain` without what keeps them apart from markers, and zeros behind them, so that eight
 /// bytes can be read from each place.

@@ -30,6 +30,9 @@ const CUT_SHORT: &str = "the file is cut short";
 
 // Markers: the byte after 0xff.
 const SEQUENTIAL: [u8; 2] = [0xc0, 0xc1];
+const OTHER_FRAMES: [u8; 11] = [
+    0xc2, 0xc3, 0xc5, 0xc6, 0xc7, 0xc9, 0xca, 0xcb, 0xcd, 0xce, 0xcf,
+];
 const HUFFMAN_CODES: u8 = 0xc4;
 const RESTARTS: std::ops::RangeInclusive<u8> = 0xd0..=0xd7;
 const START: u8 = 0xd8;
@@ -167,6 +170,8 @@ impl Tables {
             self.frame = Frame::read(segment);
         } else if marker == HUFFMAN_CODES {
             self.read_codes(segment);
+        } else if OTHER_FRAMES.contains(&marker) {
+            self.frame = None;
         } else if marker == STEPS {
             self.read_steps(segment);
         } else if marker == RESTART_INTERVAL
@@ -189,6 +194,8 @@ impl Tables {
     fn read_codes(&mut self, mut segment: &[u8]) {
         while let Some((kind, after)) = segment.split_first() {
             let Some((codes, after)) = Codes::read(after) else {
+                // The codes from before are not those of the next scan.
+                self.codes = Default::default();
                 return;
             };
             let (class, number) = (usize::from(kind >> 4), usize::from(kind & 15));
@@ -278,13 +285,17 @@ impl Frame {
             width: u16::from_be_bytes([w1, w0]).into(),
             height: u16::from_be_bytes([h1, h0]).into(),
             components: components
-                .map(|&[id, sampling, steps]| Component {
-                    id,
-                    across: usize::from(sampling >> 4).clamp(1, 4),
-                    down: usize::from(sampling & 15).clamp(1, 4),
-                    steps,
+                .map(|&[id, sampling, steps]| {
+                    let (across, down) = (usize::from(sampling >> 4), usize::from(sampling & 15));
+                    let are_allowed = (1..=4).contains(&across) && (1..=4).contains(&down);
+                    are_allowed.then_some(Component {
+                        id,
+                        across,
+                        down,
+                        steps,
+                    })
                 })
-                .collect(),
+                .collect::<Option<_>>()?,
         };
         // A height of 0 means that the height follows later in the file.
         (frame.width > 0 && frame.height > 0).then_some(frame)

@@ -1,6 +1,6 @@
 //! The blocks of a sequential scan.
 
-use super::huffman::{Bits, Codes, plain};
+use super::huffman::{BEHIND, Bits, Codes, plain};
 use super::{CUT_SHORT, RESTARTS, marker};
 
 const DAMAGED: &str = "the file is damaged: its pixels cannot be decoded";
@@ -102,7 +102,7 @@ impl Scan<'_> {
         let (across, down) = self.units();
         let (units, mut done) = (across * down, 0);
         let mut pieces = pieces(bytes);
-        let mut data = Vec::with_capacity(bytes.len());
+        let mut data = Vec::with_capacity(bytes.len() + BEHIND);
         let mut block = Block::EMPTY;
         while done < units {
             let end = match self.restart_interval {
