@@ -82,9 +82,6 @@ static JOINED: OnceLock<Functions> = OnceLock::new();
 /// What notices others that hang, and lets them notice this process.
 static HEARTBEAT: Mutex<Option<Heartbeat>> = Mutex::new(None);
 
-/// The exit code of a process that ends because another did.
-const FAILED: u8 = 1;
-
 /// Turns the answer of a function of the library into an error.
 fn check(answer: Answer) -> Result<()> {
     if answer.is_null() {
@@ -183,18 +180,14 @@ fn watch_others(processes: &Processes, limit: Duration) -> Result<()> {
 
 /// Ends all processes.
 fn abort() {
-    let end = || {
-        // SAFETY: _exit may be called from any thread at any time. Destructors would wait for the others.
-        unsafe { libc::_exit(FAILED.into()) }
-    };
     // An MPI that cannot reach its launcher may wait for it.
     let in_any_case = thread::Builder::new().spawn(move || {
         thread::sleep(Duration::from_secs(1));
-        end()
+        watch::end()
     });
     match in_any_case {
-        Ok(_) => leave(false, FAILED),
-        Err(_) => end(),
+        Ok(_) => leave(false, watch::FAILED),
+        Err(_) => watch::end(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Exit code of a process that ends because another did.
-const FAILED: i32 = 1;
+pub const FAILED: u8 = 1;
 
 /// Whether the processes part as they agreed to.
 static PARTING: AtomicBool = AtomicBool::new(false);
@@ -20,6 +20,11 @@ pub fn own_place() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let ids = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{} {} {}", boot.trim(), ids.display(), std::process::id())
+}
+
+/// The part of a `place` ([`own_place`]) that processes of one machine share.
+pub fn machine(place: &str) -> Option<&str> {
+    place.rsplit_once(' ').map(|(machine, _)| machine)
 }
 
 /// Watches those processes of `places` ([`own_place`]) that are on this machine, but for number `own`. A kernel that
@@ -44,10 +49,15 @@ pub fn start(places: &[String], own: usize) {
                 "error: process {ended} of {count} has died, so process {own} ends too; what was saved is intact, go on \
                  with --resume"
             );
-            // SAFETY: _exit may be called from any thread at any time. Destructors would wait for the dead process.
-            unsafe { libc::_exit(FAILED) }
+            end()
         }
     });
+}
+
+/// Ends this process because another did, at once: destructors would wait for the other.
+pub fn end() -> ! {
+    // SAFETY: _exit may be called from any thread at any time.
+    unsafe { libc::_exit(FAILED.into()) }
 }
 
 /// From now on the others may end.
@@ -57,11 +67,6 @@ pub fn stop() {
 
 /// Numbers and ids of the processes that are where number `own` is.
 fn neighbours(places: &[String], own: usize) -> Vec<(usize, i32)> {
-    let machine = |place: &str| {
-        place
-            .rsplit_once(' ')
-            .map(|(machine, _)| machine.to_owned())
-    };
     let here = machine(&places[own]);
     let others = places.iter().enumerate();
     let others = others.filter(|(index, place)| *index != own && machine(place) == here);

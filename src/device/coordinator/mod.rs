@@ -24,7 +24,7 @@ use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
 use crate::system::env_info;
-use crate::system::watch::own_place;
+use crate::system::watch::{machine, own_place};
 
 use self::address::{Address, AddressError, Named};
 use self::client::Client;
@@ -312,12 +312,6 @@ impl Joined<'_> {
 
 /// The number of process `own` among those that are on its machine by their `places`, and how many these are.
 fn on_one_machine(places: &[String], own: usize) -> (usize, usize) {
-    // The rest is the process's id there.
-    let machine = |place: &String| {
-        place
-            .rsplit_once(' ')
-            .map(|(machine, _)| machine.to_owned())
-    };
     let is_here = |place: &&String| machine(place) == machine(&places[own]);
     let before = places[..own].iter().filter(is_here).count();
     let all = places.iter().filter(is_here).count();

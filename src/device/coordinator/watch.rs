@@ -10,9 +10,7 @@ use std::time::Duration;
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use super::server::Server;
-
-/// Exit code of a process that ends because another did.
-const FAILED: i32 = 1;
+use crate::system::watch;
 
 /// Process 0 puts it when all have come to an end that they agreed on.
 const END: &[u8] = b"resnet-xla/end";
@@ -49,8 +47,7 @@ pub fn start(part: Part) {
                 std::io::stderr(),
                 "error: {error}. Process {own} ends too; what was saved is intact, go on with --resume"
             );
-            // SAFETY: _exit may be called from any thread at any time. Destructors would wait for the other process.
-            unsafe { libc::_exit(FAILED) }
+            watch::end()
         }
     });
     // A process has one run.
