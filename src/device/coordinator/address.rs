@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::processes::{Launcher, Processes, Variables};
 
-/// Ports of jobs of Slurm: above those that Linux gives to connections.
-const SLURM_PORTS: std::ops::Range<u16> = 61_000..65_000;
+/// The first port of jobs of Slurm: above those that Linux gives to connections.
+const SLURM_PORT: u32 = 61_000;
+/// Jobs that follow each other have as many ports each, one for each of their steps.
+const SLURM_STEPS: u32 = 64;
+/// So many jobs that follow each other share no port.
+const SLURM_JOBS: u32 = 62;
 
 /// The longest name of a host.
 const HOST_LEN: usize = 253;
@@ -163,7 +167,9 @@ fn named(variables: &'static str, host: &str, port: &str) -> Result<Named, Addre
     }
 }
 
-/// The first node of a step, where process 0 is, and a port that steps of other jobs do not have at the same time.
+/// The first node of a step, where process 0 is, and a port that no other step has there at the same time: jobs whose
+/// numbers differ by a multiple of [`SLURM_JOBS`] rarely run on one node together, nor do steps of one job whose numbers
+/// differ by a multiple of [`SLURM_STEPS`].
 fn of_slurm(get: Variables) -> Result<Option<Named>, AddressError> {
     let number = |name: &str| get(name).and_then(|text| text.parse::<u32>().ok());
     let nodes = get("SLURM_STEP_NODELIST");
@@ -172,10 +178,9 @@ fn of_slurm(get: Variables) -> Result<Option<Named>, AddressError> {
         return Ok(None);
     };
     let step = number("SLURM_STEP_ID").unwrap_or(0);
-    let ports = u32::from(SLURM_PORTS.end - SLURM_PORTS.start);
-    let port = u32::from(SLURM_PORTS.start) + job.wrapping_add(step) % ports;
+    let port = SLURM_PORT + job % SLURM_JOBS * SLURM_STEPS + step % SLURM_STEPS;
     named(
-        "SLURM_STEP_NODELIST, SLURM_JOB_ID",
+        "SLURM_STEP_NODELIST, SLURM_JOB_ID, SLURM_STEP_ID",
         &node,
         &port.to_string(),
     )
@@ -202,6 +207,8 @@ fn first_node(list: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn processes(launcher: Launcher) -> Processes {
@@ -277,10 +284,9 @@ mod tests {
         let said = found(Launcher::Slurm, None, &all);
         assert_eq!(said, address("node1:29500", "MASTER_ADDR, MASTER_PORT"));
         let said = found(Launcher::Slurm, None, &slurm);
-        assert_eq!(
-            said,
-            address("gpu07:61005", "SLURM_STEP_NODELIST, SLURM_JOB_ID")
-        );
+        // Job 4003 is the 35th after a multiple of 62: 61000 + 35 * 64 + 2.
+        let by = "SLURM_STEP_NODELIST, SLURM_JOB_ID, SLURM_STEP_ID";
+        assert_eq!(said, address("gpu07:63242", by));
         // Inside a job of Slurm, mpirun's processes are not in the order of its nodes.
         for launcher in [Launcher::OpenMpi, Launcher::None] {
             assert_eq!(found(launcher, None, &slurm), Ok(None));
@@ -289,6 +295,29 @@ mod tests {
         let six = [("MASTER_ADDR", "fd00::1"), ("MASTER_PORT", "29500")];
         let said = found(Launcher::Torchrun, None, &six);
         assert_eq!(said, address("[fd00::1]:29500", "MASTER_ADDR, MASTER_PORT"));
+    }
+
+    #[test]
+    fn steps_of_jobs_that_follow_each_other_share_no_port() {
+        let port = |job: u32, step: u32| {
+            let variables = [
+                ("SLURM_STEP_NODELIST", "n"),
+                ("SLURM_JOB_ID", &job.to_string()),
+                ("SLURM_STEP_ID", &step.to_string()),
+            ];
+            let (address, _) = found(Launcher::Slurm, None, &variables).unwrap().unwrap();
+            address.strip_prefix("n:").unwrap().parse::<u16>().unwrap()
+        };
+        let first = 12_345_678;
+        let mut ports = BTreeSet::new();
+        for job in first..first + 62 {
+            ports.extend((0..64).map(|step| port(job, step)));
+        }
+        assert_eq!(ports.len(), 62 * 64);
+        assert!(*ports.first().unwrap() >= 61_000 && *ports.last().unwrap() < 65_000);
+        // A job that goes on with another step, and the largest numbers that there are.
+        assert_eq!(port(7, 64), port(7, 0));
+        assert!(ports.contains(&port(u32::MAX, u32::MAX)));
     }
 
     #[test]
