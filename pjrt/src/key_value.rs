@@ -87,49 +87,49 @@ impl Held {
     }
 }
 
-/// # Safety
-/// As the interface has it: `args` is a struct of the size that it says, with a key of the size that it says, and the
-/// pointer of [`Held::pass`].
-unsafe extern "C" fn get(args: *mut PJRT_KeyValueGetCallback_Args) -> *mut PJRT_Error {
-    // SAFETY: the caller's promise, for all pointers that are read here; the size is checked before anything is written.
-    unsafe {
-        if (*args).struct_size < PJRT_KeyValueGetCallback_Args_STRUCT_SIZE as usize {
-            return report((*args).callback_error, &too_short());
-        }
-        let (key, timeout) = ((*args).key, duration((*args).timeout_in_ms));
-        let key = slice_of(key.cast::<u8>(), (*args).key_size);
-        match guarded(|| copied(&held((*args).user_arg).get(key, timeout)?)) {
-            Ok((value, len)) => {
-                (*args).value = value.cast();
-                (*args).value_size = len;
-                (*args).value_deleter_callback = Some(free_value);
-                ptr::null_mut()
+/// A function that answers a key with its value. The arguments of the two are the same but in their type, and in what
+/// `$ask` does with the `$store`, the `$key` and them.
+macro_rules! answer_with_a_value {
+    ($name:ident, $args:ty, $size:ident, |$store:ident, $key:ident, $asked:ident| $ask:expr) => {
+        /// # Safety
+        /// As the interface has it: `args` is a struct of the size that it says, with a key of the size that it says, and
+        /// the pointer of [`Held::pass`].
+        unsafe extern "C" fn $name($asked: *mut $args) -> *mut PJRT_Error {
+            // SAFETY: the caller's promise, for all pointers that are read here; the size is checked before anything is
+            // written.
+            unsafe {
+                if (*$asked).struct_size < $size as usize {
+                    return report((*$asked).callback_error, &too_short());
+                }
+                let $key = slice_of((*$asked).key.cast::<u8>(), (*$asked).key_size);
+                let $store = held((*$asked).user_arg);
+                match guarded(|| copied(&$ask?)) {
+                    Ok((value, len)) => {
+                        (*$asked).value = value.cast();
+                        (*$asked).value_size = len;
+                        (*$asked).value_deleter_callback = Some(free_value);
+                        ptr::null_mut()
+                    }
+                    Err(error) => report((*$asked).callback_error, &error),
+                }
             }
-            Err(error) => report((*args).callback_error, &error),
         }
-    }
+    };
 }
 
-/// # Safety
-/// As of [`get`].
-unsafe extern "C" fn try_get(args: *mut PJRT_KeyValueTryGetCallback_Args) -> *mut PJRT_Error {
-    // SAFETY: as in [`get`].
-    unsafe {
-        if (*args).struct_size < PJRT_KeyValueTryGetCallback_Args_STRUCT_SIZE as usize {
-            return report((*args).callback_error, &too_short());
-        }
-        let key = slice_of((*args).key.cast::<u8>(), (*args).key_size);
-        match guarded(|| copied(&held((*args).user_arg).try_get(key)?)) {
-            Ok((value, len)) => {
-                (*args).value = value.cast();
-                (*args).value_size = len;
-                (*args).value_deleter_callback = Some(free_value);
-                ptr::null_mut()
-            }
-            Err(error) => report((*args).callback_error, &error),
-        }
-    }
-}
+answer_with_a_value!(
+    get,
+    PJRT_KeyValueGetCallback_Args,
+    PJRT_KeyValueGetCallback_Args_STRUCT_SIZE,
+    |store, key, args| store.get(key, duration((*args).timeout_in_ms))
+);
+
+answer_with_a_value!(
+    try_get,
+    PJRT_KeyValueTryGetCallback_Args,
+    PJRT_KeyValueTryGetCallback_Args_STRUCT_SIZE,
+    |store, key, args| store.try_get(key)
+);
 
 /// # Safety
 /// As of [`get`], with a value of the size that `args` say.
