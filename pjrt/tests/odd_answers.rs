@@ -1,9 +1,11 @@
 //! Whatever a plugin answers, the result is an error that says what was wrong. `stub_plugin.c` is the plugin.
 
+#[path = "support/stub.rs"]
+mod stub;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,17 +25,7 @@ impl Stub {
     fn new(oddity: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plugin.so");
-        let include = Path::new(&std::env::var("XLA_EXTENSION_DIR").unwrap()).join("include");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stub_plugin.c");
-        let output = Command::new("cc")
-            .args(["-shared", "-fPIC", "-D", oddity, "-I"])
-            .arg(include)
-            .arg("-o")
-            .args([&path, Path::new(source)])
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
+        stub::compile(oddity, &path);
         Self {
             _folder: folder,
             path,
