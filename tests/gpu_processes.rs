@@ -2,10 +2,12 @@
 //! plugin is `pjrt/tests/stub_plugin.c`, which asks for the values of the other processes and computes nothing.
 
 mod program;
+#[path = "../pjrt/tests/support/stub.rs"]
+mod stub;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use program::runs::quick_run;
@@ -27,6 +29,8 @@ enum Stub {
     Uneven = 7,
     /// Puts a value and gets those of all; compiles for ever.
     Hangs = 8,
+    /// Puts a value and gets those of all; process 0 is slow to close its devices.
+    ClosesLate = 9,
 }
 
 /// Where a test's processes have their plugins and runs.
@@ -39,53 +43,73 @@ impl Place {
 
     /// A plugin whose file name says that it is for GPUs.
     fn plugin(&self, stub: Stub) -> PathBuf {
-        let folder = self.0.path().join(format!("stub{}", stub as u8));
-        let path = folder.join("xla_cuda_plugin.so");
-        if path.exists() {
-            return path;
+        let path = self.cache(stub).join("plugins/cuda/xla_cuda_plugin.so");
+        if !path.exists() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            stub::compile(&format!("KEY_VALUE={}", stub as u8), &path);
         }
-        fs::create_dir(&folder).unwrap();
-        let include = Path::new(&std::env::var("XLA_EXTENSION_DIR").unwrap()).join("include");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/pjrt/tests/stub_plugin.c");
-        let output = Command::new("cc")
-            .args([
-                "-shared",
-                "-fPIC",
-                "-D",
-                &format!("KEY_VALUE={}", stub as u8),
-                "-I",
-            ])
-            .arg(include)
-            .arg("-o")
-            .args([&path, Path::new(source)])
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
         path
     }
 
-    /// Starts process `index` of `count` with a plugin, at `address`.
-    fn start(&self, stub: Stub, (index, count): (usize, usize), address: &str) -> Process {
+    /// The folder in which the plugin is where `./setup` would have put it.
+    fn cache(&self, stub: Stub) -> PathBuf {
+        self.0.path().join(format!("stub{}", stub as u8))
+    }
+
+    /// Process `index` of `count` with a plugin, at `address`.
+    fn command(&self, stub: Stub, (index, count): (usize, usize), address: &str) -> Command {
         let out = self.0.path().join(format!("run{index}"));
         let options = format!("--processes {count} --process {index} --coordinator {address}");
         let mut command = program(&quick_run(&out, &options));
         command.args(["--plugin", text(&self.plugin(stub))]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        Process {
-            child,
-            errors,
-            said: String::new(),
-        }
+        command
+    }
+
+    fn start(&self, stub: Stub, part: (usize, usize), address: &str) -> Process {
+        Process::start(self.command(stub, part, address))
     }
 
     /// Starts process 0 of `count` at any free port, and returns the address that it says.
     fn start_first(&self, stub: Stub, count: usize) -> (Process, String) {
-        let mut first = self.start(stub, (0, count), "127.0.0.1:0");
+        let mut first = self.start(stub, (0, count), ANY_PORT);
         let address = first.wait_for(" waits for the others at ");
         (first, address)
+    }
+
+    /// Process `index` of two under `--device auto`, at `address`, on a machine that seems to have a GPU and whose plugin
+    /// lies where it is looked for; none where such a machine cannot be played.
+    fn on_machine_with_gpu(&self, stub: Stub, index: usize, address: &str) -> Option<Command> {
+        const PLAY: &str = "mount -t tmpfs none /sys/bus && mkdir -p /sys/bus/pci/devices/gpu \
+                            && echo 0x10de >/sys/bus/pci/devices/gpu/vendor && exec \"$@\"";
+        let played = || {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", PLAY, "sh"]);
+            command
+        };
+        let tried = played().arg("true").output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            println!("skipped: only root may play a machine with a GPU");
+            return None;
+        }
+        self.plugin(stub);
+        let out = self.0.path().join(format!("run{index}"));
+        let options = format!("--processes 2 --process {index} --coordinator {address}");
+        let args = quick_run(&out, &options);
+        let args = args.into_iter();
+        let args: Vec<&str> = args
+            .map(|arg| if arg == "cpu" { "auto" } else { arg })
+            .collect();
+        let alone = program(&args);
+        let mut command = played();
+        command.arg(alone.get_program()).args(alone.get_args());
+        for (name, value) in alone.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("RESNET_XLA_CACHE", self.cache(stub));
+        Some(command)
     }
 
     /// How processes 0 and 1 end, which have these plugins.
@@ -95,6 +119,8 @@ impl Place {
         [first.end(), second.end()]
     }
 }
+
+const ANY_PORT: &str = "127.0.0.1:0";
 
 struct Process {
     child: Child,
@@ -107,6 +133,17 @@ struct Process {
 type Ended = (Option<i32>, String);
 
 impl Process {
+    fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            errors,
+            said: String::new(),
+        }
+    }
+
     /// What the line says behind `words`, once there is one.
     fn wait_for(&mut self, words: &str) -> String {
         loop {
@@ -168,8 +205,74 @@ fn a_value_that_nobody_puts_is_named_and_a_process_that_ends_over_it_too() {
     let late = "code 4: no process gave the key `nobody/puts/this` a value within 0.1 s";
     assert!(said.contains(late), "{said}");
     assert_eq!(first, Some(4), "{waited}");
-    let ended = "code 14: process 1 of 2 has ended, or the network to it";
-    assert!(waited.contains(ended), "{waited}");
+    let reason = "error: process 1 of 2 cannot open its devices, so all end: the PJRT plugin";
+    for said in [said, waited] {
+        assert!(said.contains(reason) && said.contains(late), "{said}");
+    }
+}
+
+#[test]
+fn under_auto_a_process_whose_gpus_fail_ends_all_and_none_takes_the_cpu() {
+    for failing in [0, 1] {
+        let place = Place::new();
+        let stub = |index| match index == failing {
+            true => Stub::Waits,
+            false => Stub::Right,
+        };
+        let Some(first) = place.on_machine_with_gpu(stub(0), 0, ANY_PORT) else {
+            return;
+        };
+        let mut first = Process::start(first);
+        let address = first.wait_for(" waits for the others at ");
+        let second = place.on_machine_with_gpu(stub(1), 1, &address).unwrap();
+        let reason =
+            format!("process {failing} of 2 cannot open its devices, so all end: the PJRT plugin");
+        let late = "code 4: no process gave the key `nobody/puts/this` a value";
+        for (code, said) in [first, Process::start(second)].map(Process::end) {
+            assert_eq!(code, Some(4), "{said}");
+            assert!(said.contains(&reason) && said.contains(late), "{said}");
+            assert!(!said.contains("taking the CPU"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_all_processes_find_wrong_each_says_itself_however_late() {
+    let place = Place::new();
+    let start = |index, address: &str| {
+        let mut command = place.command(Stub::ClosesLate, (index, 2), address);
+        command.args(["--replicas", "3", "--batch-size", "9"]);
+        Process::start(command)
+    };
+    let mut first = start(0, ANY_PORT);
+    let address = first.wait_for(" waits for the others at ");
+    for (code, said) in [first, start(1, &address)].map(Process::end) {
+        assert_eq!(code, Some(4), "{said}");
+        let own = "--replicas 3: 2 processes have 2 devices together";
+        assert!(said.contains(own) && !said.contains("ends too"), "{said}");
+    }
+}
+
+#[test]
+fn a_variable_sets_how_long_processes_wait_for_each_other() {
+    let place = Place::new();
+    let ends = |seconds: &str| {
+        let mut command = place.command(Stub::Right, (0, 3), ANY_PORT);
+        command.env("RESNET_XLA_MEET_SECONDS", seconds);
+        let (code, said) = Process::start(command).end();
+        assert_eq!(code, Some(4), "{said}");
+        said
+    };
+    let said = ends("1");
+    assert!(
+        said.contains("process 1 of 3 did not come to 127.0.0.1:0 (by --coordinator) within 1 s"),
+        "{said}"
+    );
+    let said = ends("long");
+    assert!(
+        said.contains("RESNET_XLA_MEET_SECONDS is `long`; expected a whole number"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::cli::arguments;
 use crate::cli::commands;
 use crate::cli::exit;
 use crate::cli::variables;
-use crate::device::mpi;
+use crate::device::leave::{End, leave};
 use crate::device::runtime;
 use crate::device::threads::TooFewThreads;
 use crate::system::logger::Logger;
@@ -30,16 +30,22 @@ fn main() -> u8 {
     };
     match run(&cli) {
         Ok(()) => {
-            mpi::leave(true, exit::DONE);
+            leave(End::Agreed);
             exit::DONE
         }
         Err(error) => {
+            let (code, message) = (exit::code(&error), exit::message(&error));
             if !exit::is_said_elsewhere(&error) {
                 // If stderr is closed, there is nowhere to report.
-                let _ = writeln!(std::io::stderr(), "error: {}", exit::message(&error));
+                let _ = writeln!(std::io::stderr(), "error: {message}");
             }
-            let code = exit::code(&error);
-            mpi::leave(exit::is_shared(&error), code);
+            leave(match exit::is_shared(&error) {
+                true => End::Agreed,
+                false => End::Alone {
+                    code,
+                    reason: &message,
+                },
+            });
             code
         }
     }
@@ -79,7 +85,10 @@ fn run(cli: &Cli) -> Result<()> {
 pub extern "C" fn resnet_xla_main() -> ! {
     // A panic must not unwind into the front, which has its own Rust runtime.
     let code = panic::catch_unwind(main).unwrap_or_else(|_| {
-        mpi::leave(false, exit::PANIC);
+        leave(End::Alone {
+            code: exit::PANIC,
+            reason: "it panicked",
+        });
         exit::PANIC
     });
     std::process::exit(code.into())

@@ -33,7 +33,7 @@ pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
         let text = device::xla_message(cause).unwrap_or_else(|| cause.to_string());
-        if message.is_empty() {
+        if text.starts_with(&message) {
             message = text;
         } else if !message.contains(&text) {
             message = format!("{message}: {text}");
@@ -184,6 +184,13 @@ mod tests {
             message(&error),
             "cannot read\\nx.csv: row 3: invalid digit found in string"
         );
+    }
+
+    #[test]
+    fn a_cause_that_begins_with_what_was_said_stands_for_both() {
+        let cause = anyhow::anyhow!("process 1 of 2 found no process 0");
+        let error = cause.context("process 1 of 2");
+        assert_eq!(message(&error), "process 1 of 2 found no process 0");
     }
 
     #[cfg(feature = "trace")]

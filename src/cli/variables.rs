@@ -9,13 +9,14 @@ const PREFIX: &str = "RESNET_XLA_";
 
 /// Known variables other than those of options, without the prefix: for the program's lower rooms, for setup, for the
 /// build (cargo passes them on to what it runs), and for the tests.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 19] = [
     "BIN",
     "BUILT_IN",
     "CACHE",
     "FULL_BIN",
     "HANG_SECONDS",
     "ISA",
+    "MEET_SECONDS",
     "RUNTIME",
     "RUNTIME_DIR",
     "RUNTIME_FILES",

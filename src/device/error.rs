@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::device::coordinator::CoordinatorError;
-use crate::device::heartbeat;
 use crate::device::plugin_file::PluginFileError;
+use crate::device::seconds::SecondsError;
 use crate::device::threads::TooFewThreads;
 
 /// A device that cannot be used.
@@ -101,12 +101,8 @@ pub enum DeviceError {
         said_by: String,
         mpi: String,
     },
-    #[error(
-        "{} is `{value}`; expected a whole number of seconds from 1 to 86400, after which a process that gives no sign of \
-         life ends the others",
-        heartbeat::VARIABLE
-    )]
-    HangSeconds { value: String },
+    #[error(transparent)]
+    Seconds(#[from] SecondsError),
     #[error(
         "there are {count} processes ({said_by}), and on {device} this program runs in one. Several processes share a run on \
          CPUs, with --device cpu, on GPUs, with --device gpu, and on the VMs of a TPU slice"

@@ -74,6 +74,23 @@ pub fn check_libtpu_may_load(kind: &PluginKind) -> Result<(), DeviceError> {
     Ok(())
 }
 
+/// What processes that must divide their GPUs have in common: the `kernel` ([`crate::system::proc::kernel_id`]), the device
+/// files below `root`, and the GPUs that are `visible` ([`crate::device::plugin_kind::VISIBLE_GPUS`]).
+///
+/// Containers of one machine that have the same GPUs divide them; those that have some each do not.
+pub fn gpus_seen(kernel: &str, root: &Path, visible: Option<&str>) -> String {
+    let is_gpu = |path: &String| path.ends_with(|c: char| c.is_ascii_digit());
+    let mut files = device_files(root, "dev", "nvidia");
+    files.retain(is_gpu);
+    let names = files.iter().map(|path| file_name(Path::new(path)));
+    let names: Vec<String> = names.collect();
+    format!(
+        "{kernel}, {}, {}",
+        names.join(" "),
+        visible.unwrap_or("all")
+    )
+}
+
 /// The device files of TPU chips.
 pub fn tpu_files(root: &Path) -> Vec<String> {
     let mut files = device_files(root, "dev", "accel");
@@ -158,6 +175,28 @@ mod tests {
         // The virtual network card that the same vendor puts into its virtual machines.
         let root = root_with(&card("0x1ae0\n", "0x0042\n"));
         assert!(found(&PluginKind::Tpu, &root).is_empty());
+    }
+
+    #[test]
+    fn processes_that_have_the_same_gpus_are_told_from_those_that_have_others() {
+        let root = |gpus: &[&str]| {
+            let files: Vec<String> = gpus.iter().map(|gpu| format!("dev/nvidia{gpu}")).collect();
+            let files: Vec<(&str, &str)> = files.iter().map(|file| (file.as_str(), "")).collect();
+            root_with(&files)
+        };
+        let machine = root(&["0", "1", "2", "3", "ctl", "-uvm"]);
+        let seen = |kernel, visible| gpus_seen(kernel, machine.path(), visible);
+        let here = seen("a", None);
+        // Two containers of one machine: with all GPUs, and with two of them each.
+        let all = root(&["ctl", "3", "2", "1", "0"]);
+        assert_eq!(gpus_seen("a", all.path(), None), here);
+        let halves = [&["0", "1"][..], &["2", "3"]].map(root);
+        let [first, second] = halves.map(|half| gpus_seen("a", half.path(), None));
+        assert!(first != second && first != here && second != here);
+        assert_ne!(seen("b", None), here);
+        // A launcher that divides them.
+        assert_ne!(seen("a", Some("0,1")), seen("a", Some("2,3")));
+        assert_eq!(seen("a", Some("0,1")), seen("a", Some("0,1")));
     }
 
     #[test]

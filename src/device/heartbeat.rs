@@ -13,11 +13,8 @@ use std::time::{Duration, Instant};
 /// The variable for the seconds without a beat after which a process counts as hanging.
 pub const VARIABLE: &str = "RESNET_XLA_HANG_SECONDS";
 
-/// So that with the beat before and the wait after it all processes end within ten.
-const SECONDS: u64 = 8;
-
-/// A day.
-const MOST_SECONDS: u64 = 24 * 60 * 60;
+/// Without [`VARIABLE`]: so that with the beat before and the wait after it all processes end within ten seconds.
+pub const LIMIT: Duration = Duration::from_secs(8);
 
 const BETWEEN_BEATS: Duration = Duration::from_millis(250);
 
@@ -26,21 +23,6 @@ const PATIENCE: u32 = 8;
 
 /// From the message until this process ends, which ends the others: each of them has its own message to write.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// Reads the limit that [`VARIABLE`] sets.
-///
-/// # Errors
-/// The value, if it is no number of seconds from 1 to a day.
-pub fn limit(value: Option<&str>) -> Result<Duration, String> {
-    let Some(value) = value.filter(|value| !value.is_empty()) else {
-        return Ok(Duration::from_secs(SECONDS));
-    };
-    let seconds = value.trim().parse().ok();
-    let seconds = seconds.filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| value.to_owned())
-}
 
 /// The thread that sends and hears the beats.
 pub struct Heartbeat {
@@ -199,16 +181,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_a_number_of_seconds() {
-        assert_eq!(limit(None), Ok(Duration::from_secs(8)));
-        assert_eq!(limit(Some("")), Ok(Duration::from_secs(8)));
-        assert_eq!(limit(Some("120")), Ok(Duration::from_secs(120)));
-        for wrong in ["0", "-1", "2.5", "ten", "86401"] {
-            assert_eq!(limit(Some(wrong)), Err(wrong.to_owned()));
-        }
-    }
-
-    #[test]
     fn with_the_shortest_limit_too_the_time_between_two_beats_does_not_count_as_a_stop() {
         let begin = Instant::now();
         let mut silence = Silence::begin(2, 0, Duration::from_secs(1), begin);
@@ -290,7 +262,7 @@ mod tests {
             heard.fill(1);
             false
         };
-        let day = Duration::from_secs(MOST_SECONDS);
+        let day = Duration::from_secs(24 * 60 * 60);
         let unused = || panic!("everybody was heard");
         let heartbeat = Heartbeat::start(all, 0, hosts.clone(), day, unused).unwrap();
         heartbeat.stop();

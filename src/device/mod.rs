@@ -33,6 +33,7 @@ pub mod hardware;
 )]
 mod heartbeat;
 mod identity;
+pub mod leave;
 #[cfg_attr(
     not(feature = "trace"),
     allow(
@@ -49,6 +50,7 @@ pub mod processes;
 pub mod replicas;
 pub mod runtime;
 pub mod saved_executable;
+mod seconds;
 #[cfg(test)]
 mod test_root;
 pub mod threads;
@@ -68,16 +70,17 @@ use crate::device::backend::{
     Backend, Collectives, DeviceArray, Executable, Hlo, HostElement, Values,
 };
 use crate::device::compile_cache::CompileCache;
-use crate::device::coordinator::{Group, Joined};
+use crate::device::coordinator::Group;
 use crate::device::plugin::PluginDevices;
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
 use crate::device::replicas::ReplicaChoice;
 use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
+use crate::system::proc;
 use crate::system::sha256;
 use crate::system::signals;
 use crate::system::text;
-use pjrt::{PjrtError, Value};
+use pjrt::{KeyValueStore, PjrtError, Value};
 
 /// Which device to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -297,7 +300,7 @@ impl Device {
                     return Ok(device);
                 }
                 Err(DeviceError::NoHardware { device, .. }) => format!("no {device} here"),
-                // The other processes do not take another device either.
+                // The other processes have met this one, or wait for it: none takes another device.
                 Err(reason @ DeviceError::Coordinator(_)) => return Err(reason),
                 // The hardware is there: say what keeps it from being used.
                 Err(reason) => reason.to_string(),
@@ -356,23 +359,15 @@ impl Device {
             runtime::silence_cpu();
         }
         flags::check_plugin(kind, path)?;
-        let mut options = kind.options(cpus);
-        let joined = match group.is_joined_for(kind) {
-            true => Some(Self::join(group, path, &mut options)?),
-            false => None,
+        let options = kind.options(cpus);
+        let devices = match group.is_joined_for(kind) {
+            true => Self::open_part(group, path, options)?,
+            false => {
+                let devices = Self::open_plugin(path, &options, None)?;
+                devices.check_shares()?;
+                devices
+            }
         };
-        let store = joined.as_ref().map(|joined| Arc::clone(&joined.store));
-        let devices = start_plugin(path, || {
-            PluginDevices::open(path, &options, store).map_err(|error| error.to_string())
-        })?;
-        if let Some(joined) = &joined {
-            joined.meet()?;
-        }
-        // All find the same, and each may say so before another's end ends it.
-        devices.check_shares()?;
-        if let Some(joined) = joined {
-            joined.watch();
-        }
         let kind = match devices.platform.to_lowercase().as_str() {
             "tpu" => DeviceKind::Tpu,
             "cuda" | "rocm" | "gpu" => DeviceKind::Gpu,
@@ -384,25 +379,42 @@ impl Device {
         Ok(Self::new(Box::new(devices), kind))
     }
 
-    /// Meets the other processes, adds to the `options` of the plugin at `path` which part of all devices is this
-    /// process's, and returns what the plugin may ask about the others.
-    fn join<'a>(
-        group: Group<'a>,
+    fn open_plugin(
         path: &Path,
-        options: &mut Vec<(&'static str, Value)>,
-    ) -> Result<Joined<'a>, DeviceError> {
+        options: &[(&str, Value)],
+        store: Option<Arc<dyn KeyValueStore>>,
+    ) -> Result<PluginDevices, DeviceError> {
+        start_plugin(path, || {
+            PluginDevices::open(path, options, store).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Meets the other processes, and opens this one's part of all devices. From the moment that they have met, what goes
+    /// wrong in one of them ends all.
+    fn open_part(
+        group: Group,
+        path: &Path,
+        mut options: Vec<(&'static str, Value)>,
+    ) -> Result<PluginDevices, DeviceError> {
         // The others shall not wait for a process that will not come.
         start_plugin(path, || Ok(()))?;
-        let joined = coordinator::join(group, coordinator::PATIENCE)?;
-        let Processes { index, count, .. } = *group.processes;
         let visible = std::env::var(plugin_kind::VISIBLE_GPUS).ok();
         let visible = visible.as_deref();
+        let gpus = hardware::gpus_seen(&proc::kernel_id(), Path::new("/"), visible);
+        let joined = coordinator::join(group, &gpus, coordinator::patience()?)?;
+        let Processes { index, count, .. } = *group.processes;
         options.extend(PluginKind::options_among(
             (index, count),
             joined.here,
             visible,
         ));
-        Ok(joined)
+        let devices = joined.open(|store| Self::open_plugin(path, &options, Some(store)))?;
+        joined.meet()?;
+        devices
+            .check_shares()
+            .map_err(|error| joined.fail(&error))?;
+        joined.watch();
+        Ok(devices)
     }
 
     fn new(backend: Box<dyn Backend>, kind: DeviceKind) -> Self {

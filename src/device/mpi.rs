@@ -18,8 +18,10 @@ use crate::device::backend::{
 };
 use crate::device::error::DeviceError;
 use crate::device::heartbeat::{self, Heartbeat};
+use crate::device::leave::End;
 use crate::device::processes::Processes;
 use crate::device::runtime;
+use crate::device::seconds;
 use crate::system::{proc, watch};
 
 /// XLA's numbers of element types.
@@ -123,9 +125,7 @@ fn join_by(library: Option<PathBuf>, processes: &Processes) -> Result<(), Device
         reason,
     };
     // Before the others wait for this process.
-    let limit = std::env::var(heartbeat::VARIABLE).ok();
-    let limit = heartbeat::limit(limit.as_deref());
-    let limit = limit.map_err(|value| DeviceError::HangSeconds { value })?;
+    let limit = seconds::limit(heartbeat::VARIABLE, heartbeat::LIMIT)?;
     // MPI's own plugins look for its functions among the global symbols.
     // SAFETY: the library is the one that setup made for this runtime; its initialisers need nothing.
     let loaded = unsafe { Library::open(Some(&library), RTLD_NOW | RTLD_GLOBAL) };
@@ -186,7 +186,10 @@ fn abort() {
         watch::end()
     });
     match in_any_case {
-        Ok(_) => leave(false, watch::FAILED),
+        Ok(_) => leave(End::Alone {
+            code: watch::FAILED,
+            reason: "",
+        }),
         Err(_) => watch::end(),
     }
 }
@@ -206,8 +209,8 @@ fn gather(own: String, count: usize) -> Result<Vec<String>> {
 }
 
 /// Parts from the other processes, where this one has joined any: once all of them have come to an end that they agreed
-/// on, or else by ending them all with `code`.
-pub fn leave(agreed: bool, code: u8) {
+/// on, or else by ending them all with its exit code.
+pub fn leave(end: End) {
     let Some(functions) = JOINED.get() else {
         return;
     };
@@ -215,13 +218,13 @@ pub fn leave(agreed: bool, code: u8) {
     watch::stop();
     // SAFETY: MPI was initialised, and the process ends after this.
     unsafe {
-        match agreed {
-            true => {
+        match end {
+            End::Agreed => {
                 (functions.meet)();
                 stop_heartbeat();
                 (functions.part)();
             }
-            false => (functions.abort)(code.into()),
+            End::Alone { code, .. } => (functions.abort)(code.into()),
         }
     }
 }

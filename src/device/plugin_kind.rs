@@ -47,8 +47,8 @@ impl PluginKind {
     }
 
     /// The options besides [`Self::options`] with which the plugin of process `index` of `count` opens its part of all
-    /// their devices. `here` is the number of the process among those on its machine, and how many these are; `visible`
-    /// is what [`VISIBLE_GPUS`] says.
+    /// their devices. `here` is the number of the process among those that have the same GPUs, and how many these are;
+    /// `visible` is what [`VISIBLE_GPUS`] says.
     pub fn options_among(
         (index, count): (usize, usize),
         here: (usize, usize),

@@ -7,6 +7,12 @@ pub fn hostname() -> Option<String> {
     line_of("/proc/sys/kernel/hostname")
 }
 
+/// What tells this machine's kernel, since it was started, from that of every other machine; the same in all containers.
+pub fn kernel_id() -> String {
+    let boot = line_of("/proc/sys/kernel/random/boot_id");
+    boot.or_else(hostname).unwrap_or_default()
+}
+
 /// The kernel's release.
 pub fn kernel() -> Option<String> {
     line_of("/proc/sys/kernel/osrelease")

@@ -8,27 +8,31 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::system::proc;
+
 /// Exit code of a process that ends because another did.
 pub const FAILED: u8 = 1;
 
 /// Whether the processes part as they agreed to.
 static PARTING: AtomicBool = AtomicBool::new(false);
 
-/// Where this process is and what its id means there: another with the same first part is on the same machine, and
-/// sees the same ids.
+/// Where this process is and what its id means there: another with the same first part can be found by its id.
+///
+/// Two containers of one machine are two places, as each has numbers of its own for processes: a process would watch a
+/// stranger that has the other's number. Those of another container are noticed as those of another machine are.
 pub fn own_place() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let kernel = proc::kernel_id();
     let ids = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {} {}", boot.trim(), ids.display(), std::process::id())
+    format!("{kernel} {} {}", ids.display(), std::process::id())
 }
 
-/// The part of a `place` ([`own_place`]) that processes of one machine share.
-pub fn machine(place: &str) -> Option<&str> {
-    place.rsplit_once(' ').map(|(machine, _)| machine)
+/// The part of a `place` ([`own_place`]) that processes share which can find each other by their ids.
+fn numbering(place: &str) -> Option<&str> {
+    place.rsplit_once(' ').map(|(numbering, _)| numbering)
 }
 
-/// Watches those processes of `places` ([`own_place`]) that are on this machine, but for number `own`. A kernel that
-/// cannot watch processes does not matter: then nobody watches.
+/// Watches those processes of `places` ([`own_place`]) that can be found by their ids from here, but for number `own`. A
+/// kernel that cannot watch processes does not matter: then nobody watches.
 pub fn start(places: &[String], own: usize) {
     let mut watched = Vec::new();
     for (index, id) in neighbours(places, own) {
@@ -65,11 +69,11 @@ pub fn stop() {
     PARTING.store(true, Ordering::SeqCst);
 }
 
-/// Numbers and ids of the processes that are where number `own` is.
+/// Numbers and ids of the processes that number `own` can find by their ids.
 fn neighbours(places: &[String], own: usize) -> Vec<(usize, i32)> {
-    let here = machine(&places[own]);
+    let here = numbering(&places[own]);
     let others = places.iter().enumerate();
-    let others = others.filter(|(index, place)| *index != own && machine(place) == here);
+    let others = others.filter(|(index, place)| *index != own && numbering(place) == here);
     let ids = others.filter_map(|(index, place)| {
         let id = place.rsplit_once(' ')?.1.parse().ok()?;
         Some((index, id))

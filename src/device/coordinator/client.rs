@@ -14,6 +14,9 @@ use super::message::{self, Answer, Hello, MOST, Request};
 /// How long one address may take to answer, and process 0 beyond the time that it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The shortest that it may take.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Between two tries to reach process 0, which may start later.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -40,18 +43,13 @@ impl From<io::Error> for Unconnected {
 }
 
 impl Client {
-    /// Connects to process 0 at `address` as the process that `hello` says, and tries again for `patience`.
+    /// Connects to process 0 at `address` as the process that `hello` says, and tries again `until` then.
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`] with what process 0 says; [`StoreErrorKind::TimedOut`] with what went wrong last.
-    pub fn connect(
-        address: &Address,
-        hello: Hello,
-        patience: Duration,
-    ) -> Result<Self, StoreError> {
-        let start = Instant::now();
+    pub fn connect(address: &Address, hello: Hello, until: Instant) -> Result<Self, StoreError> {
         loop {
-            match open(address, &hello) {
+            match open(address, &hello, until) {
                 Ok(stream) => {
                     return Ok(Self {
                         address: address.clone(),
@@ -60,7 +58,7 @@ impl Client {
                     });
                 }
                 Err(Unconnected::Refused(reason)) => return Err(reason),
-                Err(Unconnected::Silent(reason)) if start.elapsed() >= patience => {
+                Err(Unconnected::Silent(reason)) if Instant::now() >= until => {
                     let reason = reason.to_string();
                     return Err(StoreError::new(StoreErrorKind::TimedOut, reason));
                 }
@@ -82,15 +80,21 @@ impl Client {
         let idle = self.idle().pop();
         let mut stream = match idle {
             Some(stream) => stream,
-            None => open(&self.address, &self.hello).map_err(|error| match error {
-                Unconnected::Refused(reason) => reason,
-                Unconnected::Silent(reason) => self.lost(&reason),
-            })?,
+            None => self.open()?,
         };
         let answer =
             exchange(&mut stream, &bytes, wait + PATIENCE).map_err(|error| self.lost(&error))?;
         self.idle().push(stream);
         answer
+    }
+
+    /// One more connection.
+    fn open(&self) -> Result<TcpStream, StoreError> {
+        let opened = open(&self.address, &self.hello, Instant::now() + PATIENCE);
+        opened.map_err(|error| match error {
+            Unconnected::Refused(reason) => reason,
+            Unconnected::Silent(reason) => self.lost(&reason),
+        })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<TcpStream>> {
@@ -125,18 +129,24 @@ impl KeyValueStore for Client {
     }
 }
 
-/// A connection to process 0, which has taken note of this process.
-fn open(address: &Address, hello: &Hello) -> Result<TcpStream, Unconnected> {
+/// A connection to process 0, which has taken note of this process. It takes no longer than `until` then, but for the time
+/// that it takes to look up the name.
+fn open(address: &Address, hello: &Hello, until: Instant) -> Result<TcpStream, Unconnected> {
+    // A system refuses to wait for no time at all.
+    let left = || {
+        let left = until.saturating_duration_since(Instant::now());
+        left.clamp(SHORTEST, PATIENCE)
+    };
     let mut reason = io::Error::other("the name leads to no address");
     for address in address.resolve()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, left()) {
             // Where nobody listens yet, at a port that the system has just given to this end too.
             Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
                 reason = io::ErrorKind::ConnectionRefused.into();
             }
             Ok(mut stream) => {
                 let hello = Request::Hello(hello.clone()).encode();
-                let answer = exchange(&mut stream, &hello, PATIENCE)?;
+                let answer = exchange(&mut stream, &hello, left())?;
                 return answer.map(|_| stream).map_err(Unconnected::Refused);
             }
             Err(error) => reason = error,

@@ -12,30 +12,38 @@
 pub mod address;
 mod client;
 pub mod message;
+mod overheard;
 mod server;
 mod table;
 mod watch;
 
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
+use crate::device::seconds::{self, SecondsError};
 use crate::system::env_info;
-use crate::system::watch::{machine, own_place};
+use crate::system::watch::own_place;
 
 use self::address::{Address, AddressError, Named};
 use self::client::Client;
 use self::message::Hello;
+use self::overheard::Overheard;
 use self::server::Server;
 use self::watch::Part;
 
 pub use self::watch::leave;
 
-/// How long processes wait for each other: nodes of a cluster may take minutes to start one.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+/// The variable for the seconds that processes wait for each other.
+pub const VARIABLE: &str = "RESNET_XLA_MEET_SECONDS";
+
+/// Without [`VARIABLE`]: nodes of a cluster may take minutes to start a process.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The processes of a run, and where they meet if a setting says so.
 #[derive(Clone, Copy)]
@@ -85,6 +93,8 @@ pub enum CoordinatorError {
          of process 0, and a port that is free there"
     )]
     Unnamed { count: usize, said_by: String },
+    #[error(transparent)]
+    Seconds(#[from] SecondsError),
     #[error("{0}. Correct them, or give all processes --coordinator HOST:PORT")]
     Variables(AddressError),
     #[error(
@@ -109,7 +119,7 @@ pub enum CoordinatorError {
     },
     #[error(
         "process {missing} of {count} did not come to {address} (by {by}) within {seconds} s; start all processes, with the \
-         same address, and see what that one said"
+         same address, and see what that one said. {VARIABLE} sets the time"
     )]
     Missing {
         missing: usize,
@@ -118,6 +128,17 @@ pub enum CoordinatorError {
         by: String,
         seconds: u64,
     },
+    #[error(
+        "process {late} of {count} has not opened its devices within {seconds} s; see what it said last. {VARIABLE} sets \
+         the time"
+    )]
+    Late {
+        late: usize,
+        count: usize,
+        seconds: u64,
+    },
+    #[error("{process} cannot open its devices, so all end: {reason}")]
+    Failed { process: String, reason: String },
     #[error("the processes do not fit together: {0}")]
     Refused(String),
     #[error("{0}")]
@@ -134,25 +155,38 @@ impl CoordinatorError {
     }
 }
 
-/// Brings the processes of `group` together, and waits for `patience` until all are there.
-pub fn join(group: Group, patience: Duration) -> Result<Joined, CoordinatorError> {
+/// How long processes wait for each other: until all have come, and then once more until all have opened their devices,
+/// which may take a machine with many of them longer than was left.
+///
+/// # Errors
+/// [`VARIABLE`] is no number of seconds.
+pub fn patience() -> Result<Duration, CoordinatorError> {
+    Ok(seconds::limit(VARIABLE, PATIENCE)?)
+}
+
+/// Brings the processes of `group` together, and waits for `patience` until all are there. Those that say the same as
+/// `gpus` have the same GPUs to divide.
+pub fn join<'a>(
+    group: Group<'a>,
+    gpus: &str,
+    patience: Duration,
+) -> Result<Joined<'a>, CoordinatorError> {
     let meeting = Meeting {
         patience,
+        until: Instant::now() + patience,
         processes: group.processes,
         at: group.meeting()?,
     };
-    let own = own_hello(group.processes);
-    let place = own.place.clone();
-    let (store, server) = meeting.store(own)?;
+    let (store, server) = meeting.store(own_hello(group.processes))?;
     let mut joined = Joined {
         meeting,
         store,
         server,
         here: (0, 1),
     };
-    let places = joined.places(&place);
-    let places = places.inspect_err(|error| joined.dismiss(error))?;
-    joined.here = on_one_machine(&places, group.processes.index);
+    let all = joined.gpus_of_all(gpus);
+    let all = all.inspect_err(|error| joined.tell(error))?;
+    joined.here = among_equals(&all, group.processes.index);
     Ok(joined)
 }
 
@@ -172,6 +206,8 @@ fn own_hello(processes: &Processes) -> Hello {
 /// Who meets where.
 struct Meeting<'a> {
     patience: Duration,
+    /// When all must have come.
+    until: Instant,
     processes: &'a Processes,
     at: Named,
 }
@@ -184,8 +220,8 @@ impl Meeting<'_> {
     ) -> Result<(Arc<dyn KeyValueStore>, Option<Server>), CoordinatorError> {
         let Named { address, by } = &self.at;
         if !self.processes.is_first() {
-            let client = Client::connect(address, own, self.patience);
-            let client = client.map_err(|error| self.fault(error, 0))?;
+            let client = Client::connect(address, own, self.until);
+            let client = client.map_err(|error| fault(error, |why| self.missing(0, why)))?;
             return Ok((Arc::new(client), None));
         }
         let listened = address.listen().and_then(|listener| {
@@ -201,54 +237,94 @@ impl Meeting<'_> {
         Ok((server.table(), Some(server)))
     }
 
-    /// `error` as that of a process that waits for `other`.
-    fn fault(&self, error: StoreError, other: usize) -> CoordinatorError {
+    /// What is wrong if process `other` has not come in time; process 0 cannot be reached, and that is `why`.
+    fn missing(&self, other: usize, why: String) -> CoordinatorError {
         let Named { address, by } = self.at.clone();
         let seconds = self.patience.as_secs();
-        match error.kind {
-            StoreErrorKind::TimedOut if other == 0 => CoordinatorError::Silent {
+        match other {
+            0 => CoordinatorError::Silent {
                 process: self.processes.to_string(),
                 address,
                 by,
                 seconds,
-                reason: error.message,
+                reason: why,
             },
-            StoreErrorKind::TimedOut => CoordinatorError::Missing {
-                missing: other,
+            missing => CoordinatorError::Missing {
+                missing,
                 count: self.processes.count,
                 address,
                 by,
                 seconds,
             },
-            StoreErrorKind::Lost => CoordinatorError::Lost(error.message),
-            _ => CoordinatorError::Refused(error.message),
         }
+    }
+}
+
+/// `error` of the store as one of the meeting; where the time was over, `late` says so, from what the store says.
+fn fault(error: StoreError, late: impl FnOnce(String) -> CoordinatorError) -> CoordinatorError {
+    match error.kind {
+        StoreErrorKind::TimedOut => late(error.message),
+        StoreErrorKind::Lost => CoordinatorError::Lost(error.message),
+        _ => CoordinatorError::Refused(error.message),
     }
 }
 
 /// What a process has once all have met.
 pub struct Joined<'a> {
     meeting: Meeting<'a>,
-    pub store: Arc<dyn KeyValueStore>,
+    store: Arc<dyn KeyValueStore>,
     /// In process 0.
     server: Option<Server>,
-    /// The number of this process among those on its machine, and how many these are.
+    /// The number of this process among those that have the same GPUs, and how many these are.
     pub here: (usize, usize),
 }
 
 /// Beginnings of the program's own keys, which no plugin uses.
-const PLACE: &str = "resnet-xla/place";
+const GPUS: &str = "resnet-xla/gpus";
 const READY: &str = "resnet-xla/ready";
 const LEFT: &str = "resnet-xla/left";
 
 impl Joined<'_> {
     /// From now on this process ends when another one does without having agreed to: see [`leave`].
     pub fn watch(self) {
+        let Processes { index, count, .. } = *self.meeting.processes;
         watch::start(Part {
-            index: self.meeting.processes.index,
+            index,
+            count,
             store: self.store,
             server: self.server,
         });
+    }
+
+    /// What `open` opens through a plugin, which finds the other processes in the store that it gets.
+    ///
+    /// # Errors
+    /// What keeps this process from going on, which the others hear: the end of another process, if the plugin was told of
+    /// that, or else what `open` says.
+    pub fn open<T, E: fmt::Display>(
+        &self,
+        open: impl FnOnce(Arc<dyn KeyValueStore>) -> Result<T, E>,
+    ) -> Result<T, CoordinatorError> {
+        let store = Arc::new(Overheard::new(Arc::clone(&self.store)));
+        let opened = open(Arc::clone(&store) as Arc<dyn KeyValueStore>);
+        opened.map_err(|reason| match store.heard() {
+            Some(lost) => {
+                let error = CoordinatorError::Lost(lost.message);
+                self.tell(&error);
+                error
+            }
+            None => self.fail(&reason),
+        })
+    }
+
+    /// Tells the others that the devices of this process cannot be opened, and returns what it says itself.
+    pub fn fail(&self, reason: &impl fmt::Display) -> CoordinatorError {
+        let error = CoordinatorError::Failed {
+            process: self.meeting.processes.to_string(),
+            reason: reason.to_string(),
+        };
+        self.tell(&error);
+        error
     }
 
     /// Waits until all processes have come here. If one has ended, all others hear of it.
@@ -257,69 +333,96 @@ impl Joined<'_> {
             0 => self.wait_for_all(),
             index => self.wait_for_the_first(index),
         };
-        met.inspect_err(|error| self.dismiss(error))
+        met.inspect_err(|error| self.tell(error))
     }
 
     fn wait_for_all(&self) -> Result<(), CoordinatorError> {
         let others = 1..self.meeting.processes.count;
-        for other in others.clone() {
-            self.get(READY, other)?;
-        }
+        let patience = self.meeting.patience;
+        self.wait_for(READY, others.clone(), patience)?;
         self.put(READY, 0, "")?;
-        for other in others {
-            self.get(LEFT, other)?;
-        }
-        Ok(())
+        self.wait_for(LEFT, others, patience)
     }
 
     fn wait_for_the_first(&self, index: usize) -> Result<(), CoordinatorError> {
         self.put(READY, index, "")?;
-        self.get(READY, 0)?;
+        // Process 0, which may have opened its devices later, names the one that is late.
+        self.wait_for(READY, 0..1, 2 * self.meeting.patience)?;
         // Once process 0 has this, it may end before it answers.
         let _ = self.put(LEFT, index, "");
         Ok(())
     }
 
-    /// Where each process is, once it has told the others; this one is at `own`.
-    fn places(&self, own: &str) -> Result<Vec<String>, CoordinatorError> {
+    /// What each process says of its GPUs, once it has told the others; this one says `own`.
+    fn gpus_of_all(&self, own: &str) -> Result<Vec<String>, CoordinatorError> {
         let Processes { index, count, .. } = *self.meeting.processes;
-        self.put(PLACE, index, own)?;
-        let place = |process| {
-            let place = self.get(PLACE, process)?;
-            Ok(String::from_utf8_lossy(&place).into_owned())
+        self.put(GPUS, index, own)?;
+        let of = |process| {
+            let said = self.get(GPUS, process, self.meeting.until);
+            let missing = |why| self.meeting.missing(process, why);
+            let said = said.map_err(|error| fault(error, missing))?;
+            Ok(String::from_utf8_lossy(&said).into_owned())
         };
-        (0..count).map(place).collect()
+        (0..count).map(of).collect()
+    }
+
+    /// Waits until each of these processes has come to `what`, for `patience` in all.
+    fn wait_for(
+        &self,
+        what: &str,
+        processes: Range<usize>,
+        patience: Duration,
+    ) -> Result<(), CoordinatorError> {
+        let until = Instant::now() + patience;
+        for process in processes {
+            let late = |_| CoordinatorError::Late {
+                late: process,
+                count: self.meeting.processes.count,
+                seconds: patience.as_secs(),
+            };
+            let came = self.get(what, process, until);
+            came.map_err(|error| fault(error, late))?;
+        }
+        Ok(())
     }
 
     fn put(&self, what: &str, process: usize, value: &str) -> Result<(), CoordinatorError> {
         let key = format!("{what}/{process}");
         let put = self.store.put(key.as_bytes(), value.as_bytes());
-        put.map_err(|error| self.meeting.fault(error, process))
+        put.map_err(|error| fault(error, CoordinatorError::Lost))
     }
 
-    fn get(&self, what: &str, process: usize) -> Result<Vec<u8>, CoordinatorError> {
+    fn get(&self, what: &str, process: usize, until: Instant) -> Result<Vec<u8>, StoreError> {
         let key = format!("{what}/{process}");
-        let value = self.store.get(key.as_bytes(), self.meeting.patience);
-        value.map_err(|error| self.meeting.fault(error, process))
+        let left = until.saturating_duration_since(Instant::now());
+        self.store.get(key.as_bytes(), left)
     }
 
-    fn dismiss(&self, reason: &CoordinatorError) {
-        if let Some(server) = &self.server {
-            server.dismiss(&reason.to_string());
+    /// Tells the others why this process, which ends now, does.
+    fn tell(&self, reason: &CoordinatorError) {
+        let reason = reason.to_string();
+        match &self.server {
+            Some(server) => server.dismiss(&reason),
+            // They hear it when its connections end. If process 0 is not there, it has told them why.
+            None => {
+                let key = watch::last_words(self.meeting.processes.index);
+                let _ = self.store.put(key.as_bytes(), reason.as_bytes());
+            }
         }
     }
 }
 
-/// The number of process `own` among those that are on its machine by their `places`, and how many these are.
-fn on_one_machine(places: &[String], own: usize) -> (usize, usize) {
-    let is_here = |place: &&String| machine(place) == machine(&places[own]);
-    let before = places[..own].iter().filter(is_here).count();
-    let all = places.iter().filter(is_here).count();
+/// The number of process `own` among those that say the same, and how many these are.
+fn among_equals(said: &[String], own: usize) -> (usize, usize) {
+    let is_equal = |other: &&String| **other == said[own];
+    let before = said[..own].iter().filter(is_equal).count();
+    let all = said.iter().filter(is_equal).count();
     (before, all)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::thread;
 
     use self::message::Request;
@@ -345,7 +448,7 @@ mod tests {
             processes: &processes,
             coordinator: Some(&address),
         };
-        let joined = join(group, Duration::from_millis(300));
+        let joined = join(group, "", Duration::from_millis(300));
         joined.err().expect("nobody else is there")
     }
 
@@ -402,11 +505,60 @@ mod tests {
     }
 
     #[test]
-    fn processes_of_one_machine_are_numbered_there() {
-        let places = ["a 10", "b 10", "a 11", "a 9"].map(str::to_owned);
-        assert_eq!(on_one_machine(&places, 0), (0, 3));
-        assert_eq!(on_one_machine(&places, 1), (0, 1));
-        assert_eq!(on_one_machine(&places, 3), (2, 3));
+    fn processes_that_have_the_same_gpus_are_numbered_among_themselves() {
+        let said = ["a", "b", "a", "a"].map(str::to_owned);
+        assert_eq!(among_equals(&said, 0), (0, 3));
+        assert_eq!(among_equals(&said, 1), (0, 1));
+        assert_eq!(among_equals(&said, 3), (2, 3));
+    }
+
+    /// A store in which all is there, a little later, and which notes how long it was asked to wait.
+    #[derive(Default)]
+    struct Later(Mutex<Vec<Duration>>);
+
+    impl KeyValueStore for Later {
+        fn put(&self, _: &[u8], _: &[u8]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn get(&self, _: &[u8], timeout: Duration) -> Result<Vec<u8>, StoreError> {
+            self.0.lock().unwrap().push(timeout);
+            thread::sleep(Duration::from_millis(2));
+            Ok(Vec::new())
+        }
+
+        fn try_get(&self, _: &[u8]) -> Result<Vec<u8>, StoreError> {
+            unreachable!("nobody asks for what may not be there")
+        }
+    }
+
+    #[test]
+    fn all_who_are_waited_for_have_one_deadline() {
+        let processes = process(0, 4);
+        let store = Arc::new(Later::default());
+        let joined = Joined {
+            meeting: Meeting {
+                patience: LONG,
+                until: Instant::now() + LONG,
+                processes: &processes,
+                at: Named {
+                    address: at("node1:1"),
+                    by: "a test".to_owned(),
+                },
+            },
+            store: Arc::clone(&store) as Arc<dyn KeyValueStore>,
+            server: None,
+            here: (0, 1),
+        };
+        joined.gpus_of_all("").unwrap();
+        joined.wait_for(READY, 1..4, LONG).unwrap();
+        let waits = store.0.lock().unwrap();
+        let (to_come, to_open) = waits.split_at(4);
+        assert_eq!(to_open.len(), 3);
+        for waits in [to_come, to_open] {
+            assert!(waits.iter().all(|wait| *wait <= LONG));
+            assert!(waits.windows(2).all(|pair| pair[1] < pair[0]), "{waits:?}");
+        }
     }
 
     fn hello(process: u32) -> Hello {
@@ -420,12 +572,16 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    fn soon() -> Instant {
+        Instant::now() + LONG
+    }
+
     /// Process 0's values, the address at which it answers, and process 1, which asks there.
     fn two() -> (Arc<table::Table>, Address, Client) {
         let listener = at("127.0.0.1:0").listen().unwrap();
         let address = at(&listener.local_addr().unwrap().to_string());
         let server = Server::start(listener, hello(0)).unwrap();
-        let client = Client::connect(&address, hello(1), LONG).unwrap();
+        let client = Client::connect(&address, hello(1), soon()).unwrap();
         (server.table(), address, client)
     }
 
@@ -499,7 +655,7 @@ mod tests {
             place: "b 1".to_owned(),
             ..hello(1)
         };
-        let refused = Client::connect(&address, twin, LONG).err().unwrap();
+        let refused = Client::connect(&address, twin, soon()).err().unwrap();
         assert_eq!(refused.kind, StoreErrorKind::Refused);
         assert!(table.put(b"other", b"value").is_ok());
         assert_eq!(client.get(b"other", LONG).unwrap(), b"value");

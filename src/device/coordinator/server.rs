@@ -11,6 +11,7 @@ use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 use super::message::{self, Answer, Hello, MOST, MOST_HELLO, Request};
 use super::table::Table;
 use super::watch;
+use crate::system::text;
 
 /// The most bytes of all keys and values.
 const MOST_KEPT: usize = 256 << 20;
@@ -113,20 +114,20 @@ impl Desk {
         if answer_to(&mut stream, &answer).is_err() || is_refused {
             return;
         }
-        let (process, count) = (hello.process, hello.processes);
+        let process = hello.process;
         let answered = self.answer_all(&mut stream);
         let parting = watch::parting(process as usize);
         if self.table.try_get(parting.as_bytes()).is_ok() {
             return;
         }
-        let reason = match answered {
-            Ok(()) => "its connection was closed".to_owned(),
-            Err(error) => error.to_string(),
+        let words = watch::last_words(process as usize);
+        let reason = match (self.table.try_get(words.as_bytes()), answered) {
+            (Ok(words), _) => text::one_line(&String::from_utf8_lossy(&words)).into_owned(),
+            (Err(_), Ok(())) => gone(&hello, "its connection was closed"),
+            (Err(_), Err(error)) => gone(&hello, &error.to_string()),
         };
-        self.table.close(StoreError::new(
-            StoreErrorKind::Lost,
-            format!("process {process} of {count} has ended, or the network to it ({reason}); see what it said last"),
-        ));
+        self.table
+            .close(StoreError::new(StoreErrorKind::Lost, reason));
     }
 
     /// Answers requests until there are no more.
@@ -173,6 +174,14 @@ impl Desk {
         }
         Err(refusal)
     }
+}
+
+/// What there is to say of a process that ended without a word.
+fn gone(hello: &Hello, reason: &str) -> String {
+    let (process, count) = (hello.process, hello.processes);
+    format!(
+        "process {process} of {count} has ended, or the network to it ({reason}); see what it said last"
+    )
 }
 
 /// Why `hello` does not fit to what process 0 says, `own`, and to the others, which are at `places`; none if it does.

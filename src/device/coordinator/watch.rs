@@ -1,15 +1,19 @@
 //! Ends this process when another of its run has ended without having agreed to: on GPUs, those that are left would wait
 //! for it for ever.
+//!
+//! A process that ends because of an error says so first, and stays a moment: the others may be about to find the same
+//! error, and then each of them says so itself.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use super::server::Server;
+use crate::device::leave::End;
 use crate::system::watch;
 
 /// Process 0 puts it when all have come to an end that they agreed on.
@@ -17,6 +21,9 @@ const END: &[u8] = b"resnet-xla/end";
 
 /// Longer than a run takes.
 const WHOLE_RUN: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// How long a process that ends because of an error stays for the others to find it too.
+const LINGERING: Duration = Duration::from_secs(5);
 
 /// This process's part of the run that it watches.
 static WATCHED: OnceLock<Part> = OnceLock::new();
@@ -27,6 +34,7 @@ static LEAVING: AtomicBool = AtomicBool::new(false);
 /// One process of a run.
 pub struct Part {
     pub index: usize,
+    pub count: usize,
     pub store: Arc<dyn KeyValueStore>,
     /// In process 0.
     pub server: Option<Server>,
@@ -35,6 +43,11 @@ pub struct Part {
 /// The key that process `index` puts before it ends as agreed.
 pub fn parting(index: usize) -> String {
     format!("resnet-xla/parting/{index}")
+}
+
+/// The key under which process `index` puts why it ends, if that was not agreed.
+pub fn last_words(index: usize) -> String {
+    format!("resnet-xla/last-words/{index}")
 }
 
 /// From now on this process ends when another does that has not said so.
@@ -54,12 +67,13 @@ pub fn start(part: Part) {
     let _ = WATCHED.set(part);
 }
 
-/// Parts from the other processes, if this one watches any: once all have come to an end that they agreed on, or else
-/// without a word, which ends them.
-pub fn leave(agreed: bool) {
+/// Parts from the other processes, if this one watches any.
+pub fn leave(end: End) {
     LEAVING.store(true, Ordering::SeqCst);
-    if let (Some(part), true) = (WATCHED.get(), agreed) {
-        part.leave();
+    match (WATCHED.get(), end) {
+        (None, _) => {}
+        (Some(part), End::Agreed) => part.leave(),
+        (Some(part), End::Alone { reason, .. }) => part.fail(reason, LINGERING),
     }
 }
 
@@ -89,6 +103,33 @@ impl Part {
             // If process 0 has gone, it has said why.
             None => {
                 let _ = self.store.put(parting(self.index).as_bytes(), b"");
+            }
+        }
+    }
+
+    /// Says `reason`, and waits until all have said why they end, but not longer than `lingering`.
+    fn fail(&self, reason: &str, lingering: Duration) {
+        let name = format!("process {} of {}", self.index, self.count);
+        let words = match reason.starts_with(&name) {
+            true => reason.to_owned(),
+            false => format!("{name}: {reason}"),
+        };
+        let until = Instant::now() + lingering;
+        let left = || until.saturating_duration_since(Instant::now());
+        // If process 0 has gone, it has said why.
+        let _ = self
+            .store
+            .put(last_words(self.index).as_bytes(), words.as_bytes());
+        match &self.server {
+            Some(server) => {
+                let mut others = 1..self.count;
+                let said = |other| self.store.get(last_words(other).as_bytes(), left());
+                let _ = others.try_for_each(|other| said(other).map(drop));
+                // Who has found no error of its own hears this one, and who has may go.
+                server.dismiss(&words);
+            }
+            None => {
+                let _ = self.store.get(END, left());
             }
         }
     }
@@ -122,12 +163,16 @@ mod tests {
         let server = Server::start(listener, hello(0)).unwrap();
         let other = |process: u32| Part {
             index: process as usize,
-            store: Arc::new(Client::connect(&address, hello(process), LONG).unwrap()),
+            count: 3,
+            store: Arc::new(
+                Client::connect(&address, hello(process), Instant::now() + LONG).unwrap(),
+            ),
             server: None,
         };
         let others = [other(1), other(2)];
         let first = Part {
             index: 0,
+            count: 3,
             store: server.table(),
             server: Some(server),
         };
@@ -146,6 +191,47 @@ mod tests {
         // Returns once the connections of the others have ended.
         first.leave();
         assert_eq!(lost.recv(), Err(mpsc::RecvError), "its watch has ended");
+    }
+
+    #[test]
+    fn an_error_that_all_find_ends_nobody_before_each_has_said_it() {
+        let ([first, second, third], lost) = three();
+        let said = |process| first.store.get(last_words(process).as_bytes(), LONG);
+        thread::scope(|scope| {
+            let others =
+                [second, third].map(|part| scope.spawn(move || part.fail("the same", LONG)));
+            for process in [1, 2] {
+                said(process).unwrap();
+            }
+            assert_eq!(lost.try_recv(), Err(mpsc::TryRecvError::Empty));
+            assert!(others.iter().all(|other| !other.is_finished()));
+            // Returns once the others have gone.
+            first.fail("the same", LONG);
+        });
+        assert_eq!(lost.recv().unwrap(), "process 0 of 3: the same");
+        let words = [1, 2].map(|process| String::from_utf8(said(process).unwrap()).unwrap());
+        assert_eq!(
+            words,
+            ["process 1 of 3: the same", "process 2 of 3: the same"]
+        );
+    }
+
+    #[test]
+    fn an_error_of_one_process_is_told_to_the_others() {
+        let ([_first, second, _third], lost) = three();
+        second.fail("process 1 of 3: its disk is full", Duration::ZERO);
+        assert_eq!(lost.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(second);
+        assert_eq!(lost.recv().unwrap(), "process 1 of 3: its disk is full");
+
+        let ([first, second, third], _lost) = three();
+        let (say, hear) = mpsc::channel();
+        third.watch(move |error| say.send(error.to_string()).unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| first.fail("its disk is full", Duration::ZERO));
+            assert_eq!(hear.recv().unwrap(), "process 0 of 3: its disk is full");
+            drop([second, third]);
+        });
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::cli::resume;
 use crate::data::{
     self, BatchSource, DatasetSpec, Normalization, RunImages, Split, TrainingOptions, Validation,
 };
-use crate::device::coordinator::{self, Group};
+use crate::device::coordinator::Group;
 use crate::device::processes::{Launcher, Processes};
 use crate::device::{Device, DeviceChoice};
 use crate::model::choose::{self, ModelSettings};
@@ -76,9 +76,7 @@ struct RunResult {
 }
 
 pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
-    let trained = train(args, process);
-    coordinator::leave(trained.as_ref().err().is_none_or(exit::is_shared));
-    trained.inspect_err(|error| {
+    train(args, process).inspect_err(|error| {
         // The terminal may be closed by now.
         log::error!(target: TRAIN_LOG, "{}", exit::message(error));
     })
