@@ -273,12 +273,23 @@ impl Case {
 
     /// dz, dgamma, dbeta and the kernel's gradient, by the kernel.
     fn backward_on<F: Stored>(&self, isa: Isa, dy: &OutputGradient<F>) -> [Vec<f64>; 4] {
+        self.backward_from(isa, dy, &mut [])
+    }
+
+    /// The same from a junction, where `sum` becomes what is added to it.
+    fn backward_from<F: Stored>(
+        &self,
+        isa: Isa,
+        dy: &OutputGradient<F>,
+        sum: &mut [F::Lanes],
+    ) -> [Vec<f64>; 4] {
         let (layer, norm) = (&self.layer_in::<F>(), self.norm.norm());
         let nothing = |len| vec![f32::NAN; len];
         let mut dz = F::lanes(&nothing(self.x.len()));
         let (mut dgamma, mut dbeta) = (nothing(layer.inputs), nothing(layer.inputs));
         let mut kernel = nothing(layer.kernel_len());
         let mut out = Gradients::<F> {
+            dy: sum,
             dz: &mut dz,
             dgamma: &mut dgamma,
             dbeta: &mut dbeta,
@@ -469,36 +480,52 @@ fn pooling_keeps_the_largest_of_each_square_and_its_gradient_goes_back_there() {
     pooled::<Bf16>();
 }
 
-/// The gradient of y by the definition of batch norm's, as the products take it.
-fn behind_norm<F: Stored>(
-    case: &Case,
-    behind: &PlainNorm,
-    sums: [&[f32]; 2],
-    count: f32,
-) -> Vec<f64> {
-    let (x, [dgamma, dbeta]) = (&case.skip, sums);
-    let outputs = case.layer.outputs;
-    let dy = (0..x.len()).map(|index| {
-        let c = index % outputs;
-        let x_hat = f64::from(x[index] - behind.mean[c]) * 2.0;
-        let mean_parts = f64::from(dbeta[c]) + x_hat * f64::from(dgamma[c]);
-        let apart = f64::from(case.dy[index]) - mean_parts / f64::from(count);
-        F::rounded(2.0 * f64::from(behind.gamma[c]) * apart)
-    });
-    dy.collect()
+/// A batch norm behind a case's layer, with the sums for its gradient.
+struct Behind {
+    norm: PlainNorm,
+    dgamma: Vec<f32>,
+    dbeta: Vec<f32>,
+}
+
+/// Values that the sums run over.
+const COUNT: f32 = 2.0;
+
+impl Behind {
+    fn new(channels: usize) -> Self {
+        Self {
+            norm: PlainNorm::new(20, channels),
+            dgamma: whole_numbers(23, channels, 1),
+            dbeta: whole_numbers(24, channels, 1),
+        }
+    }
+
+    fn gradient(&self) -> NormGradient {
+        NormGradient::new(&self.norm.norm(), &self.dbeta, &self.dgamma, COUNT)
+    }
+
+    /// The gradient of its input `x` by the definition, from `dz`, that of its result.
+    fn backward(&self, x: &[f32], dz: &[f64]) -> Vec<f64> {
+        let channels = self.dgamma.len();
+        let dx = x.iter().zip(dz).enumerate().map(|(index, (x, dz))| {
+            let c = index % channels;
+            let x_hat = f64::from(x - self.norm.mean[c]) * 2.0;
+            let mean_parts = f64::from(self.dbeta[c]) + x_hat * f64::from(self.dgamma[c]);
+            2.0 * f64::from(self.norm.gamma[c]) * (dz - mean_parts / f64::from(COUNT))
+        });
+        dx.collect()
+    }
 }
 
 fn backwards_behind_norm<F: Stored>() {
-    const COUNT: f32 = 2.0;
     for case in cases() {
-        let outputs = case.layer.outputs;
-        let behind = PlainNorm::new(20, outputs);
-        let (dgamma, dbeta) = (whole_numbers(23, outputs, 1), whole_numbers(24, outputs, 1));
-        let dy = behind_norm::<F>(&case, &behind, [&dgamma, &dbeta], COUNT);
+        let behind = Behind::new(case.layer.outputs);
+        let dy = behind.backward(&case.skip, &in_f64(&case.dy));
+        // As the products take it.
+        let dy: Vec<f64> = dy.into_iter().map(F::rounded).collect();
         let expected = case.backward::<F>(&dy);
         for isa in sets() {
             let gradient: OutputGradient<F> = OutputGradient::BehindNorm {
-                norm: NormGradient::new(&behind.norm(), &dbeta, &dgamma, COUNT),
+                norm: behind.gradient(),
                 dz: &F::lanes(&case.dy),
                 x: &F::lanes(&case.skip),
             };
@@ -514,6 +541,60 @@ fn backwards_behind_norm<F: Stored>() {
 fn a_gradient_goes_through_the_norm_behind_a_layer() {
     backwards_behind_norm::<F32>();
     backwards_behind_norm::<Bf16>();
+}
+
+/// The gradient out of two branches, of which one goes through `behind`, as it is stored.
+fn put_together<F: Stored>(case: &Case, behind: &Behind, added: &[f32], joined: bool) -> Vec<f64> {
+    let plus = |values: &[f64]| -> Vec<f64> {
+        let pairs = values.iter().zip(added);
+        pairs
+            .map(|(value, added)| value + f64::from(*added))
+            .collect()
+    };
+    let dz = in_f64(&case.dy);
+    let dy = match joined {
+        true => behind.backward(&case.skip, &plus(&dz)),
+        false => plus(&behind.backward(&case.skip, &dz)),
+    };
+    dy.into_iter().map(F::rounded).collect()
+}
+
+fn junctions<F: Stored>(joined: bool) {
+    for case in cases() {
+        let behind = Behind::new(case.layer.outputs);
+        let added = whole_numbers(25, case.dy.len(), 2);
+        let dy = put_together::<F>(&case, &behind, &added, joined);
+        let expected = case.backward::<F>(&dy);
+        let (dz, x) = (F::lanes(&case.dy), F::lanes(&case.skip));
+        for isa in sets() {
+            let mut alone = F::lanes(&added);
+            norm::backward::<F>(isa, &behind.gradient(), &dz, &x, joined, &mut alone);
+            assert_eq!(F::in_f64(&alone), dy, "{isa}: {:?}", case.layer);
+            if case.layer.side != 1 {
+                continue;
+            }
+            let gradient: OutputGradient<F> = OutputGradient::Junction {
+                norm: behind.gradient(),
+                dz: &dz,
+                x: &x,
+                joined,
+            };
+            let mut sum = F::lanes(&added);
+            let got = case.backward_from(isa, &gradient, &mut sum);
+            assert_eq!(F::in_f64(&sum), dy, "{isa}: {:?}", case.layer);
+            for (got, expected) in got.iter().zip(&expected) {
+                assert_eq!(got, expected, "{isa}: {:?}", case.layer);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_branches_meet_alone_and_in_front_of_a_1x1_layer() {
+    for joined in [false, true] {
+        junctions::<F32>(joined);
+        junctions::<Bf16>(joined);
+    }
 }
 
 /// Pixels of 32 channels with a value that is not finite.

@@ -19,6 +19,7 @@ use crate::model::choose::{self, ModelSettings};
 use crate::model::metrics::BatchMetrics;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
+use crate::system::memory;
 
 /// A model on the devices of its replicas. Each computation is compiled once, when it is first needed.
 pub struct Program<'a> {
@@ -302,6 +303,7 @@ impl<'a> Program<'a> {
         let start = Instant::now();
         let compiled = self.device.compile_unless_found(ahead.sought);
         let compiled = compiled.map_err(|error| self.not_compiled(step, error))?;
+        memory::give_back_freed_memory();
         let took = ahead.looked + start.elapsed();
         let origin = ExecutableOrigin::new(step.name, &compiled, ahead.traced, took);
         origin.log(ahead.source);

@@ -1,4 +1,4 @@
-//! Keeps freed memory in the process.
+//! Keeps freed memory in the process, but for what it needs only once.
 //!
 //! XLA's CPU backend takes gigabytes of temporaries with `malloc` for every step and frees them
 //! after it. By default glibc gives blocks that large back to the kernel at once, so that every step
@@ -16,5 +16,15 @@ pub fn keep_freed_memory() {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         }
+    }
+}
+
+/// Gives memory that was freed back to the system: after work that is not done again, such as compiling. What it leaves
+/// lies in pieces all over the heap, and a step's temporaries would come on top of it.
+pub fn give_back_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: malloc_trim frees nothing that is in use, and locks what it looks at.
+        unsafe { libc::malloc_trim(0) };
     }
 }

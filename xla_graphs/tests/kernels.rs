@@ -4,14 +4,14 @@
 mod common;
 
 use common::{Graph, Input, NO_KERNELS, ROUNDING, input, shift_away_from_zero};
-use kernel_contract::plan::{BehindNorm, Norm, NormBackward, Start};
+use kernel_contract::plan::{self, Norm, NormBackward, Start};
 use kernel_contract::{Format, Kernel, Plan};
 use xla::{ElementType, PrimitiveType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
-use xla_graphs::ops::kernels::{self, Features, Gradient};
+use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
 use xla_graphs::ops::{Lowering, relu};
 use xla_graphs::tensors::Tensors;
 
@@ -164,7 +164,7 @@ impl Chain {
         let dz1 = kernels::backward(t, bn1, conv1, &h, &dy, one, &mut gradients)?;
         let dz1 = Gradient::BehindNorm(Box::new(dz1));
         let dz0 = kernels::backward(t, bn0, conv0, &x, &dz1, one, &mut gradients)?;
-        let dx = dz0.through_norm(t, &x.zeros()?)?;
+        let dx = dz0.with_skip(&x.zeros()?).sum(t)?;
 
         let mut results = vec![y, inferred.images()?, dx];
         for result in &mut results {
@@ -260,6 +260,77 @@ fn more_images_than_tasks_and_more_pixels_than_a_tile() {
     check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
 }
 
+/// What arrives at the result of the last layer of `chain`, out of two branches.
+fn junction(chain: &Chain, t: &Tensors, images: PrimitiveType, joined: bool) -> Result<Junction> {
+    let (bn, _) = &chain.layers[0];
+    let behind = |dz: &str| -> Result<BehindNorm> {
+        let x = Features::inferring(t, &t.get("x")?.convert(images)?, bn)?;
+        let sums = t.get("b0/gamma")?.concat_in_dim(&[t.get("b0/beta")?], 0)?;
+        Ok(BehindNorm::new(bn, &x, &t.get(dz)?.convert(images)?, &sums))
+    };
+    match joined {
+        true => behind("dy")?.join(&behind("skip")?, Replicas(1), &mut Tensors::new()),
+        false => Ok(behind("dy")?.with_skip(&t.get("skip")?.convert(images)?)),
+    }
+}
+
+/// The gradients of the last layer of `chain` from a junction, which is put together on its own or with the layer.
+fn from_junction(
+    chain: &Chain,
+    t: &Tensors,
+    images: PrimitiveType,
+    joined: bool,
+    alone: bool,
+) -> Result<Vec<XlaOp>> {
+    let (bn, conv) = &chain.layers[1];
+    let (layer, one) = ((bn, conv), Replicas(1));
+    let x = Features::inferring(t, &t.get("x")?.convert(images)?, bn)?;
+    let junction = junction(chain, t, images, joined)?;
+    let mut gradients = Tensors::new();
+    let (dz, dy) = if alone {
+        let dy = junction.sum(t)?;
+        let of_result = Gradient::Plain(dy.clone());
+        let dz = kernels::backward(t, bn, conv, &x, &of_result, one, &mut gradients)?;
+        (dz, dy)
+    } else {
+        kernels::backward_from_junction(t, layer, &x, junction, one, &mut gradients)?
+    };
+    let mut results = vec![dy, dz.with_skip(&x.zeros()?).sum(t)?];
+    for result in &mut results {
+        *result = result.convert(PrimitiveType::F32)?;
+    }
+    results.extend(gradients.iter().map(|(_, value)| value.clone()));
+    Ok(results)
+}
+
+#[test]
+fn a_junction_gives_the_same_bits_alone_and_in_front_of_a_layer() {
+    cpu_kernels::register().unwrap();
+    if !cpu_kernels::supported() {
+        println!("skipped: {NO_KERNELS}");
+        return;
+    }
+    for side in [1, 3] {
+        // A layer in front of a norm over the same images: both take all inputs of the chain.
+        let chain = Chain::new([19, 3, 5, 32], [Shape(1, 1, 32), Shape(side, 1, 32)]);
+        let inputs = chain.inputs();
+        for images in [PrimitiveType::F32, PrimitiveType::Bf16] {
+            for joined in [false, true] {
+                let run = |alone| {
+                    let trace = |t: &Tensors| from_junction(&chain, t, images, joined, alone);
+                    Graph::new(&inputs, trace).run(&inputs)
+                };
+                let (apart, together) = (run(true), run(false));
+                assert_eq!(apart.len(), 4);
+                assert_eq!(
+                    apart, together,
+                    "{side}x{side}, {images:?}, joined {joined}"
+                );
+            }
+        }
+    }
+}
+
 /// Why the first layer of `chain` cannot be traced, with its input as a skip or without.
 fn refusal(chain: &Chain, has_skip: bool) -> String {
     let mut message = String::new();
@@ -346,7 +417,7 @@ fn norm_backward(gamma: usize, added: usize) -> Vec<i32> {
         gamma: at(0, gamma),
         beta: at(0, 0),
     };
-    let behind = BehindNorm {
+    let behind = plan::BehindNorm {
         norm,
         dgamma: at(0, 0),
         dbeta: at(0, 0),
@@ -377,7 +448,7 @@ fn a_wrong_call_is_an_error_that_says_what_is_wrong() {
     };
     for (place, reason) in [
         (0, "it begins with 0x4d2 instead of 0x524e584c"),
-        (1, "expected version 4 of the plans, got 1234"),
+        (1, "expected version 5 of the plans, got 1234"),
         (2, "expected the plan of kernel 2, got that of kernel 1234"),
     ] {
         let mut plan = norm_backward(0, 1);

@@ -146,6 +146,7 @@ fn bench_layer<F: Stored>(criterion: &mut Criterion, isa: Isa, layer: &Layer) {
     group.bench_function("backward", |b| {
         b.iter(|| {
             let mut gradients = Gradients::<F> {
+                dy: &mut [],
                 dz: &mut dz,
                 dbeta: &mut dbeta,
                 dgamma: &mut dgamma,

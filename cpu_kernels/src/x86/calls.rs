@@ -142,13 +142,14 @@ unsafe extern "C" fn layer_backward(frame: *mut CallFrame) -> *mut Error {
     }
 }
 
-fn layer_backward_in<F: Format>(call: Planned<plan::LayerBackward>) -> Result<()> {
-    let layer = &call.plan.layer;
-    let norm = call.norm(&call.plan.norm, layer.inputs)?;
-    let kernel = call.array(call.plan.kernel, layer.kernel_len())?;
-    let x = call.array::<F::Lanes>(call.plan.x, layer.images * layer.input_len())?;
+fn layer_backward_in<F: Format>(mut call: Planned<plan::LayerBackward>) -> Result<()> {
+    let plan = call.plan;
+    let layer = &plan.layer;
+    let norm = call.norm(&plan.norm, layer.inputs)?;
+    let kernel = call.array(plan.kernel, layer.kernel_len())?;
+    let x = call.array::<F::Lanes>(plan.x, layer.images * layer.input_len())?;
     let len = layer.images * layer.result_len();
-    let dy = match &call.plan.dy {
+    let dy = match &plan.dy {
         plan::OutputGradient::Plain(dy) => OutputGradient::Plain(call.array(*dy, len)?),
         plan::OutputGradient::BehindNorm(behind) => OutputGradient::BehindNorm {
             norm: call.norm_gradient(behind, layer.outputs)?,
@@ -159,11 +160,22 @@ fn layer_backward_in<F: Format>(call: Planned<plan::LayerBackward>) -> Result<()
             dy: call.array(*dy, len)?,
             chosen: call.array(*chosen, len)?,
         },
+        plan::OutputGradient::Junction { behind, joined, .. } => OutputGradient::Junction {
+            norm: call.norm_gradient(behind, layer.outputs)?,
+            dz: call.array(behind.dz, len)?,
+            x: call.array(behind.x, len)?,
+            joined: *joined,
+        },
+    };
+    let sum = match plan.dy {
+        plan::OutputGradient::Junction { added, .. } => call.in_place(added, len)?,
+        _ => &mut [],
     };
     let dz = call.call.next_result(x.len())?;
     let sums: &mut [f32] = call.call.next_result(2 * layer.inputs)?;
     let (dgamma, dbeta) = sums.split_at_mut(layer.inputs);
     let mut gradients = Gradients::<F> {
+        dy: sum,
         dz,
         dgamma,
         dbeta,

@@ -27,10 +27,21 @@ pub enum OutputGradient<'a, F: Format = F32> {
         dz: &'a [F::Lanes],
         x: &'a [F::Lanes],
     },
+    /// The same where another branch's gradient is added, which [`Gradients::dy`] has at first: to `dz` where they are
+    /// `joined`, otherwise behind the normalisation. For 1x1 convolutions.
+    Junction {
+        norm: NormGradient,
+        dz: &'a [F::Lanes],
+        x: &'a [F::Lanes],
+        joined: bool,
+    },
 }
 
 impl<F: Format> OutputGradient<'_, F> {
     /// Register `n` of the gradient of the channels `part` that lie at `index`.
+    ///
+    /// # Panics
+    /// At a [`Self::Junction`], which needs what is added.
     #[inline(always)]
     pub fn at<S: Set>(&self, set: S, index: usize, part: usize, n: usize) -> S::Register {
         match self {
@@ -39,6 +50,7 @@ impl<F: Format> OutputGradient<'_, F> {
                 let (dz, x) = (F::get(set, &dz[index], n), F::get(set, &x[index], n));
                 norm.apply(set, part, n, dz, x)
             }
+            Self::Junction { .. } => unreachable!("only a 1x1 convolution takes a junction"),
         }
     }
 }
@@ -55,6 +67,9 @@ pub struct Output<'a, F: Format = F32> {
 
 /// What a backward kernel writes.
 pub struct Gradients<'a, F: Format = F32> {
+    /// Gradient of the layer's result, `[N, h, w, O]`, at an [`OutputGradient::Junction`]: at first what is added to it.
+    /// Otherwise empty.
+    pub dy: &'a mut [F::Lanes],
     /// Gradient of the normalisation's result before the ReLU, `[N, H, W, C]`.
     pub dz: &'a mut [F::Lanes],
     /// Σ dz, `[C]`.
@@ -75,6 +90,8 @@ pub struct BackwardShare<'a, F: Format> {
     pub dy: &'a OutputGradient<'a, F>,
     /// Where the first pixel of the result lies in `dy`.
     pub start: usize,
+    /// From there on, [`Gradients::dy`].
+    pub sum: &'a mut [F::Lanes],
     pub dz: &'a mut [F::Lanes],
 }
 

@@ -1,10 +1,9 @@
 //! Batch normalisation and ReLU, 16 channels at a time, and the sums that both directions need.
 
-use rayon::prelude::*;
-
 use super::format::{Format, get, put, registers};
 use super::gemm::PANEL;
 use super::sets::{self, Set, Task};
+use super::tasks;
 use crate::isa::Isa;
 
 pub use super::format::Lanes;
@@ -98,6 +97,23 @@ impl NormGradient {
         let centred = set.multiply_add(apart, slope, offset);
         set.multiply_add(dz, get(set, &self.scale[part], n), centred)
     }
+
+    /// [`Self::apply`] with what is `added` by another branch: to dz where they are `joined`, otherwise to dx.
+    #[inline(always)]
+    pub fn apply_at_junction<S: Set>(
+        &self,
+        set: S,
+        part: usize,
+        n: usize,
+        [dz, x, added]: [S::Register; 3],
+        joined: bool,
+    ) -> S::Register {
+        if joined {
+            self.apply(set, part, n, set.add(dz, added), x)
+        } else {
+            set.add(self.apply(set, part, n, dz, x), added)
+        }
+    }
 }
 
 /// Sums of two quantities for each channel: those of a few hundred pixels in f32, all in f64.
@@ -115,39 +131,25 @@ impl Sums {
         }
     }
 
-    /// Adds `first` and `second` to the sums of register `n` of the channels `part`, `second` a product of two.
+    /// Register `n` of the sums of the channels `part`.
     #[inline(always)]
-    fn add<S: Set>(
-        &mut self,
-        set: S,
-        part: usize,
-        n: usize,
-        first: S::Register,
-        second: [S::Register; 2],
-    ) {
-        let [sum, products] = &mut self.short[part];
-        let added = set.add(get(set, sum, n), first);
-        put(set, sum, n, added);
-        let added = set.multiply_add(second[0], second[1], get(set, products, n));
-        put(set, products, n, added);
+    pub fn at<S: Set>(&self, set: S, part: usize, n: usize) -> Running<S> {
+        let [first, second] = &self.short[part];
+        Running {
+            first: get(set, first, n),
+            second: get(set, second, n),
+        }
     }
 
-    /// Adds x − pivot and (x − pivot)².
+    /// Sets register `n` of the sums of the channels `part`.
     #[inline(always)]
-    pub fn add_moments<S: Set>(
-        &mut self,
-        set: S,
-        part: usize,
-        n: usize,
-        x: S::Register,
-        pivot: S::Register,
-    ) {
-        let apart = set.subtract(x, pivot);
-        self.add(set, part, n, apart, [apart, apart]);
+    pub fn put<S: Set>(&mut self, set: S, part: usize, n: usize, sums: Running<S>) {
+        let [first, second] = &mut self.short[part];
+        put(set, first, n, sums.first);
+        put(set, second, n, sums.second);
     }
 
-    /// Stores dz of the channels `part` of a pixel: `da` where the activation `a` is above 0. Adds dz, as it was rounded,
-    /// and dz · (x − mean).
+    /// [`Running::store_gradient`] of the channels `part` of a pixel.
     #[inline(always)]
     pub fn store_gradient<S: Set, F: Format>(
         &mut self,
@@ -159,11 +161,10 @@ impl Sums {
         dz: &mut F::Lanes,
     ) {
         for n in 0..registers::<S>() {
-            let da = set.where_positive(F::get(set, a, n), get(set, da, n));
-            F::put(set, dz, n, da);
-            let dz = F::get(set, dz, n);
-            let apart = set.subtract(F::get(set, x, n), get(set, &norm.mean[part], n));
-            self.add(set, part, n, dz, [dz, apart]);
+            let mut sums = self.at(set, part, n);
+            let mean = get(set, &norm.mean[part], n);
+            sums.store_gradient::<F>(set, n, mean, [a, x], da, dz);
+            self.put(set, part, n, sums);
         }
     }
 
@@ -182,6 +183,43 @@ impl Sums {
     pub fn finish(mut self) -> [Vec<f64>; 2] {
         self.flush();
         [0, 1].map(|which| self.long.iter().flat_map(|sums| sums[which]).collect())
+    }
+}
+
+/// A register of [`Sums`]: out of memory while pixels of the same channels follow one another.
+#[derive(Clone, Copy)]
+pub struct Running<S: Set> {
+    first: S::Register,
+    second: S::Register,
+}
+
+impl<S: Set> Running<S> {
+    /// Adds x − pivot and (x − pivot)².
+    #[inline(always)]
+    pub fn add_moments(&mut self, set: S, x: S::Register, pivot: S::Register) {
+        let apart = set.subtract(x, pivot);
+        self.first = set.add(self.first, apart);
+        self.second = set.multiply_add(apart, apart, self.second);
+    }
+
+    /// Stores register `n` of dz of a pixel: `da` where the activation `a` is above 0. Adds dz, as it was rounded, and
+    /// dz · (x − mean).
+    #[inline(always)]
+    pub fn store_gradient<F: Format>(
+        &mut self,
+        set: S,
+        n: usize,
+        mean: S::Register,
+        [a, x]: [&F::Lanes; 2],
+        da: &Lanes,
+        dz: &mut F::Lanes,
+    ) {
+        let da = set.where_positive(F::get(set, a, n), get(set, da, n));
+        F::put(set, dz, n, da);
+        let dz = F::get(set, dz, n);
+        let apart = set.subtract(F::get(set, x, n), mean);
+        self.first = set.add(self.first, dz);
+        self.second = set.multiply_add(dz, apart, self.second);
     }
 }
 
@@ -256,8 +294,8 @@ pub fn backward<F: Format>(
     const TASK: usize = 4096;
     let parts = norm.mean.len();
     let len = TASK.next_multiple_of(parts);
-    let tasks = dx.par_chunks_mut(len).enumerate();
-    tasks.for_each(|(task, dx)| {
+    let shares = dx.chunks_mut(len).enumerate().collect();
+    tasks::to_and_fro(shares, |(task, dx)| {
         let here = task * len..task * len + dx.len();
         let [dz, x] = [dz, x].map(|values| &values[here.clone()]);
         let task = Backward::<F> {
@@ -267,7 +305,7 @@ pub fn backward<F: Format>(
             joined,
             dx,
         };
-        sets::run(isa, task);
+        sets::run(isa, task)
     });
 }
 
@@ -293,12 +331,8 @@ impl<F: Format> Task for Backward<'_, F> {
             for part in 0..parts {
                 for n in 0..registers::<S>() {
                     let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
-                    let skip = F::get(set, &dx[part], n);
-                    let result = if self.joined {
-                        norm.apply(set, part, n, set.add(dz, skip), x)
-                    } else {
-                        set.add(norm.apply(set, part, n, dz, x), skip)
-                    };
+                    let values = [dz, x, F::get(set, &dx[part], n)];
+                    let result = norm.apply_at_junction(set, part, n, values, self.joined);
                     F::put(set, &mut dx[part], n, result);
                 }
             }

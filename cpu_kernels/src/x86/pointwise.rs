@@ -3,10 +3,10 @@
 //! A tile's activations are computed into panels of 16 channels, `[C / 16, TILE, 16]`, which stay in
 //! the cache; they never reach memory.
 
-use super::format::{Format, Lanes, registers};
+use super::format::{Format, Lanes, get, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
-use super::norm::{Moments, Norm, Sums};
+use super::norm::{Moments, Norm, NormGradient, Sums};
 use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
@@ -157,14 +157,28 @@ impl<F: Format> Task for Backward<'_, F> {
 impl<F: Format> Backward<'_, F> {
     /// The gradient of `count` output pixels from `first`, in panels.
     #[inline(always)]
-    fn output_gradient<S: Set>(&self, set: S, first: usize, count: usize, d: &mut [F::Lanes]) {
+    fn output_gradient<S: Set>(&mut self, set: S, first: usize, count: usize, d: &mut [F::Lanes]) {
         let outputs = self.0.layer.output_parts();
-        for p in 0..count {
-            for part in 0..outputs {
-                let index = self.0.start + (first + p) * outputs + part;
-                for n in 0..registers::<S>() {
-                    let dy = self.0.dy.at(set, index, part, n);
-                    F::put(set, &mut d[part * TILE + p], n, dy);
+        let here = first * outputs..(first + count) * outputs;
+        let from = self.0.start + here.start;
+        if let OutputGradient::Junction {
+            norm,
+            dz,
+            x,
+            joined,
+        } = self.0.dy
+        {
+            let branch = [&dz[from..], &x[from..]];
+            let sum = &mut self.0.sum[here];
+            put_together::<S, F>(set, (norm, *joined), branch, outputs, sum, d);
+        } else {
+            for p in 0..count {
+                for part in 0..outputs {
+                    let index = from + p * outputs + part;
+                    for n in 0..registers::<S>() {
+                        let dy = self.0.dy.at(set, index, part, n);
+                        F::put(set, &mut d[part * TILE + p], n, dy);
+                    }
                 }
             }
         }
@@ -182,15 +196,83 @@ impl<F: Format> Backward<'_, F> {
         sums: &mut Sums,
     ) {
         let inputs = self.0.layer.input_parts();
-        for (p, da) in da.chunks_exact(inputs).enumerate() {
-            let at = input_pixel(self.0.layer, first + p) * inputs;
-            let (x, dz) = (&self.0.x[at..at + inputs], &mut self.0.dz[at..at + inputs]);
-            for part in 0..inputs {
-                let seen = [&a[part * TILE + p], &x[part]];
-                sums.store_gradient::<S, F>(set, self.0.norm, part, seen, &da[part], &mut dz[part]);
+        let mut part = 0;
+        while part < inputs {
+            match inputs - part {
+                4.. => {
+                    self.input_gradient_of_parts::<S, 4>(set, part, first, a, da, sums);
+                    part += 4;
+                }
+                2.. => {
+                    self.input_gradient_of_parts::<S, 2>(set, part, first, a, da, sums);
+                    part += 2;
+                }
+                _ => {
+                    self.input_gradient_of_parts::<S, 1>(set, part, first, a, da, sums);
+                    part += 1;
+                }
             }
         }
         sums.flush();
+    }
+
+    /// [`Self::input_gradient`] of the channels of `P` parts from `part` on.
+    #[inline(always)]
+    fn input_gradient_of_parts<S: Set, const P: usize>(
+        &mut self,
+        set: S,
+        part: usize,
+        first: usize,
+        a: &[F::Lanes],
+        da: &[Lanes],
+        sums: &mut Sums,
+    ) {
+        let inputs = self.0.layer.input_parts();
+        for n in 0..registers::<S>() {
+            let mut running = [sums.at(set, part, n); P];
+            let mut means = [set.zero(); P];
+            for q in 0..P {
+                running[q] = sums.at(set, part + q, n);
+                means[q] = get(set, &self.0.norm.mean[part + q], n);
+            }
+            for (p, da) in da.chunks_exact(inputs).enumerate() {
+                let at = input_pixel(self.0.layer, first + p) * inputs + part;
+                let (x, dz) = (&self.0.x[at..at + P], &mut self.0.dz[at..at + P]);
+                for q in 0..P {
+                    let seen = [&a[(part + q) * TILE + p], &x[q]];
+                    let da = &da[part + q];
+                    running[q].store_gradient::<F>(set, n, means[q], seen, da, &mut dz[q]);
+                }
+            }
+            for (q, running) in running.into_iter().enumerate() {
+                sums.put(set, part + q, n, running);
+            }
+        }
+    }
+}
+
+/// The gradient of a tile's result out of two branches: in the place of the other one's, `sum`, and in the panels `d`.
+#[inline(always)]
+fn put_together<S: Set, F: Format>(
+    set: S,
+    (norm, joined): (&NormGradient, bool),
+    [dz, x]: [&[F::Lanes]; 2],
+    outputs: usize,
+    sum: &mut [F::Lanes],
+    d: &mut [F::Lanes],
+) {
+    let branch = dz.chunks_exact(outputs).zip(x.chunks_exact(outputs));
+    let pixels = sum.chunks_exact_mut(outputs).zip(branch);
+    for (p, (sum, (dz, x))) in pixels.enumerate() {
+        for part in 0..outputs {
+            for n in 0..registers::<S>() {
+                let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
+                let values = [dz, x, F::get(set, &sum[part], n)];
+                let dy = norm.apply_at_junction(set, part, n, values, joined);
+                F::put(set, &mut sum[part], n, dy);
+                F::put(set, &mut d[part * TILE + p], n, dy);
+            }
+        }
     }
 }
 

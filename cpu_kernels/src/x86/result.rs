@@ -23,7 +23,7 @@ impl Results {
         }
     }
 
-    /// `y` = `product` + `skip`, `[pixels, O]` each: a tile's or an image's.
+    /// `y` = `product` + `skip`, `[pixels, O]` each, one pixel at least: a tile's or an image's.
     #[inline(always)]
     pub fn store<S: Set, F: Format>(
         &mut self,
@@ -33,33 +33,89 @@ impl Results {
         y: &mut [F::Lanes],
     ) {
         let parts = self.pivot.len();
-        for (pixel, product) in product.chunks_exact(parts).enumerate() {
-            let here = pixel * parts..(pixel + 1) * parts;
-            let y = &mut y[here.clone()];
-            let skip = skip.map(|skip| &skip[here]);
+        if self.pixels == 0 {
             for part in 0..parts {
                 for n in 0..registers::<S>() {
-                    let mut value = get(set, &product[part], n);
-                    if let Some(skip) = skip {
-                        value = set.add(value, F::get(set, &skip[part], n));
-                    }
-                    F::put(set, &mut y[part], n, value);
-                    // As it was rounded: that is what the next layer normalises.
-                    let value = F::get(set, &y[part], n);
-                    if self.pixels == 0 {
-                        put(set, &mut self.pivot[part], n, value);
-                    }
-                    let pivot = get(set, &self.pivot[part], n);
-                    self.sums.add_moments(set, part, n, value, pivot);
+                    let skip = skip.map(|skip| &skip[part]);
+                    let value = store_one::<S, F>(set, n, &product[part], skip, &mut y[part]);
+                    put(set, &mut self.pivot[part], n, value);
                 }
             }
-            self.pixels += 1;
         }
+        let mut part = 0;
+        while part < parts {
+            match parts - part {
+                4.. => {
+                    self.store_parts::<S, F, 4>(set, part, product, skip, y);
+                    part += 4;
+                }
+                2.. => {
+                    self.store_parts::<S, F, 2>(set, part, product, skip, y);
+                    part += 2;
+                }
+                _ => {
+                    self.store_parts::<S, F, 1>(set, part, product, skip, y);
+                    part += 1;
+                }
+            }
+        }
+        self.pixels += product.len() / parts;
         self.sums.flush();
+    }
+
+    /// [`Self::store`] of the channels of `P` parts, the first of which is `first`.
+    #[inline(always)]
+    fn store_parts<S: Set, F: Format, const P: usize>(
+        &mut self,
+        set: S,
+        first: usize,
+        product: &[Lanes],
+        skip: Option<&[F::Lanes]>,
+        y: &mut [F::Lanes],
+    ) {
+        let parts = self.pivot.len();
+        for n in 0..registers::<S>() {
+            let mut sums = [self.sums.at(set, first, n); P];
+            let mut pivots = [set.zero(); P];
+            for q in 0..P {
+                sums[q] = self.sums.at(set, first + q, n);
+                pivots[q] = get(set, &self.pivot[first + q], n);
+            }
+            let pixels = product.chunks_exact(parts).zip(y.chunks_exact_mut(parts));
+            for (pixel, (product, y)) in pixels.enumerate() {
+                let (product, y) = (&product[first..][..P], &mut y[first..][..P]);
+                let skip = skip.map(|skip| &skip[pixel * parts + first..][..P]);
+                for q in 0..P {
+                    let skip = skip.map(|skip| &skip[q]);
+                    let value = store_one::<S, F>(set, n, &product[q], skip, &mut y[q]);
+                    sums[q].add_moments(set, value, pivots[q]);
+                }
+            }
+            for (q, sums) in sums.into_iter().enumerate() {
+                self.sums.put(set, first + q, n, sums);
+            }
+        }
     }
 
     /// The moments of all that was stored.
     pub fn moments(self) -> Moments {
         Moments::new(self.sums, &self.pivot, self.pixels)
     }
+}
+
+/// Register `n` of `y` = `product` + `skip`, as it was rounded: that is what the next layer normalises.
+#[inline(always)]
+fn store_one<S: Set, F: Format>(
+    set: S,
+    n: usize,
+    product: &Lanes,
+    skip: Option<&F::Lanes>,
+    y: &mut F::Lanes,
+) -> S::Register {
+    let mut value = get(set, product, n);
+    if let Some(skip) = skip {
+        value = set.add(value, F::get(set, skip, n));
+    }
+    F::put(set, y, n, value);
+    F::get(set, y, n)
 }

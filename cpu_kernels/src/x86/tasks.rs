@@ -1,5 +1,7 @@
 //! How a layer's images are shared out among threads.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rayon::prelude::*;
 
 use super::format::Format;
@@ -9,6 +11,23 @@ use super::norm::{Moments, Norm};
 /// Tasks of a batch. It does not depend on the number of threads, so that sums are always taken in the
 /// same order and runs repeat bit by bit.
 const TASKS: usize = 16;
+
+/// Calls of [`to_and_fro`].
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// The results of `task` on each of `shares`, in their order. Every other call begins with the last share: what a kernel
+/// reads is what the one before wrote or read, and of that the cache still has the end.
+pub fn to_and_fro<T: Send, R: Send>(mut shares: Vec<T>, task: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let backwards = CALLS.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+    if backwards {
+        shares.reverse();
+    }
+    let mut results: Vec<R> = shares.into_par_iter().map(&task).collect();
+    if backwards {
+        results.reverse();
+    }
+    results
+}
 
 /// Images of a task.
 fn images_of_a_task(layer: &Layer) -> usize {
@@ -42,8 +61,7 @@ pub fn forward<F: Format>(
         y,
         chosen: chosen.next().unwrap_or_default(),
     });
-    let shares: Vec<_> = shares.collect();
-    let parts = shares.into_par_iter().map(&task).collect();
+    let parts = to_and_fro(shares.collect(), task);
     Moments::total(parts, out.moments);
 }
 
@@ -58,19 +76,21 @@ pub fn backward<F: Format>(
     task: impl Fn(BackwardShare<F>) -> Part + Sync,
 ) {
     let images = images_of_a_task(layer);
-    let shares = out.dz.par_chunks_mut(images * layer.input_len());
-    let parts = shares.enumerate().map(|(index, dz)| {
+    let mut sums = out.dy.chunks_mut(images * layer.result_len());
+    let shares = out.dz.chunks_mut(images * layer.input_len()).enumerate();
+    let shares = shares.map(|(index, dz)| {
         let first = index * images;
-        task(BackwardShare {
+        BackwardShare {
             layer,
             norm,
             x: &x[first * layer.input_len()..],
             turned,
             dy,
             start: first * layer.result_len(),
+            sum: sums.next().unwrap_or_default(),
             dz,
-        })
+        }
     });
-    let parts: Vec<_> = parts.collect();
+    let parts = to_and_fro(shares.collect(), task);
     out.total(&parts, norm);
 }

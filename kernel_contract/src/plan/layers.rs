@@ -98,12 +98,19 @@ pub enum OutputGradient {
     Pooled { dy: Start, chosen: Start },
     /// Not yet taken through the batch norm of the next layer.
     BehindNorm(BehindNorm),
+    /// Not yet put together out of two branches, as [`NormBackward`](super::NormBackward) does: behind a 1x1 convolution.
+    Junction {
+        behind: BehindNorm,
+        joined: bool,
+        /// All of an operand, in whose place the gradient comes.
+        added: Start,
+    },
 }
 
 /// The gradients of [`LayerForward`]; the skip's is dy itself.
 ///
 /// The results are dz, the gradient of the normalisation's result before the ReLU, `[N, H, W, C]`; dgamma and dbeta, one
-/// after the other, `[2 · C]`; and the kernel's gradient.
+/// after the other, `[2 · C]`; and the kernel's gradient. Behind a junction dy `[N, h, w, O]` comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerBackward {
     pub layer: Layer,
@@ -120,19 +127,34 @@ impl Plan for LayerBackward {
 
     fn results(&self) -> Vec<Array> {
         let layer = &self.layer;
-        vec![
+        let mut results = vec![
             Array::of(layer.format, &layer.input_dims()),
             Array::f32(&[2 * layer.inputs]),
             Array::f32(&[layer.side, layer.side, layer.inputs, layer.outputs]),
-        ]
+        ];
+        if let OutputGradient::Junction { .. } = self.dy {
+            results.insert(0, Array::of(layer.format, &layer.result_dims()));
+        }
+        results
+    }
+
+    fn in_place(&self) -> Option<usize> {
+        match self.dy {
+            OutputGradient::Junction { added, .. } => Some(added.operand),
+            _ => None,
+        }
     }
 
     fn check(&self) -> Result<(), PlanError> {
         self.layer.check()?;
         let is_pooled = matches!(self.dy, OutputGradient::Pooled { .. });
+        let is_junction = matches!(self.dy, OutputGradient::Junction { .. });
         let (expected, got) = match (self.layer.pools, is_pooled) {
             (true, false) => ("one behind pooling", "one without"),
             (false, true) => ("one without pooling", "one behind it"),
+            _ if is_junction && self.layer.side != 1 => {
+                ("one put together, behind a 3x3 convolution", "a junction")
+            }
             _ => return Ok(()),
         };
         Err(PlanError::Value {
@@ -161,6 +183,16 @@ impl Plan for LayerBackward {
                 dy.write(out)?;
                 chosen.write(out)
             }
+            OutputGradient::Junction {
+                behind,
+                joined,
+                added,
+            } => {
+                out.number(3)?;
+                behind.write(out)?;
+                out.number((*joined).into())?;
+                added.write(out)
+            }
         }
     }
 
@@ -177,10 +209,15 @@ impl Plan for LayerBackward {
                     dy: Start::read(numbers)?,
                     chosen: Start::read(numbers)?,
                 },
+                3 => OutputGradient::Junction {
+                    behind: BehindNorm::read(numbers)?,
+                    joined: numbers.yes_or_no("whether two gradients are joined")?,
+                    added: Start::read(numbers)?,
+                },
                 other => {
                     return Err(PlanError::Value {
                         what: "the kind of gradient",
-                        expected: "0, 1 or 2",
+                        expected: "0, 1, 2 or 3",
                         got: other.to_string(),
                     });
                 }

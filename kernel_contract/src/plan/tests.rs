@@ -111,6 +111,15 @@ fn pooled() -> OutputGradient {
     }
 }
 
+fn junction(joined: bool) -> OutputGradient {
+    let mut starts = Starts(50);
+    OutputGradient::Junction {
+        behind: starts.behind(),
+        joined,
+        added: starts.next(),
+    }
+}
+
 fn comes_back<P: Plan + Debug + PartialEq>(plan: &P) {
     assert_eq!(&P::decode(&plan.encode().unwrap()).unwrap(), plan);
 }
@@ -132,6 +141,7 @@ fn every_plan_comes_back_from_its_numbers() {
     comes_back(&backward(layer(3, 1), behind));
     comes_back(&backward(pooling(3), pooled()));
     for joined in [false, true] {
+        comes_back(&backward(layer(1, 2), junction(joined)));
         comes_back(&NormBackward {
             dims: [2, 3, 5, 32],
             format: Format::Bf16,
@@ -145,8 +155,8 @@ fn every_plan_comes_back_from_its_numbers() {
 
 #[test]
 fn an_unwritten_array_is_these_numbers() {
-    // "RNXL", version 4, the fourth kernel, ten numbers in all, the second array, of bf16, with three axes.
-    let expected = [0x524e_584c, 4, 3, 10, 2, 1, 3, 7, 8, 16];
+    // "RNXL", version 5, the fourth kernel, ten numbers in all, the second array, of bf16, with three axes.
+    let expected = [0x524e_584c, 5, 3, 10, 2, 1, 3, 7, 8, 16];
     assert_eq!(unwritten().encode().unwrap(), expected);
 }
 
@@ -223,6 +233,10 @@ fn what_no_kernel_computes_is_refused_on_both_sides() {
         "the gradient: expected one without pooling, got one behind it",
     );
     refused(
+        backward(layer(3, 1), junction(false)),
+        "the gradient: expected one put together, behind a 3x3 convolution, got a junction",
+    );
+    refused(
         forward(layer(3, 0), true),
         "the stride: expected at least 1, got 0",
     );
@@ -276,6 +290,13 @@ fn images_are_of_the_layers_format_and_sums_of_f32() {
     let kernel = Array::f32(&[3, 3, 16, 48]);
     let expected = [images([5, 7, 9, 16]), Array::f32(&[2 * 16]), kernel];
     assert_eq!(back.results(), expected);
+    assert_eq!(back.in_place(), None);
+    let back = backward(bf16(layer(1, 2)), junction(true));
+    let (dy, kernel) = (images([5, 4, 5, 48]), Array::f32(&[1, 1, 16, 48]));
+    let expected = [dy, images([5, 7, 9, 16]), Array::f32(&[2 * 16]), kernel];
+    assert_eq!(back.results(), expected);
+    // The ninth of its starts.
+    assert_eq!(back.in_place(), Some(50 + 9 * 3));
 }
 
 #[test]

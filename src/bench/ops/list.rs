@@ -32,6 +32,8 @@ pub enum Kind {
     Inner,
     /// BN-ReLU-convolution and the sum with the skip.
     Last,
+    /// On the way back, [`Kind::Norm`] of the unit behind, and then a last layer that is a 1x1 convolution.
+    Junction { joined: bool },
     /// The shortcut's convolution of the first activation, in a unit that changes the shape.
     Shortcut,
     /// The backward pass of a unit's first batch norm. If `joined`, the gradients of the unit and of its
@@ -62,18 +64,30 @@ pub struct Op {
 /// The distinct operations of a training step of `network` on images of `side` rows and columns, with their counts.
 pub fn operations(network: &ResNet, mut side: usize) -> Vec<(Op, usize)> {
     let mut forward = vec![Op::conv(Kind::Stem, side, &network.stem)];
-    let mut norms = Vec::new();
+    let (mut backward, mut norms) = (forward.clone(), Vec::new());
     for unit in &network.units {
-        side = push_unit(unit, side, &mut forward, &mut norms);
+        let joined = unit.shortcut.projection().is_some();
+        match backward.iter_mut().rfind(|op| op.kind == Kind::Last) {
+            Some(before) if before.kernel == 1 => before.kind = Kind::Junction { joined },
+            _ => {
+                let channels = unit.inputs();
+                norms.push(Op::plain(Kind::Norm { joined }, side, channels, channels));
+            }
+        }
+        let layers;
+        (layers, side) = layers_of(unit, side);
+        forward.extend(&layers);
+        backward.extend(&layers);
     }
     let (inputs, classes) = (network.dense.inputs, network.dense.outputs);
-    forward.push(Op::plain(Kind::Head, side, inputs, classes));
-
-    let backward = forward.iter().chain(&norms).map(|op| Op {
+    let head = Op::plain(Kind::Head, side, inputs, classes);
+    forward.push(head);
+    backward.push(head);
+    backward.append(&mut norms);
+    let backward = backward.into_iter().map(|op| Op {
         pass: Pass::Backward,
-        ..*op
+        ..op
     });
-    let backward: Vec<Op> = backward.collect();
     let parameters = Layout::new(network.tensors(), &[]).trainable_parameters();
     let update = Op {
         pass: Pass::Update,
@@ -82,21 +96,18 @@ pub fn operations(network: &ResNet, mut side: usize) -> Vec<(Op, usize)> {
     counted(forward.into_iter().chain(backward).chain([update]))
 }
 
-/// Adds the operations of `unit` on images of side `side`; returns the side of its output.
-fn push_unit(unit: &Unit, side: usize, forward: &mut Vec<Op>, norms: &mut Vec<Op>) -> usize {
-    let mut output = side;
+/// The layers of `unit` on images of side `side`, and the side of its output.
+fn layers_of(unit: &Unit, side: usize) -> (Vec<Op>, usize) {
+    let (mut layers, mut output) = (Vec::new(), side);
     for (index, layer) in unit.layers.iter().enumerate() {
         let last = index + 1 == unit.layers.len();
         let kind = if last { Kind::Last } else { Kind::Inner };
-        forward.push(Op::conv(kind, output, &layer.conv));
+        layers.push(Op::conv(kind, output, &layer.conv));
         output = layer.conv.output_side(output);
     }
     let shortcut = unit.shortcut.projection();
-    forward.extend(shortcut.map(|conv| Op::conv(Kind::Shortcut, side, conv)));
-    let joined = shortcut.is_some();
-    let channels = unit.inputs();
-    norms.push(Op::plain(Kind::Norm { joined }, side, channels, channels));
-    if unit.pools { output / 2 } else { output }
+    layers.extend(shortcut.map(|conv| Op::conv(Kind::Shortcut, side, conv)));
+    (layers, if unit.pools { output / 2 } else { output })
 }
 
 /// Each operation once, in the order in which it first came.
@@ -164,6 +175,7 @@ impl Op {
             (Kind::Inner, Pass::Backward) => conv + NORM * self.output_len(),
             (Kind::Inner, _) => conv + NORM * self.input_len(),
             (Kind::Last, Pass::Backward) => conv + self.output_len(),
+            (Kind::Junction { .. }, _) => conv + (1 + NORM) * self.output_len(),
             (Kind::Last, _) => conv + NORM * self.input_len() + self.output_len(),
             (Kind::Norm { .. }, _) => NORM * self.input_len(),
             // Normalisation, sum over pixels, product with the classifier.
@@ -197,6 +209,8 @@ impl Op {
             // Input, gradient and what was normalised behind the layer; the gradient of the input.
             (Kind::Inner, _) => seen + 2 * output + input,
             (Kind::Last | Kind::Shortcut, _) => seen + output + input,
+            // As the next and the one before, without what the first gives to the second.
+            (Kind::Junction { .. }, _) => seen + 4 * output + input,
             // Gradient, input, skip; the gradient of the input.
             (Kind::Norm { .. }, _) => 4 * input,
             (Kind::Head, Pass::Forward) => input,
@@ -244,6 +258,8 @@ impl fmt::Display for Op {
             Kind::Stem => write!(f, "first {conv}"),
             Kind::Inner => write!(f, "BN-ReLU-{conv}"),
             Kind::Last => write!(f, "BN-ReLU-{conv} + skip"),
+            Kind::Junction { joined: false } => write!(f, "BN + skip, BN-ReLU-{conv}"),
+            Kind::Junction { joined: true } => write!(f, "BN of both, BN-ReLU-{conv}"),
             Kind::Shortcut => write!(f, "shortcut {conv}"),
             Kind::Norm { joined: false } => f.write_str("BN + skip"),
             Kind::Norm { joined: true } => f.write_str("BN of both branches"),
@@ -293,7 +309,11 @@ mod tests {
                     op.pass == pass
                         && matches!(
                             op.kind,
-                            Kind::Stem | Kind::Inner | Kind::Last | Kind::Shortcut
+                            Kind::Stem
+                                | Kind::Inner
+                                | Kind::Last
+                                | Kind::Junction { .. }
+                                | Kind::Shortcut
                         )
                 });
                 assert_eq!(
@@ -303,6 +323,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_norm_is_alone_only_where_no_1x1_layer_lies_in_front_of_it() {
+        // Three units in each stage; in the first of each, two branches meet.
+        let ops = operations(&network(29), 32);
+        let count = |kind| -> usize {
+            let of_kind = ops.iter().filter(|(op, _)| op.kind == kind);
+            of_kind.map(|(_, count)| count).sum()
+        };
+        assert_eq!(count(Kind::Norm { joined: true }), 1);
+        assert_eq!(count(Kind::Norm { joined: false }), 0);
+        assert_eq!(count(Kind::Junction { joined: true }), 2);
+        assert_eq!(count(Kind::Junction { joined: false }), 6);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::{self, BatchNorm};
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::dense::Dense;
-use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient};
+use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
 use xla_graphs::ops::{Lowering, loss, pool, relu};
 use xla_graphs::optimiser::{self, Update};
 use xla_graphs::table::{Array, NETWORK_ARRAYS};
@@ -74,6 +74,8 @@ pub fn trace(
         (Kind::Update, _) => graph.update(layout),
         (Kind::Norm { joined }, _) if fused => graph.fused_norm_backward(joined),
         (Kind::Norm { joined }, _) => graph.composed_norm_backward(joined),
+        (Kind::Junction { joined }, _) if fused => graph.fused_junction_backward(joined),
+        (Kind::Junction { joined }, _) => graph.composed_junction_backward(joined),
         (_, Pass::Forward) if fused => graph.fused_forward(),
         (_, Pass::Forward) => graph.composed_forward(),
         _ if fused => graph.fused_backward(),
@@ -244,15 +246,48 @@ impl Graph {
 
     fn composed_backward(&mut self) -> Result<Vec<XlaOp>> {
         let mut gradients = Tensors::new();
-        let conv = self.conv()?;
-        let activation = self.images(&self.op.input_dims(self.batch))?;
         let output = self.op.output_dims(self.batch);
         let mut dy = self.images(&output)?;
         if self.op.kind == Kind::Inner {
             dy = self.through_norm(output, &dy, &mut gradients)?;
         }
-        let dx = conv.backward(&self.tensors, &activation, &dy, &mut gradients)?;
-        let mut outputs = vec![dx];
+        let mut outputs = vec![self.conv_backward(&dy, &mut gradients)?];
+        outputs.extend(all(&gradients)?);
+        Ok(outputs)
+    }
+
+    /// From `dy` through the convolution.
+    fn conv_backward(&mut self, dy: &XlaOp, gradients: &mut Tensors) -> Result<XlaOp> {
+        let conv = self.conv()?;
+        let activation = self.images(&self.op.input_dims(self.batch))?;
+        conv.backward(&self.tensors, &activation, dy, gradients)
+    }
+
+    fn fused_junction_backward(&mut self, joined: bool) -> Result<Vec<XlaOp>> {
+        let bn = self.batch_norm("bn", self.op.inputs)?;
+        let conv = self.conv()?;
+        let x = self.features(self.op.input_dims(self.batch))?;
+        let junction = self.junction(self.op.output_dims(self.batch), joined)?;
+        let mut gradients = Tensors::new();
+        let (_, dy) = kernels::backward_from_junction(
+            &self.tensors,
+            (&bn, &conv),
+            &x,
+            junction,
+            ONE,
+            &mut gradients,
+        )?;
+        let mut outputs = vec![dy];
+        outputs.extend(all(&gradients)?);
+        Ok(outputs)
+    }
+
+    fn composed_junction_backward(&mut self, joined: bool) -> Result<Vec<XlaOp>> {
+        let mut gradients = Tensors::new();
+        let dims = self.op.output_dims(self.batch);
+        let dy = self.composed_junction(dims, joined, &mut gradients)?;
+        let dx = self.conv_backward(&dy, &mut gradients)?;
+        let mut outputs = vec![dy, dx];
         outputs.extend(all(&gradients)?);
         Ok(outputs)
     }
@@ -272,36 +307,44 @@ impl Graph {
     }
 
     fn fused_norm_backward(&mut self, joined: bool) -> Result<Vec<XlaOp>> {
-        let dims = self.op.input_dims(self.batch);
+        let junction = self.junction(self.op.input_dims(self.batch), joined)?;
+        Ok(vec![junction.sum(&self.tensors)?])
+    }
+
+    /// What meets behind images of `dims`, as kernels leave it.
+    fn junction(&mut self, dims: [usize; 4], joined: bool) -> Result<Junction> {
         let bn = self.batch_norm("norm", dims[3])?;
         let x = self.features(dims)?;
         let behind = self.behind(&bn, &x, dims)?;
-        let mut gradients = Tensors::new();
-        let dx = if joined {
+        if joined {
             let other = self.behind(&bn, &x, dims)?;
-            behind.join(&self.tensors, &other, ONE, &mut gradients)?
-        } else {
-            let skip = self.images(&dims)?;
-            behind.through_norm(&self.tensors, &skip)?
-        };
-        Ok(vec![dx])
+            return behind.join(&other, ONE, &mut Tensors::new());
+        }
+        Ok(behind.with_skip(&self.images(&dims)?))
     }
 
     fn composed_norm_backward(&mut self, joined: bool) -> Result<Vec<XlaOp>> {
+        let mut gradients = Tensors::new();
         let dims = self.op.input_dims(self.batch);
+        let mut outputs = vec![self.composed_junction(dims, joined, &mut gradients)?];
+        outputs.extend(all(&gradients)?);
+        Ok(outputs)
+    }
+
+    /// The gradient of images of `dims` out of two branches.
+    fn composed_junction(
+        &mut self,
+        dims: [usize; 4],
+        joined: bool,
+        gradients: &mut Tensors,
+    ) -> Result<XlaOp> {
         let mut da = self.images(&dims)?;
         let other = self.images(&dims)?;
         if joined {
             da = (da + &other)?;
         }
-        let mut gradients = Tensors::new();
-        let mut dx = self.through_norm(dims, &da, &mut gradients)?;
-        if !joined {
-            dx = (dx + other)?;
-        }
-        let mut outputs = vec![dx];
-        outputs.extend(all(&gradients)?);
-        Ok(outputs)
+        let dx = self.through_norm(dims, &da, gradients)?;
+        Ok(if joined { dx } else { (dx + other)? })
     }
 
     fn stem_forward(&mut self) -> Result<Vec<XlaOp>> {

@@ -10,7 +10,7 @@ use crate::network::parts::{Part, Traced};
 use crate::network::unit::{Layer, Shortcut, Unit};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
 use crate::ops::conv::Conv;
-use crate::ops::kernels::{self, Features, Gradient};
+use crate::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
 use crate::tensors::{Place, Tensors};
 
 /// What a unit's backward pass needs from its forward pass.
@@ -19,6 +19,23 @@ pub(crate) struct UnitSaved {
     inputs: Vec<Features>,
     /// What pooling chose.
     chosen: Option<XlaOp>,
+}
+
+/// The gradient of a unit's result.
+enum Arriving {
+    /// `[N, H, W, C]`.
+    Whole(XlaOp),
+    /// Out of the two branches of the unit behind, which the last layer may put together as it goes.
+    Junction(Junction),
+}
+
+impl Arriving {
+    fn whole(self, params: &Tensors) -> Result<XlaOp> {
+        match self {
+            Self::Whole(dy) => Ok(dy),
+            Self::Junction(junction) => junction.sum(params),
+        }
+    }
 }
 
 /// The `parts` of a network, at least one, on the kernels: `x` `[N, H, W, C]` to the input of the last
@@ -62,18 +79,20 @@ pub(crate) fn backward(
     replicas: Replicas,
     gradients: &mut Tensors,
 ) -> Result<XlaOp> {
-    let mut dx = cast(dy, inside)?;
+    let mut dx = Arriving::Whole(cast(dy, inside)?);
     for part in traced.iter().rev() {
         dx = match part {
             Traced::Unit(unit, saved) => {
-                unit.fused_backward(params, saved, &dx, replicas, gradients)?
+                let junction = unit.fused_backward(params, saved, dx, replicas, gradients)?;
+                Arriving::Junction(junction)
             }
             Traced::Loop(units, kept) => {
-                units.fused_backward(params, kept, &dx, replicas, gradients)?
+                let dy = dx.whole(params)?;
+                Arriving::Whole(units.fused_backward(params, kept, &dy, replicas, gradients)?)
             }
         };
     }
-    cast(&dx, PrimitiveType::F32)
+    cast(&dx.whole(params)?, PrimitiveType::F32)
 }
 
 /// [`forward`] with moving statistics.
@@ -182,7 +201,9 @@ impl EqualUnits<'_> {
                     inputs: inputs.collect::<Result<_>>()?,
                     chosen: None,
                 };
-                unit.fused_backward(params, &saved, dy, replicas, gradients)
+                let dy = Arriving::Whole(dy.clone());
+                let junction = unit.fused_backward(params, &saved, dy, replicas, gradients)?;
+                junction.sum(params)
             },
         )
     }
@@ -300,25 +321,16 @@ impl Unit {
         &self,
         params: &Tensors,
         saved: &UnitSaved,
-        dy: &XlaOp,
+        dy: Arriving,
         replicas: Replicas,
         gradients: &mut Tensors,
-    ) -> Result<XlaOp> {
-        let first = &self.layers[0].bn;
+    ) -> Result<Junction> {
+        let inputs = &saved.inputs;
+        let (mut dz, dy) = self.fused_backward_last(params, saved, dy, replicas, gradients)?;
         let mut back = |bn, conv, x, dy: &Gradient| {
             kernels::backward(params, bn, conv, x, dy, replicas, gradients)
         };
-        let inputs = &saved.inputs;
-        let dy_of_result = match &saved.chosen {
-            Some(chosen) => Gradient::Pooled {
-                dy: dy.clone(),
-                chosen: chosen.clone(),
-            },
-            None => Gradient::Plain(dy.clone()),
-        };
-        let (last, inner) = self.split();
-        let mut dz = back(&last.bn, &last.conv, &inputs[inner.len()], &dy_of_result)?;
-        for (layer, x) in inner.iter().zip(inputs).rev() {
+        for (layer, x) in self.split().1.iter().zip(inputs).rev() {
             dz = back(
                 &layer.bn,
                 &layer.conv,
@@ -326,18 +338,50 @@ impl Unit {
                 &Gradient::BehindNorm(Box::new(dz)),
             )?;
         }
-        match &self.shortcut {
+        Ok(match &self.shortcut {
             Shortcut::Projection(shortcut) => {
-                let other = back(first, shortcut, &inputs[0], &dy_of_result)?;
-                dz.join(params, &other, replicas, gradients)
+                let first = &self.layers[0].bn;
+                let other = back(first, shortcut, &inputs[0], &Gradient::Plain(dy))?;
+                dz.join(&other, replicas, gradients)?
             }
-            Shortcut::Identity => dz.through_norm(params, dy),
+            Shortcut::Identity => dz.with_skip(&dy),
             Shortcut::Zeros(widen) => {
-                let skipped = widen.backward(&inputs[0].dims(), dy)?;
-                dz.through_norm(params, &skipped)
+                let skipped = widen.backward(&inputs[0].dims(), &dy)?;
+                dz.with_skip(&skipped)
             }
-            Shortcut::None => dz.through_norm(params, &inputs[0].zeros()?),
-        }
+            Shortcut::None => dz.with_skip(&inputs[0].zeros()?),
+        })
+    }
+
+    /// The way back through the last layer, and with it `dy` as a whole.
+    fn fused_backward_last(
+        &self,
+        params: &Tensors,
+        saved: &UnitSaved,
+        dy: Arriving,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<(BehindNorm, XlaOp)> {
+        let (Layer { bn, conv }, inner) = self.split();
+        let x = &saved.inputs[inner.len()];
+        let dy = match (dy, &saved.chosen) {
+            (Arriving::Junction(junction), None) => {
+                let layer = (bn, conv);
+                return kernels::backward_from_junction(
+                    params, layer, x, junction, replicas, gradients,
+                );
+            }
+            (dy, _) => dy.whole(params)?,
+        };
+        let of_result = match &saved.chosen {
+            Some(chosen) => Gradient::Pooled {
+                dy: dy.clone(),
+                chosen: chosen.clone(),
+            },
+            None => Gradient::Plain(dy.clone()),
+        };
+        let dz = kernels::backward(params, bn, conv, x, &of_result, replicas, gradients)?;
+        Ok((dz, dy))
     }
 
     /// [`Unit::infer`] on the kernels.

@@ -19,6 +19,17 @@ pub enum Gradient {
     Pooled { dy: XlaOp, chosen: XlaOp },
     /// Not yet taken through the batch norm of the next layer.
     BehindNorm(Box<BehindNorm>),
+    /// Not yet put together out of two branches.
+    Junction(Junction),
+}
+
+/// Where the gradients of two branches meet: one goes through a batch norm, and the other is added.
+pub struct Junction {
+    behind: Box<BehindNorm>,
+    /// `[N, H, W, C]`.
+    added: XlaOp,
+    /// Whether `added` belongs to the gradient of the batch norm's result, or else to its input's.
+    joined: bool,
 }
 
 /// The gradient of the result of the batch norm `bn`, before its ReLU.
@@ -56,7 +67,35 @@ impl Gradient {
             Self::BehindNorm(behind) => {
                 plan::OutputGradient::BehindNorm(behind.describe(params, operands)?)
             }
+            Self::Junction(junction) => plan::OutputGradient::Junction {
+                behind: junction.behind.describe(params, operands)?,
+                joined: junction.joined,
+                added: junction.describe_added(operands)?,
+            },
         })
+    }
+}
+
+impl Junction {
+    /// Both branches' gradient, `[N, H, W, C]`.
+    pub fn sum(&self, params: &Tensors) -> Result<XlaOp> {
+        let behind = &self.behind;
+        let mut operands = Operands::new(&behind.bn.name);
+        let plan = plan::NormBackward {
+            dims: behind.x.dims,
+            format: behind.x.format,
+            behind: behind.describe(params, &mut operands)?,
+            joined: self.joined,
+            added: self.describe_added(&mut operands)?,
+        };
+        // With a reshape on either side, XLA would copy it before and after.
+        let mut results = operands.call(self.added.builder(), &plan)?;
+        Ok(results.remove(0))
+    }
+
+    fn describe_added(&self, operands: &mut Operands) -> Result<plan::Start> {
+        let len = self.behind.x.len();
+        operands.add("what is added", &Place::new(&self.added, 0), len)
     }
 }
 
@@ -85,30 +124,34 @@ impl BehindNorm {
     }
 
     /// dx + skip: the gradient of the batch norm's input, plus what reaches it by the skip, `[N, H, W, C]`.
-    pub fn through_norm(&self, params: &Tensors, skip: &XlaOp) -> Result<XlaOp> {
-        self.input_gradient(params, skip, false)
+    pub fn with_skip(self, skip: &XlaOp) -> Junction {
+        Junction {
+            behind: Box::new(self),
+            added: skip.clone(),
+            joined: false,
+        }
     }
 
     /// dx of this gradient and of `other`, which belongs to the same batch norm. `gradients` gets
     /// the sum of both for gamma and beta.
     pub fn join(
-        &self,
-        params: &Tensors,
+        self,
         other: &Self,
         replicas: Replicas,
         gradients: &mut Tensors,
-    ) -> Result<XlaOp> {
+    ) -> Result<Junction> {
         let own = (&self.own + &other.own)?;
-        let joined = Self {
-            bn: self.bn.clone(),
-            x: self.x.clone(),
-            dz: self.dz.clone(),
+        let behind = Self {
             sums: replicas.sum(&own)?,
             own,
-            count: self.count,
+            ..self
         };
-        joined.record(gradients)?;
-        joined.input_gradient(params, &other.dz, true)
+        behind.record(gradients)?;
+        Ok(Junction {
+            behind: Box::new(behind),
+            added: other.dz.clone(),
+            joined: true,
+        })
     }
 
     /// Puts this replica's own dgamma and dbeta into `gradients`, as a block.
@@ -116,20 +159,6 @@ impl BehindNorm {
         let mut weights = self.bn.tensors();
         weights.retain(|spec| matches!(spec.role, Role::Weight { .. }));
         gradients.insert_block(&weights, self.own.clone())
-    }
-
-    fn input_gradient(&self, params: &Tensors, added: &XlaOp, joined: bool) -> Result<XlaOp> {
-        let mut operands = Operands::new(&self.bn.name);
-        let plan = plan::NormBackward {
-            dims: self.x.dims,
-            format: self.x.format,
-            behind: self.describe(params, &mut operands)?,
-            joined,
-            added: operands.add("what is added", &Place::new(added, 0), self.x.len())?,
-        };
-        // With a reshape on either side, XLA would copy it before and after.
-        let mut results = operands.call(added.builder(), &plan)?;
-        Ok(results.remove(0))
     }
 
     /// Describes this gradient to a kernel.

@@ -3,6 +3,8 @@
 //! ```text
 //!  forward    x ─► layer 1 ─► h ─► layer 2 ─► y           images, each with its statistics
 //!  backward   dx ◄─ norm 1 ◄─ layer 1 ◄─ dz ◄─ layer 2 ◄─ dy       each gradient not yet through its norm
+//!                     ▲                                         a skip's is added by the 1x1 layer in front, or alone
+//!                    skip
 //! ```
 //!
 //! The crate `kernel_contract` says what each call takes and gives. A kernel gets whole arrays and is told where to look,
@@ -30,7 +32,7 @@ use features::Statistics;
 
 pub use call::unwritten;
 pub use features::Features;
-pub use gradient::{BehindNorm, Gradient};
+pub use gradient::{BehindNorm, Gradient, Junction};
 pub use typed::{complete, without_number};
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
@@ -161,6 +163,44 @@ pub fn backward(
     replicas: Replicas,
     gradients: &mut Tensors,
 ) -> Result<BehindNorm> {
+    let (dz, _) = layer_backward(params, (bn, conv), x, dy, replicas, gradients)?;
+    Ok(dz)
+}
+
+/// [`backward`] from what meets at a layer's result; gives the gradient of the result besides.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_from_junction(
+    params: &Tensors,
+    (bn, conv): (&BatchNorm, &Conv),
+    x: &Features,
+    junction: Junction,
+    replicas: Replicas,
+    gradients: &mut Tensors,
+) -> Result<(BehindNorm, XlaOp)> {
+    let layer = (bn, conv);
+    if conv.side == 1 {
+        let dy = Gradient::Junction(junction);
+        let (dz, mut more) = layer_backward(params, layer, x, &dy, replicas, gradients)?;
+        // At a junction there is one more result.
+        return Ok((dz, more.remove(0)));
+    }
+    let sum = junction.sum(params)?;
+    let dy = Gradient::Plain(sum.clone());
+    let (dz, _) = layer_backward(params, layer, x, &dy, replicas, gradients)?;
+    Ok((dz, sum))
+}
+
+/// A layer's gradient, and the results besides it, its sums and the kernel's gradient.
+fn layer_backward(
+    params: &Tensors,
+    (bn, conv): (&BatchNorm, &Conv),
+    x: &Features,
+    dy: &Gradient,
+    replicas: Replicas,
+    gradients: &mut Tensors,
+) -> Result<(BehindNorm, Vec<XlaOp>)> {
     let layer = layer(conv, x, matches!(dy, Gradient::Pooled { .. }));
     let mut operands = Operands::new(&conv.name);
     let plan = plan::LayerBackward {
@@ -175,9 +215,11 @@ pub fn backward(
         dy: dy.describe(params, layer.result_values(), &mut operands)?,
     };
     let builder = x.values.array.builder();
-    let results = operands.call(builder, &plan)?;
+    let mut more = operands.call(builder, &plan)?;
+    let results = more.split_off(more.len() - 3);
     gradients.insert(conv.kernel(), results[2].clone());
-    BehindNorm::new(bn, x, &results[0], &results[1]).over(replicas, gradients)
+    let dz = BehindNorm::new(bn, x, &results[0], &results[1]).over(replicas, gradients)?;
+    Ok((dz, more))
 }
 
 /// The layer as the kernels know it.
