@@ -260,6 +260,13 @@ fn more_images_than_tasks_and_more_pixels_than_a_tile() {
     check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
 }
 
+/// In tiles, which f32 alone has.
+#[test]
+fn wide_3x3_layers() {
+    let shapes = [Shape(3, 1, 128), Shape(3, 1, 144)];
+    check_in(PrimitiveType::F32, ROUNDING, [5, 7, 6, 128], shapes);
+}
+
 /// Why the first layer of `chain` cannot be traced, with its input as a skip or without.
 fn refusal(chain: &Chain, has_skip: bool) -> String {
     let mut message = String::new();
@@ -377,7 +384,7 @@ fn a_wrong_call_is_an_error_that_says_what_is_wrong() {
     };
     for (place, reason) in [
         (0, "it begins with 0x4d2 instead of 0x524e584c"),
-        (1, "expected version 4 of the plans, got 1234"),
+        (1, "expected version 5 of the plans, got 1234"),
         (2, "expected the plan of kernel 2, got that of kernel 1234"),
     ] {
         let mut plan = norm_backward(0, 1);
