@@ -2,10 +2,14 @@
 //! f64.
 //!
 //! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
-//! every factor is exact in bf16, every product and every sum in f32. So whatever the order of the sums, the results must
-//! be equal, but for the rounding of those that are stored in bf16.
+//! every factor is exact in bf16, every product and every sum in f32, also in the tiles of wide layers, whose weights become
+//! quarters. So whatever the order of the sums, the results must be equal, but for the rounding of those that are stored in
+//! bf16. What tiles do to other numbers is in `reference/tiles.rs`.
 
 #![cfg(target_arch = "x86_64")]
+
+#[path = "reference/tiles.rs"]
+mod tiles;
 
 use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
 use cpu_kernels::layer::{Gradients, Layer, Output, OutputGradient};
@@ -316,6 +320,21 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    // Computed in tiles where they are f32: odd sides, one row, one column, one pixel; more tiles in an image than are
+    // multiplied at a time, and more images in a task.
+    for images in [
+        [3, 5, 7],
+        [2, 8, 8],
+        [19, 4, 4],
+        [1, 17, 17],
+        [2, 1, 6],
+        [2, 7, 1],
+        [5, 2, 2],
+        [1040, 1, 1],
+    ] {
+        cases.push(Case::new(images, [128, 144], [3, 1]));
+    }
+    cases.push(Case::new([2, 6, 6], [144, 128], [3, 1]));
     cases
 }
 
@@ -442,6 +461,8 @@ fn pooled<F: Stored>() {
         pooling([19, 4, 6], [16, 32], 1),
         pooling([3, 5, 7], [32, 16], 1),
         pooling([2, 9, 8], [16, 48], 2),
+        pooling([3, 5, 7], [144, 128], 1),
+        pooling([17, 4, 4], [128, 144], 1),
     ];
     for case in cases {
         let y = case.forward();
@@ -597,30 +618,45 @@ fn two_branches_meet_alone_and_in_front_of_a_1x1_layer() {
     }
 }
 
-/// Pixels of 32 channels with a value that is not finite.
-fn wrong_pixels(y: &[f64]) -> usize {
+/// Pixels of `channels` channels with a value that is not finite.
+fn wrong_pixels(y: &[f64], channels: usize) -> usize {
     let is_wrong = |pixel: &&[f64]| pixel.iter().any(|v| !v.is_finite());
-    y.chunks(32).filter(is_wrong).count()
+    y.chunks(channels).filter(is_wrong).count()
 }
 
 fn wrong_values<F: Stored>() {
-    for shape in [[1, 1], [3, 1]] {
+    for (channels, shape) in [([16, 32], [1, 1]), ([16, 32], [3, 1]), ([128, 144], [3, 1])] {
         for wrong in [f32::NAN, f32::INFINITY] {
-            let mut case = Case::new([2, 6, 6], [16, 32], shape);
+            let [inputs, outputs] = channels;
+            let taps = shape[0] * shape[0];
+            let mut case = Case::new([2, 6, 6], channels, shape);
             case.kernel.iter_mut().for_each(|weight| *weight = 1.0);
             let pixel = 6 * 3 + 2;
-            case.x[pixel * 16 + 5] = wrong;
+            case.dy[pixel * outputs + 5] = wrong;
+            for isa in sets() {
+                let dy = &F::lanes(&case.dy);
+                let [dz, _, _, kernel] = case.backward_on::<F>(isa, &OutputGradient::Plain(dy));
+                assert_eq!(wrong_pixels(&dz, inputs), taps, "{isa}");
+                // All weights of the channel of the result.
+                assert_eq!(wrong_pixels(&kernel, outputs), taps * inputs, "{isa}");
+                assert_eq!(wrong_pixels(&kernel, 1), taps * inputs, "{isa}");
+            }
+            case.x[pixel * inputs + 5] = wrong;
             for isa in sets() {
                 let (y, ..) = case.forward_on::<F>(isa);
-                assert_eq!(wrong_pixels(&y), shape[0] * shape[0], "{isa}");
-                assert!(y[pixel * 32..][..32].iter().all(|v| !v.is_finite()));
+                assert_eq!(wrong_pixels(&y, outputs), taps, "{isa}");
+                assert!(
+                    y[pixel * outputs..][..outputs]
+                        .iter()
+                        .all(|v| !v.is_finite())
+                );
             }
             if shape[0] == 3 {
                 // Rows 2 to 4 and columns 1 to 3 lie in two rows and two columns of squares.
                 case.layer.pools = true;
                 for isa in sets() {
                     let (y, ..) = case.forward_on::<F>(isa);
-                    assert_eq!(wrong_pixels(&y), 4, "{isa}");
+                    assert_eq!(wrong_pixels(&y, outputs), 4, "{isa}");
                 }
             }
         }

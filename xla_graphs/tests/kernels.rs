@@ -331,6 +331,13 @@ fn a_junction_gives_the_same_bits_alone_and_in_front_of_a_layer() {
     }
 }
 
+/// In tiles, which f32 alone has.
+#[test]
+fn wide_3x3_layers() {
+    let shapes = [Shape(3, 1, 128), Shape(3, 1, 144)];
+    check_in(PrimitiveType::F32, ROUNDING, [5, 7, 6, 128], shapes);
+}
+
 /// Why the first layer of `chain` cannot be traced, with its input as a skip or without.
 fn refusal(chain: &Chain, has_skip: bool) -> String {
     let mut message = String::new();

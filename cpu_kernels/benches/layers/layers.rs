@@ -13,6 +13,9 @@ const STAGES: [(usize, usize); 3] = [(32, 64), (16, 128), (8, 256)];
 /// Side of the images and output channels of the layers with stride 2 of basic blocks.
 const STRIDED: [(usize, usize); 2] = [(32, 32), (16, 64)];
 
+/// Side of the images and channels of the wide 3x3 layers of the model `fast`.
+const WIDE: [(usize, usize); 3] = [(16, 128), (8, 256), (4, 384)];
+
 /// A format with its name.
 trait Stored: Format {
     const FORMAT: contract::Format;
@@ -81,6 +84,10 @@ fn layers_on<F: Stored>(criterion: &mut Criterion, isa: Isa) {
     }
     for (side, outputs) in STRIDED {
         let layer = layer::<F>(side, [outputs / 2, outputs], [3, 2]);
+        bench_layer::<F>(criterion, isa, &layer);
+    }
+    for (side, channels) in WIDE {
+        let layer = layer::<F>(side, [channels, channels], [3, 1]);
         bench_layer::<F>(criterion, isa, &layer);
     }
 }

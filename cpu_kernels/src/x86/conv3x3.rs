@@ -1,9 +1,11 @@
-//! 3x3 convolutions: one padded image at a time.
+//! 3x3 convolutions: one padded image at a time, or a few where `winograd` computes them in tiles.
 //!
 //! With a border of zeros around an image, the three pixels under a row of the kernel lie side by
 //! side, `3 C` values: a row of results is three products with thirds of the kernel.
 //!
 //! On the way back from a stride, each pixel of the input takes the gradient from only some of the taps: `Walk::back`.
+
+use rayon::prelude::*;
 
 use super::format::{Format, Lanes};
 use super::gemm::PANEL;
@@ -15,6 +17,7 @@ use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
 use super::walk::{TAPS, Walk, groups};
+use super::winograd::{self, Tiles};
 use crate::isa::Isa;
 
 /// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one, or pooled where `layer` says so.
@@ -30,7 +33,10 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let kernel = &F::pack(kernel, 9 * layer.inputs, layer.outputs);
+    let kernel = &match winograd::suits(layer) {
+        true => winograd::transformed(isa, kernel, layer.inputs, layer.outputs),
+        false => F::pack(kernel, 9 * layer.inputs, layer.outputs),
+    };
     tasks::forward(layer, x, out, |share| {
         let task = Forward::<F> {
             layer,
@@ -47,7 +53,7 @@ pub fn forward<F: Format>(
 struct Forward<'a, F: Format> {
     layer: &'a Layer,
     norm: &'a Norm,
-    /// Packed.
+    /// Packed, or [`winograd::transformed`].
     kernel: &'a [f32],
     skip: Option<&'a [F::Lanes]>,
     share: ForwardShare<'a, F>,
@@ -58,32 +64,77 @@ impl<F: Format> Task for Forward<'_, F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Moments {
-        let (layer, norm) = (self.layer, self.norm);
-        let size = [layer.height, layer.width];
-        let mut padded = Padded::<F>::new(size, layer.input_parts(), 1);
-        let mut output = vec![[0.0; PANEL]; layer.output_len()];
-        let mut pooled = vec![[0.0; PANEL]; layer.result_len()];
-        let mut results = Results::new(layer.output_parts());
+        let layer = self.layer;
         let ForwardShare { x, y, chosen, .. } = self.share;
-        let images = x.chunks_exact(layer.input_len());
-        let len = layer.result_len();
+        let (output_len, len) = (layer.output_len(), layer.result_len());
+        let mut tiles = Tiles::new(layer);
+        let together = images_together(tiles.as_ref(), y.len() / len);
+        let size = [layer.height, layer.width];
+        let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
+        let mut output = vec![[0.0; PANEL]; together * output_len];
+        let mut pooled = vec![[0.0; PANEL]; len];
+        let mut results = Results::new(layer.output_parts());
         let walks = Walk::forward(layer);
-        for (image, (x, y)) in images.zip(y.chunks_exact_mut(len)).enumerate() {
-            padded.fill(set, |index, part, n| {
-                norm.activate(set, part, n, F::get(set, &x[index], n))
-            });
-            let width = layer.output_width();
-            padded.convolve(set, walks, width, self.kernel, &mut output);
-            if layer.pools {
-                let chosen = &mut chosen[image * len..][..len];
-                pool::largest::<S, F>(set, layer, &output, &mut pooled, chosen);
-                results.store::<S, F>(set, &pooled, None, y);
-            } else {
-                let skip = self.skip.map(|skip| &skip[image * len..]);
-                results.store::<S, F>(set, &output, skip, y);
+        let groups = x.chunks(together * layer.input_len());
+        for (group, (x, y)) in groups.zip(y.chunks_mut(together * len)).enumerate() {
+            let padded = &mut padded[..y.len() / len];
+            activate(set, layer, self.norm, x, padded);
+            match &mut tiles {
+                Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output),
+                None => {
+                    for padded in padded {
+                        let width = layer.output_width();
+                        padded.convolve(set, walks, width, self.kernel, &mut output);
+                    }
+                }
+            }
+            let outputs = output.chunks_exact(output_len);
+            for (image, (output, y)) in outputs.zip(y.chunks_exact_mut(len)).enumerate() {
+                let start = (group * together + image) * len;
+                if layer.pools {
+                    let chosen = &mut chosen[start..][..len];
+                    pool::largest::<S, F>(set, layer, output, &mut pooled, chosen);
+                    results.store::<S, F>(set, &pooled, None, y);
+                } else {
+                    let skip = self.skip.map(|skip| &skip[start..]);
+                    results.store::<S, F>(set, output, skip, y);
+                }
             }
         }
         results.moments()
+    }
+}
+
+/// Of a task's images, how many are computed together: one, but for tiles.
+fn images_together(tiles: Option<&Tiles>, images: usize) -> usize {
+    tiles.map_or(1, Tiles::images).min(images)
+}
+
+/// Room for `count` images with their borders: see [`Padded::new`].
+fn padded_images<F: Format>(
+    count: usize,
+    size: [usize; 2],
+    parts: usize,
+    stride: usize,
+) -> Vec<Padded<F>> {
+    (0..count)
+        .map(|_| Padded::new(size, parts, stride))
+        .collect()
+}
+
+/// The activations of images `x`.
+#[inline(always)]
+fn activate<S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    norm: &Norm,
+    x: &[F::Lanes],
+    padded: &mut [Padded<F>],
+) {
+    for (padded, x) in padded.iter_mut().zip(x.chunks_exact(layer.input_len())) {
+        padded.fill(set, |index, part, n| {
+            norm.activate(set, part, n, F::get(set, &x[index], n))
+        });
     }
 }
 
@@ -100,7 +151,7 @@ pub fn backward<F: Format>(
     dy: &OutputGradient<F>,
     out: &mut Gradients<F>,
 ) {
-    let turned = &turned::<F>(kernel, layer);
+    let turned = &turned::<F>(isa, kernel, layer);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
         sets::run(isa, Backward(share))
     });
@@ -114,42 +165,85 @@ impl<F: Format> Task for Backward<'_, F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Part {
-        let (layer, norm) = (self.0.layer, self.0.norm);
+        let BackwardShare {
+            layer,
+            norm,
+            x,
+            dz,
+            turned,
+            ..
+        } = self.0;
+        let input_len = layer.input_len();
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
-        let mut sums = Sums::new(layer.input_parts());
-        let mut kernel = vec![0.0; layer.kernel_len()];
+        let mut tiles = Tiles::new(layer);
+        let together = images_together(tiles.as_ref(), dz.len() / input_len);
         let size = [layer.height, layer.width];
-        let mut a = Padded::<F>::new(size, layer.input_parts(), layer.stride);
+        let mut a = padded_images::<F>(together, size, layer.input_parts(), layer.stride);
         let size = [layer.output_height(), layer.output_width()];
-        let mut d = Padded::<F>::new(size, layer.output_parts(), 1);
-        let mut da = vec![[0.0; PANEL]; layer.input_len()];
-        let images = self.0.x.chunks_exact(layer.input_len());
-        for (image, (x, dz)) in images
-            .zip(self.0.dz.chunks_exact_mut(layer.input_len()))
-            .enumerate()
-        {
-            let start = self.0.start + image * layer.result_len();
-            a.fill(set, |index, part, n| {
-                norm.activate(set, part, n, F::get(set, &x[index], n))
-            });
-            match self.0.dy {
-                OutputGradient::Pooled { dy, chosen } => {
-                    let of_image = [&dy[start..], &chosen[start..]];
-                    d.fill(set, |index, part, n| {
-                        let pixel = index / layer.output_parts();
-                        pool::gradient::<S, F>(set, layer, of_image, pixel, part, n)
-                    });
-                }
-                dy => d.fill(set, |index, part, n| dy.at(set, start + index, part, n)),
+        let mut d = padded_images::<F>(together, size, layer.output_parts(), 1);
+        let mut da = vec![[0.0; PANEL]; together * input_len];
+        let mut sums = Sums::new(layer.input_parts());
+        let len = tiles
+            .as_ref()
+            .map_or(layer.kernel_len(), Tiles::gradient_len);
+        let mut kernel = vec![0.0; len];
+        let groups = x.chunks(together * input_len);
+        for (group, (x, dz)) in groups.zip(dz.chunks_mut(together * input_len)).enumerate() {
+            let images = dz.len() / input_len;
+            let (a, d) = (&mut a[..images], &mut d[..images]);
+            activate(set, layer, norm, x, a);
+            for (image, d) in d.iter_mut().enumerate() {
+                let start = self.0.start + (group * together + image) * layer.result_len();
+                output_gradient(set, layer, self.0.dy, start, d);
             }
-            kernel_gradient(set, &mut a, &mut d, forward, &mut kernel);
-            activation_gradient(set, layer, &back, &d, self.0.turned, &mut da);
-            input_gradient(set, norm, x, &a, &da, dz, &mut sums);
+            match &mut tiles {
+                Some(tiles) => {
+                    tiles.add_kernel_gradient(set, a, d, &mut kernel);
+                    tiles.activation_gradient(set, d, turned, &mut da);
+                }
+                None => {
+                    for (a, d) in a.iter_mut().zip(d) {
+                        kernel_gradient(set, a, d, forward, &mut kernel);
+                        activation_gradient(set, layer, &back, d, turned, &mut da);
+                    }
+                }
+            }
+            let images = a.iter().zip(da.chunks_exact(input_len));
+            let results = x
+                .chunks_exact(input_len)
+                .zip(dz.chunks_exact_mut(input_len));
+            for ((a, da), (x, dz)) in images.zip(results) {
+                input_gradient(set, norm, x, a, da, dz, &mut sums);
+            }
         }
         Part {
             sums: sums.finish(),
-            kernel,
+            kernel: match tiles {
+                Some(_) => winograd::kernel_gradient(set, &kernel),
+                None => kernel,
+            },
         }
+    }
+}
+
+/// The gradient `d` of the output of the image whose result begins at `start` in `dy`.
+#[inline(always)]
+fn output_gradient<S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    dy: &OutputGradient<F>,
+    start: usize,
+    d: &mut Padded<F>,
+) {
+    match dy {
+        OutputGradient::Pooled { dy, chosen } => {
+            let of_image = [&dy[start..], &chosen[start..]];
+            d.fill(set, |index, part, n| {
+                let pixel = index / layer.output_parts();
+                pool::gradient::<S, F>(set, layer, of_image, pixel, part, n)
+            });
+        }
+        dy => d.fill(set, |index, part, n| dy.at(set, start + index, part, n)),
     }
 }
 
@@ -201,10 +295,15 @@ fn input_gradient<S: Set, F: Format>(
 }
 
 /// The kernel `[3, 3, C, O]` as [`activation_gradient`] takes it: turned by half a turn and its channels exchanged,
-/// `[taps, O, C]` for each group of rows and each of columns, packed.
-fn turned<F: Format>(kernel: &[f32], layer: &Layer) -> Vec<f32> {
+/// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Tiles::activation_gradient`] takes it.
+fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer) -> Vec<f32> {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let taps: Vec<_> = kernel.chunks_exact(inputs * outputs).collect();
+    if winograd::suits(layer) {
+        let turned = taps.par_iter().rev();
+        let turned: Vec<_> = turned.map(|tap| transpose(tap, inputs, outputs)).collect();
+        return winograd::transformed(isa, &turned.concat(), outputs, inputs);
+    }
     let mut packed = Vec::with_capacity(kernel.len());
     for rows in groups(layer.stride) {
         for columns in groups(layer.stride) {

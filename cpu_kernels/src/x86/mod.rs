@@ -14,7 +14,9 @@ mod result;
 mod sets;
 mod tasks;
 mod tiles;
+mod transforms;
 mod walk;
+mod winograd;
 
 pub use calls::{HANDLERS, isa};
 pub use peak::multiply_adds;

@@ -5,8 +5,8 @@ use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::sets::Set;
 use super::walk::{TAPS, Walk};
 
-/// An image with a border of zeros one pixel wide, at the right wider where that fills the last pair of a row:
-/// `[H + 2, row, C]`.
+/// An image with a border of zeros one pixel wide, at the right wider where that fills the last pair of a row, and at the
+/// bottom where it makes their number even: `[rows, row, C]`.
 pub struct Padded<F: Format> {
     values: Vec<F::Lanes>,
     height: usize,
@@ -27,7 +27,7 @@ impl<F: Format> Padded<F> {
     pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
         let row = (width + stride + 1).next_multiple_of(2 * stride) * parts;
         Self {
-            values: vec![F::ZERO; (height + 2) * row],
+            values: vec![F::ZERO; (height + 2).next_multiple_of(2) * row],
             height,
             width,
             parts,
@@ -70,6 +70,18 @@ impl<F: Format> Padded<F> {
     pub fn at(&self, pixel: usize) -> &[F::Lanes] {
         let (i, j) = (pixel / self.width, pixel % self.width);
         &self.values[(i + 1) * self.row + (j + 1) * self.parts..][..self.parts]
+    }
+
+    /// The lanes from a pixel on, its row and column counted with the border.
+    #[inline(always)]
+    pub fn lanes_from(&self, row: usize, column: usize) -> &[F::Lanes] {
+        &self.values[row * self.row + column * self.parts..]
+    }
+
+    /// Lanes from a row to the next, and from a pixel to the next.
+    #[inline(always)]
+    pub fn steps(&self) -> [usize; 2] {
+        [self.row, self.parts]
     }
 
     /// The results `y` `[_, width, O]` of the stops along `rows` and `columns`: the image convolved with `kernel`

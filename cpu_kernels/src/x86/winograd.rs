@@ -1,0 +1,359 @@
+//! Wide 3x3 layers by Winograd's F(2x2, 3x3): 16 multiplications for 2x2 results instead of 36.
+//!
+//! An image of results is divided into tiles of 2x2, each from 4x4 pixels. What they have at one of 16 places becomes a
+//! matrix, and each of the three convolutions of a layer is 16 products of such matrices:
+//!
+//! ```text
+//!  pixels ─► Inputs ──────────┐
+//!                             ├─► products over the channels ─► Outputs ─► results       forwards, and with the turned
+//!  kernel ─► Weights ─────────┘                                                          kernel backwards
+//!  pixels ─► Inputs ──────────┐
+//!                             ├─► products over the tiles ─► WeightGradients ─► gradient of the kernel
+//!  gradient ► OutputGradients ┘
+//! ```
+
+use std::ops::Range;
+
+use kernel_contract as contract;
+use rayon::prelude::*;
+
+use super::format::{F32, Format, Lanes};
+use super::gemm::{Depth, Left, PANEL, Product, Right};
+use super::layer::Layer;
+use super::norm::lanes;
+use super::padded::Padded;
+use super::sets::{self, Set, Task};
+use super::transforms::{Inputs, OutputGradients, Outputs, Transform, WeightGradients, Weights};
+use super::walk::TAPS;
+use crate::isa::Isa;
+
+/// Channels that the input and the output need, at least: fewer gain less, and published networks of fewer keep their
+/// bits.
+const WIDE: usize = 128;
+
+/// Places in a transformed tile.
+const PLACES: usize = SIDE * SIDE;
+const SIDE: usize = 4;
+
+/// Tiles that are multiplied at a time, at most. With fewer, kernels that do not fit into a core's cache would be read
+/// more often; with more, the transformed tiles would not.
+const AT_A_TIME: usize = 64;
+
+/// Whether the 3x3 layer `layer` is computed in tiles. It depends on the layer alone, because the bits depend on it.
+pub fn suits(layer: &Layer) -> bool {
+    let is_wide = layer.inputs.min(layer.outputs) >= WIDE;
+    is_wide && layer.stride == 1 && layer.format == contract::Format::F32
+}
+
+/// The places of a kernel `[3, 3, C, O]`, as products over its channels C take them: `[O / 16, 16, C, 16]`.
+pub fn transformed(isa: Isa, kernel: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+    let parts = outputs / PANEL;
+    let mut places = vec![[0.0; PANEL]; PLACES * inputs * parts];
+    let panels = places.par_chunks_mut(PLACES * inputs).enumerate();
+    panels.for_each(|(panel, places)| {
+        let task = TransformedPanel {
+            kernel: &lanes(kernel)[panel..],
+            inputs,
+            parts,
+            places,
+        };
+        sets::run(isa, task);
+    });
+    places.into_flattened()
+}
+
+/// One panel of [`transformed`].
+struct TransformedPanel<'a> {
+    /// From the panel's first lanes on.
+    kernel: &'a [Lanes],
+    inputs: usize,
+    parts: usize,
+    places: &'a mut [Lanes],
+}
+
+impl Task for TransformedPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(self, set: S) {
+        let steps = square(TAPS, self.inputs * self.parts);
+        let to_steps = square(SIDE, self.inputs);
+        for c in 0..self.inputs {
+            let (from, to) = (&self.kernel[c * self.parts..], &mut self.places[c..]);
+            Weights::square::<S, F32>(set, from, steps, to, to_steps, [SIDE, SIDE]);
+        }
+    }
+}
+
+/// The steps of a square of `side` rows whose values are `step` lanes apart.
+#[inline(always)]
+fn square(side: usize, step: usize) -> [usize; 2] {
+    [side * step, step]
+}
+
+/// The matrices of a layer's tiles.
+pub struct Tiles {
+    grid: Grid,
+    inputs: Matrices,
+    outputs: Matrices,
+}
+
+impl Tiles {
+    /// `None` where [`suits`] says so.
+    pub fn new(layer: &Layer) -> Option<Self> {
+        suits(layer).then(|| Self {
+            grid: Grid {
+                height: layer.height,
+                width: layer.width,
+            },
+            inputs: Matrices::new(layer.input_parts()),
+            outputs: Matrices::new(layer.output_parts()),
+        })
+    }
+
+    /// Images that should be computed together.
+    pub fn images(&self) -> usize {
+        (AT_A_TIME / self.grid.tiles()).max(1)
+    }
+
+    /// The values of what [`Self::add_kernel_gradient`] adds to.
+    pub fn gradient_len(&self) -> usize {
+        PLACES * self.inputs.channels() * self.outputs.channels()
+    }
+
+    /// The results `y` `[n, H, W, O]` of the images `a`, with a kernel that is [`transformed`].
+    #[inline(always)]
+    pub fn forward<S: Set, F: Format>(
+        &mut self,
+        set: S,
+        a: &[Padded<F>],
+        kernel: &[f32],
+        y: &mut [Lanes],
+    ) {
+        let matrices = [&mut self.inputs, &mut self.outputs];
+        convolve(set, self.grid, a, kernel, matrices, y);
+    }
+
+    /// The gradient `da` `[n, H, W, C]` of the images, from that of their results `d`. The kernel is turned, and then
+    /// [`transformed`].
+    #[inline(always)]
+    pub fn activation_gradient<S: Set, F: Format>(
+        &mut self,
+        set: S,
+        d: &[Padded<F>],
+        turned: &[f32],
+        da: &mut [Lanes],
+    ) {
+        let matrices = [&mut self.outputs, &mut self.inputs];
+        convolve(set, self.grid, d, turned, matrices, da);
+    }
+
+    /// Adds to `sums` `[16, C, O]` what becomes the kernel's gradient by [`kernel_gradient`], from images `a` and the
+    /// gradient `d` of their results.
+    #[inline(always)]
+    pub fn add_kernel_gradient<S: Set, F: Format>(
+        &mut self,
+        set: S,
+        a: &[Padded<F>],
+        d: &[Padded<F>],
+        sums: &mut [f32],
+    ) {
+        let (inputs, outputs) = (&mut self.inputs, &mut self.outputs);
+        let channels = outputs.channels();
+        let len = inputs.channels() * channels;
+        for run in self.grid.runs(a.len()) {
+            inputs.fill::<Inputs, S, F, 4>(set, self.grid, a, run.clone(), 0);
+            outputs.fill::<OutputGradients, S, F, 2>(set, self.grid, d, run.clone(), 1);
+            for (place, sums) in sums.chunks_exact_mut(len).enumerate() {
+                let product = Product {
+                    left: Left {
+                        data: inputs.place(place),
+                        row: 1,
+                        step: inputs.row * PANEL,
+                        segment: 0,
+                    },
+                    right: Right {
+                        data: outputs.place(place),
+                        step: outputs.row * PANEL,
+                        segment: 0,
+                        panel: PANEL,
+                    },
+                    depth: Depth {
+                        segments: 1,
+                        length: run.len(),
+                    },
+                    rows: inputs.channels(),
+                    panels: outputs.parts,
+                };
+                product.compute::<S, F32>(set, sums, channels, true);
+            }
+        }
+    }
+}
+
+/// The gradient of a kernel `[3, 3, C, O]`, from the `sums` of [`Tiles::add_kernel_gradient`].
+#[inline(always)]
+pub fn kernel_gradient<S: Set>(set: S, sums: &[f32]) -> Vec<f32> {
+    let sums = lanes(sums);
+    let len = sums.len() / PLACES;
+    let mut kernel = vec![[0.0; PANEL]; TAPS * TAPS * len];
+    let (steps, to_steps) = (square(SIDE, len), square(TAPS, len));
+    for at in 0..len {
+        let (from, to) = (&sums[at..], &mut kernel[at..]);
+        WeightGradients::square::<S, F32>(set, from, steps, to, to_steps, [TAPS, TAPS]);
+    }
+    kernel.into_flattened()
+}
+
+/// The convolutions `y` of `images`: their tiles become the first matrices, and the second ones are the products.
+#[inline(always)]
+fn convolve<S: Set, F: Format>(
+    set: S,
+    grid: Grid,
+    images: &[Padded<F>],
+    kernel: &[f32],
+    [tiles, products]: [&mut Matrices; 2],
+    y: &mut [Lanes],
+) {
+    let len = tiles.channels() * PANEL;
+    for run in grid.runs(images.len()) {
+        tiles.fill::<Inputs, S, F, 4>(set, grid, images, run.clone(), 0);
+        for place in 0..PLACES {
+            let product = Product {
+                left: Left {
+                    data: tiles.place(place),
+                    row: tiles.row * PANEL,
+                    step: 1,
+                    segment: 0,
+                },
+                right: Right {
+                    data: &kernel[place * len..],
+                    step: PANEL,
+                    segment: 0,
+                    panel: PLACES * len,
+                },
+                depth: Depth {
+                    segments: 1,
+                    length: tiles.channels(),
+                },
+                rows: run.len(),
+                panels: products.parts,
+            };
+            let row = products.row * PANEL;
+            product.compute::<S, F32>(set, products.place_mut(place), row, false);
+        }
+        products.results(set, grid, run, y);
+    }
+}
+
+/// Images of one size in tiles of 2x2 pixels, numbered image by image and row by row. Those at the end of an odd side
+/// reach beyond it.
+#[derive(Clone, Copy)]
+struct Grid {
+    height: usize,
+    width: usize,
+}
+
+impl Grid {
+    /// Of an image.
+    fn tiles(self) -> usize {
+        self.height.div_ceil(2) * self.width.div_ceil(2)
+    }
+
+    /// The image of a tile, and the row and the column of its first pixel.
+    #[inline(always)]
+    fn place(self, tile: usize) -> [usize; 3] {
+        let across = self.width.div_ceil(2);
+        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
+        [image, tile / across * 2, tile % across * 2]
+    }
+
+    /// The tiles of `images` images, in runs of almost equal length: the last of a product's rows would not use the
+    /// registers if there were few of them.
+    fn runs(self, images: usize) -> impl Iterator<Item = Range<usize>> {
+        const ROWS: usize = 4;
+        let tiles = images * self.tiles();
+        let runs = tiles.div_ceil(AT_A_TIME);
+        let len = tiles.div_ceil(runs).next_multiple_of(ROWS);
+        (0..tiles)
+            .step_by(len)
+            .map(move |first| first..tiles.min(first + len))
+    }
+}
+
+/// A matrix `[tiles, C]` for each place in a tile.
+struct Matrices {
+    values: Vec<Lanes>,
+    parts: usize,
+    /// Lanes from a tile's to the next one's, and from a matrix to the next. Odd numbers: what lies powers of two apart
+    /// shares few places of a cache.
+    row: usize,
+    matrix: usize,
+}
+
+impl Matrices {
+    /// For tiles of `parts` times 16 channels.
+    fn new(parts: usize) -> Self {
+        let row = parts | 1;
+        let matrix = (AT_A_TIME * row) | 1;
+        Self {
+            values: vec![[0.0; PANEL]; PLACES * matrix],
+            parts,
+            row,
+            matrix,
+        }
+    }
+
+    fn channels(&self) -> usize {
+        self.parts * PANEL
+    }
+
+    fn place(&self, place: usize) -> &[f32] {
+        self.values[place * self.matrix..].as_flattened()
+    }
+
+    fn place_mut(&mut self, place: usize) -> &mut [f32] {
+        self.values[place * self.matrix..].as_flattened_mut()
+    }
+
+    /// The tiles `run` of `images`, transformed. Their first pixels lie `border` pixels from the border's corner.
+    #[inline(always)]
+    fn fill<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
+        &mut self,
+        set: S,
+        grid: Grid,
+        images: &[Padded<F>],
+        run: Range<usize>,
+        border: usize,
+    ) {
+        let to_steps = square(SIDE, self.matrix);
+        for (index, tile) in run.enumerate() {
+            let [image, i, j] = grid.place(tile);
+            let image = &images[image];
+            let (pixels, steps) = (image.lanes_from(i + border, j + border), image.steps());
+            let places = &mut self.values[index * self.row..];
+            for part in 0..self.parts {
+                let (from, to) = (&pixels[part..], &mut places[part..]);
+                T::square::<S, F>(set, from, steps, to, to_steps, [SIDE, SIDE]);
+            }
+        }
+    }
+
+    /// The results of the tiles `run`, transformed, to images `y` `[n, H, W, C]`.
+    #[inline(always)]
+    fn results<S: Set>(&self, set: S, grid: Grid, run: Range<usize>, y: &mut [Lanes]) {
+        let steps = square(SIDE, self.matrix);
+        let to_steps = square(grid.width, self.parts);
+        for (index, tile) in run.enumerate() {
+            let [image, i, j] = grid.place(tile);
+            let inside = [grid.height - i, grid.width - j];
+            let places = &self.values[index * self.row..];
+            let pixel = (image * grid.height + i) * grid.width + j;
+            let y = &mut y[pixel * self.parts..];
+            for part in 0..self.parts {
+                let (from, to) = (&places[part..], &mut y[part..]);
+                Outputs::square::<S, F32>(set, from, steps, to, to_steps, inside);
+            }
+        }
+    }
+}

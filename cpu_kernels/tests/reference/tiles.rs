@@ -1,0 +1,226 @@
+//! Wide layers, which are computed in tiles, on numbers that are rounded: how far from f64 they may be.
+//!
+//! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, of the sum of the sizes of all terms, on
+//! their way through Winograd's transforms.
+
+use super::{Case, F32, OutputGradient, PlainNorm, sets};
+
+/// Winograd's matrices Bᵀ, G and Aᵀ, without their signs.
+const INPUTS: [[f64; 4]; 4] = [
+    [1.0, 0.0, 1.0, 0.0],
+    [0.0, 1.0, 1.0, 0.0],
+    [0.0, 1.0, 1.0, 0.0],
+    [0.0, 1.0, 0.0, 1.0],
+];
+const WEIGHTS: [[f64; 3]; 4] = [
+    [1.0, 0.0, 0.0],
+    [0.5, 0.5, 0.5],
+    [0.5, 0.5, 0.5],
+    [0.0, 0.0, 1.0],
+];
+const OUTPUTS: [[f64; 4]; 2] = [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]];
+
+type Square<const N: usize> = [[f64; N]; N];
+
+/// m x mᵀ.
+fn around<const N: usize, const M: usize>(m: &[[f64; N]; M], x: &Square<N>) -> Square<M> {
+    let entry = |i: usize, j: usize| {
+        let terms = (0..N).flat_map(|a| (0..N).map(move |b| (a, b)));
+        terms.map(|(a, b)| m[i][a] * x[a][b] * m[j][b]).sum()
+    };
+    std::array::from_fn(|i| std::array::from_fn(|j| entry(i, j)))
+}
+
+fn turned<const N: usize, const M: usize>(m: &[[f64; N]; M]) -> [[f64; M]; N] {
+    std::array::from_fn(|a| std::array::from_fn(|i| m[i][a]))
+}
+
+/// Images `[n, h, w, C]`.
+struct Images<'a> {
+    sizes: [usize; 3],
+    channels: usize,
+    values: &'a [f64],
+}
+
+impl Images<'_> {
+    /// The image, the first row and the first column of each tile of 2x2.
+    fn tiles(&self) -> Vec<[usize; 3]> {
+        let [n, height, width] = self.sizes;
+        let of_image = |image| {
+            let rows = (0..height).step_by(2);
+            rows.flat_map(move |i| (0..width).step_by(2).map(move |j| [image, i, j]))
+        };
+        (0..n).flat_map(of_image).collect()
+    }
+
+    /// What the values of all channels are without their signs in a square of N x N from `border` pixels before a tile, 0
+    /// outside the image.
+    fn squares<const N: usize>(&self, [image, i, j]: [usize; 3], border: usize) -> Vec<Square<N>> {
+        let [_, height, width] = self.sizes;
+        let value = |a: usize, b: usize, c: usize| {
+            let (y, x) = ((i + a).checked_sub(border), (j + b).checked_sub(border));
+            let (y, x) = (y.unwrap_or(height), x.unwrap_or(width));
+            if y >= height || x >= width {
+                return 0.0;
+            }
+            self.values[((image * height + y) * width + x) * self.channels + c].abs()
+        };
+        let of_channel = |c| std::array::from_fn(|a| std::array::from_fn(|b| value(a, b, c)));
+        (0..self.channels).map(of_channel).collect()
+    }
+
+    /// For each result of a convolution, the sum of its terms without their signs. `weight` is that of a tap, an input
+    /// channel and one of `outputs` output channels.
+    fn convolved(&self, outputs: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f64> {
+        let [n, height, width] = self.sizes;
+        let size = |a: usize, b: usize, c, o| f64::from(weight(3 * a + b, c, o).abs());
+        let transformed = |index: usize| {
+            let (c, o) = (index / outputs, index % outputs);
+            let taps = std::array::from_fn(|a| std::array::from_fn(|b| size(a, b, c, o)));
+            around(&WEIGHTS, &taps)
+        };
+        let weights: Vec<Square<4>> = (0..self.channels * outputs).map(transformed).collect();
+        let mut sums = vec![0.0; n * height * width * outputs];
+        for tile in self.tiles() {
+            let [image, i, j] = tile;
+            let pixels = self.squares::<4>(tile, 1);
+            let pixels: Vec<Square<4>> = pixels.iter().map(|d| around(&INPUTS, d)).collect();
+            for o in 0..outputs {
+                let products = pixels.iter().zip(weights.iter().skip(o).step_by(outputs));
+                let results = around(&OUTPUTS, &sum_of_products(products));
+                for (a, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    if i + a < height && j + b < width {
+                        let pixel = (image * height + i + a) * width + j + b;
+                        sums[pixel * outputs + o] = results[a][b];
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// For each weight `[3, 3, C, O]` of a kernel, the sum of the terms of its gradient without their signs, from the
+    /// gradient `d` of the results.
+    fn kernel_gradient(&self, d: &Images) -> Vec<f64> {
+        let (inputs, outputs) = (self.channels, d.channels);
+        let mut products = vec![[[0.0; 4]; 4]; inputs * outputs];
+        for tile in self.tiles() {
+            let pixels = self.squares::<4>(tile, 1);
+            let pixels: Vec<Square<4>> = pixels.iter().map(|x| around(&INPUTS, x)).collect();
+            let gradients = d.squares::<2>(tile, 0);
+            let from_outputs = turned(&OUTPUTS);
+            let gradients = gradients.iter().map(|e| around(&from_outputs, e));
+            let gradients: Vec<Square<4>> = gradients.collect();
+            for (index, sum) in products.iter_mut().enumerate() {
+                let pair = (&pixels[index / outputs], &gradients[index % outputs]);
+                add_product(sum, pair);
+            }
+        }
+        let mut sums = vec![0.0; 9 * inputs * outputs];
+        for (index, products) in products.iter().enumerate() {
+            let taps = around(&turned(&WEIGHTS), products);
+            for (tap, sum) in taps.iter().flatten().enumerate() {
+                sums[tap * inputs * outputs + index] = *sum;
+            }
+        }
+        sums
+    }
+}
+
+fn sum_of_products<'a>(pairs: impl Iterator<Item = (&'a Square<4>, &'a Square<4>)>) -> Square<4> {
+    let mut sum = [[0.0; 4]; 4];
+    pairs.for_each(|pair| add_product(&mut sum, pair));
+    sum
+}
+
+/// Adds the products place by place.
+fn add_product(sum: &mut Square<4>, (a, b): (&Square<4>, &Square<4>)) {
+    let factors = a.iter().flatten().zip(b.iter().flatten());
+    for (sum, (a, b)) in sum.iter_mut().flatten().zip(factors) {
+        *sum += a * b;
+    }
+}
+
+/// Numbers in [-1, 1) that fill the digits of an f32.
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A layer on noise. Its normalisation is exact: the activation is x where it is above 0.
+fn noisy_case(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> Case {
+    let case = Case::new(images, [inputs, outputs], [3, 1]);
+    let (x, kernel, dy) = (case.x.len(), case.kernel.len(), case.dy.len());
+    Case {
+        norm: PlainNorm {
+            mean: vec![0.0; inputs],
+            variance: vec![0.25; inputs],
+            gamma: vec![0.5; inputs],
+            beta: vec![0.0; inputs],
+        },
+        x: noise(1, x),
+        kernel: noise(2, kernel),
+        skip: noise(3, dy),
+        dy: noise(4, dy),
+        ..case
+    }
+}
+
+/// Whether all of `got` are within so many roundings of `exact`, and how near to that the farthest is.
+fn check(name: &str, got: &[f64], exact: &[f64], terms: &[f64], roundings: usize) {
+    let unit = roundings as f64 * 2f64.powi(-24);
+    let share = unit / (1.0 - unit);
+    let mut most = 0f64;
+    for ((got, exact), terms) in got.iter().zip(exact).zip(terms) {
+        let (apart, bound) = ((got - exact).abs(), share * terms);
+        assert!(
+            apart <= bound,
+            "{name}: {got} for {exact} is off by {apart:e}, not {bound:e}"
+        );
+        most = most.max(apart / bound.max(f64::MIN_POSITIVE));
+    }
+    println!("{name}: at most {most:.3} of the bound");
+}
+
+#[test]
+fn wide_layers_are_as_near_to_f64_as_the_roundings_of_tiles_allow() {
+    // The tiles of a task, and the runs of them that are multiplied at a time.
+    for (images, tiles, runs) in [([2, 8, 8], 16, 1), ([1, 17, 17], 81, 2), ([3, 5, 7], 12, 1)] {
+        let [inputs, outputs] = [128, 144];
+        let case = noisy_case(images, [inputs, outputs]);
+        let (a, dy) = (case.activations(), super::in_f64(&case.dy));
+        let of = |channels, values| Images {
+            sizes: images,
+            channels,
+            values,
+        };
+        let (a, d) = (of(inputs, &a), of(outputs, &dy));
+        let (kernel, skip) = (&case.kernel, &case.skip);
+        let mut y_terms = a.convolved(outputs, |tap, c, o| {
+            kernel[(tap * inputs + c) * outputs + o]
+        });
+        for (terms, skip) in y_terms.iter_mut().zip(skip) {
+            *terms += f64::from(skip.abs());
+        }
+        let dz_terms = d.convolved(inputs, |tap, o, c| {
+            kernel[((8 - tap) * inputs + c) * outputs + o]
+        });
+        let kernel_terms = a.kernel_gradient(&d);
+        let y = case.forward();
+        let [dz, _, _, dkernel] = case.backward::<F32>(&dy);
+        for isa in sets() {
+            let (got, ..) = case.forward_on::<F32>(isa);
+            check(&format!("{isa}, y"), &got, &y, &y_terms, inputs + 11);
+            let gradient = OutputGradient::Plain(cpu_kernels::norm::lanes(&case.dy));
+            let [got_dz, _, _, got_kernel] = case.backward_on::<F32>(isa, &gradient);
+            check(&format!("{isa}, dz"), &got_dz, &dz, &dz_terms, outputs + 10);
+            let roundings = tiles + runs + 24;
+            let name = format!("{isa}, kernel");
+            check(&name, &got_kernel, &dkernel, &kernel_terms, roundings);
+        }
+    }
+}
