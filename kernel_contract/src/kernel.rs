@@ -5,7 +5,7 @@ pub const HEADER: usize = 4;
 /// The first number of every plan: "RNXL" in ASCII.
 pub const MAGIC: i32 = 0x524e_584c;
 /// Raise it whenever a plan, a result or the meaning of a kernel changes.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// The name of the attribute that holds a call's plan, as an array of s32.
 pub const PLAN: &str = "plan";
@@ -20,14 +20,16 @@ pub enum Kernel {
     LayerBackward,
     NormBackward,
     Unwritten,
+    Inference,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::LayerForward,
         Self::LayerBackward,
         Self::NormBackward,
         Self::Unwritten,
+        Self::Inference,
     ];
 
     /// The name under which XLA knows the kernel.
@@ -37,6 +39,7 @@ impl Kernel {
             Self::LayerBackward => "resnet_layer_backward",
             Self::NormBackward => "resnet_norm_backward",
             Self::Unwritten => "resnet_unwritten",
+            Self::Inference => "resnet_inference",
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  forward    x ─► layer 1 ─► h ─► layer 2 ─► y           images, each with its statistics
+//!  inference  x ─► all layers ─► y
 //!  backward   dx ◄─ norm 1 ◄─ layer 1 ◄─ dz ◄─ layer 2 ◄─ dy       each gradient not yet through its norm
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod call;
 mod features;
 mod gradient;
+mod inference;
 mod typed;
 mod wire;
 
@@ -31,6 +33,7 @@ use features::Statistics;
 pub use call::unwritten;
 pub use features::Features;
 pub use gradient::{BehindNorm, Gradient};
+pub use inference::{Inference, Skip, Value};
 pub use typed::{complete, without_number};
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
