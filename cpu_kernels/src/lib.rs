@@ -48,7 +48,7 @@ pub use registry::register;
 #[cfg(target_arch = "x86_64")]
 use x86::has_tiles;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{conv3x3, format, isa, layer, multiply_adds, norm, pointwise};
+pub use x86::{conv3x3, format, inference, isa, layer, multiply_adds, norm, pointwise};
 
 /// The platform of XLA's CPU backends, on which programs find the kernels.
 pub const PLATFORM: &str = "Host";

@@ -20,14 +20,16 @@ pub enum Kernel {
     LayerBackward,
     NormBackward,
     Unwritten,
+    Inference,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::LayerForward,
         Self::LayerBackward,
         Self::NormBackward,
         Self::Unwritten,
+        Self::Inference,
     ];
 
     /// The name under which XLA knows the kernel.
@@ -37,6 +39,7 @@ impl Kernel {
             Self::LayerBackward => "resnet_layer_backward",
             Self::NormBackward => "resnet_norm_backward",
             Self::Unwritten => "resnet_unwritten",
+            Self::Inference => "resnet_inference",
         }
     }
 }

@@ -11,7 +11,7 @@ use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
-use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
+use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Inference, Junction};
 use xla_graphs::ops::{Lowering, relu};
 use xla_graphs::tensors::Tensors;
 
@@ -150,13 +150,14 @@ impl Chain {
         let mean = batch.get("b0/moving_mean")?;
         let x = Features::new(&x, mean, batch.get("b0/moving_variance")?)?;
         let h = kernels::forward(t, bn0, conv0, &x, None, one)?;
-        let added = Features::inferring(t, &skip, bn1)?;
+        let added = h.with_images(&skip)?;
         let y = kernels::forward(t, bn1, conv1, &h, Some(&added), one)?.images()?;
 
-        let inferred = Features::inferring(t, &x.images()?, bn0)?;
-        let inferred = kernels::forward(t, bn0, conv0, &inferred, None, one)?;
-        let inferred = inferred.with_moving_statistics(t, bn1)?;
-        let inferred = kernels::forward(t, bn1, conv1, &inferred, None, one)?;
+        let images = x.images()?;
+        let (mut call, value) = Inference::new(t, &images)?;
+        let value = call.layer((bn0, conv0, false), value, None)?;
+        call.layer((bn1, conv1, false), value, None)?;
+        let inferred = call.result()?;
 
         x.record(bn0, &mut batch)?;
         h.record(bn1, &mut batch)?;
@@ -166,7 +167,7 @@ impl Chain {
         let dz0 = kernels::backward(t, bn0, conv0, &x, &dz1, one, &mut gradients)?;
         let dx = dz0.with_skip(&x.zeros()?).sum(t)?;
 
-        let mut results = vec![y, inferred.images()?, dx];
+        let mut results = vec![y, inferred, dx];
         for result in &mut results {
             *result = result.convert(PrimitiveType::F32)?;
         }
@@ -343,7 +344,9 @@ fn refusal(chain: &Chain, has_skip: bool) -> String {
     let mut message = String::new();
     Graph::new(&chain.inputs(), |t| {
         let (bn, conv) = &chain.layers[0];
-        let x = Features::inferring(t, t.get("x")?, bn)?;
+        let moving = |name| t.get(&format!("{}/{name}", bn.name));
+        let (mean, variance) = (moving("moving_mean")?, moving("moving_variance")?);
+        let x = Features::new(t.get("x")?, mean, variance)?;
         let skip = has_skip.then_some(&x);
         let traced = kernels::forward(t, bn, conv, &x, skip, Replicas(1));
         message = traced.err().unwrap().to_string();

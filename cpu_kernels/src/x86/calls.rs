@@ -9,6 +9,7 @@ use kernel_contract::plan::{self, Start};
 use kernel_contract::{self as contract, EPSILON, Kernel, Plan};
 
 use super::format::{Bf16, F32, Format};
+use super::inference::{self, Step};
 use super::layer::{Gradients, Output, OutputGradient};
 use super::norm::{self, Norm, NormGradient};
 use super::{conv3x3, pointwise};
@@ -24,11 +25,12 @@ pub fn isa() -> Isa {
 }
 
 /// All kernels, with what XLA calls for each.
-pub const HANDLERS: [(Kernel, Handler); 4] = [
+pub const HANDLERS: [(Kernel, Handler); 5] = [
     (Kernel::LayerForward, layer_forward),
     (Kernel::LayerBackward, layer_backward),
     (Kernel::NormBackward, norm_backward),
     (Kernel::Unwritten, unwritten),
+    (Kernel::Inference, inference),
 ];
 
 type Result<T> = std::result::Result<T, CallError>;
@@ -221,4 +223,43 @@ unsafe extern "C" fn unwritten(frame: *mut CallFrame) -> *mut Error {
             Planned::<plan::Unwritten>::new(call).map(drop)
         })
     }
+}
+
+/// See [`plan::Inference`].
+unsafe extern "C" fn inference(frame: *mut CallFrame) -> *mut Error {
+    // SAFETY: as in `layer_forward`.
+    unsafe {
+        ffi::answer(frame, |call| {
+            let call = Planned::<plan::Inference>::new(call)?;
+            match call.plan.ends() {
+                Some((first, _)) if first.format == contract::Format::Bf16 => {
+                    inference_in::<Bf16>(call)
+                }
+                _ => inference_in::<F32>(call),
+            }
+        })
+    }
+}
+
+fn inference_in<F: Format>(call: Planned<plan::Inference>) -> Result<()> {
+    // A plan that was read has layers.
+    let Some((first, last)) = call.plan.ends() else {
+        return Ok(());
+    };
+    let step = |planned: &plan::InferenceLayer| {
+        let layer = planned.layer;
+        Ok(Step {
+            norm: call.norm(&planned.norm, layer.inputs)?,
+            kernel: call.array(planned.kernel, layer.kernel_len())?,
+            input: planned.input,
+            added: planned.added,
+            layer,
+        })
+    };
+    let steps = call.plan.layers.iter().map(step);
+    let steps = steps.collect::<Result<Vec<_>>>()?;
+    let x = call.array::<F::Lanes>(call.plan.x, first.images * first.input_len())?;
+    let y = call.call.next_result(last.images * last.result_len())?;
+    inference::forward::<F>(*ISA, &steps, x, y);
+    Ok(())
 }

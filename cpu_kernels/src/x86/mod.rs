@@ -4,6 +4,7 @@ mod calls;
 pub mod conv3x3;
 pub mod format;
 mod gemm;
+pub mod inference;
 pub mod layer;
 pub mod norm;
 mod padded;

@@ -13,7 +13,7 @@ use super::tasks::{self, ForwardShare};
 use crate::isa::Isa;
 
 /// Pixels of a tile: what stays in a first or second level cache with all its channels. Even, for pairs of pixels.
-const TILE: usize = 96;
+pub const TILE: usize = 96;
 
 /// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one. There is no pooling.
 ///
@@ -289,7 +289,7 @@ fn input_pixel(layer: &Layer, index: usize) -> usize {
 
 /// The activations under `count` output pixels from `first`, in panels.
 #[inline(always)]
-fn activate<S: Set, F: Format>(
+pub fn activate<S: Set, F: Format>(
     set: S,
     layer: &Layer,
     norm: &Norm,
@@ -324,7 +324,7 @@ fn end_pairs<F: Format>(tile: &mut [F::Lanes], count: usize) {
 
 /// `out` `[count, columns]` = `tile` (panels) x `matrix` (packed).
 #[inline(always)]
-fn product<S: Set, F: Format>(
+pub fn product<S: Set, F: Format>(
     set: S,
     tile: &[F::Lanes],
     matrix: &[f32],

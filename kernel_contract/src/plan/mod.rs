@@ -6,12 +6,14 @@
 //! ```
 
 mod fields;
+mod inference;
 mod layers;
 mod others;
 #[cfg(test)]
 mod tests;
 
 pub use fields::{BehindNorm, Norm, Row, Start};
+pub use inference::{Added, Inference, InferenceLayer};
 pub use layers::{LayerBackward, LayerForward, OutputGradient};
 pub use others::{NormBackward, Unwritten};
 

@@ -96,6 +96,41 @@ fn backward(layer: Layer, dy: OutputGradient) -> LayerBackward {
     }
 }
 
+/// A 1x1 layer, a 3x3 layer with stride 2, and a 1x1 layer to which the first one's value is added.
+fn inference() -> Inference {
+    let mut starts = Starts(0);
+    let mut next = |layer, input, added| InferenceLayer {
+        layer,
+        norm: starts.norm(),
+        kernel: starts.next(),
+        input,
+        added,
+    };
+    let narrows = Layer {
+        inputs: 48,
+        outputs: 32,
+        ..layer(3, 2)
+    };
+    let widens = Layer {
+        height: 4,
+        width: 5,
+        inputs: 32,
+        ..layer(1, 1)
+    };
+    let added = Added {
+        value: 1,
+        stride: 2,
+    };
+    Inference {
+        layers: vec![
+            next(layer(1, 1), 0, None),
+            next(narrows, 1, None),
+            next(widens, 2, Some(added)),
+        ],
+        x: Starts(200).next(),
+    }
+}
+
 fn unwritten() -> Unwritten {
     Unwritten {
         array: Array::of(Format::Bf16, &[7, 8, 16]),
@@ -151,6 +186,7 @@ fn every_plan_comes_back_from_its_numbers() {
         });
     }
     comes_back(&unwritten());
+    comes_back(&inference());
 }
 
 #[test]
@@ -196,18 +232,19 @@ fn a_plan_with_too_few_or_too_many_fields_is_refused() {
     assert!(negative.to_string().contains("0 or more, got -1"));
 }
 
+fn refused<P: Plan + Debug>(plan: P, reason: &str) {
+    assert_eq!(plan.encode().unwrap_err().to_string(), reason);
+    // As a graph from elsewhere could ask for it.
+    let mut out = Writer(vec![MAGIC, VERSION, P::KERNEL as i32, 0]);
+    plan.write(&mut out).unwrap();
+    let mut numbers = out.0;
+    numbers[HEADER - 1] = numbers.len() as i32;
+    let error = P::decode(&numbers).unwrap_err();
+    assert_eq!(error.to_string(), reason);
+}
+
 #[test]
 fn what_no_kernel_computes_is_refused_on_both_sides() {
-    fn refused<P: Plan + Debug>(plan: P, reason: &str) {
-        assert_eq!(plan.encode().unwrap_err().to_string(), reason);
-        // As a graph from elsewhere could ask for it.
-        let mut out = Writer(vec![MAGIC, VERSION, P::KERNEL as i32, 0]);
-        plan.write(&mut out).unwrap();
-        let mut numbers = out.0;
-        numbers[HEADER - 1] = numbers.len() as i32;
-        let error = P::decode(&numbers).unwrap_err();
-        assert_eq!(error.to_string(), reason);
-    }
     refused(
         forward(pooling(3), true),
         "the skip: expected none before pooling, got one",
@@ -255,6 +292,64 @@ fn what_no_kernel_computes_is_refused_on_both_sides() {
 }
 
 #[test]
+fn layers_that_do_not_fit_together_are_refused_on_both_sides() {
+    let with = |change: &dyn Fn(&mut Vec<InferenceLayer>), reason: &str| {
+        let mut plan = inference();
+        change(&mut plan.layers);
+        refused(plan, reason);
+    };
+    with(&Vec::clear, "the layers: expected at least one, got 0");
+    with(
+        &|layers| layers[0].input = 1,
+        "the first layer's value: expected x, number 0, got 1",
+    );
+    with(
+        &|layers| layers[1].input = 2,
+        "a layer's value: expected one of an earlier layer, got 2",
+    );
+    with(
+        &|layers| layers[2].layer.images = 6,
+        "a layer's images: expected those of the first, got 6 of F32",
+    );
+    with(
+        &|layers| layers[2].layer.format = Format::Bf16,
+        "a layer's images: expected those of the first, got 5 of Bf16",
+    );
+    with(
+        &|layers| layers[2].input = 1,
+        "a layer's input: expected the dimensions that it says, got [5, 7, 9, 48]",
+    );
+    with(
+        &|layers| layers[1].layer.side = 5,
+        "the convolution: expected 1x1 or 3x3, got 5x5",
+    );
+    let added = |value, stride| Some(Added { value, stride });
+    with(
+        &|layers| layers[2].added = added(1, 0),
+        "the stride of what is added: expected at least 1, got 0",
+    );
+    with(
+        &|layers| layers[2].added = added(1, 1),
+        "what is added: expected pixels and channels of the result, got 7x9x48",
+    );
+    with(
+        &|layers| layers[1].added = added(1, 2),
+        "what is added: expected pixels and channels of the result, got 7x9x48",
+    );
+    with(
+        &|layers| layers[2].added = added(3, 1),
+        "a layer's value: expected one of an earlier layer, got 3",
+    );
+    with(
+        &|layers| {
+            layers[1].layer.pools = true;
+            layers[1].added = added(0, 1);
+        },
+        "what is added: expected nothing before pooling, got a value",
+    );
+}
+
+#[test]
 fn a_format_that_does_not_exist_is_refused() {
     let mut numbers = forward(layer(1, 1), true).encode().unwrap();
     // The last number of the layer.
@@ -286,6 +381,7 @@ fn images_are_of_the_layers_format_and_sums_of_f32() {
         pooled.results(),
         [y.clone(), Array::f32(&[2 * 48]), y.clone()]
     );
+    assert_eq!(inference().results(), [Array::f32(&[5, 4, 5, 48])]);
     let back = backward(bf16(layer(3, 1)), OutputGradient::Plain(Starts(50).next()));
     let kernel = Array::f32(&[3, 3, 16, 48]);
     let expected = [images([5, 7, 9, 16]), Array::f32(&[2 * 16]), kernel];

@@ -9,8 +9,7 @@ use crate::loops::{Values, repeat, write};
 use crate::network::parts::{Part, Traced};
 use crate::network::unit::{Layer, Shortcut, Unit};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
-use crate::ops::conv::Conv;
-use crate::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
+use crate::ops::kernels::{self, BehindNorm, Features, Gradient, Inference, Junction, Skip, Value};
 use crate::tensors::{Place, Tensors};
 
 /// What a unit's backward pass needs from its forward pass.
@@ -95,7 +94,7 @@ pub(crate) fn backward(
     cast(&dx.whole(params)?, PrimitiveType::F32)
 }
 
-/// [`forward`] with moving statistics.
+/// [`forward`] with moving statistics. It is one call, so that loops are of no use to it.
 pub(crate) fn infer(
     parts: Vec<Part>,
     params: &Tensors,
@@ -103,14 +102,11 @@ pub(crate) fn infer(
     inside: PrimitiveType,
 ) -> Result<XlaOp> {
     let x = cast(x, inside)?;
-    let mut x = Features::inferring(params, &x, &parts[0].unit().layers[0].bn)?;
-    for part in parts {
-        x = match part {
-            Part::Unit(unit) => unit.fused_infer(params, &x)?,
-            Part::Loop(units) => units.fused_infer(params, &x)?,
-        };
+    let (mut call, mut value) = Inference::new(params, &x)?;
+    for unit in parts.iter().flat_map(Part::units) {
+        value = unit.fused_infer(&mut call, value)?;
     }
-    cast(&x.images()?, PrimitiveType::F32)
+    cast(&call.result()?, PrimitiveType::F32)
 }
 
 impl EqualUnits<'_> {
@@ -206,25 +202,6 @@ impl EqualUnits<'_> {
                 junction.sum(params)
             },
         )
-    }
-
-    /// [`EqualUnits::infer`] on the kernels.
-    fn fused_infer(self, params: &Tensors, x: &Features) -> Result<Features> {
-        let unit = self.unit();
-        let bn = &unit.layers[0].bn;
-        let end = repeat(
-            self.count(),
-            [x.images()?].into(),
-            self.rows(params)?.into(),
-            |i, before, rows| {
-                let [x] = before.each;
-                let params = self.params(&rows.each, i)?;
-                let x = Features::inferring(&params, &x, bn)?;
-                Ok([unit.fused_infer(&params, &x)?.images()?].into())
-            },
-        )?;
-        let [y] = end.each;
-        Features::inferring(params, &y, bn)
     }
 }
 
@@ -384,30 +361,23 @@ impl Unit {
         Ok((dz, dy))
     }
 
-    /// [`Unit::infer`] on the kernels.
-    fn fused_infer(&self, params: &Tensors, x: &Features) -> Result<Features> {
-        let one = Replicas(1);
-        let run = |bn, conv: &Conv, x: &Features, skip: Option<&Features>| {
-            let x = x.with_moving_statistics(params, bn)?;
-            kernels::forward(params, bn, conv, &x, skip, one)
-        };
+    /// [`Unit::infer`] on the kernels: the unit's layers in `call`, for its input `x`.
+    fn fused_infer(&self, call: &mut Inference, x: Value) -> Result<Value> {
         let (last, inner) = self.split();
-        let mut h = x.clone();
-        for layer in inner {
-            h = run(&layer.bn, &layer.conv, &h, None)?;
+        let mut h = x;
+        for Layer { bn, conv } in inner {
+            h = call.layer((bn, conv, false), h, None)?;
         }
+        let skip = |value, stride| Some(Skip { value, stride });
         let skip = match &self.shortcut {
-            Shortcut::Projection(shortcut) => Some(run(&self.layers[0].bn, shortcut, x, None)?),
-            Shortcut::Identity => Some(x.clone()),
-            Shortcut::Zeros(widen) => Some(x.with_images(&widen.forward(&x.images()?)?)?),
+            Shortcut::Projection(shortcut) => {
+                let bn = &self.layers[0].bn;
+                skip(call.layer((bn, shortcut, false), x, None)?, 1)
+            }
+            Shortcut::Identity => skip(x, 1),
+            Shortcut::Zeros(widen) => skip(x, widen.stride),
             Shortcut::None => None,
         };
-        if !self.pools {
-            return run(&last.bn, &last.conv, &h, skip.as_ref());
-        }
-        let (bn, conv) = (&last.bn, &last.conv);
-        let h = h.with_moving_statistics(params, bn)?;
-        let (y, _) = kernels::forward_pooled(params, bn, conv, &h, skip.as_ref(), one)?;
-        Ok(y)
+        call.layer((&last.bn, &last.conv, self.pools), h, skip)
     }
 }

@@ -1,6 +1,8 @@
 //! The units of a network in the order in which data meets them, alone or as loops, composed of
 //! XLA's operations.
 
+use std::slice;
+
 use xla::XlaOp;
 
 use crate::collective::Replicas;
@@ -21,6 +23,14 @@ impl<'a> Part<'a> {
         match self {
             Self::Unit(unit) => unit,
             Self::Loop(units) => units.unit(),
+        }
+    }
+
+    /// All of its units.
+    pub fn units(&self) -> &'a [Unit] {
+        match self {
+            Self::Unit(unit) => slice::from_ref(unit),
+            Self::Loop(units) => units.all(),
         }
     }
 }

@@ -51,6 +51,11 @@ impl<'a> EqualUnits<'a> {
         Self(units)
     }
 
+    /// All of them.
+    pub fn all(self) -> &'a [Unit] {
+        self.0
+    }
+
     /// How many there are.
     pub fn count(self) -> usize {
         self.0.len()

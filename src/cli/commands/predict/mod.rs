@@ -59,18 +59,23 @@ pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
         let start = Instant::now();
         let images: Vec<_> = batch.iter().flatten().map(|read| &read.image).collect();
         let rankings = classifier.classify_all(&images)?;
-        Ok((rankings, start.elapsed()))
+        Ok((rankings, start..Instant::now()))
     };
     let mut pace = Pace::default();
     let size = classifier.batch_size();
-    ahead::in_batches(&subjects, size, classify, |batch, (rankings, took)| {
-        count.making_room(|| results.add(&batch, rankings))?;
-        count.add(batch.len());
-        pace.add(batch.len(), took);
-        Ok(())
-    })?;
+    ahead::in_batches(
+        &subjects,
+        size,
+        classify,
+        |batch, (rankings, in_network)| {
+            count.making_room(|| results.add(&batch, rankings))?;
+            count.add(batch.len());
+            pace.add(batch.len(), in_network);
+            Ok(())
+        },
+    )?;
     drop(count);
-    pace.log();
+    pace.log(Instant::now());
     results.end(args, subjects.len())
 }
 

@@ -47,24 +47,6 @@ impl Features {
         Ok(zero.broadcast(&to_i64(&self.dims))?)
     }
 
-    /// Images `x` `[N, H, W, C]`, to be normalised by the moving statistics of `bn`: inference.
-    pub fn inferring(params: &Tensors, x: &XlaOp, bn: &BatchNorm) -> Result<Self> {
-        Ok(Self {
-            values: Place::new(x, 0),
-            dims: dims_of(x, "[N, H, W, C]")?,
-            format: format_of(x)?,
-            statistics: Statistics::moving(params, bn)?,
-        })
-    }
-
-    /// The same images, to be normalised by the moving statistics of `bn`.
-    pub fn with_moving_statistics(&self, params: &Tensors, bn: &BatchNorm) -> Result<Self> {
-        Ok(Self {
-            statistics: Statistics::moving(params, bn)?,
-            ..self.clone()
-        })
-    }
-
     /// `images` `[N, H, W, C]` in the place of these, for a sum: nothing normalises them.
     pub fn with_images(&self, images: &XlaOp) -> Result<Self> {
         Ok(Self {
@@ -152,7 +134,7 @@ impl Features {
 }
 
 /// The format of `images`, an array of bf16 or f32.
-fn format_of(images: &XlaOp) -> Result<Format> {
+pub(super) fn format_of(images: &XlaOp) -> Result<Format> {
     Ok(match images.primitive_type()? {
         PrimitiveType::Bf16 => Format::Bf16,
         _ => Format::F32,
@@ -175,7 +157,7 @@ impl Statistics {
     }
 
     /// The moving ones of `bn`.
-    fn moving(params: &Tensors, bn: &BatchNorm) -> Result<Self> {
+    pub(super) fn moving(params: &Tensors, bn: &BatchNorm) -> Result<Self> {
         Ok(Self {
             mean: params.home(&bn.path("moving_mean"))?.clone(),
             variance: params.home(&bn.path("moving_variance"))?.clone(),

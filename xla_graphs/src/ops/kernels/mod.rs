@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  forward    x ─► layer 1 ─► h ─► layer 2 ─► y           images, each with its statistics
+//!  inference  x ─► all layers ─► y
 //!  backward   dx ◄─ norm 1 ◄─ layer 1 ◄─ dz ◄─ layer 2 ◄─ dy       each gradient not yet through its norm
 //!                     ▲                                         a skip's is added by the 1x1 layer in front, or alone
 //!                    skip
@@ -14,6 +15,7 @@
 mod call;
 mod features;
 mod gradient;
+mod inference;
 mod typed;
 mod wire;
 
@@ -33,6 +35,7 @@ use features::Statistics;
 pub use call::unwritten;
 pub use features::Features;
 pub use gradient::{BehindNorm, Gradient, Junction};
+pub use inference::{Inference, Skip, Value};
 pub use typed::{complete, without_number};
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.

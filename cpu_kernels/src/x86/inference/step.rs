@@ -1,0 +1,156 @@
+//! One layer of an image.
+
+use kernel_contract::plan::Added;
+
+use super::Step;
+use crate::x86::format::{Format, Lanes, get, registers};
+use crate::x86::gemm::PANEL;
+use crate::x86::padded::Padded;
+use crate::x86::pointwise::{self, TILE};
+use crate::x86::pool;
+use crate::x86::sets::{Set, Task};
+use crate::x86::walk::Walk;
+
+/// A step of an image.
+pub struct Share<'a, F: Format> {
+    pub step: &'a Step<'a>,
+    /// Packed.
+    pub kernel: &'a [f32],
+    pub x: &'a [F::Lanes],
+    pub added: Option<Skip<'a, F>>,
+    pub y: &'a mut [F::Lanes],
+}
+
+/// A value that is added to a step's result.
+pub struct Skip<'a, F: Format> {
+    values: &'a [F::Lanes],
+    parts: usize,
+    /// Pixels of a row.
+    width: usize,
+    stride: usize,
+}
+
+impl<'a, F: Format> Skip<'a, F> {
+    /// `added`, of which these are the `values`.
+    pub fn new(steps: &[Step], added: Added, values: &'a [F::Lanes]) -> Self {
+        let (width, channels) = match added.value {
+            0 => (steps[0].layer.width, steps[0].layer.inputs),
+            value => {
+                let layer = &steps[value - 1].layer;
+                (layer.result_width(), layer.outputs)
+            }
+        };
+        Self {
+            values,
+            parts: channels / PANEL,
+            width,
+            stride: added.stride,
+        }
+    }
+
+    /// What is added to `pixel` of a result: lanes for its first channels.
+    #[inline(always)]
+    fn at(&self, pixel: usize) -> &[F::Lanes] {
+        let pixel = match self.stride {
+            1 => pixel,
+            stride => {
+                let width = self.width.div_ceil(stride);
+                (pixel / width * self.width + pixel % width) * stride
+            }
+        };
+        &self.values[pixel * self.parts..][..self.parts]
+    }
+}
+
+impl<F: Format> Share<'_, F> {
+    /// Stores `product` `[pixels, O]`, with what is added to it, as the result from pixel `first` on.
+    #[inline(always)]
+    fn store<S: Set>(&mut self, set: S, first: usize, product: &[Lanes]) {
+        let parts = self.step.layer.output_parts();
+        let y = &mut self.y[first * parts..][..product.len()];
+        let Some(skip) = &self.added else {
+            for (product, y) in product.iter().zip(y) {
+                for n in 0..registers::<S>() {
+                    F::put(set, y, n, get(set, product, n));
+                }
+            }
+            return;
+        };
+        let pixels = product.chunks_exact(parts).zip(y.chunks_exact_mut(parts));
+        for (pixel, (product, y)) in pixels.enumerate() {
+            let added = skip.at(first + pixel);
+            let (product, others) = product.split_at(added.len());
+            let (y, y_of_others) = y.split_at_mut(added.len());
+            for ((product, added), y) in product.iter().zip(added).zip(y) {
+                for n in 0..registers::<S>() {
+                    let sum = set.add(get(set, product, n), F::get(set, added, n));
+                    F::put(set, y, n, sum);
+                }
+            }
+            for (product, y) in others.iter().zip(y_of_others) {
+                for n in 0..registers::<S>() {
+                    F::put(set, y, n, set.add(get(set, product, n), set.zero()));
+                }
+            }
+        }
+    }
+}
+
+/// A step of 1x1: tile by tile.
+pub struct Pointwise<'a, F: Format> {
+    pub share: Share<'a, F>,
+    pub tile: &'a mut [F::Lanes],
+    pub output: &'a mut [Lanes],
+}
+
+impl<F: Format> Task for Pointwise<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(mut self, set: S) {
+        let Step { layer, norm, .. } = self.share.step;
+        let tile = &mut self.tile[..TILE * layer.input_parts()];
+        let pixels = layer.output_pixels();
+        for first in (0..pixels).step_by(TILE) {
+            let count = TILE.min(pixels - first);
+            pointwise::activate::<S, F>(set, layer, norm, self.share.x, first, count, tile);
+            let output = &mut self.output[..count * layer.output_parts()];
+            pointwise::product::<S, F>(set, tile, self.share.kernel, count, output);
+            self.share.store(set, first, output);
+        }
+    }
+}
+
+/// A step of 3x3.
+pub struct Conv3x3<'a, F: Format> {
+    pub share: Share<'a, F>,
+    pub padded: &'a mut Padded<F>,
+    pub output: &'a mut [Lanes],
+    pub pooled: &'a mut [Lanes],
+    pub chosen: &'a mut [F::Lanes],
+}
+
+impl<F: Format> Task for Conv3x3<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(mut self, set: S) {
+        let Step { layer, norm, .. } = self.share.step;
+        let x = self.share.x;
+        self.padded.fill(set, |index, part, n| {
+            norm.activate(set, part, n, F::get(set, &x[index], n))
+        });
+        let (walks, width) = (Walk::forward(layer), layer.output_width());
+        let output = &mut self.output[..layer.output_len()];
+        self.padded
+            .convolve(set, walks, width, self.share.kernel, output);
+        if layer.pools {
+            let pooled = &mut self.pooled[..layer.result_len()];
+            let chosen = &mut self.chosen[..layer.result_len()];
+            pool::largest::<S, F>(set, layer, output, pooled, chosen);
+            self.share.store(set, 0, pooled);
+        } else {
+            self.share.store(set, 0, output);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Images taken through all layers of a network at once, against the same layers one after another: equal bits, on each
+//! instruction set of this processor and in each format.
+
+#![cfg(target_arch = "x86_64")]
+
+use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
+use cpu_kernels::inference::{self, Step};
+use cpu_kernels::layer::{Layer, Output};
+use cpu_kernels::norm::{self, Norm};
+use cpu_kernels::{Isa, conv3x3, pointwise};
+use kernel_contract as contract;
+use kernel_contract::plan::Added;
+
+/// Images of the network, not square.
+const SIDES: [usize; 2] = [9, 7];
+const CHANNELS: usize = 16;
+
+/// A format, and how a test writes and reads it.
+trait Stored: Format {
+    const FORMAT: contract::Format;
+
+    fn of(lanes: &Lanes) -> Self::Lanes;
+    fn bits(lanes: &Self::Lanes) -> [u32; 16];
+}
+
+impl Stored for F32 {
+    const FORMAT: contract::Format = contract::Format::F32;
+
+    fn of(lanes: &Lanes) -> Lanes {
+        *lanes
+    }
+
+    fn bits(lanes: &Lanes) -> [u32; 16] {
+        lanes.map(f32::to_bits)
+    }
+}
+
+impl Stored for Bf16 {
+    const FORMAT: contract::Format = contract::Format::Bf16;
+
+    fn of(lanes: &Lanes) -> Half {
+        Half(lanes.map(|x| (x.to_bits() >> 16) as u16))
+    }
+
+    fn bits(lanes: &Half) -> [u32; 16] {
+        lanes.0.map(u32::from)
+    }
+}
+
+/// Values in [-1, 1), different for each `seed`.
+fn noise(seed: usize, count: usize) -> Vec<f32> {
+    let mut state = (seed as u32).wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// What a layer reads and how.
+struct Shape {
+    input: usize,
+    outputs: usize,
+    /// Of the kernel: side and stride.
+    kernel: [usize; 2],
+    pools: bool,
+    /// A value, and the stride in which it is added.
+    added: Option<[usize; 2]>,
+}
+
+/// Of each kind of layer one at least: with strides, a projection, a skip around one layer, pooling, and skips that have
+/// fewer channels than the result, and more pixels.
+const SHAPES: [Shape; 8] = [
+    shape(0, 32, [1, 1], None),
+    shape(1, 16, [3, 2], None),
+    shape(0, 48, [1, 2], None),
+    shape(2, 48, [1, 1], Some([3, 1])),
+    shape(4, 48, [3, 1], Some([4, 1])),
+    Shape {
+        pools: true,
+        ..shape(5, 80, [3, 1], None)
+    },
+    shape(6, 96, [1, 1], Some([6, 1])),
+    shape(7, 112, [3, 2], Some([7, 2])),
+];
+
+const fn shape(
+    input: usize,
+    outputs: usize,
+    kernel: [usize; 2],
+    added: Option<[usize; 2]>,
+) -> Shape {
+    Shape {
+        input,
+        outputs,
+        kernel,
+        pools: false,
+        added,
+    }
+}
+
+/// The layers of [`SHAPES`] for so many images.
+fn layers<F: Stored>(images: usize) -> Vec<Layer> {
+    let mut sizes = vec![[SIDES[0], SIDES[1], CHANNELS]];
+    let mut layers = Vec::new();
+    for shape in &SHAPES {
+        let [height, width, inputs] = sizes[shape.input];
+        let [side, stride] = shape.kernel;
+        let layer = Layer {
+            images,
+            height,
+            width,
+            inputs,
+            outputs: shape.outputs,
+            side,
+            stride,
+            pools: shape.pools,
+            format: F::FORMAT,
+        };
+        sizes.push([layer.result_height(), layer.result_width(), layer.outputs]);
+        layers.push(layer);
+    }
+    layers
+}
+
+fn norm(seed: usize, channels: usize) -> Norm {
+    let [mean, variance, gamma, beta] = [1, 2, 3, 4].map(|n| noise(10 * seed + n, channels));
+    let variance: Vec<f32> = variance.iter().map(|v| v.abs() + 0.5).collect();
+    Norm::new(&mean, &variance, &gamma, &beta, 1e-3)
+}
+
+fn kernels(layers: &[Layer]) -> Vec<Vec<f32>> {
+    let kernels = layers.iter().enumerate();
+    kernels
+        .map(|(index, layer)| noise(10 * index, layer.kernel_len()))
+        .collect()
+}
+
+fn images<F: Stored>(layer: &Layer) -> Vec<F::Lanes> {
+    let values = noise(7, layer.input_values());
+    norm::lanes(&values).iter().map(F::of).collect()
+}
+
+/// The result, the layers one after another for all images.
+fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
+    let mut values = vec![images::<F>(&layers[0])];
+    let kernels = kernels(layers);
+    for (index, (layer, shape)) in layers.iter().zip(&SHAPES).enumerate() {
+        let skip = shape.added.map(|[value, stride]| {
+            let [height, width, channels] = match value {
+                0 => [SIDES[0], SIDES[1], CHANNELS],
+                _ => {
+                    let layer = &layers[value - 1];
+                    [layer.result_height(), layer.result_width(), layer.outputs]
+                }
+            };
+            let mut skip = Vec::new();
+            for pixel in 0..layer.images * height * width {
+                let (i, j) = (pixel / width % height, pixel % width);
+                if i % stride == 0 && j % stride == 0 {
+                    let parts = channels / 16;
+                    skip.extend_from_slice(&values[value][pixel * parts..][..parts]);
+                    skip.resize(skip.len() + layer.output_parts() - parts, F::ZERO);
+                }
+            }
+            skip
+        });
+        let nothing = F::of(&[f32::NAN; 16]);
+        let mut y = vec![nothing; layer.result_values() / 16];
+        let mut chosen = match layer.pools {
+            true => y.clone(),
+            false => Vec::new(),
+        };
+        let mut out = Output::<F> {
+            y: &mut y,
+            moments: &mut vec![0.0; 2 * layer.outputs],
+            chosen: &mut chosen,
+        };
+        let forward = match layer.side {
+            1 => pointwise::forward::<F>,
+            _ => conv3x3::forward::<F>,
+        };
+        let (x, norm) = (&values[shape.input], &norm(index, layer.inputs));
+        forward(
+            isa,
+            layer,
+            norm,
+            x,
+            &kernels[index],
+            skip.as_deref(),
+            &mut out,
+        );
+        values.push(y);
+    }
+    values.pop().unwrap()
+}
+
+/// The result, all layers at once.
+fn at_once<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
+    let kernels = kernels(layers);
+    let steps = layers.iter().zip(&SHAPES).zip(&kernels).enumerate();
+    let steps: Vec<_> = steps
+        .map(|(index, ((layer, shape), kernel))| Step {
+            layer: *layer,
+            norm: norm(index, layer.inputs),
+            kernel,
+            input: shape.input,
+            added: shape.added.map(|[value, stride]| Added { value, stride }),
+        })
+        .collect();
+    let nothing = F::of(&[f32::NAN; 16]);
+    let mut y = vec![nothing; layers[layers.len() - 1].result_values() / 16];
+    inference::forward::<F>(isa, &steps, &images::<F>(&layers[0]), &mut y);
+    y
+}
+
+fn check<F: Stored>() {
+    for isa in Isa::ALL {
+        if isa == Isa::Generic || !isa.is_present() {
+            println!("skipped: {isa}");
+            continue;
+        }
+        for images in [1, 2, 3, 35] {
+            let layers = layers::<F>(images);
+            let bits = |lanes: Vec<F::Lanes>| -> Vec<_> { lanes.iter().map(F::bits).collect() };
+            let expected = bits(one_by_one::<F>(isa, &layers));
+            let got = bits(at_once::<F>(isa, &layers));
+            assert_eq!(got, expected, "{isa}, {:?}, {images} images", F::FORMAT);
+            assert!(expected.iter().flatten().any(|bits| *bits != 0));
+        }
+    }
+}
+
+#[test]
+fn images_get_the_bits_that_the_layers_give_one_after_another_in_f32() {
+    check::<F32>();
+}
+
+#[test]
+fn images_get_the_bits_that_the_layers_give_one_after_another_in_bf16() {
+    check::<Bf16>();
+}

@@ -1,0 +1,103 @@
+//! All layers of a network with moving statistics, as one call.
+
+use kernel_contract::plan::{self, Added, Start};
+use kernel_contract::{Format, Layer};
+use xla::{XlaBuilder, XlaOp};
+
+use crate::arrays::dims_of;
+use crate::error::Result;
+use crate::ops::batch_norm::BatchNorm;
+use crate::ops::conv::Conv;
+use crate::ops::kernels::call::Operands;
+use crate::ops::kernels::features::{Statistics, format_of};
+use crate::tensors::{Place, Tensors};
+
+/// Layers one after another, from images to images. Those of the last one are the call's result.
+pub struct Inference<'a> {
+    params: &'a Tensors,
+    builder: &'a XlaBuilder,
+    operands: Operands<'static>,
+    format: Format,
+    x: Start,
+    layers: Vec<plan::InferenceLayer>,
+    /// Of the images and of what each layer gives.
+    dims: Vec<[usize; 4]>,
+}
+
+/// Images between layers.
+#[derive(Clone, Copy)]
+pub struct Value(usize);
+
+/// A value of which every `stride`-th pixel along rows and columns is added to what a layer gives, and zeros to the
+/// channels that it does not have.
+#[derive(Clone, Copy)]
+pub struct Skip {
+    pub value: Value,
+    pub stride: usize,
+}
+
+impl<'a> Inference<'a> {
+    /// No layers yet, with the weights and the moving statistics in `params`, for images `x` `[N, H, W, C]`, f32 or bf16.
+    /// All images between layers are of that type too.
+    pub fn new(params: &'a Tensors, x: &'a XlaOp) -> Result<(Self, Value)> {
+        let dims = dims_of(x, "[N, H, W, C]")?;
+        let mut operands = Operands::new("the units");
+        let call = Self {
+            params,
+            builder: x.builder(),
+            x: operands.add("x", &Place::new(x, 0), dims.iter().product())?,
+            operands,
+            format: format_of(x)?,
+            layers: Vec::new(),
+            dims: vec![dims],
+        };
+        Ok((call, Value(0)))
+    }
+
+    /// conv(relu(bn(input))), with `skip` added where there is one, or with max pooling over 2x2 pixels where it `pools`.
+    pub fn layer(
+        &mut self,
+        (bn, conv, pools): (&BatchNorm, &Conv, bool),
+        input: Value,
+        skip: Option<Skip>,
+    ) -> Result<Value> {
+        let [images, height, width, inputs] = self.dims[input.0];
+        let layer = Layer {
+            images,
+            height,
+            width,
+            inputs,
+            outputs: conv.outputs,
+            side: conv.side,
+            stride: conv.stride,
+            pools,
+            format: self.format,
+        };
+        let (params, operands) = (self.params, &mut self.operands);
+        let kernel = params.home(&conv.kernel())?;
+        self.layers.push(plan::InferenceLayer {
+            layer,
+            norm: Statistics::moving(params, bn)?.norm(params, bn, operands)?,
+            kernel: operands.add("the kernel", kernel, layer.kernel_len())?,
+            input: input.0,
+            added: skip.map(|Skip { value, stride }| Added {
+                value: value.0,
+                stride,
+            }),
+        });
+        self.dims.push(layer.result_dims());
+        Ok(Value(self.layers.len()))
+    }
+
+    /// What the last layer gives.
+    ///
+    /// # Errors
+    /// [`crate::GraphError::Kernel`] when no kernel computes this: there is no layer, a convolution is neither 1x1 nor 3x3,
+    /// its channels are not a multiple of 16, or what is added has other sizes.
+    pub fn result(self) -> Result<XlaOp> {
+        let (x, layers) = (self.x, self.layers);
+        let plan = plan::Inference { x, layers };
+        let mut results = self.operands.call(self.builder, &plan)?;
+        Ok(results.remove(0))
+    }
+}
