@@ -173,13 +173,13 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         ),
         (
             &["bench", "--widths", "16,32,64"],
-            "--widths is for --model fast and custom alone",
+            "--widths is for --model fast, custom and custom-v1 alone",
         ),
         (
             &[
                 "compile", "--target", "cpu", "--model", "fast", "--block", "basic",
             ],
-            "--block is for --model custom alone",
+            "--block is for --model custom and custom-v1 alone",
         ),
         (
             &["--rest-lr", "1"],

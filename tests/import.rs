@@ -1,16 +1,20 @@
-//! Weights of PyTorch give PyTorch's logits. tests/fixtures/make_pytorch_fixtures.py has made both.
+//! Weights of PyTorch give PyTorch's logits. tests/fixtures/make_pytorch_fixtures.py has made both, and those of torchvision's
+//! networks make_torchvision_fixtures.py.
 
 mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use program::{fail, succeed, text};
+use program::runs::{checkpoints, quick_run};
+use program::{fail, run, succeed, text};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 const IMAGES: usize = 4;
 const CLASSES: usize = 10;
+/// The options of the network of that name.
+const V1_BASIC: &str = "--model custom-v1 --block basic --stage-units 2,1,1,1 --widths 8,16,16,32 --image-size 32 --dataset npz";
 
 fn fixture(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch");
@@ -49,6 +53,16 @@ fn imported_weights_give_the_logits_of_pytorch() {
             "--model fast --widths 16,32,16 --dataset npz",
             "Fast-16-32-16, 10 classes",
         ),
+        (
+            "v1_basic",
+            V1_BASIC,
+            "Custom-v1-basic-2-1-1-1-of-8-16-16-32, 10 classes",
+        ),
+        (
+            "v1_bottleneck",
+            "--model custom-v1 --block bottleneck --stage-units 1,1,1,1 --widths 32,64,64,128 --image-size 32 --dataset npz",
+            "Custom-v1-bottleneck-1-1-1-1-of-32-64-64-128, 10 classes",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (out, file) = (folder.path().join("run"), folder.path().join("logits.npy"));
@@ -65,6 +79,73 @@ fn imported_weights_give_the_logits_of_pytorch() {
             let difference = (got - expected).abs() / largest;
             assert!(difference < 1e-5, "{name}: {got}, PyTorch {expected}");
         }
+    }
+}
+
+#[test]
+fn a_picture_gets_the_probabilities_of_torchvision() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    import(&fixture("v1_basic.safetensors"), V1_BASIC, &out);
+    let picture = fixture("image.png");
+    let gallery = folder.path().join("gallery.png");
+    let words = [
+        "predict",
+        "--device",
+        "cpu",
+        "--json",
+        "--checkpoint",
+        text(&out),
+    ];
+    let printed = succeed(&[&words[..], &["--out", text(&gallery), text(&picture)]].concat());
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let logits = logits(&fixture("v1_basic.npy"));
+    // Of the last image.
+    let logits = logits[(IMAGES - 1) * CLASSES..].iter();
+    let exponentials: Vec<f64> = logits.map(|logit| f64::from(*logit).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    let predictions = printed[0]["predictions"].as_array().unwrap();
+    assert!(predictions.len() > 1, "{printed}");
+    for prediction in predictions {
+        let class: usize = prediction["class"].as_str().unwrap().parse().unwrap();
+        let got = prediction["probability"].as_f64().unwrap();
+        let expected = exponentials[class] / sum;
+        assert!((got - expected).abs() < 1e-4, "{class}: {got} {expected}");
+    }
+}
+
+#[test]
+fn a_network_of_torchvisions_is_trained_on_behind_frozen_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (imported, out) = (folder.path().join("imported"), folder.path().join("run"));
+    let options = format!("{V1_BASIC} --mean 0.5,0.5,0.5");
+    import(&fixture("v1_basic.safetensors"), &options, &imported);
+    let first = imported.join("checkpoints/step-00000000.safetensors");
+    let options = "--model custom-v1 --block basic --stage-units 2,1,1,1 --widths 8,16,16,32 --freeze-until stage2 \
+                   --max-steps 2 --eval-steps 1";
+    let mut words = quick_run(&out, options);
+    words.extend(["--init-weights", text(&first)]);
+    let output = run(&words);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("normalised  by ImageNet's mean"), "{said}");
+    assert!(said.contains("another mean and deviation"), "{said}");
+
+    let read = |path: &Path| fs::read(path).unwrap();
+    let (before, after) = (read(&first), read(checkpoints(&out).last().unwrap()));
+    let mean = |bytes: &[u8]| {
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        let info = &header.metadata().as_ref().unwrap()["resnet-xla"];
+        let info: serde_json::Value = serde_json::from_str(info).unwrap();
+        info["normalization"]["mean"][0].as_f64().unwrap() as f32
+    };
+    assert_eq!((mean(&before), mean(&after)), (0.5 * 255.0, 0.485 * 255.0));
+    let after = SafeTensors::deserialize(&after).unwrap();
+    for (name, view) in SafeTensors::deserialize(&before).unwrap().tensors() {
+        let frozen = ["conv_in/", "bn_in/", "stage1/", "stage2/"];
+        let is_frozen = frozen.iter().any(|layer| name.starts_with(layer));
+        let same = view.data() == after.tensor(&name).unwrap().data();
+        assert_eq!(same, is_frozen, "{name}");
     }
 }
 
@@ -167,6 +248,29 @@ fn what_is_missing_misshapen_or_left_over_is_named() {
 }
 
 #[test]
+fn another_layout_of_version_1_is_refused_by_its_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for (options, part) in [
+        (
+            "--model resnet18-v1",
+            "ResNet-18-ImageNet v1 as torchvision and timm name them: `conv1.weight`: expected [64, 3, 7, 7], got [8, 3, 7, 7]",
+        ),
+        (
+            "--model custom-v1 --block bottleneck --stage-units 2,1,1,1 --widths 32,64,64,128 --image-size 32",
+            "`layer1.0.conv3.weight`: missing",
+        ),
+    ] {
+        let file = fixture("v1_basic.safetensors");
+        let mut words = vec!["import", "--from", text(&file), "--out-dir", text(&out)];
+        words.extend(options.split(' '));
+        let message = fail(&words, 3);
+        assert!(message.contains(part), "no {part} in {message}");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn networks_that_differ_whatever_their_names_are_refused_with_the_difference() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -191,7 +295,7 @@ fn networks_that_differ_whatever_their_names_are_refused_with_the_difference() {
                 "module.fc.weight",
             ],
             "--model resnet18-v2",
-            ["a ResNet of torchvision's", "behind the convolutions"],
+            ["a ResNet of version 1", "--model resnet18-v1"],
         ),
     ] {
         let path = folder.path().join("theirs.safetensors");

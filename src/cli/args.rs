@@ -129,6 +129,7 @@ Examples:
   resnet-xla import --from resnet20.safetensors --depth 20 --out-dir runs/imported
   resnet-xla eval --checkpoint runs/imported
   resnet-xla import --from fast.safetensors --model fast --widths 128,256,384 --out-dir runs/fast-imported
+  resnet-xla import --from resnet18.safetensors --model resnet18-v1 --class-names imagenet.txt --out-dir runs/imagenet
 
 The file is a state_dict as safetensors: safetensors.torch.save_file(module.state_dict(), FILE).")]
     Import(ImportArgs),
@@ -207,16 +208,16 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "N", value_parser = limits::depth)]
     pub depth: Option<usize>,
 
-    /// Channels of the stages: of the model fast three multiples of 16, of custom one number for each of --stage-units
-    /// [default: 128,256,384 for fast, 16,32,64 for custom]
+    /// Channels of the stages: of the model fast three multiples of 16, of custom and custom-v1 one number for each of
+    /// --stage-units [default: 128,256,384 for fast, 16,32,64 for the others]
     #[arg(long, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Option<Widths>,
 
-    /// Units of each stage of the model custom [default: 2,2,2]
+    /// Units of each stage of the models custom and custom-v1 [default: 2,2,2]
     #[arg(long, value_name = "A,B,C", value_parser = str::parse::<StageUnits>)]
     pub stage_units: Option<StageUnits>,
 
-    /// Units of the model custom [default: basic]
+    /// Units of the models custom and custom-v1 [default: basic]
     #[arg(long)]
     pub block: Option<BlockChoice>,
 
@@ -466,29 +467,39 @@ pub struct ImportArgs {
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
-    /// Channels of the three stages of the model fast, multiples of 16
+    /// Channels of the stages: of the model fast three multiples of 16, of custom and custom-v1 one number for each of
+    /// --stage-units
     #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Widths,
 
-    /// Rows and columns of the images that it takes
-    #[arg(long, default_value_t = 32, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
-    pub image_size: usize,
+    /// Units of each stage of the models custom and custom-v1
+    #[arg(long, default_value = StageUnits::DEFAULT, value_name = "A,B,C", value_parser = str::parse::<StageUnits>)]
+    pub stage_units: StageUnits,
 
-    /// The images that it was trained on, which `eval` scores
-    #[arg(long, value_enum, default_value = "cifar10")]
-    pub dataset: DatasetKind,
+    /// Units of the models custom and custom-v1
+    #[arg(long, value_enum, default_value = "basic")]
+    pub block: BlockChoice,
+
+    /// Rows and columns of the images that it takes [default: 32; of networks of version 1: 224]
+    #[arg(long, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
+    pub image_size: Option<usize>,
+
+    /// The images that it was trained on, which `eval` scores [default: cifar10; of networks of version 1: folder]
+    #[arg(long, value_enum)]
+    pub dataset: Option<DatasetKind>,
 
     /// A text file with the name of a class on each line [default: those of CIFAR-10 or CIFAR-100, or else numbers]
     #[arg(long, value_name = "FILE")]
     pub class_names: Option<PathBuf>,
 
-    /// What is taken from red, green and blue, of pixels from 0 to 1
-    #[arg(long, default_value = "0.4914,0.4822,0.4465", value_name = "R,G,B", value_parser = str::parse::<Channels>)]
-    pub mean: Channels,
+    /// What is taken from red, green and blue, of pixels from 0 to 1 [default: 0.4914,0.4822,0.4465, CIFAR-10's; of networks
+    /// of version 1: 0.485,0.456,0.406, ImageNet's]
+    #[arg(long, value_name = "R,G,B", value_parser = str::parse::<Channels>)]
+    pub mean: Option<Channels>,
 
-    /// What the rest is divided by
-    #[arg(long, default_value = "0.2470,0.2435,0.2616", value_name = "R,G,B", value_parser = str::parse::<Channels>)]
-    pub std: Channels,
+    /// What the rest is divided by [default: 0.2470,0.2435,0.2616; of networks of version 1: 0.229,0.224,0.225]
+    #[arg(long, value_name = "R,G,B", value_parser = str::parse::<Channels>)]
+    pub std: Option<Channels>,
 }
 
 #[derive(Args, Debug)]

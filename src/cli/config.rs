@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use toml::Table;
+use xla_graphs::network::Version;
 
 use crate::cli::args::TrainArgs;
 use crate::cli::arguments;
@@ -48,8 +49,9 @@ const SCHEDULE: &str = "lr-schedule";
 const DROPS: &str = "lr-drops";
 const MODEL: &str = "model";
 const WIDTHS: &str = "widths";
-/// The kind of network that has widths of its own where none are given.
-const CUSTOM: &str = "custom";
+const BN_MOMENTUM: &str = "bn-momentum";
+/// PyTorch's default: there the moving statistics take 0.1 of each batch's.
+const BN_MOMENTUM_OF_V1: f64 = 0.9;
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -541,9 +543,14 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
             LearningRateDrops::default().to_string().into(),
         );
     }
-    let model = layers.iter().find_map(|layer| layer.get(MODEL));
-    if model.is_some_and(|model| model.as_str() == Some(CUSTOM)) {
-        all.insert(WIDTHS.to_owned(), Widths::BY_HAND.into());
+    let model = layers.iter().find_map(|layer| layer.get(MODEL)?.as_str());
+    if let Some(Ok(kind)) = model.map(|name| NetworkKind::try_from(name.to_owned())) {
+        if kind.is_by_hand() {
+            all.insert(WIDTHS.to_owned(), Widths::BY_HAND.into());
+        }
+        if kind.version() == Version::V1 {
+            all.insert(BN_MOMENTUM.to_owned(), BN_MOMENTUM_OF_V1.into());
+        }
     }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());

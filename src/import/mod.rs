@@ -46,7 +46,7 @@ pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> 
     };
     let bytes = checkpoint::read_bytes(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| unusable(error.to_string()))?;
-    if let Some(other) = names::other(&file) {
+    if let Some(other) = names::other(&file, network.kind.version()) {
         return Err(unusable(format!("it is {other}")));
     }
     // The number of classes changes no names.
@@ -96,4 +96,56 @@ pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> 
         layout,
         values: HostState::new(values),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+    use crate::model::network::NetworkKind;
+    use crate::system::sha256;
+
+    #[test]
+    fn the_published_networks_of_version_1_have_the_tensors_of_torchvisions() {
+        // tests/fixtures/make_torchvision_fixtures.py prints the sums.
+        for (name, sum) in [
+            (
+                "resnet18-v1",
+                "efcc90900c7214aafe8c0a0b765a178f4f6b2b56c8b1e34540aff9ed80b6ec0b",
+            ),
+            (
+                "resnet34-v1",
+                "27a12c09c7f34a1f8755510e3af84ed712fc4215d3055ffdd0c2b990f9d9a5d3",
+            ),
+            (
+                "resnet50-v1",
+                "138c8c8ccc17d9f25c0282a4065ad8424d459404032559d37c2a74e47ac72bf3",
+            ),
+            (
+                "resnet101-v1",
+                "a89f774f7adb318e7caeb2b7f52028851ab4e3332dcc16867d3623c384143a19",
+            ),
+        ] {
+            let network = Network {
+                kind: NetworkKind::from_str(name, false).unwrap(),
+                ..Network::resnet_v2(11)
+            };
+            let layout = network.layout(1000, &[]).unwrap();
+            // A file without any tensor, so that the naming is the network's own.
+            let no_tensors: [(&str, TensorView); 0] = [];
+            let empty = safetensors::serialize(no_tensors, None).unwrap();
+            let names = Names::of(layout.network(), &SafeTensors::deserialize(&empty).unwrap());
+            let specs = layout.network().iter();
+            let mut lines: Vec<_> = specs
+                .map(|spec| {
+                    let name = names.theirs(&spec.name).unwrap();
+                    format!("{name} {:?}\n", tensors::theirs(&spec.dims))
+                })
+                .collect();
+            lines.sort();
+            assert_eq!(sha256::sum(lines.concat().as_bytes()), sum, "{name}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use safetensors::SafeTensors;
 use xla_graphs::TensorSpec;
+use xla_graphs::network::Version;
 
 /// The kernel whose outputs are the classes, under this program's name.
 pub const CLASSIFIER: &str = "dense/kernel";
@@ -17,7 +18,7 @@ pub struct Naming {
 }
 
 /// All namings.
-pub const NAMINGS: [Naming; 2] = [
+pub static NAMINGS: [Naming; 3] = [
     Naming {
         help: "benches/peers/peer_pytorch.py names them",
         layers: &[
@@ -52,12 +53,26 @@ pub const NAMINGS: [Naming; 2] = [
             ("dense", "11"),
         ],
     },
+    Naming {
+        help: "torchvision and timm name them",
+        layers: &[
+            ("conv_in", "conv1"),
+            ("bn_in", "bn1"),
+            ("stage{s}/unit{u}/conv{n}", "layer{s}.{u-1}.conv{n}"),
+            ("stage{s}/unit{u}/bn{n}", "layer{s}.{u-1}.bn{n}"),
+            ("stage{s}/unit{u}/shortcut", "layer{s}.{u-1}.downsample.0"),
+            ("stage{s}/unit{u}/bn_skip", "layer{s}.{u-1}.downsample.1"),
+            ("dense", "fc"),
+        ],
+    },
 ];
 
-/// Networks of others that none of the ones here computes, whatever their tensors are called.
+/// Networks of others that differ from the one that was asked for, whatever their tensors are called.
 struct Other {
     /// The names of some of its tensors, behind a prefix.
     tensors: &'static [&'static str],
+    /// The networks here that compute the same, if some do.
+    version: Option<Version>,
     /// What it is, and in what it differs.
     help: &'static str,
 }
@@ -69,6 +84,7 @@ const OTHERS: [Other; 2] = [
             "stages.0.blocks.0.conv1.weight",
             "norm.weight",
         ],
+        version: None,
         help: "a resnetv2 of timm's, which halves images in other places: its 7x7 and 3x3 convolutions with stride 2 and its \
                max pooling pad both sides and not only the far one, and its bottlenecks have the stride in their 3x3 \
                convolution and not in the 1x1 before it (docs/networks.md)",
@@ -80,18 +96,19 @@ const OTHERS: [Other; 2] = [
             "bn1.weight",
             "fc.weight",
         ],
-        help: "a ResNet of torchvision's, which is of version 1: its batch norms come behind the convolutions and not before \
-               them (docs/networks.md)",
+        version: Some(Version::V1),
+        help: "a ResNet of version 1, as torchvision and timm publish them; say which with --model resnet18-v1, resnet34-v1, \
+               resnet50-v1 or resnet101-v1 (docs/networks.md)",
     },
 ];
 
-/// What network `file` has, if it is one that cannot be imported.
-pub fn other(file: &SafeTensors) -> Option<&'static str> {
+/// What network `file` has, if it is one that cannot be imported as a network of `version`.
+pub fn other(file: &SafeTensors, version: Version) -> Option<&'static str> {
     let has = |prefix: &str, tensor: &str| file.tensor(&format!("{prefix}{tensor}")).is_ok();
     let mut others = OTHERS.iter();
     let found = others.find(|other| {
         let has_all = |prefix: &&str| other.tensors.iter().all(|tensor| has(prefix, tensor));
-        PREFIXES.iter().any(has_all)
+        other.version != Some(version) && PREFIXES.iter().any(has_all)
     });
     found.map(|other| other.help)
 }
@@ -117,7 +134,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// The naming and the prefix under which `file` has the most of the tensors `specs`.
+    /// The naming and the prefix under which `file` has the most of the tensors `specs`, or else a naming that has names for
+    /// all of them.
     pub fn of(specs: &[TensorSpec], file: &SafeTensors) -> Self {
         let found = |names: &Names| {
             let known = |spec: &&TensorSpec| {
@@ -126,10 +144,12 @@ impl Names {
             };
             specs.iter().filter(known).count()
         };
-        let mut best = Names {
-            naming: &NAMINGS[0],
-            prefix: "",
+        let plain = |naming: &'static Naming| Names { naming, prefix: "" };
+        let names_all = |naming: &&'static Naming| {
+            let names = plain(naming);
+            specs.iter().all(|spec| names.theirs(&spec.name).is_some())
         };
+        let mut best = plain(NAMINGS.iter().find(names_all).unwrap_or(&NAMINGS[0]));
         for naming in &NAMINGS {
             for prefix in PREFIXES {
                 let names = Names { naming, prefix };

@@ -24,7 +24,7 @@ pub fn read(file: &SafeTensors, name: &str, dims: &[usize]) -> Result<Vec<f32>, 
 }
 
 /// The dimensions that PyTorch gives what here has `dims`.
-fn theirs(dims: &[usize]) -> Vec<usize> {
+pub fn theirs(dims: &[usize]) -> Vec<usize> {
     match *dims {
         [height, width, inputs, outputs] => vec![outputs, inputs, height, width],
         [inputs, outputs] => vec![outputs, inputs],

@@ -1,7 +1,8 @@
 //! The networks that a user can choose by name.
 //!
-//! A network is a row of [`NETWORKS`]. All are pre-activation networks ("v2", He et al. 2016, "Identity Mappings in Deep
-//! Residual Networks"): batch norm and ReLU come before each convolution, and one of each after the last unit.
+//! A network is a row of [`NETWORKS`]. Those of version 2 are pre-activation networks (He et al. 2016, "Identity Mappings in
+//! Deep Residual Networks"): batch norm and ReLU come before each convolution, and one of each after the last unit. In those
+//! of version 1 (He et al. 2016, "Deep Residual Learning for Image Recognition") a batch norm comes behind each convolution.
 
 use std::sync::LazyLock;
 
@@ -10,7 +11,9 @@ use clap::builder::PossibleValue;
 use serde::{Deserialize, Serialize};
 use xla_graphs::network::Block::{self, Basic, Bottleneck};
 use xla_graphs::network::Downsampling::{self, Unit, UnitOfZeros};
-use xla_graphs::network::Stem;
+use xla_graphs::network::{Stem, Version};
+
+use crate::data::Normalization;
 
 /// A network that a user can choose.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,9 +36,11 @@ pub enum Shape {
     /// From three `--widths`.
     Widths,
     /// From `--stage-units`, `--widths` and `--block`.
-    ByHand,
+    ByHand(Version),
     /// From the row.
     Fixed(Fixed),
+    /// From the row, of version 1.
+    FixedV1(FixedV1),
 }
 
 /// Stages of units; all but the first halve the images.
@@ -50,6 +55,16 @@ pub struct Fixed {
     pub downsampling: Downsampling,
 }
 
+/// Stages of units of version 1; all but the first halve the images.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FixedV1 {
+    pub block: Block,
+    /// Of each stage.
+    pub units: &'static [usize],
+    /// Output channels of the units of each stage.
+    pub widths: &'static [usize],
+}
+
 /// Rows, columns and classes of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Images {
@@ -59,7 +74,7 @@ pub struct Images {
 
 /// All networks, in the order of `--help`.
 #[rustfmt::skip]
-pub static NETWORKS: [Named; 14] = [
+pub static NETWORKS: [Named; 19] = [
     named("resnet-v2",    "ResNet",                 BOTTLENECKS, CIFAR,    Shape::Depth),
     named("fast",         "Fast",                   SHORT_RUNS,  CIFAR,    Shape::Widths),
     //                                                                                          units          channels
@@ -74,7 +89,12 @@ pub static NETWORKS: [Named; 14] = [
     named("resnet34-v2",  "ResNet-34-ImageNet v2",  LARGE,       IMAGENET, large(Basic,        &[3, 4, 6, 3], &[64, 128, 256, 512])),
     named("resnet50-v2",  "ResNet-50-ImageNet v2",  LARGE,       IMAGENET, large(Bottleneck,   &[3, 4, 6, 3], &[256, 512, 1024, 2048])),
     named("resnet101-v2", "ResNet-101-ImageNet v2", LARGE,       IMAGENET, large(Bottleneck,   &[3, 4, 23, 3], &[256, 512, 1024, 2048])),
-    named("custom",       "Custom",                 BY_HAND,     CIFAR,    Shape::ByHand),
+    named("resnet18-v1",  "ResNet-18-ImageNet v1",  PUBLISHED,   IMAGENET, v1(Basic,           &[2, 2, 2, 2], &[64, 128, 256, 512])),
+    named("resnet34-v1",  "ResNet-34-ImageNet v1",  PUBLISHED,   IMAGENET, v1(Basic,           &[3, 4, 6, 3], &[64, 128, 256, 512])),
+    named("resnet50-v1",  "ResNet-50-ImageNet v1",  PUBLISHED,   IMAGENET, v1(Bottleneck,      &[3, 4, 6, 3], &[256, 512, 1024, 2048])),
+    named("resnet101-v1", "ResNet-101-ImageNet v1", PUBLISHED,   IMAGENET, v1(Bottleneck,      &[3, 4, 23, 3], &[256, 512, 1024, 2048])),
+    named("custom",       "Custom",                 BY_HAND,     CIFAR,    Shape::ByHand(Version::V2)),
+    named("custom-v1",    "Custom-v1",              V1_BY_HAND,  IMAGENET, Shape::ByHand(Version::V1)),
 ];
 
 const BOTTLENECKS: &str = "Pre-activation bottleneck units, as many as the depth says";
@@ -84,8 +104,10 @@ const BASIC: &str =
 const WIDE: &str = "Wide residual network for CIFAR (Zagoruyko & Komodakis 2016), without dropout";
 const LARGE: &str =
     "The layout for ImageNet, pre-activation: 7x7 stem, max pooling; for --image-size 64 and more";
+const PUBLISHED: &str = "As torchvision and timm publish it, for their weights (`import`); for --image-size 64 and more";
 const BY_HAND: &str =
     "Stages by hand: --stage-units, --widths and --block, behind a 3x3 convolution of 16 filters";
+const V1_BY_HAND: &str = "Stages by hand as those of torchvision: --stage-units, --widths and --block, behind a 7x7 stem";
 
 const CIFAR: Images = Images {
     side: 32,
@@ -145,6 +167,15 @@ const fn large(block: Block, units: &'static [usize], widths: &'static [usize]) 
     })
 }
 
+/// He et al. 2016, "Deep Residual Learning for Image Recognition", table 1, as torchvision has it.
+const fn v1(block: Block, units: &'static [usize], widths: &'static [usize]) -> Shape {
+    Shape::FixedV1(FixedV1 {
+        block,
+        units,
+        widths,
+    })
+}
+
 /// One of [`NETWORKS`]. Written as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -167,8 +198,30 @@ impl NetworkKind {
         match self.0.shape {
             Shape::Depth => &["depth"],
             Shape::Widths => &["widths"],
-            Shape::ByHand => &["stage-units", "widths", "block"],
-            Shape::Fixed(_) => &[],
+            Shape::ByHand(_) => &["stage-units", "widths", "block"],
+            Shape::Fixed(_) | Shape::FixedV1(_) => &[],
+        }
+    }
+
+    /// Whether its stages are given by hand.
+    pub fn is_by_hand(self) -> bool {
+        matches!(self.0.shape, Shape::ByHand(_))
+    }
+
+    pub fn version(self) -> Version {
+        match self.0.shape {
+            Shape::Depth | Shape::Widths | Shape::Fixed(_) => Version::V2,
+            Shape::ByHand(version) => version,
+            Shape::FixedV1(_) => Version::V1,
+        }
+    }
+
+    /// How images are normalised whatever they are; `None`: by their own mean and deviation. The published weights of version 1
+    /// were trained on images normalised by ImageNet's.
+    pub fn normalization(self) -> Option<Normalization> {
+        match self.version() {
+            Version::V1 => Some(Normalization::IMAGENET),
+            Version::V2 => None,
         }
     }
 
@@ -178,7 +231,11 @@ impl NetworkKind {
             .iter()
             .filter(|kind| kind.settings().contains(&setting));
         let names: Vec<&str> = readers.map(|kind| kind.0.name).collect();
-        names.join(" and ")
+        match names.split_last() {
+            Some((last, [])) => (*last).to_owned(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+            None => String::new(),
+        }
     }
 }
 

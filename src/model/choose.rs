@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use xla_graphs::collective::Replicas;
-use xla_graphs::network::Units;
+use xla_graphs::network::{Units, Version};
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::{GraphError, Model, Precision, ResNet};
 
@@ -149,6 +149,11 @@ pub fn lowering_of(network: &ResNet, device: DeviceKind) -> Lowering {
 
 /// Why the CPU's kernels do not compute `network`, if they do not.
 pub fn beyond_kernels(network: &ResNet) -> Option<String> {
+    if network.version == Version::V1 {
+        let reason =
+            "batch norms come behind convolutions in version 1, and the kernels take them before";
+        return Some(reason.to_owned());
+    }
     let (conv, channels) = network.beyond_kernels()?;
     Some(format!(
         "{} has {channels} channels, and the kernels take multiples of 16",

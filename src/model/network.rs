@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use xla_graphs::network::{Block, Downsampling, Stem};
+use xla_graphs::network::{Block, Downsampling, Stem, Version};
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Architecture, GraphError, Layout, ResNet};
 
@@ -176,12 +176,12 @@ pub struct Network {
     pub kind: NetworkKind,
     /// Layers, 9n+2; read by [`NetworkKind::RESNET_V2`] alone.
     pub depth: usize,
-    /// Read by `fast` and `custom`.
+    /// Read by `fast`, `custom` and `custom-v1`.
     pub widths: Widths,
-    /// Read by `custom`.
+    /// Read by `custom` and `custom-v1`.
     #[serde(default)]
     pub stage_units: StageUnits,
-    /// Read by `custom`.
+    /// Read by `custom` and `custom-v1`.
     #[serde(default)]
     pub block: BlockChoice,
 }
@@ -206,7 +206,7 @@ impl Network {
         match &self.kind.row().shape {
             Shape::Depth => Architecture::resnet_v2(self.depth),
             Shape::Widths => Ok(Architecture::fast(self.fast_widths()?, 1)),
-            Shape::ByHand => self.by_hand(),
+            Shape::ByHand(version) => self.by_hand(*version),
             Shape::Fixed(fixed) => Architecture::of_stages(
                 fixed.stem,
                 fixed.block,
@@ -214,6 +214,7 @@ impl Network {
                 fixed.widths,
                 fixed.downsampling,
             ),
+            Shape::FixedV1(fixed) => Architecture::v1(fixed.block, fixed.units, fixed.widths),
         }
     }
 
@@ -231,11 +232,16 @@ impl Network {
         })
     }
 
-    fn by_hand(&self) -> Result<Architecture, GraphError> {
+    fn by_hand(&self, version: Version) -> Result<Architecture, GraphError> {
         let (units, widths) = (self.stage_units.0.as_slice(), self.widths.0.as_slice());
         let block = Block::from(self.block);
-        let stem = Stem::small(16);
-        let architecture = Architecture::of_stages(stem, block, units, widths, Downsampling::Unit)?;
+        let architecture = match version {
+            Version::V1 => Architecture::v1(block, units, widths)?,
+            Version::V2 => {
+                let stem = Stem::small(16);
+                Architecture::of_stages(stem, block, units, widths, Downsampling::Unit)?
+            }
+        };
         // The classifier adds few.
         let network = ResNet::new(&architecture, 1, Lowering::Native)?;
         match Layout::new(network.tensors(), &[]).total_parameters() {
@@ -299,14 +305,14 @@ impl fmt::Display for Network {
         match row.shape {
             Shape::Depth => write!(f, "-{} v2", self.depth),
             Shape::Widths => write!(f, "-{}", joined(&self.widths.0)),
-            Shape::ByHand => write!(
+            Shape::ByHand(_) => write!(
                 f,
                 "-{}-{}-of-{}",
                 Block::from(self.block),
                 joined(&self.stage_units.0),
                 joined(&self.widths.0)
             ),
-            Shape::Fixed(_) => Ok(()),
+            Shape::Fixed(_) | Shape::FixedV1(_) => Ok(()),
         }
     }
 }
@@ -395,6 +401,20 @@ mod tests {
     }
 
     #[test]
+    fn the_networks_of_version_1_have_the_published_parameters() {
+        // Torchvision's documentation of its weights, and the moving statistics of two for each channel of a batch norm.
+        for (name, trainable, channels) in [
+            ("resnet18-v1", 11_689_512, 4_800),
+            ("resnet34-v1", 21_797_672, 8_512),
+            ("resnet50-v1", 25_557_032, 26_560),
+            ("resnet101-v1", 44_549_160, 52_672),
+        ] {
+            let expected = (trainable, 2 * channels);
+            assert_eq!(parameters(name, 1000), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn a_network_is_named_and_its_layers_counted_as_the_literature_does() {
         for (name, depth, reduction) in [
             ("resnet20-v2", 20, 4),
@@ -403,6 +423,10 @@ mod tests {
             ("resnet34-v2", 34, 32),
             ("resnet50-v2", 50, 32),
             ("resnet101-v2", 101, 32),
+            ("resnet18-v1", 18, 32),
+            ("resnet34-v1", 34, 32),
+            ("resnet50-v1", 50, 32),
+            ("resnet101-v1", 101, 32),
         ] {
             let architecture = named(name).architecture().unwrap();
             assert_eq!(architecture.depth(), depth, "{name}");
@@ -422,6 +446,14 @@ mod tests {
         assert_eq!(custom.to_string(), "Custom-bottleneck-1-3-of-32-64");
         assert_eq!(custom.architecture().unwrap().depth(), 1 + 3 * 4 + 1);
         assert_eq!(custom.freezable().unwrap(), ["stem", "stage1", "stage2"]);
+        let v1 = Network {
+            kind: kind("custom-v1"),
+            ..custom
+        };
+        assert_eq!(v1.to_string(), "Custom-v1-bottleneck-1-3-of-32-64");
+        // A 3x3 convolution of the first stage has a quarter of its channels.
+        assert_eq!(v1.architecture().unwrap().stem.filters, 8);
+        assert_eq!(v1.architecture().unwrap().reduction(), 8);
     }
 
     #[test]
@@ -432,7 +464,9 @@ mod tests {
             assert_eq!(NetworkKind::from_str(&name, false), Ok(*kind));
         }
         assert!(NetworkKind::try_from("resnet".to_owned()).is_err());
-        assert_eq!(NetworkKind::readers("widths"), "fast and custom");
+        assert_eq!(NetworkKind::readers("depth"), "resnet-v2");
+        assert_eq!(NetworkKind::readers("block"), "custom and custom-v1");
+        assert_eq!(NetworkKind::readers("widths"), "fast, custom and custom-v1");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use xla_graphs::network::{Shortcut, Unit};
+use xla_graphs::network::{Shortcut, Unit, Version};
 use xla_graphs::ops::batch_norm::BatchNorm;
 use xla_graphs::ops::conv::Conv;
 use xla_graphs::ops::overlapping_pool;
@@ -61,6 +61,7 @@ impl Summary {
 /// The layers that hold parameters or change the shape, in the order in which data meets them.
 pub fn layers(network: &ResNet, mut side: usize) -> Vec<Layer> {
     let mut layers = vec![conv(&network.stem, &mut side)];
+    layers.extend(network.bn_in.iter().map(|bn| activation(bn, side)));
     if network.stem_pools {
         side = overlapping_pool::output_side(side);
         let output = vec![side, side, network.stem.outputs];
@@ -71,8 +72,8 @@ pub fn layers(network: &ResNet, mut side: usize) -> Vec<Layer> {
     for unit in &network.units {
         unit_layers(unit, &mut side, &mut layers);
     }
-    let channels = network.bn_out.channels;
-    layers.push(batch_norm(&network.bn_out, side));
+    let channels = network.dense.inputs;
+    layers.extend(network.bn_out.iter().map(|bn| activation(bn, side)));
     let pooled = side * side * channels;
     layers.push(layer(
         "avg_pool",
@@ -95,15 +96,28 @@ pub fn layers(network: &ResNet, mut side: usize) -> Vec<Layer> {
 
 fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
     let mut shortcut_side = *side;
-    for layer in &unit.layers {
-        layers.push(batch_norm(&layer.bn, *side));
-        layers.push(conv(&layer.conv, side));
+    for (index, layer) in unit.layers.iter().enumerate() {
+        let is_last = index + 1 == unit.layers.len();
+        match unit.version {
+            Version::V1 => {
+                layers.push(conv(&layer.conv, side));
+                layers.push(match is_last {
+                    true => batch_norm(&layer.bn, *side),
+                    false => activation(&layer.bn, *side),
+                });
+            }
+            Version::V2 => {
+                layers.push(activation(&layer.bn, *side));
+                layers.push(conv(&layer.conv, side));
+            }
+        }
     }
     layers.extend(
         unit.shortcut
             .projection()
             .map(|c| conv(c, &mut shortcut_side)),
     );
+    layers.extend(unit.shortcut_bn.iter().map(|bn| batch_norm(bn, *side)));
     let mut push = |part: &str, kind: &str, side: usize, flops_a_value: usize| {
         let output = vec![side, side, unit.outputs()];
         let flops = flops_a_value * output.iter().product::<usize>();
@@ -115,8 +129,10 @@ fn unit_layers(unit: &Unit, side: &mut usize, layers: &mut Vec<Layer>) {
             flops,
         ));
     };
-    if !matches!(unit.shortcut, Shortcut::None) {
-        push("add", "add", *side, 1);
+    match (unit.version, &unit.shortcut) {
+        (_, Shortcut::None) => {}
+        (Version::V1, _) => push("add", "add, ReLU", *side, 2),
+        (Version::V2, _) => push("add", "add", *side, 1),
     }
     if unit.pools {
         *side /= 2;
@@ -140,17 +156,23 @@ fn conv(conv: &Conv, side: &mut usize) -> Layer {
     layer(&conv.name, &kind, output, elements(&conv.tensors()), flops)
 }
 
+/// A batch norm with a ReLU behind it.
+fn activation(bn: &BatchNorm, side: usize) -> Layer {
+    let norm = batch_norm(bn, side);
+    Layer {
+        kind: format!("{}, ReLU", norm.kind),
+        // The maximum with 0.
+        flops: norm.flops + norm.output.iter().product::<usize>(),
+        ..norm
+    }
+}
+
 fn batch_norm(bn: &BatchNorm, side: usize) -> Layer {
     let output = vec![side, side, bn.channels];
-    // Times a factor, plus an offset, and the maximum with 0.
-    let flops = 3 * output.iter().product::<usize>();
-    layer(
-        &bn.name,
-        "batch norm, ReLU",
-        output,
-        elements(&bn.tensors()),
-        flops,
-    )
+    // Times a factor, plus an offset.
+    let flops = 2 * output.iter().product::<usize>();
+    let parameters = elements(&bn.tensors());
+    layer(&bn.name, "batch norm", output, parameters, flops)
 }
 
 fn layer(name: &str, kind: &str, output: Vec<usize>, parameters: usize, flops: usize) -> Layer {
@@ -248,6 +270,7 @@ pub fn grouped(number: usize) -> String {
 mod tests {
     use super::*;
     use xla_graphs::Architecture;
+    use xla_graphs::network::Block;
     use xla_graphs::ops::Lowering;
 
     fn network(depth: usize) -> ResNet {
@@ -291,6 +314,49 @@ mod tests {
         assert_eq!(of("stage2/unit01/shortcut"), (2 * 64 * 32_768, 131_072));
         assert_eq!(of("bn_out"), (3 * 16_384, 65_536));
         assert_eq!(of("dense"), (2 * 2_560, 40));
+    }
+
+    #[test]
+    fn a_network_of_version_1_has_its_batch_norms_behind_the_convolutions() {
+        let architecture = Architecture::v1(Block::Basic, &[2, 2, 2, 2], &[64, 128, 256, 512]);
+        let network = ResNet::new(&architecture.unwrap(), 1000, Lowering::Native).unwrap();
+        let all = layers(&network, 224);
+        let rows: Vec<_> = all
+            .iter()
+            .map(|row| (&row.name[..], &row.kind[..]))
+            .collect();
+        let first = [
+            ("conv_in", "conv 7x7, stride 2"),
+            ("bn_in", "batch norm, ReLU"),
+            ("max_pool", "max pooling 3x3"),
+            ("stage1/unit01/conv1", "conv 3x3"),
+            ("stage1/unit01/bn1", "batch norm, ReLU"),
+            ("stage1/unit01/conv2", "conv 3x3"),
+            ("stage1/unit01/bn2", "batch norm"),
+            ("stage1/unit01/add", "add, ReLU"),
+        ];
+        assert_eq!(rows[..first.len()], first);
+        let names = rows.iter().map(|row| row.0).collect::<Vec<_>>().join(" ");
+        let part =
+            "stage2/unit01/bn2 stage2/unit01/shortcut stage2/unit01/bn_skip stage2/unit01/add";
+        assert!(names.contains(part), "{names}");
+        assert!(
+            names.ends_with("stage4/unit02/add avg_pool dense"),
+            "{names}"
+        );
+        // Torchvision's documentation of these weights has 1.81 billion multiplications and additions.
+        let products: usize = all
+            .iter()
+            .filter(|row| row.kind.starts_with("conv"))
+            .map(|row| row.flops)
+            .sum();
+        assert!(
+            (products as f64 / 2.0 / 1.81e9 - 1.0).abs() < 0.01,
+            "{products}"
+        );
+        let table = table("ResNet-18-ImageNet v1", &network, 224);
+        let reason = "On a CPU by XLA's operations: batch norms come behind convolutions";
+        assert!(table.contains(reason), "{table}");
     }
 
     #[test]

@@ -145,6 +145,19 @@ pub fn with_channels(x: &Array, channels: usize) -> Array {
     })
 }
 
+/// Zeros before and after the rows and the columns.
+pub fn with_border(x: &Array, rows: [usize; 2], columns: [usize; 2]) -> Array {
+    let [n, channels, h, w] = x.sizes();
+    let (height, width) = (h + rows[0] + rows[1], w + columns[0] + columns[1]);
+    Array::from_fn([n, channels, height, width], |[n, c, i, j]| {
+        let (row, column) = (i.wrapping_sub(rows[0]), j.wrapping_sub(columns[0]));
+        match row < h && column < w {
+            true => x.at([n, c, row, column]),
+            false => 0.0,
+        }
+    })
+}
+
 /// Of each channel: `[N, C]`.
 pub fn means(x: &Array) -> Array {
     let [n, channels, h, w] = x.sizes();

@@ -105,23 +105,19 @@ fn apply(class: &str, config: &Value, inputs: &[&Array], variables: &Variables) 
         ("MaxPooling2D", [x]) => {
             let (sides, strides) = (pair(&config["pool_size"]), pair(&config["strides"]));
             assert_eq!(sides[0], sides[1]);
-            let geometry = match config["padding"].as_str() {
-                Some("same") => same(x, sides, strides),
-                Some("valid") => Geometry {
-                    strides,
-                    before: [0, 0],
-                    after: [0, 0],
-                },
-                other => panic!("{other:?}"),
-            };
-            array::max_pool(x, sides[0], &geometry)
+            array::max_pool(x, sides[0], &geometry(config, x, sides, strides))
         }
         ("ZeroPadding2D", [x]) => {
-            // It takes the images as [N, channels, rows, columns], and they are [N, rows, columns, channels].
-            assert_eq!(config["data_format"], "channels_first");
             let [rows, columns] = [0, 1].map(|axis| pair(&config["padding"][axis]));
-            assert_eq!((rows, columns[0]), ([0, 0], 0));
-            array::with_channels(x, x.dims[1] + columns[1])
+            match config["data_format"].as_str() {
+                Some("channels_last") => array::with_border(x, rows, columns),
+                // It takes the images as [N, channels, rows, columns], and they are [N, rows, columns, channels].
+                Some("channels_first") => {
+                    assert_eq!((rows, columns[0]), ([0, 0], 0));
+                    array::with_channels(x, x.dims[1] + columns[1])
+                }
+                other => panic!("{other:?}"),
+            }
         }
         ("GlobalAveragePooling2D", [x]) => array::means(x),
         ("Dense", [x]) => {
@@ -139,20 +135,30 @@ fn rescale(config: &Value, x: &Array) -> Array {
     })
 }
 
-/// A convolution with the padding "same", as TensorFlow defines it: the larger half of an odd number of pixels after.
 fn conv(config: &Value, x: &Array, kernel: &Array) -> Array {
-    assert_eq!(
-        (&config["padding"], &config["use_bias"]),
-        (&"same".into(), &false.into())
-    );
+    assert_eq!(config["use_bias"], false);
     let (sides, strides) = (pair(&config["kernel_size"]), pair(&config["strides"]));
     assert_eq!(sides, kernel.dims[..2]);
     assert_eq!(config["filters"], kernel.dims[3]);
     let kernel = array::transpose(kernel, [3, 2, 0, 1]);
-    array::conv(x, &kernel, &same(x, sides, strides))
+    array::conv(x, &kernel, &geometry(config, x, sides, strides))
 }
 
-/// The padding "same" of a window with these sides.
+/// Strides and padding of a window with these sides, as `config` names the padding.
+fn geometry(config: &Value, x: &Array, sides: [usize; 2], strides: [usize; 2]) -> Geometry {
+    match config["padding"].as_str() {
+        Some("same") => same(x, sides, strides),
+        Some("valid") => Geometry {
+            strides,
+            before: [0, 0],
+            after: [0, 0],
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The padding "same" of a window with these sides, as TensorFlow defines it: the larger half of an odd number of pixels
+/// after.
 fn same(x: &Array, sides: [usize; 2], strides: [usize; 2]) -> Geometry {
     let total = [0, 1].map(|axis| {
         let size = x.dims[2 + axis];

@@ -160,6 +160,17 @@ fn a_network_with_a_large_stem_and_pooling_behind_it_gives_the_programs_logits()
 }
 
 #[test]
+fn networks_of_version_1_give_the_programs_logits() {
+    for stages in [
+        "--block basic --widths 16,32 --stage-units 2,1",
+        "--block bottleneck --widths 32,64 --stage-units 1,2",
+    ] {
+        let options = format!("--model custom-v1 {stages}");
+        assert_all_give_the_same_logits(&Trained::new(&options));
+    }
+}
+
+#[test]
 fn what_a_format_does_not_take_is_refused() {
     let message = fail(&["export", "--out", "model.pb"], 2);
     assert!(

@@ -6,8 +6,8 @@ use common::{Graph, Input, check_gradients, input};
 use xla::{ElementType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
-use xla_graphs::ops::batch_norm::{BatchNorm, MOMENTUM, moved};
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON, MOMENTUM, moved};
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::widen::Widen;
 use xla_graphs::ops::{Lowering, loss, max_pool, overlapping_pool, pool, relu};
@@ -15,6 +15,16 @@ use xla_graphs::tensors::Tensors;
 
 /// `x_dims`: `[N, H, W, in]`.
 fn check_conv(side: usize, stride: usize, x_dims: [usize; 4], outputs: usize) {
+    check_padded_conv(side, stride, Padding::Far, x_dims, outputs);
+}
+
+fn check_padded_conv(
+    side: usize,
+    stride: usize,
+    padding: Padding,
+    x_dims: [usize; 4],
+    outputs: usize,
+) {
     let inputs = x_dims[3];
     for lowering in [Lowering::Native, Lowering::Dots] {
         let conv = Conv {
@@ -23,6 +33,7 @@ fn check_conv(side: usize, stride: usize, x_dims: [usize; 4], outputs: usize) {
             stride,
             inputs,
             outputs,
+            padding,
             lowering,
         };
         check_gradients(
@@ -70,6 +81,33 @@ fn convolution_7x7_with_stride_2() {
 }
 
 #[test]
+fn convolution_with_stride_2_whose_odd_pixel_of_padding_is_on_the_near_side() {
+    check_padded_conv(3, 2, Padding::Near, [2, 6, 4, 3], 5);
+    check_padded_conv(3, 2, Padding::Near, [1, 2, 5, 2], 3);
+    check_padded_conv(7, 2, Padding::Near, [1, 8, 6, 3], 4);
+}
+
+#[test]
+fn padding_of_half_a_window_is_that_of_pytorch_without_what_no_window_reaches() {
+    for (side, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)] {
+        for size in 1usize..20 {
+            // PyTorch's documentation of Conv2d, with a padding of half a window on both sides.
+            let half = side / 2;
+            let places = (size + 2 * half - side) / stride + 1;
+            assert_eq!(places, size.div_ceil(stride));
+            let (low, high) = Padding::Near.of(size, side, stride);
+            assert_eq!(low as usize, half, "{side} {stride} {size}");
+            let reached = (places - 1) * stride + side - half;
+            assert_eq!(
+                high as usize,
+                reached.saturating_sub(size),
+                "{side} {stride} {size}"
+            );
+        }
+    }
+}
+
+#[test]
 fn convolution_1x1() {
     check_conv(1, 1, [2, 4, 4, 7], 3);
     check_conv(1, 1, [1, 3, 5, 1], 11);
@@ -94,6 +132,7 @@ fn both_lowerings_of_a_convolution_agree() {
             stride: 2,
             inputs: 3,
             outputs: 4,
+            padding: Padding::Far,
             lowering,
         };
         Graph::new(&inputs, |t| Ok(vec![conv.forward(t, t.get("x")?)?])).run(&inputs)
@@ -123,6 +162,7 @@ fn batch_norm(channels: usize, lowering: Lowering) -> BatchNorm {
     BatchNorm {
         name: "b".into(),
         channels,
+        epsilon: EPSILON,
         lowering,
     }
 }
@@ -194,16 +234,20 @@ fn batch_norm_has_the_mean_and_biased_variance_of_the_batch() {
 
 #[test]
 fn batch_norm_in_inference_reads_the_moving_statistics() {
-    for (n, h, c) in [(2, 3, 5), (1, 1, 1)] {
+    for (n, h, c, epsilon) in [(2, 3, 5, 1e-3), (2, 3, 5, 0.5), (1, 1, 1, 1e-3)] {
         let inputs = batch_norm_inputs(n, h, c);
-        let bn = batch_norm(c, Lowering::Dots);
+        let bn = BatchNorm {
+            epsilon,
+            ..batch_norm(c, Lowering::Dots)
+        };
         let graph = Graph::new(&inputs, |t| Ok(vec![bn.infer(t, t.get("x")?)?]));
         let y = graph.run(&inputs).remove(0);
         let [x, gamma, beta, mean, variance] = inputs.map(|input| input.values);
         assert_eq!(y.len(), n * h * h * c);
         for (index, (got, x)) in y.iter().zip(x).enumerate() {
             let of = |values: &[f32]| f64::from(values[index % c]);
-            let x_hat = (f64::from(x) - of(&mean)) / (of(&variance) + 1e-3).sqrt();
+            let epsilon = f64::from(epsilon);
+            let x_hat = (f64::from(x) - of(&mean)) / (of(&variance) + epsilon).sqrt();
             let expected = of(&gamma) * x_hat + of(&beta);
             assert!(
                 (f64::from(*got) - expected).abs() < 1e-6,
@@ -335,7 +379,13 @@ fn max_pooling_takes_the_first_of_the_largest_and_sends_its_gradient_there_alone
 
 #[test]
 fn overlapping_pooling_takes_the_first_of_the_largest_and_sends_its_gradient_there() {
-    for dims in [[2, 4, 6, 3], [1, 5, 7, 2], [2, 1, 2, 1]] {
+    for (dims, padding) in [
+        ([2, 4, 6, 3], Padding::Far),
+        ([1, 5, 7, 2], Padding::Far),
+        ([2, 1, 2, 1], Padding::Far),
+        ([2, 4, 6, 3], Padding::Near),
+        ([1, 5, 2, 2], Padding::Near),
+    ] {
         let mut x = input("x", &dims);
         // Many values in a square are equal.
         x.values.iter_mut().for_each(|v| *v = (*v * 3.0).round());
@@ -343,7 +393,7 @@ fn overlapping_pooling_takes_the_first_of_the_largest_and_sends_its_gradient_the
         let dy = input("dy", &[n, h.div_ceil(2), w.div_ceil(2), c]);
         let inputs = [x.clone(), dy.clone()];
         let graph = Graph::new(&inputs, |t| {
-            let (y, saved) = overlapping_pool::forward(t.get("x")?)?;
+            let (y, saved) = overlapping_pool::forward(t.get("x")?, padding)?;
             Ok(vec![y, overlapping_pool::backward(&saved, t.get("dy")?)?])
         });
         let mut expected = [Vec::new(), vec![0.0; x.values.len()]];
@@ -351,9 +401,10 @@ fn overlapping_pooling_takes_the_first_of_the_largest_and_sends_its_gradient_the
             let (column, channel) = (number / c % w.div_ceil(2), number % c);
             let row = number / c / w.div_ceil(2) % h.div_ceil(2);
             let image = number / c / w.div_ceil(2) / h.div_ceil(2);
-            // Where the size is odd, the padding begins with a pixel; where it is even, it is all at the end.
+            // Where the size is odd, the padding begins with a pixel; where it is even, that is all on one side.
+            let before = |size: usize| usize::from(size % 2 == 1 || padding == Padding::Near);
             let range = |place: usize, size: usize| {
-                let end = 2 * place + 3 - size % 2;
+                let end = 2 * place + 3 - before(size);
                 end.saturating_sub(3)..end.min(size)
             };
             let (rows, columns) = (range(row, h), range(column, w));

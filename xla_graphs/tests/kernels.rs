@@ -9,8 +9,8 @@ use kernel_contract::{Format, Kernel, Plan};
 use xla::{ElementType, PrimitiveType, XlaOp};
 use xla_graphs::Result;
 use xla_graphs::collective::Replicas;
-use xla_graphs::ops::batch_norm::BatchNorm;
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Inference, Junction};
 use xla_graphs::ops::{Lowering, relu};
 use xla_graphs::tensors::Tensors;
@@ -33,6 +33,7 @@ impl Chain {
             let bn = BatchNorm {
                 name: format!("b{index}"),
                 channels: inputs,
+                epsilon: EPSILON,
                 lowering: Lowering::Native,
             };
             let conv = Conv {
@@ -41,6 +42,7 @@ impl Chain {
                 stride,
                 inputs,
                 outputs,
+                padding: Padding::Far,
                 lowering: Lowering::Native,
             };
             inputs = outputs;

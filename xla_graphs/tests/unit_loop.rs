@@ -9,7 +9,7 @@ use common::{
 };
 use xla::XlaComputation;
 use xla_graphs::collective::Replicas;
-use xla_graphs::network::Units;
+use xla_graphs::network::{Block, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::table::Role;
 use xla_graphs::{
@@ -23,12 +23,25 @@ const SIDE: usize = 8;
 const DEPTH: usize = 29;
 
 fn model(depth: usize, lowering: Lowering, units: Units) -> Model {
-    let architecture = Architecture::resnet_v2(depth).unwrap();
-    let network = ResNet::new(&architecture, CLASSES, lowering).unwrap();
+    model_of(
+        &Architecture::resnet_v2(depth).unwrap(),
+        SIDE,
+        lowering,
+        units,
+    )
+}
+
+fn model_of(
+    architecture: &Architecture,
+    image_side: usize,
+    lowering: Lowering,
+    units: Units,
+) -> Model {
+    let network = ResNet::new(architecture, CLASSES, lowering).unwrap();
     Model {
         network: network.with_units(units),
         batch: LABELS.len(),
-        image_side: SIDE,
+        image_side,
         replicas: Replicas(1),
         sync_batch_norm: true,
         l2: 1e-2,
@@ -64,14 +77,14 @@ fn kind(spec: &TensorSpec) -> (bool, &str) {
     (matches!(spec.role, Role::Slot(_)), name)
 }
 
-/// The outputs of `trace` for each kind of tracing: unrolled, loop.
+/// The outputs of `trace` for each kind of tracing the network of `model`: unrolled, loop.
 fn both(
-    lowering: Lowering,
+    model: impl Fn(Units) -> Model,
     trace: impl Fn(&Model) -> XlaComputation,
     run: impl Fn(&Model, &xla::PjRtLoadedExecutable) -> Vec<Vec<f32>>,
 ) -> [Vec<Vec<f32>>; 2] {
     [Units::Unrolled, Units::Loop].map(|units| {
-        let model = model(DEPTH, lowering, units);
+        let model = model(units);
         run(&model, &compile(&trace(&model)))
     })
 }
@@ -79,60 +92,80 @@ fn both(
 #[test]
 fn a_training_step_is_the_same_as_a_loop() {
     for lowering in lowerings() {
-        let [expected, got] = both(
-            lowering,
-            |model| train_step(model).unwrap(),
-            |model, executable| {
-                let layout = model.layout();
-                let mut inputs = arrays(&layout, &without_kinks(&layout, initial(&layout)));
-                inputs.push(images(model));
-                let lr = [array("lr", &[], &[0.1])];
-                let mut outputs = execute_computation(executable, &inputs, &LABELS, &lr);
-                let metrics = outputs.pop().unwrap();
-                let mut after = layout.split(&outputs);
-                after.push(metrics);
-                after
-            },
-        );
-        let layout = model(DEPTH, lowering, Units::Loop).layout();
-        let mut scales = BTreeMap::new();
-        for (spec, expected) in layout.state().iter().zip(&expected) {
-            let scale = scales.entry(kind(spec)).or_insert(0f32);
-            *scale = scale.max(largest(expected));
-        }
-        for ((spec, got), expected) in layout.state().iter().zip(&got).zip(&expected) {
-            // The momentum after a first step is the gradient, but for a factor.
-            assert_close(&spec.name, got, expected, scales[&kind(spec)]);
-            if matches!(spec.role, Role::Slot(_)) && !spec.name.ends_with("/beta") {
-                assert!(largest(got) > 0.0, "{} did not move", spec.name);
-            }
-        }
-        let [got, expected] = [&got, &expected].map(|outputs| outputs.last().unwrap());
-        assert_close("metrics", got, expected, largest(expected));
+        check_training(|units| model(DEPTH, lowering, units));
     }
 }
 
 #[test]
 fn evaluation_and_prediction_are_the_same_as_a_loop() {
     for lowering in lowerings() {
-        let network = |model: &Model| {
+        check_evaluation(|units| model(DEPTH, lowering, units));
+    }
+}
+
+#[test]
+fn units_of_version_1_are_the_same_as_a_loop() {
+    for (block, width) in [(Block::Basic, 8), (Block::Bottleneck, 32)] {
+        let architecture = Architecture::v1(block, &[3, 3], &[width, 2 * width]).unwrap();
+        let model = |units| model_of(&architecture, 4 * SIDE, Lowering::Dots, units);
+        check_training(model);
+        check_evaluation(model);
+    }
+}
+
+/// Checks that the training step of `model` is the same as a loop and unrolled.
+fn check_training(model: impl Fn(Units) -> Model) {
+    let [expected, got] = both(
+        &model,
+        |model| train_step(model).unwrap(),
+        |model, executable| {
             let layout = model.layout();
-            let mut inputs = arrays(&layout, &initial(&layout)[..layout.network().len()]);
+            let mut inputs = arrays(&layout, &without_kinks(&layout, initial(&layout)));
             inputs.push(images(model));
-            inputs
-        };
-        let [expected, got] = both(
-            lowering,
-            |model| eval_step(model).unwrap(),
-            |model, executable| {
-                let weights = [array("weights", &[LABELS.len()], &[1.0; LABELS.len()])];
-                execute_computation(executable, &network(model), &LABELS, &weights)
-            },
-        );
-        for (name, output) in [("metrics", 0), ("logits", 1)] {
-            let expected = &expected[output];
-            assert_close(name, &got[output], expected, largest(expected));
+            let lr = [array("lr", &[], &[0.1])];
+            let mut outputs = execute_computation(executable, &inputs, &LABELS, &lr);
+            let metrics = outputs.pop().unwrap();
+            let mut after = layout.split(&outputs);
+            after.push(metrics);
+            after
+        },
+    );
+    let layout = model(Units::Loop).layout();
+    let mut scales = BTreeMap::new();
+    for (spec, expected) in layout.state().iter().zip(&expected) {
+        let scale = scales.entry(kind(spec)).or_insert(0f32);
+        *scale = scale.max(largest(expected));
+    }
+    for ((spec, got), expected) in layout.state().iter().zip(&got).zip(&expected) {
+        // The momentum after a first step is the gradient, but for a factor.
+        assert_close(&spec.name, got, expected, scales[&kind(spec)]);
+        if matches!(spec.role, Role::Slot(_)) && !spec.name.ends_with("/beta") {
+            assert!(largest(got) > 0.0, "{} did not move", spec.name);
         }
+    }
+    let [got, expected] = [&got, &expected].map(|outputs| outputs.last().unwrap());
+    assert_close("metrics", got, expected, largest(expected));
+}
+
+/// Checks that the evaluation step of `model` is the same as a loop and unrolled.
+fn check_evaluation(model: impl Fn(Units) -> Model) {
+    let network = |model: &Model| {
+        let layout = model.layout();
+        let mut inputs = arrays(&layout, &initial(&layout)[..layout.network().len()]);
+        inputs.push(images(model));
+        inputs
+    };
+    let [expected, got] = both(
+        model,
+        |model| eval_step(model).unwrap(),
+        |model, executable| {
+            let weights = [array("weights", &[LABELS.len()], &[1.0; LABELS.len()])];
+            execute_computation(executable, &network(model), &LABELS, &weights)
+        },
+    );
+    for (name, output) in [("metrics", 0), ("logits", 1)] {
+        let expected = &expected[output];
+        assert_close(name, &got[output], expected, largest(expected));
     }
 }
 

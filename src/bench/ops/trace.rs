@@ -7,7 +7,7 @@
 use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::{self, BatchNorm};
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::kernels::{self, BehindNorm, Features, Gradient, Junction};
 use xla_graphs::ops::{Lowering, loss, pool, relu};
@@ -145,6 +145,7 @@ impl Graph {
             stride: self.op.stride,
             inputs: self.op.inputs,
             outputs: self.op.outputs,
+            padding: Padding::Far,
             lowering: self.lowering,
         };
         self.weights(conv.tensors())?;
@@ -155,6 +156,7 @@ impl Graph {
         let bn = BatchNorm {
             name: name.to_owned(),
             channels,
+            epsilon: batch_norm::EPSILON,
             lowering: self.lowering,
         };
         self.weights(bn.tensors())?;

@@ -102,7 +102,8 @@ fn network() -> [Setting; 8] {
         .default("sync"),
         Setting::real(
             "bn-momentum",
-            "Share of the old value that the moving statistics of batch normalisation keep at each step",
+            "Share of the old value that the moving statistics of batch normalisation keep at each step; 0.9 by default in \
+             networks of version 1",
             limits::MOMENTUM,
         )
         .value_name("M")
@@ -116,7 +117,8 @@ fn network() -> [Setting; 8] {
             .came_with("lr-schedule"),
         Setting::new(
             "widths",
-            "Channels of the stages: of the model fast three multiples of 16, of custom one number for each of --stage-units",
+            "Channels of the stages: of the model fast three multiples of 16, of custom and custom-v1 one number for each of \
+             --stage-units",
             str::parse::<Widths>,
         )
         .value_name("A,B,C")
@@ -125,13 +127,13 @@ fn network() -> [Setting; 8] {
         .came_with("weight-decay"),
         Setting::new(
             "stage-units",
-            "Units of each stage of the model custom; each stage but the first halves the images",
+            "Units of each stage of the models custom and custom-v1; each stage but the first halves the images",
             str::parse::<StageUnits>,
         )
         .value_name("A,B,C")
         .default(StageUnits::DEFAULT)
         .came_with("stage-units"),
-        Setting::choice::<BlockChoice>("block", "Units of the model custom")
+        Setting::choice::<BlockChoice>("block", "Units of the models custom and custom-v1")
             .default("basic")
             .came_with("stage-units"),
         Setting::flag(

@@ -13,6 +13,13 @@ pub struct Normalization {
 }
 
 impl Normalization {
+    /// Those of ImageNet's training images that published weights of PyTorch's expect: 0.485, 0.456 and 0.406, and 0.229,
+    /// 0.224 and 0.225, of pixels from 0 to 1.
+    pub const IMAGENET: Normalization = Normalization {
+        mean: [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0],
+        std: [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0],
+    };
+
     /// The statistics over all images and pixels of a (training) split.
     pub fn of(split: &Split) -> Normalization {
         let mut sums = Sums::default();

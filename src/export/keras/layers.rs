@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::overlapping_pool;
 use xla_graphs::ops::widen::Widen;
@@ -96,6 +96,28 @@ impl Translation {
         self.after("Dense", &dense.name, config, &means, vec![dense.outputs])
     }
 
+    /// `x` for the layer called `layer`, whose window of `side` pixels moves by `stride`, and what Keras calls the padding
+    /// that is left to do: "same" has the odd pixel on the far side, so others are zeros that come before.
+    fn padded(
+        &mut self,
+        layer: &str,
+        padding: Padding,
+        (side, stride): (usize, usize),
+        x: &Output,
+    ) -> (Output, &'static str) {
+        let pads = |padding: Padding| [0, 1].map(|axis| padding.of(x.dims[axis], side, stride));
+        if pads(padding) == pads(Padding::Far) {
+            return (x.clone(), "same");
+        }
+        let [rows, columns] = pads(padding);
+        let config = json!({"padding": [rows, columns], "data_format": "channels_last"});
+        let sum = |size: usize, (low, high): (i64, i64)| size + (low + high) as usize;
+        let dims = vec![sum(x.dims[0], rows), sum(x.dims[1], columns), x.dims[2]];
+        let name = format!("{layer}/zeros");
+        let zeros = self.after("ZeroPadding2D", &name, config, x, dims);
+        (zeros, "valid")
+    }
+
     fn penalty(&self) -> Value {
         object("keras.regularizers", "L2", json!({"l2": self.l2}))
     }
@@ -152,29 +174,34 @@ impl Translation {
 impl Translate for Translation {
     type Images = Output;
 
-    fn activate(&mut self, bn: &BatchNorm, x: &Output) -> Output {
+    fn batch_norm(&mut self, bn: &BatchNorm, x: &Output) -> Output {
         let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
         self.has("batch_normalization", &bn.name, &constants);
-        let config = json!({"axis": -1, "epsilon": EPSILON});
-        let y = self.after("BatchNormalization", &bn.name, config, x, x.dims.clone());
-        let name = format!("{}/relu", bn.name);
-        self.after("ReLU", &name, json!({}), &y, x.dims.clone())
+        let config = json!({"axis": -1, "epsilon": bn.epsilon});
+        self.after("BatchNormalization", &bn.name, config, x, x.dims.clone())
+    }
+
+    fn relu(&mut self, behind: &str, x: &Output) -> Output {
+        let name = format!("{behind}/relu");
+        self.after("ReLU", &name, json!({}), x, x.dims.clone())
     }
 
     fn convolve(&mut self, conv: &Conv, x: &Output) -> Output {
         self.has("conv2d", &conv.name, &["kernel"]);
+        let sides = (conv.side, conv.stride);
+        let (padded, padding) = self.padded(&conv.name, conv.padding, sides, x);
         let config = json!({
             "filters": conv.outputs,
             "kernel_size": [conv.side, conv.side],
             "strides": [conv.stride, conv.stride],
-            "padding": "same",
+            "padding": padding,
             "use_bias": false,
             "kernel_initializer": "he_normal",
             "kernel_regularizer": self.penalty(),
         });
         let side = |axis: usize| conv.output_side(x.dims[axis]);
         let dims = vec![side(0), side(1), conv.outputs];
-        self.after("Conv2D", &conv.name, config, x, dims)
+        self.after("Conv2D", &conv.name, config, &padded, dims)
     }
 
     fn add(&mut self, unit: &str, y: &Output, shortcut: &Output) -> Output {
@@ -188,13 +215,15 @@ impl Translate for Translation {
         )
     }
 
-    fn pool_stem(&mut self, x: &Output) -> Output {
+    fn pool_stem(&mut self, padding: Padding, x: &Output) -> Output {
         let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
+        // Zeros are no larger than what a ReLU gives.
+        let (padded, padding) = self.padded("conv_in/max", padding, (side, stride), x);
         let config =
-            json!({"pool_size": [side, side], "strides": [stride, stride], "padding": "same"});
+            json!({"pool_size": [side, side], "strides": [stride, stride], "padding": padding});
         let side = |axis: usize| overlapping_pool::output_side(x.dims[axis]);
         let dims = vec![side(0), side(1), x.dims[2]];
-        self.after("MaxPooling2D", "conv_in/max", config, x, dims)
+        self.after("MaxPooling2D", "conv_in/max", config, &padded, dims)
     }
 
     fn widen(&mut self, unit: &str, widen: &Widen, x: &Output) -> Output {

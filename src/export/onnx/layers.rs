@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use xla_graphs::TensorSpec;
-use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::overlapping_pool;
 use xla_graphs::ops::widen::Widen;
@@ -88,16 +88,22 @@ impl Translation<'_> {
 impl Translate for Translation<'_> {
     type Images = Images;
 
-    fn activate(&mut self, bn: &BatchNorm, x: &Images) -> Images {
+    fn batch_norm(&mut self, bn: &BatchNorm, x: &Images) -> Images {
         let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
         let [gamma, beta, mean, variance] =
             constants.map(|constant| self.constant(&format!("{}/{constant}", bn.name)));
         let inputs = [x.name.as_str(), &gamma, &beta, &mean, &variance];
-        let epsilon = vec![float("epsilon", EPSILON)];
-        let y = (self.nodes).add(&bn.name, "BatchNormalization", &inputs, epsilon);
-        let relu = format!("{}/relu", bn.name);
+        let epsilon = vec![float("epsilon", bn.epsilon)];
         Images {
-            name: self.nodes.add(&relu, "Relu", &[&y], vec![]),
+            name: (self.nodes).add(&bn.name, "BatchNormalization", &inputs, epsilon),
+            side: x.side,
+        }
+    }
+
+    fn relu(&mut self, behind: &str, x: &Images) -> Images {
+        let name = format!("{behind}/relu");
+        Images {
+            name: self.nodes.add(&name, "Relu", &[&x.name], vec![]),
             side: x.side,
         }
     }
@@ -129,11 +135,12 @@ impl Translate for Translation<'_> {
         }
     }
 
-    fn pool_stem(&mut self, x: &Images) -> Images {
-        let (low, high) = overlapping_pool::padding(x.side);
+    fn pool_stem(&mut self, padding: Padding, x: &Images) -> Images {
+        let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
+        let (low, high) = padding.of(x.side, side, stride);
         let attributes = vec![
-            ints("kernel_shape", &[overlapping_pool::SIDE as i64; 2]),
-            ints("strides", &[overlapping_pool::STRIDE as i64; 2]),
+            ints("kernel_shape", &[side as i64; 2]),
+            ints("strides", &[stride as i64; 2]),
             ints("pads", &[low, low, high, high]),
         ];
         Images {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use xla_graphs::TensorSpec;
-use xla_graphs::ops::batch_norm::{BatchNorm, EPSILON};
-use xla_graphs::ops::conv::Conv;
+use xla_graphs::ops::batch_norm::BatchNorm;
+use xla_graphs::ops::conv::{Conv, Padding};
 use xla_graphs::ops::dense::Dense;
 use xla_graphs::ops::widen::Widen;
 use xla_graphs::ops::{Lowering, overlapping_pool};
@@ -105,7 +105,7 @@ impl Translation<'_> {
 impl Translate for Translation<'_> {
     type Images = Value;
 
-    fn activate(&mut self, bn: &BatchNorm, x: &Value) -> Value {
+    fn batch_norm(&mut self, bn: &BatchNorm, x: &Value) -> Value {
         let constants = ["gamma", "beta", "moving_mean", "moving_variance"];
         let constants = constants.map(|constant| self.constant(&format!("{}/{constant}", bn.name)));
         let names = constants.each_ref().map(|constant| constant.name.as_str());
@@ -113,14 +113,17 @@ impl Translate for Translation<'_> {
             names.join(", "),
             [constants[0].kind().as_str(); 4].join(", "),
         );
-        let (x_name, kind) = (&x.name, x.kind());
+        let (x_name, kind, epsilon) = (&x.name, x.kind(), bn.epsilon);
         let operation = format!(
-            "\"stablehlo.batch_norm_inference\"({x_name}, {names}) <{{epsilon = {EPSILON:?} : f32, feature_index = 3 : i64}}> \
+            "\"stablehlo.batch_norm_inference\"({x_name}, {names}) <{{epsilon = {epsilon:?} : f32, feature_index = 3 : i64}}> \
              : ({kind}, {of_channels}) -> {kind}"
         );
-        let y = self.body.add(&x.dims, &operation);
+        self.body.add(&x.dims, &operation)
+    }
+
+    fn relu(&mut self, _behind: &str, x: &Value) -> Value {
         let zero = self.body.spread(&self.zero, &x.dims);
-        self.body.binary("maximum", &y, &zero)
+        self.body.binary("maximum", x, &zero)
     }
 
     fn convolve(&mut self, conv: &Conv, x: &Value) -> Value {
@@ -128,17 +131,17 @@ impl Translate for Translation<'_> {
         self.convolution(conv, &kernel, x)
     }
 
-    fn pool_stem(&mut self, x: &Value) -> Value {
-        let sides = [x.dims[1], x.dims[2]];
-        let [height, width] = sides.map(overlapping_pool::output_side);
-        let [rows, columns] = sides.map(|side| {
-            let (low, high) = overlapping_pool::padding(side);
+    fn pool_stem(&mut self, padding: Padding, x: &Value) -> Value {
+        let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
+        let sizes = [x.dims[1], x.dims[2]];
+        let [height, width] = sizes.map(overlapping_pool::output_side);
+        let [rows, columns] = sizes.map(|size| {
+            let (low, high) = padding.of(size, side, stride);
             format!("[{low}, {high}]")
         });
         let padding =
             format!(", padding = dense<[[0, 0], {rows}, {columns}, [0, 0]]> : tensor<4x2xi64>");
         let dims = [x.dims[0], height, width, x.dims[3]];
-        let (side, stride) = (overlapping_pool::SIDE, overlapping_pool::STRIDE);
         self.max_pool(x, dims, (side, stride), &padding)
     }
 
@@ -151,6 +154,7 @@ impl Translate for Translation<'_> {
             stride: widen.stride,
             inputs: widen.inputs,
             outputs: widen.outputs,
+            padding: Padding::Far,
             lowering: Lowering::Native,
         };
         self.convolution(&conv, &kernel, x)

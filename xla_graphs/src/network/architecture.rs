@@ -2,10 +2,12 @@
 
 use crate::error::{GraphError, Result};
 use crate::network::block::Block;
+use crate::network::version::Version;
 
 /// A residual network: stem, stages of units, batch norm, pooling and classifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Architecture {
+    pub version: Version,
     pub stem: Stem,
     pub block: Block,
     pub stages: Vec<Stage>,
@@ -83,6 +85,7 @@ impl Architecture {
             stride,
         };
         Ok(Self {
+            version: Version::V2,
             stem: Stem::small(16),
             block: Block::Bottleneck,
             stages: vec![stage(64, 1), stage(128, 2), stage(256, 2)],
@@ -99,6 +102,7 @@ impl Architecture {
             stride: 1,
         };
         Self {
+            version: Version::V2,
             stem: Stem::small(32),
             block: Block::Single,
             stages: widths.map(stage).to_vec(),
@@ -141,10 +145,28 @@ impl Architecture {
             stride: if index == 0 { 1 } else { 2 },
         });
         Ok(Self {
+            version: Version::V2,
             stem,
             block,
             stages: stages.collect(),
             downsampling,
+        })
+    }
+
+    /// A network of version 1, as torchvision builds them: a projection wherever the shape changes, and behind the stem as
+    /// many channels as the 3x3 convolutions of the first stage have.
+    ///
+    /// # Errors
+    /// As [`Self::of_stages`].
+    pub fn v1(block: Block, units: &[usize], widths: &[usize]) -> Result<Self> {
+        let filters = widths.first().map(|width| width / block.divisor());
+        let stem = Stem {
+            filters: filters.unwrap_or(Stem::IMAGENET.filters),
+            ..Stem::IMAGENET
+        };
+        Ok(Self {
+            version: Version::V1,
+            ..Self::of_stages(stem, block, units, widths, Downsampling::Unit)?
         })
     }
 
@@ -162,7 +184,7 @@ impl Architecture {
     /// Layers with weights, as the literature counts them: without the shortcuts.
     pub fn depth(&self) -> usize {
         // A unit's sizes do not matter here.
-        let in_a_unit = self.block.convolutions(1, 1, 1).len();
+        let in_a_unit = self.block.convolutions(self.version, 1, 1, 1).len();
         let units: usize = self.stages.iter().map(|stage| stage.units).sum();
         let pooled = match self.downsampling {
             Downsampling::Unit | Downsampling::UnitOfZeros => 0,

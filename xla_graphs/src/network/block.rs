@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use crate::network::version::Version;
+
 /// The kinds of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// 1x1 with the stride, 3x3, 1x1; the first two have a quarter of the unit's output channels.
+    /// 1x1, 3x3, 1x1; the first two have a quarter of the unit's output channels. The stride is in the 3x3 in version 1,
+    /// and in the first in version 2.
     Bottleneck,
     /// 3x3 with the stride, 3x3.
     Basic,
@@ -13,7 +16,7 @@ pub enum Block {
     Single,
 }
 
-/// A convolution of a unit. A batch norm and a ReLU come before it.
+/// A convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
     /// Side of the square kernel.
@@ -45,9 +48,15 @@ impl Block {
     }
 
     /// The convolutions of a unit from `inputs` to `outputs` channels: at least one.
-    pub fn convolutions(self, inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
+    pub fn convolutions(
+        self,
+        version: Version,
+        inputs: usize,
+        outputs: usize,
+        stride: usize,
+    ) -> Vec<Convolution> {
         match self {
-            Self::Bottleneck => bottleneck(inputs, outputs, stride),
+            Self::Bottleneck => bottleneck(version, inputs, outputs, stride),
             Self::Basic => vec![
                 convolution(3, stride, inputs, outputs),
                 convolution(3, 1, outputs, outputs),
@@ -60,11 +69,15 @@ impl Block {
 /// The inner layers of a bottleneck have so many times fewer channels than its output.
 const NARROWER: usize = 4;
 
-fn bottleneck(inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
+fn bottleneck(version: Version, inputs: usize, outputs: usize, stride: usize) -> Vec<Convolution> {
     let inner = outputs / NARROWER;
+    let (first, second) = match version {
+        Version::V1 => (1, stride),
+        Version::V2 => (stride, 1),
+    };
     vec![
-        convolution(1, stride, inputs, inner),
-        convolution(3, 1, inner, inner),
+        convolution(1, first, inputs, inner),
+        convolution(3, second, inner, inner),
         convolution(1, 1, inner, outputs),
     ]
 }

@@ -3,13 +3,15 @@
 //! ```text
 //!  architecture ─► resnet: stem ─► units ─► batch norm ─► pooling ─► dense ─► logits
 //!   block           │               │
-//!                   └─ parts ───────┴─ unit        BN-ReLU-convolution, several times, and a shortcut
+//!   version         └─ parts ───────┴─ unit        convolutions with batch norms, and a shortcut: v1, v2
 //!                       │                 unit_loop   equal units, as a loop over one of them
 //!                       └─ fused          both on the kernels of the CPU
 //! ```
 //!
 //! Another network is another [`Architecture`]; another kind of unit is another [`Block`].
 
+#[cfg(feature = "trace")]
+mod activation;
 mod architecture;
 mod block;
 #[cfg(feature = "trace")]
@@ -21,6 +23,11 @@ mod resnet;
 mod unit;
 #[cfg(feature = "trace")]
 mod unit_loop;
+#[cfg(feature = "trace")]
+mod v1;
+#[cfg(feature = "trace")]
+mod v2;
+mod version;
 
 pub use architecture::{Architecture, Downsampling, Stage, Stem};
 pub use block::Block;
@@ -29,3 +36,4 @@ pub use precision::Precision;
 pub use resnet::Saved;
 pub use resnet::{ResNet, Units};
 pub use unit::{Layer, Shortcut, Unit};
+pub use version::Version;

@@ -10,7 +10,8 @@ use crate::error::{GraphError, Result};
 use crate::network::architecture::{Architecture, Downsampling};
 use crate::network::block::Convolution;
 use crate::network::precision::Precision;
-use crate::network::unit::{Unit, conv};
+use crate::network::unit::Unit;
+use crate::network::version::{Common, Version};
 use crate::ops::Lowering;
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
@@ -20,11 +21,12 @@ use crate::table::{IMAGE_CHANNELS, TensorSpec};
 use {
     crate::arrays::cast,
     crate::collective::Replicas,
+    crate::network::activation::{self, Activation},
     crate::network::fused,
     crate::network::parts::{self, Part, Traced},
     crate::network::unit::UnitSaved,
     crate::network::unit_loop::EqualUnits,
-    crate::ops::{batch_norm, overlapping_pool, pool, relu},
+    crate::ops::{overlapping_pool, pool},
     crate::tensors::Tensors,
     xla::{PrimitiveType, XlaOp},
 };
@@ -32,8 +34,11 @@ use {
 /// A network: stem, stages of units, batch norm, pooling and classifier.
 #[derive(Clone, Debug)]
 pub struct ResNet {
+    pub version: Version,
     pub depth: usize,
     pub stem: Conv,
+    /// Behind the stem, with a ReLU: in version 1.
+    pub bn_in: Option<BatchNorm>,
     /// Whether max pooling over 3x3 pixels follows the stem.
     pub stem_pools: bool,
     pub units: Vec<Unit>,
@@ -41,7 +46,8 @@ pub struct ResNet {
     stages: Vec<usize>,
     /// The stem and so many stages keep their weights and statistics; see [`Self::with_frozen`].
     frozen: Option<usize>,
-    pub bn_out: BatchNorm,
+    /// Behind the last unit, with a ReLU: in version 2.
+    pub bn_out: Option<BatchNorm>,
     pub dense: Dense,
     lowering: Lowering,
     /// Of activations and kernels; [`Self::new`] makes it f32.
@@ -72,14 +78,22 @@ impl fmt::Display for Units {
 #[cfg(feature = "trace")]
 pub struct Saved<'a> {
     images: XlaOp,
-    /// Of the stem, if it pools.
-    stem_pool: Option<overlapping_pool::Saved>,
+    /// Of the stem, unless it is frozen.
+    stem: Option<StemSaved>,
     units: UnitsSaved<'a>,
-    bn_out: batch_norm::Saved,
+    bn_out: Option<Activation>,
     /// After the last ReLU, `[N, h, w, C]`.
     features: XlaOp,
     /// After pooling, `[N, C]`.
     pooled: XlaOp,
+}
+
+/// What the stem's backward pass needs from its forward pass.
+#[cfg(feature = "trace")]
+struct StemSaved {
+    bn_in: Option<Activation>,
+    /// If it pools.
+    pool: Option<overlapping_pool::Saved>,
 }
 
 #[cfg(feature = "trace")]
@@ -93,8 +107,12 @@ impl ResNet {
     ///
     /// # Errors
     /// [`GraphError::Empty`] when it has no stage, or a stage without units; [`GraphError::Shape`] when a shortcut
-    /// without weights would have fewer channels than its input.
+    /// without weights would have fewer channels than its input, or a network of version 1 would be on the CPU's kernels or
+    /// have pooling for downsampling.
     pub fn new(architecture: &Architecture, classes: usize, lowering: Lowering) -> Result<Self> {
+        check_version(architecture, lowering)?;
+        let version = architecture.version;
+        let common = Common { version, lowering };
         let stem = architecture.stem;
         let stem_shape = Convolution {
             side: stem.side,
@@ -102,7 +120,7 @@ impl ResNet {
             inputs: IMAGE_CHANNELS,
             outputs: stem.filters,
         };
-        let units = units(architecture, lowering)?;
+        let units = units(architecture, common)?;
         let stages = architecture.stages.iter();
         let outputs = stages.clone().last().map(|stage| stage.width);
         let outputs = outputs.ok_or_else(|| GraphError::Empty {
@@ -110,8 +128,10 @@ impl ResNet {
             of: "stage",
         })?;
         Ok(Self {
+            version,
             depth: architecture.depth(),
-            stem: conv("conv_in", stem_shape, lowering),
+            stem: common.conv("conv_in", stem_shape),
+            bn_in: (version == Version::V1).then(|| common.batch_norm("bn_in", stem.filters)),
             stem_pools: stem.pools,
             units,
             stages: stages
@@ -121,11 +141,7 @@ impl ResNet {
                 })
                 .collect(),
             frozen: None,
-            bn_out: BatchNorm {
-                name: "bn_out".to_owned(),
-                channels: outputs,
-                lowering,
-            },
+            bn_out: (version == Version::V2).then(|| common.batch_norm("bn_out", outputs)),
             dense: Dense {
                 name: "dense".to_owned(),
                 inputs: outputs,
@@ -165,7 +181,7 @@ impl ResNet {
             return Vec::new();
         };
         let units: usize = self.stages.iter().take(stages).sum();
-        let mut tensors = self.stem.tensors();
+        let mut tensors = self.stem_tensors();
         tensors.extend(self.units[..units].iter().flat_map(Unit::tensors));
         tensors
     }
@@ -185,10 +201,16 @@ impl ResNet {
 
     /// All weights and moving statistics, in the order in which data meets them.
     pub fn tensors(&self) -> Vec<TensorSpec> {
-        let mut tensors = self.stem.tensors();
+        let mut tensors = self.stem_tensors();
         tensors.extend(self.units.iter().flat_map(Unit::tensors));
-        tensors.extend(self.bn_out.tensors());
+        tensors.extend(self.bn_out.iter().flat_map(BatchNorm::tensors));
         tensors.extend(self.dense.tensors());
+        tensors
+    }
+
+    fn stem_tensors(&self) -> Vec<TensorSpec> {
+        let mut tensors = self.stem.tensors();
+        tensors.extend(self.bn_in.iter().flat_map(BatchNorm::tensors));
         tensors
     }
 }
@@ -205,18 +227,23 @@ impl ResNet {
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Saved<'_>)> {
         let images = cast(images, self.outside())?;
-        let (x, stem_pool) = self.forward_stem(params, &images)?;
+        let (x, stem) = match self.frozen {
+            Some(_) => (self.infer_stem(params, &images)?, None),
+            None => {
+                let (x, saved) = self.forward_stem(params, &images, replicas, batch)?;
+                (x, Some(saved))
+            }
+        };
         let frozen = self.frozen.unwrap_or(0).min(self.stages.len());
         let x = self.infer_units(self.parts(0..frozen), params, x)?;
         let parts = self.parts(frozen..self.stages.len());
         let (x, units) = self.forward_units(parts, params, x, replicas, batch)?;
-        let (y, bn_out) = self.bn_out.forward(params, &x, replicas, batch)?;
-        let features = relu::forward(&y)?;
+        let (features, bn_out) = activate(self.bn_out.as_ref(), params, x, replicas, batch)?;
         let pooled = pool::forward(&features)?;
         let logits = self.dense.forward(params, &pooled)?;
         let saved = Saved {
             images,
-            stem_pool,
+            stem,
             units,
             bn_out,
             features,
@@ -234,18 +261,34 @@ impl ResNet {
         }
     }
 
-    /// The stem's images, and what its pooling saved.
+    /// The stem's images, and what their backward pass needs.
     fn forward_stem(
         &self,
         params: &Tensors,
         images: &XlaOp,
-    ) -> Result<(XlaOp, Option<overlapping_pool::Saved>)> {
+        replicas: Replicas,
+        batch: &mut Tensors,
+    ) -> Result<(XlaOp, StemSaved)> {
         let x = self.stem.forward(params, images)?;
+        let (x, bn_in) = activate(self.bn_in.as_ref(), params, x, replicas, batch)?;
+        let (x, pool) = self.pool_stem(x)?;
+        Ok((x, StemSaved { bn_in, pool }))
+    }
+
+    /// The maxima of `x` if the stem pools, else `x`.
+    fn pool_stem(&self, x: XlaOp) -> Result<(XlaOp, Option<overlapping_pool::Saved>)> {
         if !self.stem_pools {
             return Ok((x, None));
         }
-        let (x, saved) = overlapping_pool::forward(&x)?;
+        let (x, saved) = overlapping_pool::forward(&x, self.stem.padding)?;
         Ok((x, Some(saved)))
+    }
+
+    /// [`Self::forward_stem`] with moving statistics.
+    fn infer_stem(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
+        let x = self.stem.forward(params, images)?;
+        let x = infer_activation(self.bn_in.as_ref(), params, x)?;
+        Ok(self.pool_stem(x)?.0)
     }
 
     /// The units of these stages in the order in which data meets them, alone or as loops.
@@ -303,10 +346,11 @@ impl ResNet {
             .backward(params, &saved.pooled, dlogits, gradients)?;
         let precision = saved.features.primitive_type()?;
         let dfeatures = pool::backward(&saved.features.dims()?, &dpooled)?;
-        let dy = relu::backward(&saved.features, &cast(&dfeatures, precision)?)?;
-        let dx = self
-            .bn_out
-            .backward(params, &saved.bn_out, &dy, replicas, gradients)?;
+        let dfeatures = cast(&dfeatures, precision)?;
+        let dx = match (&self.bn_out, &saved.bn_out) {
+            (Some(bn), Some(kept)) => kept.backward(bn, params, &dfeatures, replicas, gradients)?,
+            _ => dfeatures,
+        };
         let dx = match &saved.units {
             UnitsSaved::Composed(traced) => {
                 parts::backward(traced, params, dx, replicas, gradients)?
@@ -320,12 +364,16 @@ impl ResNet {
                 gradients,
             )?,
         };
-        if self.frozen.is_some() {
+        let Some(stem) = &saved.stem else {
             return Ok(());
-        }
-        let dx = match &saved.stem_pool {
+        };
+        let dx = match &stem.pool {
             Some(pool) => overlapping_pool::backward(pool, &dx)?,
             None => dx,
+        };
+        let dx = match (&self.bn_in, &stem.bn_in) {
+            (Some(bn), Some(kept)) => kept.backward(bn, params, &dx, replicas, gradients)?,
+            _ => dx,
         };
         self.stem.backward_kernel(&saved.images, &dx, gradients)
     }
@@ -342,16 +390,63 @@ impl ResNet {
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
         let images = cast(images, self.outside())?;
-        let (x, _) = self.forward_stem(params, &images)?;
+        let x = self.infer_stem(params, &images)?;
         let x = self.infer_units(self.parts(0..self.stages.len()), params, x)?;
-        let features = relu::forward(&self.bn_out.infer(params, &x)?)?;
+        let features = infer_activation(self.bn_out.as_ref(), params, x)?;
         let features = cast(&features, PrimitiveType::F32)?;
         self.dense.forward(params, &pool::forward(&features)?)
     }
 }
 
+/// relu(bn(x)) and what its backward pass needs, or `x` where there is no batch norm.
+#[cfg(feature = "trace")]
+fn activate(
+    bn: Option<&BatchNorm>,
+    params: &Tensors,
+    x: XlaOp,
+    replicas: Replicas,
+    batch: &mut Tensors,
+) -> Result<(XlaOp, Option<Activation>)> {
+    let Some(bn) = bn else {
+        return Ok((x, None));
+    };
+    let activation = Activation::forward(bn, params, &x, replicas, batch)?;
+    Ok((activation.y.clone(), Some(activation)))
+}
+
+/// [`activate`] with moving statistics.
+#[cfg(feature = "trace")]
+fn infer_activation(bn: Option<&BatchNorm>, params: &Tensors, x: XlaOp) -> Result<XlaOp> {
+    match bn {
+        Some(bn) => activation::infer(bn, params, &x),
+        None => Ok(x),
+    }
+}
+
+/// Refuses what no network of version 1 has.
+fn check_version(architecture: &Architecture, lowering: Lowering) -> Result<()> {
+    let refused = |what, expected: &str, got: &str| GraphError::Shape {
+        what,
+        expected: expected.to_owned(),
+        got: got.to_owned(),
+    };
+    match (architecture.version, architecture.downsampling, lowering) {
+        (Version::V1, Downsampling::Pool, _) => Err(refused(
+            "downsampling",
+            "the first unit of each stage, in version 1",
+            "pooling",
+        )),
+        (Version::V1, _, Lowering::Kernels) => Err(refused(
+            "formulation",
+            "native or dots: the CPU's kernels take batch norms before convolutions, and in version 1 they come behind them",
+            "kernels",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The units of all stages.
-fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
+fn units(architecture: &Architecture, common: Common) -> Result<Vec<Unit>> {
     let block = architecture.block;
     let mut units = Vec::new();
     let mut inputs = architecture.stem.filters;
@@ -364,7 +459,7 @@ fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
         }
         if architecture.downsampling == Downsampling::Pool {
             let name = format!("stage{}/pool", stage + 1);
-            units.push(Unit::pooling(&name, (inputs, shape.width), lowering));
+            units.push(Unit::pooling(&name, (inputs, shape.width), common));
             inputs = shape.width;
         }
         for unit in 0..shape.units {
@@ -377,9 +472,9 @@ fn units(architecture: &Architecture, lowering: Lowering) -> Result<Vec<Unit>> {
             units.push(match architecture.downsampling {
                 Downsampling::UnitOfZeros => {
                     check_widens(&name, channels)?;
-                    Unit::of_zeros(&name, block, channels, stride, lowering)
+                    Unit::of_zeros(&name, block, channels, stride, common)
                 }
-                _ => Unit::new(&name, block, channels, stride, lowering),
+                _ => Unit::new(&name, block, channels, stride, common),
             });
             inputs = shape.width;
         }

@@ -1,7 +1,7 @@
-//! The unit that residual networks are made of, composed of the layers in [`crate::ops`].
+//! The unit that residual networks are made of. How one computes is in `v1.rs` and `v2.rs`.
 
 use crate::network::block::{Block, Convolution};
-use crate::ops::Lowering;
+use crate::network::version::{Common, Version};
 use crate::ops::batch_norm::BatchNorm;
 use crate::ops::conv::Conv;
 use crate::ops::widen::Widen;
@@ -10,7 +10,7 @@ use crate::table::TensorSpec;
 use {
     crate::collective::Replicas,
     crate::error::Result,
-    crate::ops::{batch_norm, max_pool, relu},
+    crate::network::{v1, v2},
     crate::tensors::Tensors,
     xla::XlaOp,
 };
@@ -19,10 +19,13 @@ use {
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub name: String,
+    pub version: Version,
     /// At least one.
     pub layers: Vec<Layer>,
     pub shortcut: Shortcut,
-    /// Whether max pooling over 2x2 pixels comes last.
+    /// Behind the shortcut's convolution, in version 1.
+    pub shortcut_bn: Option<BatchNorm>,
+    /// Whether max pooling over 2x2 pixels comes last, in version 2.
     pub pools: bool,
 }
 
@@ -31,8 +34,8 @@ pub struct Unit {
 pub enum Shortcut {
     /// The unit's input.
     Identity,
-    /// A 1x1 convolution of the first layer's activation, which both branches share: where the shape
-    /// changes.
+    /// A 1x1 convolution where the shape changes: of the unit's input in version 1, of the first layer's activation, which
+    /// both branches share, in version 2.
     Projection(Conv),
     /// The unit's input with fewer pixels and more channels, without weights: where the shape changes.
     Zeros(Widen),
@@ -49,75 +52,32 @@ impl Shortcut {
     }
 }
 
-/// BN-ReLU-convolution.
+/// A convolution with the batch norm behind it in version 1, and before it in version 2.
 #[derive(Clone, Debug)]
 pub struct Layer {
     pub bn: BatchNorm,
     pub conv: Conv,
 }
 
-/// What a unit's backward pass needs from its forward pass.
-#[cfg(feature = "trace")]
-pub(crate) struct UnitSaved {
-    pub layers: Vec<LayerSaved>,
-    pub pool: Option<max_pool::Saved>,
-}
-
-/// What a layer's backward pass needs from its forward pass.
-#[cfg(feature = "trace")]
-pub(crate) struct LayerSaved {
-    bn: batch_norm::Saved,
-    /// After the ReLU.
-    activation: XlaOp,
-}
-
-#[cfg(feature = "trace")]
-impl LayerSaved {
-    /// What the layer was given.
-    pub fn input(&self) -> &XlaOp {
-        &self.bn.x
-    }
-}
-
 impl Layer {
-    fn new(path: &str, number: usize, shape: Convolution, lowering: Lowering) -> Self {
+    fn new(path: &str, number: usize, shape: Convolution, common: Common) -> Self {
+        let channels = match common.version {
+            Version::V1 => shape.outputs,
+            Version::V2 => shape.inputs,
+        };
         Self {
-            bn: BatchNorm {
-                name: format!("{path}/bn{number}"),
-                channels: shape.inputs,
-                lowering,
-            },
-            conv: conv(&format!("{path}/conv{number}"), shape, lowering),
+            bn: common.batch_norm(&format!("{path}/bn{number}"), channels),
+            conv: common.conv(&format!("{path}/conv{number}"), shape),
         }
     }
-}
 
-#[cfg(feature = "trace")]
-impl Layer {
-    /// relu(bn(x)).
-    fn activate(
-        &self,
-        params: &Tensors,
-        x: &XlaOp,
-        replicas: Replicas,
-        batch: &mut Tensors,
-    ) -> Result<LayerSaved> {
-        let (y, bn) = self.bn.forward(params, x, replicas, batch)?;
-        let activation = relu::forward(&y)?;
-        Ok(LayerSaved { bn, activation })
-    }
-
-    /// [`Self::activate`] once the batch's statistics are in `batch`.
-    fn activate_again(
-        &self,
-        params: &Tensors,
-        x: &XlaOp,
-        replicas: Replicas,
-        batch: &Tensors,
-    ) -> Result<LayerSaved> {
-        let (y, bn) = self.bn.normalise(params, x, replicas, batch)?;
-        let activation = relu::forward(&y)?;
-        Ok(LayerSaved { bn, activation })
+    /// In the order in which data meets them.
+    fn tensors(&self, version: Version) -> Vec<TensorSpec> {
+        let (bn, conv) = (self.bn.tensors(), self.conv.tensors());
+        match version {
+            Version::V1 => [conv, bn].concat(),
+            Version::V2 => [bn, conv].concat(),
+        }
     }
 }
 
@@ -128,9 +88,9 @@ impl Unit {
         block: Block,
         (inputs, outputs): (usize, usize),
         stride: usize,
-        lowering: Lowering,
+        common: Common,
     ) -> Self {
-        let convolutions = block.convolutions(inputs, outputs, stride);
+        let convolutions = block.convolutions(common.version, inputs, outputs, stride);
         let layers = convolutions.into_iter().enumerate();
         let projection = Convolution {
             side: 1,
@@ -138,17 +98,19 @@ impl Unit {
             inputs,
             outputs,
         };
+        let shortcut = match inputs != outputs || stride != 1 {
+            true => Shortcut::Projection(common.conv(&format!("{name}/shortcut"), projection)),
+            false => Shortcut::Identity,
+        };
+        let is_normed = common.version == Version::V1 && shortcut.projection().is_some();
         Self {
             name: name.to_owned(),
+            version: common.version,
             layers: layers
-                .map(|(index, shape)| Layer::new(name, index + 1, shape, lowering))
+                .map(|(index, shape)| Layer::new(name, index + 1, shape, common))
                 .collect(),
-            shortcut: match inputs != outputs || stride != 1 {
-                true => {
-                    Shortcut::Projection(conv(&format!("{name}/shortcut"), projection, lowering))
-                }
-                false => Shortcut::Identity,
-            },
+            shortcut,
+            shortcut_bn: is_normed.then(|| common.batch_norm(&format!("{name}/bn_skip"), outputs)),
             pools: false,
         }
     }
@@ -159,9 +121,9 @@ impl Unit {
         block: Block,
         (inputs, outputs): (usize, usize),
         stride: usize,
-        lowering: Lowering,
+        common: Common,
     ) -> Self {
-        let unit = Self::new(name, block, (inputs, outputs), stride, lowering);
+        let unit = Self::new(name, block, (inputs, outputs), stride, common);
         let shortcut = match unit.shortcut {
             Shortcut::Projection(_) => Shortcut::Zeros(Widen {
                 stride,
@@ -170,19 +132,20 @@ impl Unit {
             }),
             other => other,
         };
-        Self { shortcut, ..unit }
+        Self {
+            shortcut,
+            shortcut_bn: None,
+            ..unit
+        }
     }
 
     /// A 3x3 convolution from `inputs` to `outputs` channels and max pooling, named `name`.
-    pub(crate) fn pooling(
-        name: &str,
-        (inputs, outputs): (usize, usize),
-        lowering: Lowering,
-    ) -> Self {
+    pub(crate) fn pooling(name: &str, (inputs, outputs): (usize, usize), common: Common) -> Self {
         Self {
             shortcut: Shortcut::None,
+            shortcut_bn: None,
             pools: true,
-            ..Self::new(name, Block::Single, (inputs, outputs), 1, lowering)
+            ..Self::new(name, Block::Single, (inputs, outputs), 1, common)
         }
     }
 
@@ -197,17 +160,17 @@ impl Unit {
     }
 
     pub(crate) fn tensors(&self) -> Vec<TensorSpec> {
-        let mut tensors = Vec::new();
-        for layer in &self.layers {
-            tensors.extend(layer.bn.tensors());
-            tensors.extend(layer.conv.tensors());
-        }
+        let layers = self.layers.iter();
+        let mut tensors: Vec<_> = layers
+            .flat_map(|layer| layer.tensors(self.version))
+            .collect();
         tensors.extend(
             self.shortcut
                 .projection()
                 .into_iter()
                 .flat_map(Conv::tensors),
         );
+        tensors.extend(self.shortcut_bn.iter().flat_map(BatchNorm::tensors));
         tensors
     }
 
@@ -222,18 +185,48 @@ impl Unit {
     pub(crate) fn input_dims(&self, x_dims: [usize; 4]) -> Vec<[usize; 4]> {
         let mut dims = vec![x_dims];
         for layer in self.split().1 {
-            let [n, h, w, _] = dims[dims.len() - 1];
-            let side = |side| layer.conv.output_side(side);
-            dims.push([n, side(h), side(w), layer.conv.outputs]);
+            dims.push(output_dims(&layer.conv, dims[dims.len() - 1]));
+        }
+        dims
+    }
+
+    /// Dimensions of what a loop keeps of the unit, for an input of dimensions `x_dims`: the inputs of its layers, and in
+    /// version 1 the last convolution's output.
+    pub(crate) fn kept_dims(&self, x_dims: [usize; 4]) -> Vec<[usize; 4]> {
+        let mut dims = self.input_dims(x_dims);
+        if self.version == Version::V1 {
+            dims.push(output_dims(&self.split().0.conv, dims[dims.len() - 1]));
         }
         dims
     }
 }
 
+fn output_dims(conv: &Conv, [n, h, w, _]: [usize; 4]) -> [usize; 4] {
+    [n, conv.output_side(h), conv.output_side(w), conv.outputs]
+}
+
+/// What a unit's backward pass needs from its forward pass.
+#[cfg(feature = "trace")]
+pub(crate) enum UnitSaved {
+    V1(v1::Saved),
+    V2(v2::Saved),
+}
+
+#[cfg(feature = "trace")]
+impl UnitSaved {
+    /// What a loop keeps of the unit, of [`Unit::kept_dims`].
+    pub fn kept(&self) -> Vec<&XlaOp> {
+        match self {
+            Self::V1(saved) => saved.kept(),
+            Self::V2(saved) => saved.kept(),
+        }
+    }
+}
+
 #[cfg(feature = "trace")]
 impl Unit {
-    /// y = conv(a) + shortcut, where a is the last layer's activation, and its maxima if the unit
-    /// [`pools`](Self::pools): `[N, H, W, in]` to `[N, H/s, W/s, out]`.
+    /// The unit in training mode, `[N, H, W, C]` to the dimensions that its stride and its outputs make of that. The
+    /// batch's statistics go into `batch`.
     pub(crate) fn forward(
         &self,
         params: &Tensors,
@@ -241,59 +234,34 @@ impl Unit {
         replicas: Replicas,
         batch: &mut Tensors,
     ) -> Result<(XlaOp, UnitSaved)> {
-        let (last, inner) = self.split();
-        let mut layers = Vec::new();
-        let mut h = x.clone();
-        for layer in inner {
-            let kept = layer.activate(params, &h, replicas, batch)?;
-            h = layer.conv.forward(params, &kept.activation)?;
-            layers.push(kept);
+        match self.version {
+            Version::V1 => {
+                let (y, saved) = v1::forward(self, params, x, replicas, batch)?;
+                Ok((y, UnitSaved::V1(saved)))
+            }
+            Version::V2 => {
+                let (y, saved) = v2::forward(self, params, x, replicas, batch)?;
+                Ok((y, UnitSaved::V2(saved)))
+            }
         }
-        layers.push(last.activate(params, &h, replicas, batch)?);
-        let y = last.conv.forward(params, &layers[inner.len()].activation)?;
-        let y = self.add_shortcut(params, x, &layers[0].activation, y)?;
-        let (y, pool) = self.pool(y)?;
-        Ok((y, UnitSaved { layers, pool }))
     }
 
-    /// `y` and the shortcut of the unit's input `x`, whose first activation is `a`.
-    fn add_shortcut(&self, params: &Tensors, x: &XlaOp, a: &XlaOp, y: XlaOp) -> Result<XlaOp> {
-        Ok(match &self.shortcut {
-            Shortcut::Projection(projection) => (y + projection.forward(params, a)?)?,
-            Shortcut::Identity => (y + x)?,
-            Shortcut::Zeros(widen) => (y + widen.forward(x)?)?,
-            Shortcut::None => y,
-        })
-    }
-
-    /// The maxima of `y` if the unit pools, else `y`.
-    fn pool(&self, y: XlaOp) -> Result<(XlaOp, Option<max_pool::Saved>)> {
-        if !self.pools {
-            return Ok((y, None));
-        }
-        let (pooled, saved) = max_pool::forward(&y)?;
-        Ok((pooled, Some(saved)))
-    }
-
-    /// What [`Self::forward`] saved, from the `inputs` of the layers and the batch's statistics: of a unit
-    /// that does not pool.
+    /// What [`Self::forward`] saved, from what a loop `kept` and the batch's statistics: of a unit that does not pool and
+    /// whose shortcut is its input.
     pub(crate) fn saved(
         &self,
         params: &Tensors,
-        inputs: &[XlaOp],
+        kept: &[XlaOp],
         replicas: Replicas,
         batch: &Tensors,
     ) -> Result<UnitSaved> {
-        let pairs = self.layers.iter().zip(inputs);
-        let layers = pairs.map(|(layer, x)| layer.activate_again(params, x, replicas, batch));
-        Ok(UnitSaved {
-            layers: layers.collect::<Result<_>>()?,
-            pool: None,
+        Ok(match self.version {
+            Version::V1 => UnitSaved::V1(v1::saved(self, params, kept, replicas, batch)?),
+            Version::V2 => UnitSaved::V2(v2::saved(self, params, kept, replicas, batch)?),
         })
     }
 
-    /// The chain rule through [`Self::forward`], from `dy` to dx; both branches' gradients add up
-    /// where they met: at the first activation, or at the input for an identity shortcut.
+    /// The chain rule through [`Self::forward`], from `dy` to dx.
     pub(crate) fn backward(
         &self,
         params: &Tensors,
@@ -302,61 +270,17 @@ impl Unit {
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
-        let dy = &before_pool(&saved.pool, dy)?;
-        let mut dx = dy.clone();
-        for (index, (layer, saved)) in self.layers.iter().zip(&saved.layers).enumerate().rev() {
-            let a = &saved.activation;
-            let mut da = layer.conv.backward(params, a, &dx, gradients)?;
-            if let (0, Shortcut::Projection(projection)) = (index, &self.shortcut) {
-                da = (da + projection.backward(params, a, dy, gradients)?)?;
-            }
-            let dz = relu::backward(a, &da)?;
-            dx = layer
-                .bn
-                .backward(params, &saved.bn, &dz, replicas, gradients)?;
-        }
-        match &self.shortcut {
-            Shortcut::Identity => Ok((dx + dy)?),
-            Shortcut::Zeros(widen) => {
-                let skipped = widen.backward(&dx.dims()?, dy)?;
-                Ok((dx + skipped)?)
-            }
-            Shortcut::Projection(_) | Shortcut::None => Ok(dx),
+        match saved {
+            UnitSaved::V1(saved) => v1::backward(self, params, saved, dy, replicas, gradients),
+            UnitSaved::V2(saved) => v2::backward(self, params, saved, dy, replicas, gradients),
         }
     }
 
     /// [`Self::forward`] with moving statistics.
     pub(crate) fn infer(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
-        let activate = |bn: &BatchNorm, x: &XlaOp| relu::forward(&bn.infer(params, x)?);
-        let (last, inner) = self.split();
-        let first_activation = activate(&self.layers[0].bn, x)?;
-        let mut a = first_activation.clone();
-        for (layer, next) in inner.iter().zip(&self.layers[1..]) {
-            a = activate(&next.bn, &layer.conv.forward(params, &a)?)?;
+        match self.version {
+            Version::V1 => v1::infer(self, params, x),
+            Version::V2 => v2::infer(self, params, x),
         }
-        let y = last.conv.forward(params, &a)?;
-        let y = self.add_shortcut(params, x, &first_activation, y)?;
-        Ok(self.pool(y)?.0)
-    }
-}
-
-/// The gradient of what went into the pooling that saved `pool`, from `dy`, the gradient of its result;
-/// without pooling, `dy` itself.
-#[cfg(feature = "trace")]
-fn before_pool(pool: &Option<max_pool::Saved>, dy: &XlaOp) -> Result<XlaOp> {
-    match pool {
-        Some(saved) => max_pool::backward(saved, dy),
-        None => Ok(dy.clone()),
-    }
-}
-
-pub(crate) fn conv(name: &str, shape: Convolution, lowering: Lowering) -> Conv {
-    Conv {
-        name: name.to_owned(),
-        side: shape.side,
-        stride: shape.stride,
-        inputs: shape.inputs,
-        outputs: shape.outputs,
-        lowering,
     }
 }

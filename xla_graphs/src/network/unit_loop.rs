@@ -39,7 +39,7 @@ pub(crate) struct EqualUnits<'a>(&'a [Unit]);
 /// What the backward pass needs of the units of a loop. Each array has a row for each unit.
 #[derive(Clone)]
 pub(crate) struct Kept {
-    /// The inputs of the layers: an array for each.
+    /// What [`Unit::kept_dims`] lists, the inputs of the layers first: an array for each.
     pub inputs: Vec<XlaOp>,
     /// The batch's statistics, in the order of the moving ones.
     pub statistics: XlaOp,
@@ -151,7 +151,7 @@ impl EqualUnits<'_> {
         batch: &mut Tensors,
     ) -> Result<(XlaOp, Kept)> {
         let unit = self.unit();
-        let dims = unit.input_dims(dims_of(x, "[N, H, W, C]")?);
+        let dims = unit.kept_dims(dims_of(x, "[N, H, W, C]")?);
         let stacks = dims
             .into_iter()
             .map(|[n, h, w, c]| empty(x, &[self.count(), n, h, w, c]));
@@ -168,8 +168,8 @@ impl EqualUnits<'_> {
                 let params = self.params(&rows.each, i)?;
                 let mut batch = Tensors::new();
                 let (y, saved) = unit.forward(&params, &x, replicas, &mut batch)?;
-                let stacks = before.list.iter().zip(&saved.layers);
-                let stacks = stacks.map(|(stack, saved)| write(stack, i, saved.input()));
+                let stacks = before.list.iter().zip(saved.kept());
+                let stacks = stacks.map(|(stack, kept)| write(stack, i, kept));
                 Ok(Values {
                     list: stacks.collect::<Result<_>>()?,
                     each: [y, write(&statistics, i, &self.row(STATISTICS, &batch)?)?],

@@ -14,7 +14,7 @@ use {
 
 /// Share of the old value that a moving statistic keeps at each step (Keras's default).
 pub const MOMENTUM: f64 = 0.99;
-/// Added to the variance.
+/// What the networks here add to the variance, but for those of version 1.
 pub use kernel_contract::EPSILON;
 
 /// One batch-normalisation layer. Statistics are f32 whatever the precision of the activations.
@@ -22,6 +22,8 @@ pub use kernel_contract::EPSILON;
 pub struct BatchNorm {
     pub name: String,
     pub channels: usize,
+    /// Added to the variance; on the kernels it must be [`EPSILON`].
+    pub epsilon: f32,
     pub lowering: Lowering,
 }
 
@@ -90,7 +92,7 @@ impl BatchNorm {
     ) -> Result<(XlaOp, Saved)> {
         let mean = batch.get(&self.path("moving_mean"))?.clone();
         let variance = batch.get(&self.path("moving_variance"))?;
-        let rstd = (variance + scalar_like(variance, EPSILON)?)?.rsqrt()?;
+        let rstd = (variance + scalar_like(variance, self.epsilon)?)?.rsqrt()?;
         let y = self.scale_and_shift(params, x, &mean, &rstd)?;
         let saved = Saved {
             x: x.clone(),
@@ -167,7 +169,7 @@ impl BatchNorm {
     /// y = gamma · (x − moving_mean) / sqrt(moving_variance + ε) + beta: inference.
     pub fn infer(&self, params: &Tensors, x: &XlaOp) -> Result<XlaOp> {
         let variance = params.get(&self.path("moving_variance"))?;
-        let rstd = (variance + scalar_like(variance, EPSILON)?)?.rsqrt()?;
+        let rstd = (variance + scalar_like(variance, self.epsilon)?)?.rsqrt()?;
         let mean = params.get(&self.path("moving_mean"))?;
         self.scale_and_shift(params, x, mean, &rstd)
     }

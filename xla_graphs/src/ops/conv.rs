@@ -24,7 +24,31 @@ pub struct Conv {
     pub inputs: usize,
     /// Output channels.
     pub outputs: usize,
+    pub padding: Padding,
     pub lowering: Lowering,
+}
+
+/// On which side of an image the odd pixel of "same" padding is. With either, a window that moves by `stride` has
+/// ⌈size / stride⌉ places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// Behind its last one, as in TensorFlow.
+    Far,
+    /// Before its first one, as in PyTorch: of half a window on both sides, what no window reaches is behind the last.
+    Near,
+}
+
+impl Padding {
+    /// The padding (low, high) of `size` pixels for a window of `side` pixels that moves by `stride`.
+    pub fn of(self, size: usize, side: usize, stride: usize) -> (i64, i64) {
+        let covered = (size.div_ceil(stride) - 1) * stride + side;
+        let total = covered.saturating_sub(size) as i64;
+        let (less, more) = (total / 2, total - total / 2);
+        match self {
+            Self::Far => (less, more),
+            Self::Near => (more, less),
+        }
+    }
 }
 
 impl Conv {
@@ -50,10 +74,9 @@ impl Conv {
         side.div_ceil(self.stride)
     }
 
-    /// "same" padding (low, high) of one image axis, as TensorFlow defines it: the output has
-    /// ⌈size / stride⌉ pixels, and the larger half of an odd total comes last.
+    /// The padding (low, high) of an image axis of `size` pixels.
     pub fn forward_padding(&self, size: usize) -> (i64, i64) {
-        same_padding(size, self.side, self.stride)
+        self.padding.of(size, self.side, self.stride)
     }
 }
 
@@ -171,13 +194,6 @@ impl Conv {
         let dilated = ((self.output_side(size) - 1) * self.stride + 1) as i64;
         (low, dilated + self.side as i64 - 1 - size as i64 - low)
     }
-}
-
-/// [`Conv::forward_padding`] of any window of `side` pixels that moves by `stride`.
-pub(super) fn same_padding(size: usize, side: usize, stride: usize) -> (i64, i64) {
-    let covered = (size.div_ceil(stride) - 1) * stride + side;
-    let total = covered.saturating_sub(size) as i64;
-    (total / 2, total - total / 2)
 }
 
 /// Every stride-th pixel of `[N, H, W, C]`, from the first: all that a 1x1 kernel sees.

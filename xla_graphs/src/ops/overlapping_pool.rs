@@ -1,6 +1,6 @@
 //! Max pooling over squares of 3x3 pixels with stride 2: neighbouring squares share a row or a column.
 
-use crate::ops::conv::same_padding;
+use crate::ops::conv::Padding;
 #[cfg(feature = "trace")]
 use {
     crate::arrays::{dims_of, scalar_like, to_i64},
@@ -17,6 +17,7 @@ pub const STRIDE: usize = 2;
 pub struct Saved {
     /// Dimensions of the input, `[N, H, W, C]`.
     x_dims: [usize; 4],
+    padding: Padding,
     /// Which pixel of its square each value came from, row by row from 0: `[N, h, w, C]` s32.
     chosen: XlaOp,
 }
@@ -26,19 +27,14 @@ pub fn output_side(side: usize) -> usize {
     side.div_ceil(STRIDE)
 }
 
-/// "same" padding (low, high) of one image axis, as a convolution of this size has it.
-pub fn padding(size: usize) -> (i64, i64) {
-    same_padding(size, SIDE, STRIDE)
-}
-
 /// `y[n, i, j, c] = max over a, b in {0, 1, 2} of x[n, 2i + a − p, 2j + b − q, c]` with padding p and q, which never is
 /// the maximum: `[N, H, W, C]` to `[N, ⌈H/2⌉, ⌈W/2⌉, C]`. Of equal values the first counts, row by row.
 #[cfg(feature = "trace")]
-pub fn forward(x: &XlaOp) -> Result<(XlaOp, Saved)> {
+pub fn forward(x: &XlaOp, padding: Padding) -> Result<(XlaOp, Saved)> {
     let x_dims = dims_of(x, "[N, H, W, C]")?;
     let [_, height, width, _] = x_dims;
     let border = |size: usize| {
-        let (low, high) = padding(size);
+        let (low, high) = padding.of(size, SIDE, STRIDE);
         (low, high, 0)
     };
     let config = [(0, 0, 0), border(height), border(width), (0, 0, 0)];
@@ -52,7 +48,12 @@ pub fn forward(x: &XlaOp) -> Result<(XlaOp, Saved)> {
         chosen = larger.select(&(chosen.zeros_like()? + number(index)?)?, &chosen)?;
         y = y.max(&value)?;
     }
-    Ok((y, Saved { x_dims, chosen }))
+    let saved = Saved {
+        x_dims,
+        padding,
+        chosen,
+    };
+    Ok((y, saved))
 }
 
 /// dx is the sum of dy over the squares in which [`forward`] chose the pixel: `[N, ⌈H/2⌉, ⌈W/2⌉, C]` to
@@ -82,7 +83,7 @@ pub fn backward(saved: &Saved, dy: &XlaOp) -> Result<XlaOp> {
         dx = (dx + part(index)?)?;
     }
     let inside = |x: &XlaOp, size: usize, dim: i64| {
-        let (low, _) = padding(size);
+        let (low, _) = saved.padding.of(size, SIDE, STRIDE);
         x.slice_in_dim(low, low + size as i64, 1, dim)
     };
     Ok(inside(&inside(&dx, height, 1)?, width, 2)?)

@@ -2,6 +2,7 @@
 //! for the other, the images are read beside the rest.
 
 use std::panic;
+use std::path::Path;
 use std::thread;
 
 use anyhow::Result;
@@ -95,7 +96,8 @@ fn load(config: &Config, args: &TrainArgs) -> Result<Images> {
     let held_out = config.validation_split;
     let images = divide(dataset, held_out, config.seed, config.batch_size)?;
     Ok(Images {
-        normalization: Normalization::of(&images.training),
+        normalization: (config.model.normalization())
+            .unwrap_or_else(|| Normalization::of(&images.training)),
         images,
     })
 }
@@ -126,7 +128,10 @@ fn first(program: &Program, config: &Config, args: &TrainArgs) -> Result<Option<
 fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
     let random = initial_state(layout, config.seed);
     Ok(match &config.init_weights {
-        Some(path) => checkpoint::load_into(path, layout, random)?,
+        Some(path) => {
+            warn_of_other_normalization(config, path);
+            checkpoint::load_into(path, layout, random)?
+        }
         None => {
             if let Some(until) = &config.freeze_until {
                 log::warn!(
@@ -136,4 +141,18 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
             random
         }
     })
+}
+
+/// Says so if the weights at `path` are for images that are normalised in another way than this kind of network's are. A file
+/// without that information says nothing.
+fn warn_of_other_normalization(config: &Config, path: &Path) {
+    let Some(usual) = config.model.normalization() else {
+        return;
+    };
+    if checkpoint::load_info(path).is_ok_and(|info| info.normalization != usual) {
+        log::warn!(
+            "{} is for images that are normalised by another mean and deviation than ImageNet's, which this run takes",
+            path.display()
+        );
+    }
 }

@@ -61,6 +61,7 @@ pub fn start_block(
     ];
     lines.extend(without_kernels(network, device));
     lines.extend(frozen(config, network, layout));
+    lines.extend(normalised(config));
     lines.extend([
         format!("data        {data}"),
         format!(
@@ -79,6 +80,13 @@ fn without_kernels(network: &ResNet, device: &Device) -> Option<String> {
     let has_kernels = choose::lowering(device.kind) == Lowering::Kernels;
     let reason = choose::beyond_kernels(network).filter(|_| has_kernels)?;
     Some(format!("kernels     none, XLA's operations: {reason}"))
+}
+
+/// How images are normalised, if it is not by their own mean and deviation.
+fn normalised(config: &Config) -> Option<String> {
+    config.model.normalization()?;
+    let how = "by ImageNet's mean and deviation, as the published weights of version 1 expect";
+    Some(format!("normalised  {how}"))
 }
 
 /// What training leaves as it is, if it leaves anything.
