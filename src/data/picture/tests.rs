@@ -359,6 +359,21 @@ fn a_jpeg_in_full_size_is_what_another_decoder_reads() {
 }
 
 #[test]
+fn the_middle_of_a_long_jpeg_is_what_another_decoder_reads_there() {
+    for (width, height) in [(150, 40), (40, 150)] {
+        let scene = RgbImage::from_fn(width, height, |x, y| {
+            Rgb([x as u8, y as u8, (x * y % 256) as u8])
+        });
+        let file = encoded(scene, ImageFormat::Jpeg);
+        let other = decode(file.clone(), ImageFormat::Jpeg).unwrap().into_rgb8();
+        let expected = resize::middle_to_side(&other, 40);
+        let got = jpeg::read(&file, 40).unwrap().unwrap();
+        let difference = mean_difference(got.as_chunks().0, expected.as_chunks().0);
+        assert!(difference < 0.7, "{width} x {height}: {difference}");
+    }
+}
+
+#[test]
 fn a_jpeg_that_gets_smaller_while_it_is_decoded_is_no_further_from_a_full_one_than_pillows() {
     // make_picture_fixtures.py prints how far Pillow's `draft` is from a full decoding. It knows halves alone, so what it
     // does at 48 is for 60 too.

@@ -5,75 +5,78 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use super::plane::{Extent, Plane};
-use super::scan::{Block, Component, Place, Scan};
+use super::scan::{Block, Place, Scan};
 use crate::data::dataset::CHANNELS;
 
 /// What zero of the first channel stands for: the middle of 0 to 255.
 const MIDDLE: f32 = 128.0;
 
-/// The channels of a picture: a grey one, or luma and the two of chroma.
-pub enum Channels {
-    Grey([Plane; 1]),
-    Colours(Box<[Plane; 3]>),
+/// The channels of a picture.
+pub struct Channels {
+    /// A grey one, or luma and the two of chroma.
+    planes: Vec<Plane>,
 }
 
 impl Channels {
     /// Those that `scan` has, for an image of `side` rows and columns of the picture's middle; `None` if there are others.
     pub fn of(scan: &Scan, side: usize) -> Option<Self> {
-        let plane = |part: usize| plane(scan, scan.parts[part].component, side);
-        match scan.parts.len() {
-            1 => Some(Self::Grey([plane(0)])),
-            3 => Some(Self::Colours(Box::new([0, 1, 2].map(plane)))),
-            _ => None,
+        let planes = 0..scan.parts.len();
+        [1, 3].contains(&planes.len()).then(|| Self {
+            planes: planes.map(|part| plane(scan, part, side)).collect(),
+        })
+    }
+
+    /// Whether the image needs the block at `place`.
+    #[inline]
+    pub fn need(&self, place: Place) -> bool {
+        self.planes[place.part].needs(place.column, place.row)
+    }
+
+    /// Sets the pixels of `block`, which the image needs.
+    #[inline]
+    pub fn put(&mut self, place: Place, block: &Block) {
+        self.planes[place.part].put(place.column, place.row, block);
+    }
+
+    /// Takes over a row of units of the scan, all of whose blocks were read.
+    pub fn end_row(&mut self) {
+        for plane in &mut self.planes {
+            plane.end_row();
         }
     }
 
-    /// Sets the pixels of `block`.
-    pub fn put(&mut self, place: Place, block: &Block) {
-        let planes = match self {
-            Self::Grey(planes) => &mut planes[..],
-            Self::Colours(planes) => &mut planes[..],
-        };
-        planes[place.part].put(place.column, place.row, block);
-    }
-
-    /// The image `[side, side, 3]`.
+    /// The image `[side, side, 3]`, once all blocks were read.
     pub fn image(&self, side: usize) -> Vec<u8> {
         let mut image = vec![0; side * side * CHANNELS];
         let rows = image.chunks_exact_mut(side * CHANNELS).enumerate();
-        match self {
-            Self::Grey([luma]) => {
-                let luma = luma.with_columns(side);
-                let mut values = vec![0.0; side];
-                for (place, row) in rows {
-                    luma.row(place, &mut values);
-                    for (pixel, value) in row.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(&values)
-                    {
-                        *pixel = [byte(*value) as u8; CHANNELS];
-                    }
+        if let [luma] = &self.planes[..] {
+            let mut values = vec![0.0; side];
+            for (place, row) in rows {
+                luma.row(place, &mut values);
+                for (pixel, value) in row.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(&values) {
+                    *pixel = [byte(*value) as u8; CHANNELS];
                 }
             }
-            Self::Colours(planes) => {
-                let planes = planes.each_ref().map(|plane| plane.with_columns(side));
-                let mut values = [0, 1, 2].map(|_| vec![0.0; side]);
-                // With a last byte that is not used.
-                let mut bytes = vec![0; side * CHANNELS + 1];
-                let mut pixels = vec![0; side];
-                for (place, row) in rows {
-                    for (plane, values) in planes.iter().zip(&mut values) {
-                        plane.row(place, values);
-                    }
-                    colour(&values, &mut pixels, &mut bytes);
-                    row.copy_from_slice(&bytes[..side * CHANNELS]);
-                }
+            return image;
+        }
+        let mut values = [0, 1, 2].map(|_| vec![0.0; side]);
+        // With a last byte that is not used.
+        let mut bytes = vec![0; side * CHANNELS + 1];
+        let mut pixels = vec![0; side];
+        for (place, row) in rows {
+            for (plane, values) in self.planes.iter().zip(&mut values) {
+                plane.row(place, values);
             }
+            colour(&values, &mut pixels, &mut bytes);
+            row.copy_from_slice(&bytes[..side * CHANNELS]);
         }
         image
     }
 }
 
-/// The channel of `component`, without pixels.
-fn plane(scan: &Scan, component: &Component, side: usize) -> Plane {
+/// The channel of `part`, without pixels.
+fn plane(scan: &Scan, part: usize, side: usize) -> Plane {
+    let component = scan.parts[part].component;
     let square = scan.width.min(scan.height);
     let across = Extent {
         picture: scan.width,
@@ -87,7 +90,8 @@ fn plane(scan: &Scan, component: &Component, side: usize) -> Plane {
         sampling: component.down,
         finest: scan.most_down,
     };
-    Plane::new(&across, &down, side)
+    let (_, rows) = scan.blocks_of_unit(part);
+    Plane::new(&across, &down, rows, side)
 }
 
 /// The middle `wanted` of `all`.

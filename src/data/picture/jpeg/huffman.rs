@@ -1,21 +1,27 @@
 //! Huffman codes, and the bit stream that they are read from.
 
-/// The longest code, in bits.
-const LONGEST: usize = 16;
+use std::iter;
+use std::ops::Range;
 
-/// The codes of at most so many bits are found in a table.
+/// The longest code, in bits.
+const LONGEST: u32 = 16;
+
+/// The codes of at most so many bits are found in a table of their own, which stays in the processor's first cache.
 const SHORT: u32 = 10;
 
-/// A code table as stored in a JPEG: the number of codes of each length, and their values in order.
+/// A code table as stored in a JPEG, in a form in which codes are found by the bits that they begin with.
 pub struct Codes {
-    counts: [u8; LONGEST],
-    values: Vec<u8>,
-    /// By the next [`SHORT`] bits: the code that they begin with.
+    /// By the next [`SHORT`] bits.
     short: Box<[Code; 1 << SHORT]>,
+    /// By the next [`LONGEST`] bits, from `first_long` on: longer codes are greater numbers.
+    long: Vec<Code>,
+    first_long: usize,
 }
 
 /// A code, and the bits behind it that belong to it: as many as the lower half of its value says.
+// Four bytes, so that its place in a table needs no multiplication.
 #[derive(Clone, Copy)]
+#[repr(align(4))]
 struct Code {
     value: u8,
     /// Of the code alone.
@@ -43,43 +49,53 @@ impl Code {
 }
 
 impl Codes {
-    /// Reads a table and returns it with the remaining bytes.
+    /// Reads a table, the number of codes of each length and their values in order, and returns it with the remaining
+    /// bytes; `None` if it is cut short, or has more codes than there can be.
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let (counts, after) = bytes.split_first_chunk::<LONGEST>()?;
+        let (counts, after) = bytes.split_first_chunk::<{ LONGEST as usize }>()?;
         let count = counts.iter().map(|&count| usize::from(count)).sum();
         let (values, after) = after.split_at_checked(count)?;
         let mut codes = Self {
-            counts: *counts,
-            values: values.to_vec(),
             short: Box::new([Code::NONE; 1 << SHORT]),
+            long: Vec::new(),
+            first_long: 0,
         };
-        codes.fill_short()?;
-        Some((codes, after))
-    }
-
-    /// Fills the table of short codes; `None` if there are more of them than there can be.
-    fn fill_short(&mut self) -> Option<()> {
-        let mut values = self.values.iter();
+        let mut values = values.iter();
+        // Of the places of all numbers of 16 bits a code takes those that begin with it, and the next one the next.
         let mut at = 0;
-        for (length, count) in (1..=SHORT).zip(self.counts) {
-            // A code takes the places of all bits that may follow it, and the next one is the next number.
-            let places = 1 << (SHORT - length);
-            for value in values.by_ref().take(count.into()) {
-                let all = self.short.get_mut(at..at + places)?;
-                all.fill(Code::new(*value, length));
+        for (length, count) in (1..).zip(counts) {
+            let places = 1 << (LONGEST - length);
+            for value in values.by_ref().take((*count).into()) {
+                codes.add(Code::new(*value, length), at..at + places)?;
                 at += places;
             }
+            if length <= SHORT {
+                codes.first_long = at;
+            }
         }
+        (at <= 1 << LONGEST).then_some((codes, after))
+    }
+
+    /// Sets the `places` of a code; `None` if there are none that are so high.
+    fn add(&mut self, code: Code, places: Range<usize>) -> Option<()> {
+        if u32::from(code.length) > SHORT {
+            self.long.extend(iter::repeat_n(code, places.len()));
+            return Some(());
+        }
+        let short = |place: usize| place >> (LONGEST - SHORT);
+        let places = short(places.start)..short(places.end);
+        self.short.get_mut(places)?.fill(code);
         Some(())
     }
 
-    /// The value of the next code, and the number in the bits that belong to it; `None` for an invalid code.
-    #[inline]
+    /// The value of the next code, and the number in the bits that belong to it; `None` for an invalid code. At least 25
+    /// bits must be held: a short code and its number need no more, and for a longer one it reads ahead.
+    #[inline(always)]
     pub fn next(&self, bits: &mut Bits) -> Option<(u8, i32)> {
-        bits.fill();
         let mut code = self.short[(bits.buffer >> (u64::BITS - SHORT)) as usize];
         if code.all == 0 {
-            code = self.by_length(bits.buffer)?;
+            bits.read_ahead();
+            code = self.longer(bits.buffer)?;
         }
         let number = number(bits.buffer << code.length, code.value & 15);
         bits.buffer <<= code.all;
@@ -87,28 +103,18 @@ impl Codes {
         Some((code.value, number))
     }
 
-    /// The code of any length that the highest of `bits` are.
+    /// The code of more than [`SHORT`] bits that `bits` begin with.
     #[cold]
-    fn by_length(&self, bits: u64) -> Option<Code> {
-        // Codes of one length are consecutive numbers; `first` is the smallest one.
-        let (mut first, mut shorter) = (0u64, 0);
-        for (length, count) in (1..).zip(self.counts) {
-            let code = bits >> (u64::BITS - length);
-            let place = code.checked_sub(first)?;
-            if place < u64::from(count) {
-                let value = *self.values.get(shorter + place as usize)?;
-                return Some(Code::new(value, length));
-            }
-            shorter += usize::from(count);
-            first = (first + u64::from(count)) << 1;
-        }
-        None
+    fn longer(&self, bits: u64) -> Option<Code> {
+        let place = (bits >> (u64::BITS - LONGEST)) as usize;
+        let place = place.checked_sub(self.first_long)?;
+        self.long.get(place).copied()
     }
 }
 
 /// The number that the `size` highest of `bits` stand for: those that begin with 0 are negative, and count up from
 /// the lowest one.
-#[inline]
+#[inline(always)]
 fn number(bits: u64, size: u8) -> i32 {
     let value = (bits >> 1 >> (63 - size)) as i32;
     let is_negative = !(bits as i64 >> 63) as i32;
@@ -137,12 +143,11 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Reads on if fewer bits are held than a code and its number may need. Behind the end there are zeros.
-    #[inline]
-    fn fill(&mut self) {
-        if self.held >= 32 {
-            return;
-        }
+    /// Reads on until at least 56 bits are held: a code and its number, of 31 bits at most, and a short one behind them.
+    /// Behind the end there are zeros.
+    // Even if there are enough: whether there are cannot be predicted, and a wrong guess takes longer.
+    #[inline(always)]
+    pub fn read_ahead(&mut self) {
         let rest = self.bytes.get(self.at..);
         let next = rest.and_then(|rest| rest.first_chunk::<8>());
         let next = next.map_or(0, |bytes| u64::from_be_bytes(*bytes));
@@ -154,6 +159,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Whether more bits were taken than there are.
+    #[inline(always)]
     pub fn is_past_the_end(&self) -> bool {
         let there = self.bytes.len() - BEHIND;
         8 * self.at - self.held as usize > 8 * there
@@ -163,22 +169,23 @@ impl<'a> Bits<'a> {
 /// Zeros behind the bytes in `plain`.
 pub const BEHIND: usize = 8;
 
-/// Writes the bytes of a scan to `plain` without what keeps them apart from markers, and zeros behind them, so that eight
-/// bytes can be read from each place.
-pub fn plain(bytes: &[u8], plain: &mut Vec<u8>) {
+/// Writes the bytes of a scan up to the next marker to `plain`, without what keeps them apart from markers, and zeros
+/// behind them, so that eight bytes can be read from each place. Returns what follows.
+pub fn plain<'a>(bytes: &'a [u8], plain: &mut Vec<u8>) -> &'a [u8] {
     plain.clear();
     let mut rest = bytes;
-    loop {
+    let after = loop {
         let end = memchr::memchr(0xff, rest).unwrap_or(rest.len());
         plain.extend(&rest[..end]);
         // A byte 0xff in the data is followed by 0; otherwise it begins a marker.
         let Some(after) = rest[end..].strip_prefix(&[0xff, 0]) else {
-            break;
+            break &rest[end..];
         };
         plain.push(0xff);
         rest = after;
-    }
+    };
     plain.extend([0; BEHIND]);
+    after
 }
 
 #[cfg(test)]
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn codes_of_all_lengths_are_found_and_the_end_is_noticed() {
         // 0, 10, 110 and so on, up to a code of 16 bits, in the order of the values.
-        let table: Vec<u8> = [[1; LONGEST].to_vec(), (0..16).map(|n| n << 4).collect()].concat();
+        let table: Vec<u8> = [vec![1; 16], (0..16).map(|n| n << 4).collect()].concat();
         let (codes, rest) = Codes::read(&table).unwrap();
         assert!(rest.is_empty());
         // 16 bits, 1 bit, 2 bits, and 5 more than there are.
@@ -216,6 +223,7 @@ mod tests {
         plain(&bytes, &mut data);
         let mut bits = Bits::of(&data);
         let mut next = || {
+            bits.read_ahead();
             let code = codes.next(&mut bits).map(|(value, _)| value >> 4);
             (code, bits.is_past_the_end())
         };
@@ -226,5 +234,24 @@ mod tests {
         // 16 ones are no code.
         plain(&[0xff, 0, 0xff, 0], &mut data);
         assert!(codes.next(&mut Bits::of(&data)).is_none());
+    }
+
+    #[test]
+    fn no_more_codes_are_accepted_than_there_can_be() {
+        // One of each length, and of the last as many as the remaining numbers, or one more.
+        for (last, fits) in [(2, true), (3, false)] {
+            let counts = [&[1; 15][..], &[last]].concat();
+            let table = [counts, vec![0; 15 + usize::from(last)]].concat();
+            assert_eq!(Codes::read(&table).is_some(), fits, "{last}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_scan_end_at_the_first_marker() {
+        let mut data = Vec::new();
+        let after = plain(&[1, 0xff, 0, 2, 0xff, 0xd0, 3], &mut data);
+        assert_eq!(after, [0xff, 0xd0, 3]);
+        assert_eq!(data, [&[1, 0xff, 2][..], &[0; BEHIND]].concat());
+        assert!(plain(&[4], &mut data).is_empty());
     }
 }

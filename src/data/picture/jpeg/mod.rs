@@ -8,10 +8,12 @@
 //! | file | job |
 //! | --- | --- |
 //! | `huffman` | codes and bits |
-//! | `scan` | the blocks of a scan |
+//! | `scan` | which blocks a scan has |
 //! | `plane` | the pixels of a colour channel |
 //! | `colours` | red, green and blue |
+//! | `blocks` | reads the blocks of a scan into the channels |
 
+mod blocks;
 mod colours;
 mod huffman;
 mod plane;
@@ -72,17 +74,12 @@ pub fn read(bytes: &[u8], side: usize) -> Result<Option<Vec<u8>>, &'static str> 
         rest = after;
         if marker == SCAN {
             scans += 1;
-            let length = length_of_scan(after).ok_or(CUT_SHORT)?;
+            // What follows one that cannot be read is passed over, like all bytes between segments.
             if let Some(scan) = tables.scan(segment) {
                 let is_read = tables.is_common(&scan);
                 channels = is_read.then(|| Channels::of(&scan, side)).flatten();
-                scan.read(&after[..length], |place, block| {
-                    if let Some(channels) = &mut channels {
-                        channels.put(place, block);
-                    }
-                })?;
+                rest = blocks::read(&scan, after, &mut channels)?;
             }
-            rest = &after[length..];
         } else {
             tables.read(marker, segment);
         }
@@ -104,7 +101,11 @@ fn upright(pixels: Vec<u8>, side: usize, orientation: Option<Orientation>) -> Ve
 
 /// The next marker and what follows it. Between segments, other bytes have no meaning.
 fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let at = marker(bytes, |next| ![0x00, 0xff].contains(&next))?;
+    let begins_one = |at: &usize| {
+        let next = bytes.get(at + 1);
+        next.is_some_and(|next| ![0x00, 0xff].contains(next))
+    };
+    let at = memchr::memchr_iter(0xff, bytes).find(begins_one)?;
     Some((bytes[at + 1], &bytes[at + 2..]))
 }
 
@@ -113,20 +114,6 @@ fn split_segment(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, after) = bytes.split_first_chunk::<2>()?;
     let content = usize::from(u16::from_be_bytes(*length)).checked_sub(2)?;
     after.split_at_checked(content)
-}
-
-/// The length up to the marker that ends the scan; restart markers are part of it.
-fn length_of_scan(bytes: &[u8]) -> Option<usize> {
-    marker(bytes, |next| {
-        let part_of_it = [0x00, 0xff].contains(&next) || RESTARTS.contains(&next);
-        !part_of_it
-    })
-}
-
-/// The place of the first 0xff before a byte that `is_wanted`.
-fn marker(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    let fits = |at: &usize| bytes.get(at + 1).is_some_and(|next| is_wanted(*next));
-    memchr::memchr_iter(0xff, bytes).find(fits)
 }
 
 /// Information about a scan from the segments before it.

@@ -14,14 +14,22 @@ use multiversion::multiversion;
 use super::scan::{Block, SIDE};
 use crate::data::picture::resize::{Filter, Taps};
 
-/// The pixels of the blocks that the image needs.
+/// A column of a block's pixels; those beyond the block's own are 0.
+type Column = [f32; SIDE];
+
+/// A colour channel of the image. A row of blocks gets the columns of the image as soon as all of it was read, so that its
+/// pixels never leave the processor's caches.
 pub struct Plane {
     across: Axis,
     down: Axis,
-    /// Column after column.
+    columns: Filter,
+    rows: Filter,
+    /// For each row of blocks in a unit: its pixels, column after column.
+    strips: Vec<Vec<Column>>,
+    /// The row of blocks that the first of them is for.
+    row: usize,
+    /// The rows that were read, each with the columns of the image.
     pixels: Vec<f32>,
-    /// From one column to the next: a block's last pixels may be followed by some that are not used.
-    stride: usize,
 }
 
 /// A picture and a channel of it in one direction.
@@ -41,6 +49,8 @@ struct Axis {
     blocks: Range<usize>,
     /// Of each block, at most 8.
     pixels: usize,
+    /// Those of a block of so few pixels.
+    cosines: &'static Cosines,
     /// The part that becomes the image, in pixels of the plane.
     start: f32,
     length: f32,
@@ -72,33 +82,26 @@ impl Axis {
                 - first,
             blocks,
             pixels,
+            cosines: &COSINES[pixels - 1],
         }
-    }
-
-    /// The first pixel of the block at `place`, if that is needed.
-    fn first_pixel(&self, place: usize) -> Option<usize> {
-        let is_needed = self.blocks.contains(&place);
-        is_needed.then(|| (place - self.blocks.start) * self.pixels)
     }
 
     fn filter(&self, side: usize) -> Filter {
         Filter::new(self.start, self.length, self.there, side)
     }
-
-    /// The cosines of the frequencies up to `highest` that a block of so few pixels has.
-    fn cosines(&self, highest: usize) -> &'static [[f32; SIDE]] {
-        &COSINES[self.pixels - 1][..(highest + 1).min(self.pixels)]
-    }
 }
 
-/// By the number of pixels less 1: the mean of each frequency's cosine over each pixel.
-static COSINES: LazyLock<[[[f32; SIDE]; SIDE]; SIDE]> = LazyLock::new(|| {
+/// The mean of each frequency's cosine over each pixel.
+type Cosines = [Column; SIDE];
+
+/// By the number of pixels less 1.
+static COSINES: LazyLock<[Cosines; SIDE]> = LazyLock::new(|| {
     std::array::from_fn(|less| std::array::from_fn(|frequency| cosines(less + 1, frequency)))
 });
 
 /// The cosine of `frequency` (ITU-T T.81, A.3.3) where a block has so few `pixels`: the mean over the part of the 8 full
 /// ones that each takes the place of, by area.
-fn cosines(pixels: usize, frequency: usize) -> [f32; SIDE] {
+fn cosines(pixels: usize, frequency: usize) -> Column {
     if frequency >= pixels {
         return [0.0; SIDE];
     }
@@ -122,132 +125,120 @@ fn cosines(pixels: usize, frequency: usize) -> [f32; SIDE] {
 }
 
 impl Plane {
-    /// A channel for an image of `side` rows and columns, still without pixels.
-    pub fn new(across: &Extent, down: &Extent, side: usize) -> Self {
+    /// A channel for an image of `side` rows and columns, still without pixels; a unit of the scan has so many `rows` of
+    /// its blocks.
+    pub fn new(across: &Extent, down: &Extent, rows: usize, side: usize) -> Self {
         let (across, down) = (Axis::new(across, side), Axis::new(down, side));
-        let stride = down.blocks.len() * down.pixels + SIDE - down.pixels;
+        let strip = vec![[0.0; SIDE]; across.blocks.len() * across.pixels];
         Self {
-            pixels: vec![0.0; across.blocks.len() * across.pixels * stride],
+            columns: across.filter(side),
+            rows: down.filter(side),
+            strips: vec![strip; rows],
+            row: 0,
+            pixels: Vec::with_capacity(down.there * side),
             across,
             down,
-            stride,
         }
     }
 
-    /// Sets the pixels of the block in `column` and `row`. In each column the blocks must come from top to bottom.
+    /// Whether the image needs the block in `column` and `row`.
+    #[inline]
+    pub fn needs(&self, column: usize, row: usize) -> bool {
+        self.across.blocks.contains(&column) && self.down.blocks.contains(&row)
+    }
+
+    /// Sets the pixels of the block in `column` and `row`, which the image needs.
     pub fn put(&mut self, column: usize, row: usize, block: &Block) {
-        let first = self.across.first_pixel(column);
-        let Some((left, top)) = first.zip(self.down.first_pixel(row)) else {
-            return;
-        };
-        let across = self.across.cosines(block.highest_across);
-        let down = self.down.cosines(block.highest_down);
-        let columns = self.across.pixels;
-        let place = &mut self.pixels[left * self.stride + top..];
-        set(place, self.stride, columns, (across, down), block);
+        let left = (column - self.across.blocks.start) * self.across.pixels;
+        let place = &mut self.strips[row - self.row][left..][..self.across.pixels];
+        set(place, self.across.cosines, self.down.cosines, block);
     }
 
-    /// The plane with `side` columns.
-    pub fn with_columns(&self, side: usize) -> Narrowed {
-        let mut pixels = vec![0.0; self.down.there * side];
-        narrow(
-            &self.pixels,
-            self.stride,
-            &self.across.filter(side),
-            &mut pixels,
-        );
-        Narrowed {
-            pixels,
-            down: self.down.filter(side),
+    /// Takes over the rows of a row of units, all of whose blocks were set.
+    pub fn end_row(&mut self) {
+        let width = self.columns.len();
+        for (row, strip) in (self.row..).zip(&self.strips) {
+            if self.down.blocks.contains(&row) {
+                let begin = self.pixels.len();
+                let end = begin + self.down.pixels * width;
+                self.pixels.resize(end.min(self.down.there * width), 0.0);
+                narrow(strip, &self.columns, &mut self.pixels[begin..]);
+            }
         }
+        self.row += self.strips.len();
+    }
+
+    /// The row of the image at `place`, once all rows were taken over.
+    pub fn row(&self, place: usize, row: &mut [f32]) {
+        mean_row(&self.pixels, self.rows.at(place), row);
     }
 }
 
-/// Sets `columns` of pixels in `place`, which begin `stride` from each other, to those of `block`: the sums of these
-/// cosines. A column gets 8 pixels: those beyond the block's own are set again by the next block, or not used.
+/// Sets these `columns` of pixels to those of `block`: the sums of its cosines.
+// Of all frequencies, even if a block has few: how many it has cannot be predicted, and a wrong guess takes longer.
 #[multiversion(targets("x86_64+avx2+bmi2"))]
-fn set(
-    place: &mut [f32],
-    stride: usize,
-    columns: usize,
-    (across, down): (&[[f32; SIDE]], &[[f32; SIDE]]),
-    block: &Block,
-) {
-    let coefficients = block.coefficients.as_chunks::<SIDE>().0;
-    for (column, place) in place.chunks_mut(stride).take(columns).enumerate() {
+fn set(columns: &mut [Column], across: &Cosines, down: &Cosines, block: &Block) {
+    let coefficients = block.as_chunks::<SIDE>().0;
+    for (place, column) in columns.iter_mut().enumerate() {
         let mut of_column = [0.0; SIDE];
         for (cosines, coefficients) in across.iter().zip(coefficients) {
-            add(&mut of_column, cosines[column], coefficients);
+            add(&mut of_column, cosines[place], coefficients);
         }
         let mut pixels = [0.0; SIDE];
         for (cosines, coefficient) in down.iter().zip(of_column) {
             add(&mut pixels, coefficient, cosines);
         }
-        if let Some(place) = place.first_chunk_mut() {
-            *place = pixels;
-        }
+        *column = pixels;
     }
 }
 
 /// Adds `values` times `factor`.
 #[inline(always)]
-fn add(sums: &mut [f32; SIDE], factor: f32, values: &[f32; SIDE]) {
+fn add(sums: &mut Column, factor: f32, values: &Column) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += value * factor;
     }
 }
 
-/// Columns that begin `stride` from each other, as rows of so many columns as `filter` has.
+/// The `rows` that `columns` of pixels are, each with so many columns as `filter` has.
 #[multiversion(targets("x86_64+avx2+bmi2"))]
-fn narrow(columns: &[f32], stride: usize, filter: &Filter, rows: &mut [f32]) {
+fn narrow(columns: &[Column], filter: &Filter, rows: &mut [f32]) {
     let width = filter.len();
-    let mut sums = vec![0.0; rows.len() / width];
     for (place, taps) in filter.taps().enumerate() {
-        weigh(columns, stride, taps, &mut sums);
-        for (row, sum) in rows.chunks_exact_mut(width).zip(&sums) {
-            row[place] = *sum;
+        let mut sums = [0.0; SIDE];
+        for (column, weight) in columns[taps.first..].iter().zip(taps.weights) {
+            add(&mut sums, *weight, column);
+        }
+        // The last block may have more rows than there are.
+        let mut at = place;
+        for sum in sums {
+            let Some(value) = rows.get_mut(at) else {
+                break;
+            };
+            *value = sum;
+            at += width;
         }
     }
 }
 
-/// The weighted mean of `lines` that begin `stride` from each other.
-#[inline(always)]
-fn weigh(lines: &[f32], stride: usize, taps: Taps, mean: &mut [f32]) {
-    mean.fill(0.0);
-    let lines = lines.chunks_exact(stride).skip(taps.first);
-    for (line, weight) in lines.zip(taps.weights) {
-        for (sum, value) in mean.iter_mut().zip(line) {
+/// The weighted mean of `rows`.
+#[multiversion(targets("x86_64+avx2+bmi2"))]
+fn mean_row(rows: &[f32], taps: Taps, row: &mut [f32]) {
+    row.fill(0.0);
+    let rows = rows.chunks_exact(row.len()).skip(taps.first);
+    for (line, weight) in rows.zip(taps.weights) {
+        for (sum, value) in row.iter_mut().zip(line) {
             *sum += value * weight;
         }
     }
 }
 
-/// A plane that has the columns of the image, and still its own rows.
-pub struct Narrowed {
-    /// Row after row.
-    pixels: Vec<f32>,
-    down: Filter,
-}
-
-impl Narrowed {
-    /// The row of the image at `place`.
-    pub fn row(&self, place: usize, row: &mut [f32]) {
-        mean_row(&self.pixels, self.down.at(place), row);
-    }
-}
-
-#[multiversion(targets("x86_64+avx2+bmi2"))]
-fn mean_row(rows: &[f32], taps: Taps, row: &mut [f32]) {
-    weigh(rows, row.len(), taps, row);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::picture::jpeg::scan::BLOCK;
 
     /// The pixels of a block alone, `pixels` each way, row by row: by the standard's formula, and the areas that they cover.
-    fn expected(coefficients: &[f32; BLOCK], pixels: usize) -> Vec<f64> {
+    fn expected(coefficients: &Block, pixels: usize) -> Vec<f64> {
         let one = |frequency: usize, pixel: usize| {
             let size = if frequency == 0 { 0.5f64.sqrt() } else { 1.0 };
             let at = |x: usize| {
@@ -277,12 +268,7 @@ mod tests {
 
     #[test]
     fn a_block_becomes_the_mean_of_its_lowest_frequencies_in_every_size() {
-        let coefficients = std::array::from_fn(|n| ((n * 37 + 11) % 101) as f32 - 50.0);
-        let block = Block {
-            coefficients,
-            highest_across: 7,
-            highest_down: 7,
-        };
+        let block: Block = std::array::from_fn(|n| ((n * 37 + 11) % 101) as f32 - 50.0);
         for side in 1..=SIDE {
             let extent = Extent {
                 picture: 8,
@@ -290,15 +276,15 @@ mod tests {
                 sampling: 1,
                 finest: 1,
             };
-            let mut plane = Plane::new(&extent, &extent, side);
+            let mut plane = Plane::new(&extent, &extent, 1, side);
+            assert!(plane.needs(0, 0) && !plane.needs(1, 0) && !plane.needs(0, 1));
             plane.put(0, 0, &block);
-            // A block that is not needed changes nothing.
-            plane.put(1, 0, &block);
-            plane.put(0, 1, &block);
-            let image = plane.with_columns(side);
+            plane.end_row();
+            // A row that is not needed changes nothing.
+            plane.end_row();
             let mut row = vec![0.0; side];
-            for (place, expected) in expected(&coefficients, side).chunks(side).enumerate() {
-                image.row(place, &mut row);
+            for (place, expected) in expected(&block, side).chunks(side).enumerate() {
+                plane.row(place, &mut row);
                 for (got, expected) in row.iter().zip(expected) {
                     let difference = (f64::from(*got) - expected).abs();
                     assert!(difference < 1e-3, "{side}, row {place}: {got}, {expected}");
