@@ -263,11 +263,18 @@ fn more_images_than_tasks_and_more_pixels_than_a_tile() {
     check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
 }
 
+/// The chain's input with the moving statistics of `bn`.
+fn with_moving_statistics(t: &Tensors, images: PrimitiveType, bn: &BatchNorm) -> Result<Features> {
+    let mean = t.get(&format!("{}/moving_mean", bn.name))?;
+    let variance = t.get(&format!("{}/moving_variance", bn.name))?;
+    Features::new(&t.get("x")?.convert(images)?, mean, variance)
+}
+
 /// What arrives at the result of the last layer of `chain`, out of two branches.
 fn junction(chain: &Chain, t: &Tensors, images: PrimitiveType, joined: bool) -> Result<Junction> {
     let (bn, _) = &chain.layers[0];
     let behind = |dz: &str| -> Result<BehindNorm> {
-        let x = Features::inferring(t, &t.get("x")?.convert(images)?, bn)?;
+        let x = with_moving_statistics(t, images, bn)?;
         let sums = t.get("b0/gamma")?.concat_in_dim(&[t.get("b0/beta")?], 0)?;
         Ok(BehindNorm::new(bn, &x, &t.get(dz)?.convert(images)?, &sums))
     };
@@ -287,7 +294,7 @@ fn from_junction(
 ) -> Result<Vec<XlaOp>> {
     let (bn, conv) = &chain.layers[1];
     let (layer, one) = ((bn, conv), Replicas(1));
-    let x = Features::inferring(t, &t.get("x")?.convert(images)?, bn)?;
+    let x = with_moving_statistics(t, images, bn)?;
     let junction = junction(chain, t, images, joined)?;
     let mut gradients = Tensors::new();
     let (dz, dy) = if alone {
