@@ -334,7 +334,9 @@ fn cases() -> Vec<Case> {
     ] {
         cases.push(Case::new(images, [128, 144], [3, 1]));
     }
-    cases.push(Case::new([2, 6, 6], [144, 128], [3, 1]));
+    for channels in [[144, 128], [32, 128], [128, 48]] {
+        cases.push(Case::new([2, 6, 6], channels, [3, 1]));
+    }
     cases
 }
 

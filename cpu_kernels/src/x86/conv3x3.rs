@@ -64,7 +64,7 @@ impl<F: Format> Task for Forward<'_, F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Moments {
-        let layer = self.layer;
+        let (layer, norm) = (self.layer, self.norm);
         let ForwardShare { x, y, chosen, .. } = self.share;
         let (output_len, len) = (layer.output_len(), layer.result_len());
         let mut tiles = Tiles::new(layer);
@@ -78,7 +78,11 @@ impl<F: Format> Task for Forward<'_, F> {
         let groups = x.chunks(together * layer.input_len());
         for (group, (x, y)) in groups.zip(y.chunks_mut(together * len)).enumerate() {
             let padded = &mut padded[..y.len() / len];
-            activate(set, layer, self.norm, x, padded);
+            for (padded, x) in padded.iter_mut().zip(x.chunks_exact(layer.input_len())) {
+                padded.fill(set, |index, part, n| {
+                    norm.activate(set, part, n, F::get(set, &x[index], n))
+                });
+            }
             match &mut tiles {
                 Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output),
                 None => {
@@ -120,22 +124,6 @@ fn padded_images<F: Format>(
     (0..count)
         .map(|_| Padded::new(size, parts, stride))
         .collect()
-}
-
-/// The activations of images `x`.
-#[inline(always)]
-fn activate<S: Set, F: Format>(
-    set: S,
-    layer: &Layer,
-    norm: &Norm,
-    x: &[F::Lanes],
-    padded: &mut [Padded<F>],
-) {
-    for (padded, x) in padded.iter_mut().zip(x.chunks_exact(layer.input_len())) {
-        padded.fill(set, |index, part, n| {
-            norm.activate(set, part, n, F::get(set, &x[index], n))
-        });
-    }
 }
 
 /// The gradients of [`forward`] at `x`.
@@ -191,10 +179,12 @@ impl<F: Format> Task for Backward<'_, F> {
         for (group, (x, dz)) in groups.zip(dz.chunks_mut(together * input_len)).enumerate() {
             let images = dz.len() / input_len;
             let (a, d) = (&mut a[..images], &mut d[..images]);
-            activate(set, layer, norm, x, a);
-            for (image, d) in d.iter_mut().enumerate() {
+            for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
+                a.fill(set, |index, part, n| {
+                    norm.activate(set, part, n, F::get(set, &x[index], n))
+                });
                 let start = self.0.start + (group * together + image) * layer.result_len();
-                output_gradient(set, layer, self.0.dy, start, d);
+                output_gradient(set, layer, self.0.dy, start, &mut d[image]);
             }
             match &mut tiles {
                 Some(tiles) => {
@@ -219,7 +209,7 @@ impl<F: Format> Task for Backward<'_, F> {
         Part {
             sums: sums.finish(),
             kernel: match tiles {
-                Some(_) => winograd::kernel_gradient(set, &kernel),
+                Some(_) => winograd::kernel_gradient(set, kernel),
                 None => kernel,
             },
         }

@@ -47,7 +47,8 @@ impl<F: Format> Padded<F> {
         }
     }
 
-    /// Sets each register of the image: of index, channels and number. The border stays zeros.
+    /// Sets each register of the image: of index, channels and number. The border stays zeros. Each caller needs a closure
+    /// of its own: one that two share is not inlined.
     #[inline(always)]
     pub fn fill<S: Set>(&mut self, set: S, value: impl Fn(usize, usize, usize) -> S::Register) {
         let (row, parts, width) = (self.row, self.parts, self.width);

@@ -11,7 +11,7 @@
 //!
 //! On images, each goes along the columns and then along the rows. docs/numerics.md has the rest, and what it rounds.
 
-use super::format::{Format, Lanes, get, put, registers};
+use super::format::{F32, Format, Lanes, get, put, registers};
 use super::gemm::PANEL;
 use super::sets::Set;
 
@@ -33,8 +33,25 @@ pub trait Transform<const N: usize, const M: usize> {
         rows
     }
 
-    /// The square that begins with `from`, transformed, to that which begins with `to`: `rows` and `columns` of it. A
-    /// square's rows are `steps[0]` lanes apart, its columns `steps[1]`.
+    /// Register `n` of the square that begins with `from`, transformed. A square's rows are `steps[0]` lanes apart, its
+    /// columns `steps[1]`.
+    #[inline(always)]
+    fn of<S: Set, F: Format>(
+        set: S,
+        from: &[F::Lanes],
+        steps: [usize; 2],
+        n: usize,
+    ) -> [[S::Register; M]; M] {
+        let mut x = [[set.zero(); N]; N];
+        for (a, x) in x.iter_mut().enumerate() {
+            for (b, x) in x.iter_mut().enumerate() {
+                *x = F::get(set, &from[a * steps[0] + b * steps[1]], n);
+            }
+        }
+        Self::columns(set, &Self::columns(set, &x))
+    }
+
+    /// All registers of the square that begins with `from`, to that which begins with `to`: `rows` and `columns` of it.
     #[inline(always)]
     fn square<S: Set, F: Format>(
         set: S,
@@ -45,16 +62,24 @@ pub trait Transform<const N: usize, const M: usize> {
         [rows, columns]: [usize; 2],
     ) {
         for n in 0..registers::<S>() {
-            let mut x = [[set.zero(); N]; N];
-            for (a, x) in x.iter_mut().enumerate() {
-                for (b, x) in x.iter_mut().enumerate() {
-                    *x = F::get(set, &from[a * steps[0] + b * steps[1]], n);
-                }
-            }
-            let results = Self::columns(set, &Self::columns(set, &x));
+            let results = Self::of::<S, F>(set, from, steps, n);
             for (i, results) in results.iter().enumerate().take(rows) {
                 for (j, result) in results.iter().enumerate().take(columns) {
                     put(set, &mut to[i * to_steps[0] + j * to_steps[1]], n, *result);
+                }
+            }
+        }
+    }
+
+    /// Squares `[N, N, len]`, transformed in their own place: `[M, M, len]`, where M is no more than N.
+    #[inline(always)]
+    fn in_place<S: Set>(set: S, squares: &mut [Lanes], len: usize) {
+        for at in 0..len {
+            let squares = &mut squares[at..];
+            for n in 0..registers::<S>() {
+                let results = Self::of::<S, F32>(set, squares, [N * len, len], n);
+                for (index, result) in results.iter().flatten().enumerate() {
+                    put(set, &mut squares[index * len], n, *result);
                 }
             }
         }

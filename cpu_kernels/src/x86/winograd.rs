@@ -27,9 +27,11 @@ use super::transforms::{Inputs, OutputGradients, Outputs, Transform, WeightGradi
 use super::walk::TAPS;
 use crate::isa::Isa;
 
-/// Channels that the input and the output need, at least: fewer gain less, and published networks of fewer keep their
-/// bits.
+/// Channels of the wider side of a layer that is computed in tiles, at least: networks of fewer keep their bits.
 const WIDE: usize = 128;
+
+/// Channels of its narrower side, at least: with fewer, the tiles take as long as is saved.
+const NARROW: usize = 32;
 
 /// Places in a transformed tile.
 const PLACES: usize = SIDE * SIDE;
@@ -41,7 +43,8 @@ const AT_A_TIME: usize = 64;
 
 /// Whether the 3x3 layer `layer` is computed in tiles. It depends on the layer alone, because the bits depend on it.
 pub fn suits(layer: &Layer) -> bool {
-    let is_wide = layer.inputs.min(layer.outputs) >= WIDE;
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let is_wide = inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW;
     is_wide && layer.stride == 1 && layer.format == contract::Format::F32
 }
 
@@ -193,16 +196,13 @@ impl Tiles {
 
 /// The gradient of a kernel `[3, 3, C, O]`, from the `sums` of [`Tiles::add_kernel_gradient`].
 #[inline(always)]
-pub fn kernel_gradient<S: Set>(set: S, sums: &[f32]) -> Vec<f32> {
-    let sums = lanes(sums);
-    let len = sums.len() / PLACES;
-    let mut kernel = vec![[0.0; PANEL]; TAPS * TAPS * len];
-    let (steps, to_steps) = (square(SIDE, len), square(TAPS, len));
-    for at in 0..len {
-        let (from, to) = (&sums[at..], &mut kernel[at..]);
-        WeightGradients::square::<S, F32>(set, from, steps, to, to_steps, [TAPS, TAPS]);
-    }
-    kernel.into_flattened()
+pub fn kernel_gradient<S: Set>(set: S, mut sums: Vec<f32>) -> Vec<f32> {
+    let weights = sums.len() / PLACES;
+    let lanes = sums.as_chunks_mut().0;
+    WeightGradients::in_place(set, lanes, weights / PANEL);
+    sums.truncate(TAPS * TAPS * weights);
+    sums.shrink_to_fit();
+    sums
 }
 
 /// The convolutions `y` of `images`: their tiles become the first matrices, and the second ones are the products.
