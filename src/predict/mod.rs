@@ -42,8 +42,8 @@ pub use crate::score::ranking::{Prediction, Ranking};
 pub use error::PredictError;
 pub use image::Image;
 
-/// Images that [`Classifier::open`] has classified at once: so few that what a layer of a small network gives stays in a
-/// processor's cache until the next one reads it.
+/// Images that [`Classifier::open`] has classified at once. They are few because a batch that is not full takes as long as a
+/// full one.
 pub const BATCH_SIZE: usize = 32;
 
 /// A trained network that takes any number of images.

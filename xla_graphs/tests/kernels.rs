@@ -348,6 +348,64 @@ fn wide_3x3_layers() {
     check_in(PrimitiveType::F32, ROUNDING, [5, 7, 6, 128], shapes);
 }
 
+#[test]
+fn a_stem_in_front_of_layers_is_xlas_convolution() {
+    cpu_kernels::register().unwrap();
+    if !cpu_kernels::supported() {
+        println!("skipped: {NO_KERNELS}");
+        return;
+    }
+    for (image, side, stride) in [
+        ([9, 7], 3, 1),
+        ([9, 8], 3, 2),
+        ([11, 14], 7, 2),
+        ([6, 5], 2, 1),
+    ] {
+        let stem = Conv {
+            name: "stem".to_owned(),
+            side,
+            stride,
+            inputs: 3,
+            outputs: 32,
+            padding: Padding::Far,
+            lowering: Lowering::Kernels,
+        };
+        let x_dims = image.map(|size| stem.output_side(size));
+        let chain = Chain::new(
+            [3, x_dims[0], x_dims[1], 32],
+            [Shape(3, 1, 16), Shape(1, 1, 16)],
+        );
+        let (bn, conv) = &chain.layers[0];
+        let mut inputs = chain.inputs();
+        inputs.push(input("images", &[3, image[0], image[1], 3]));
+        inputs.push(input("stem/kernel", &[side, side, 3, 32]));
+        let graph = Graph::new(&inputs, |t| {
+            let images = t.get("images")?;
+            let stored = stem.forward(t, images)?;
+            let (mut call, value) = Inference::new(t, &stored)?;
+            call.layer((bn, conv, false), value, None)?;
+            let apart = call.result()?;
+            let (mut call, value) = Inference::behind(t, &stem, images, PrimitiveType::F32)?;
+            call.layer((bn, conv, false), value, None)?;
+            Ok(vec![apart, call.result()?])
+        });
+        let results = graph.run(&inputs);
+        let scale = results[0].iter().fold(0f32, |most, v| most.max(v.abs()));
+        for (apart, together) in results[0].iter().zip(&results[1]) {
+            assert!(
+                (apart - together).abs() < ROUNDING * scale,
+                "{apart}, {together}"
+            );
+        }
+        let equal = results[0].iter().zip(&results[1]).filter(|(a, b)| a == b);
+        println!(
+            "{image:?}, {side}x{side}: {} of {} equal",
+            equal.count(),
+            results[0].len()
+        );
+    }
+}
+
 /// Why the first layer of `chain` cannot be traced, with its input as a skip or without.
 fn refusal(chain: &Chain, has_skip: bool) -> String {
     let mut message = String::new();

@@ -9,7 +9,7 @@ use kernel_contract::plan::{self, Start};
 use kernel_contract::{self as contract, EPSILON, Kernel, Plan};
 
 use super::format::{Bf16, F32, Format};
-use super::inference::{self, Step};
+use super::inference::{self, Input, Stem, Step};
 use super::layer::{Gradients, Output, OutputGradient};
 use super::norm::{self, Norm, NormGradient};
 use super::{conv3x3, pointwise};
@@ -258,8 +258,16 @@ fn inference_in<F: Format>(call: Planned<plan::Inference>) -> Result<()> {
     };
     let steps = call.plan.layers.iter().map(step);
     let steps = steps.collect::<Result<Vec<_>>>()?;
-    let x = call.array::<F::Lanes>(call.plan.x, first.images * first.input_len())?;
+    let (images, x) = (first.images, call.plan.x);
+    let input = match call.plan.stem {
+        None => Input::<F>::Value(call.array(x, images * first.input_len())?),
+        Some(sizes) => {
+            let kernel = call.array(sizes.kernel, sizes.depth() * first.inputs)?;
+            let stem = Stem::new(sizes, kernel, first.inputs);
+            Input::Images(call.array(x, images * sizes.image_len())?, stem)
+        }
+    };
     let y = call.call.next_result(last.images * last.result_len())?;
-    inference::forward::<F>(*ISA, &steps, x, y);
+    inference::forward(*ISA, &input, &steps, y);
     Ok(())
 }

@@ -11,14 +11,28 @@ use crate::numbers::{Reader, Writer};
 /// Layers with moving statistics, from images to images. No sum runs over the batch, so that each image goes through all
 /// layers on its own.
 ///
-/// The values between layers have numbers: x is 0, and each layer gives the next one. The result is the last of them,
-/// `[N, h, w, O]`.
+/// The values between layers have numbers: what the first layer reads is 0, and each layer gives the next one. The result
+/// is the last of them, `[N, h, w, O]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inference {
-    /// `[N, H, W, C]`.
+    /// Value number 0, `[N, H, W, C]`; or what the stem makes it of.
     pub x: Start,
+    pub stem: Option<Stem>,
     /// At least one, all for the same number of images in the same format.
     pub layers: Vec<InferenceLayer>,
+}
+
+/// The first convolution of a network, "same" padding: of f32 images of few channels, in f32. Value number 0 is its result,
+/// stored in the layers' format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stem {
+    /// Rows, columns and channels of an image.
+    pub image: [usize; 3],
+    /// Of the square kernel.
+    pub side: usize,
+    pub stride: usize,
+    /// `[side, side, channels, C]`.
+    pub kernel: Start,
 }
 
 /// conv(relu(norm(input))) + added, or pool(conv(relu(norm(input)))).
@@ -41,6 +55,67 @@ pub struct Added {
     /// The value's number.
     pub value: usize,
     pub stride: usize,
+}
+
+impl Stem {
+    /// Rows and columns of the result.
+    pub fn result(&self) -> [usize; 2] {
+        let [height, width, _] = self.image;
+        [height, width].map(|size| size.div_ceil(self.stride))
+    }
+
+    /// Rows and columns of what all taps meet: the image with a border.
+    pub fn covered(&self) -> [usize; 2] {
+        let last = |size: usize| size.saturating_sub(1) * self.stride;
+        self.result().map(|size| last(size) + self.side)
+    }
+
+    /// Rows of the border above the image, and columns before it: the smaller half of all.
+    pub fn border(&self) -> [usize; 2] {
+        let [height, width, _] = self.image;
+        let [covered_height, covered_width] = self.covered();
+        [
+            covered_height.saturating_sub(height) / 2,
+            covered_width.saturating_sub(width) / 2,
+        ]
+    }
+
+    /// Values of an image.
+    pub fn image_len(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// Factors of each of the result's values.
+    pub fn depth(&self) -> usize {
+        self.side * self.side * self.image[2]
+    }
+
+    fn check(&self, first: &Layer) -> Result<(), PlanError> {
+        if [self.side, self.stride, self.image[2]].contains(&0) {
+            return refuse("the stem's side, stride and channels", "at least 1", 0);
+        }
+        let [height, width] = self.result();
+        if [height, width] != [first.height, first.width] {
+            let got = format!("{height}x{width}");
+            return refuse("the stem's result", "the first layer's input", got);
+        }
+        Ok(())
+    }
+
+    fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
+        out.numbers(&self.image)?;
+        out.numbers(&[self.side, self.stride])?;
+        self.kernel.write(out)
+    }
+
+    fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
+        Ok(Self {
+            image: [numbers.number()?, numbers.number()?, numbers.number()?],
+            side: numbers.number()?,
+            stride: numbers.number()?,
+            kernel: Start::read(numbers)?,
+        })
+    }
 }
 
 impl Inference {
@@ -127,23 +202,33 @@ impl Plan for Inference {
         match self.layers.first() {
             None => refuse("the layers", "at least one", 0),
             Some(first) if first.input != 0 => {
-                refuse("the first layer's value", "x, number 0", first.input)
+                refuse("the first layer's value", "number 0", first.input)
             }
-            Some(_) => (0..self.layers.len()).try_for_each(|index| self.check_layer(index)),
+            Some(first) => {
+                let mut stem = self.stem.iter();
+                stem.try_for_each(|stem| stem.check(&first.layer))?;
+                (0..self.layers.len()).try_for_each(|index| self.check_layer(index))
+            }
         }
     }
 
     fn write(&self, out: &mut Writer) -> Result<(), PlanError> {
         self.x.write(out)?;
+        out.number(self.stem.is_some().into())?;
+        self.stem.iter().try_for_each(|stem| stem.write(out))?;
         out.number(self.layers.len())?;
         self.layers.iter().try_for_each(|layer| layer.write(out))
     }
 
     fn read(numbers: &mut Reader) -> Result<Self, PlanError> {
         let x = Start::read(numbers)?;
+        let stem = match numbers.yes_or_no("whether there is a stem")? {
+            true => Some(Stem::read(numbers)?),
+            false => None,
+        };
         let layers = (0..numbers.number()?).map(|_| InferenceLayer::read(numbers));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { x, layers })
+        Ok(Self { x, stem, layers })
     }
 }
 

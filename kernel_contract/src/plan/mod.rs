@@ -13,7 +13,7 @@ mod others;
 mod tests;
 
 pub use fields::{BehindNorm, Norm, Row, Start};
-pub use inference::{Added, Inference, InferenceLayer};
+pub use inference::{Added, Inference, InferenceLayer, Stem};
 pub use layers::{LayerBackward, LayerForward, OutputGradient};
 pub use others::{NormBackward, Unwritten};
 

@@ -128,6 +128,21 @@ fn inference() -> Inference {
             next(widens, 2, Some(added)),
         ],
         x: Starts(200).next(),
+        stem: None,
+    }
+}
+
+/// The same behind a stem with stride 2.
+fn with_stem() -> Inference {
+    let stem = Stem {
+        image: [13, 18, 3],
+        side: 7,
+        stride: 2,
+        kernel: Starts(210).next(),
+    };
+    Inference {
+        stem: Some(stem),
+        ..inference()
     }
 }
 
@@ -187,6 +202,7 @@ fn every_plan_comes_back_from_its_numbers() {
     }
     comes_back(&unwritten());
     comes_back(&inference());
+    comes_back(&with_stem());
 }
 
 #[test]
@@ -301,7 +317,7 @@ fn layers_that_do_not_fit_together_are_refused_on_both_sides() {
     with(&Vec::clear, "the layers: expected at least one, got 0");
     with(
         &|layers| layers[0].input = 1,
-        "the first layer's value: expected x, number 0, got 1",
+        "the first layer's value: expected number 0, got 1",
     );
     with(
         &|layers| layers[1].input = 2,
@@ -347,6 +363,26 @@ fn layers_that_do_not_fit_together_are_refused_on_both_sides() {
         },
         "what is added: expected nothing before pooling, got a value",
     );
+}
+
+#[test]
+fn a_stem_gives_what_the_first_layer_reads() {
+    let with = |change: &dyn Fn(&mut Stem), reason: &str| {
+        let mut plan = with_stem();
+        plan.stem.iter_mut().for_each(change);
+        refused(plan, reason);
+    };
+    let none = "the stem's side, stride and channels: expected at least 1, got 0";
+    with(&|stem| stem.side = 0, none);
+    with(&|stem| stem.stride = 0, none);
+    with(&|stem| stem.image[2] = 0, none);
+    with(
+        &|stem| stem.stride = 1,
+        "the stem's result: expected the first layer's input, got 13x18",
+    );
+    // A border of 3 pixels around 13 rows, and of 2 and 3 beside 18 columns.
+    let stem = with_stem().stem.unwrap();
+    assert_eq!((stem.covered(), stem.border()), ([19, 23], [3, 2]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::loops::{Values, repeat, write};
 use crate::network::parts::{Part, Traced};
 use crate::network::unit::{Layer, Shortcut, Unit};
 use crate::network::unit_loop::{EqualUnits, Kept, STATISTICS};
+use crate::ops::conv::Conv;
 use crate::ops::kernels::{self, BehindNorm, Features, Gradient, Inference, Junction, Skip, Value};
 use crate::tensors::{Place, Tensors};
 
@@ -94,15 +95,23 @@ pub(crate) fn backward(
     cast(&dx.whole(params)?, PrimitiveType::F32)
 }
 
-/// [`forward`] with moving statistics. It is one call, so that loops are of no use to it.
+/// [`forward`] with moving statistics, behind the convolution `stem` of `x` if there is one. It is one call, so that loops
+/// are of no use to it.
 pub(crate) fn infer(
+    stem: Option<&Conv>,
     parts: Vec<Part>,
     params: &Tensors,
     x: &XlaOp,
     inside: PrimitiveType,
 ) -> Result<XlaOp> {
-    let x = cast(x, inside)?;
-    let (mut call, mut value) = Inference::new(params, &x)?;
+    let stored;
+    let (mut call, mut value) = match stem {
+        Some(stem) => Inference::behind(params, stem, x, inside)?,
+        None => {
+            stored = cast(x, inside)?;
+            Inference::new(params, &stored)?
+        }
+    };
     for unit in parts.iter().flat_map(Part::units) {
         value = unit.fused_infer(&mut call, value)?;
     }

@@ -382,7 +382,7 @@ impl ResNet {
     fn infer_units(&self, parts: Vec<Part>, params: &Tensors, x: XlaOp) -> Result<XlaOp> {
         match self.lowering {
             _ if parts.is_empty() => Ok(x),
-            Lowering::Kernels => fused::infer(parts, params, &x, self.precision.primitive()),
+            Lowering::Kernels => fused::infer(None, parts, params, &x, self.precision.primitive()),
             Lowering::Native | Lowering::Dots => parts::infer(parts, params, x),
         }
     }
@@ -390,8 +390,15 @@ impl ResNet {
     /// Logits `[N, classes]` of normalised `images` `[N, H, W, 3]`, with moving statistics: inference.
     pub fn infer(&self, params: &Tensors, images: &XlaOp) -> Result<XlaOp> {
         let images = cast(images, self.outside())?;
-        let x = self.infer_stem(params, &images)?;
-        let x = self.infer_units(self.parts(0..self.stages.len()), params, x)?;
+        let parts = self.parts(0..self.stages.len());
+        let is_plain = self.bn_in.is_none() && !self.stem_pools;
+        let x = if self.lowering == Lowering::Kernels && is_plain {
+            let inside = self.precision.primitive();
+            fused::infer(Some(&self.stem), parts, params, &images, inside)?
+        } else {
+            let x = self.infer_stem(params, &images)?;
+            self.infer_units(parts, params, x)?
+        };
         let features = infer_activation(self.bn_out.as_ref(), params, x)?;
         let features = cast(&features, PrimitiveType::F32)?;
         self.dense.forward(params, &pool::forward(&features)?)

@@ -1,7 +1,7 @@
 //! All layers of a network with moving statistics: each image goes through them on its own, and what a layer gives stays
 //! in the cache until the next one reads it.
 
-use std::marker::PhantomData;
+mod stem;
 mod step;
 
 use std::mem;
@@ -18,7 +18,10 @@ use super::padded::Padded;
 use super::pointwise::TILE;
 use super::sets;
 use crate::isa::Isa;
+use stem::Convolution;
 use step::{Conv3x3, Pointwise, Share, Skip};
+
+pub use stem::Stem;
 
 /// A layer with its weights: conv(relu(norm(input))) + added, or that pooled.
 pub struct Step<'a> {
@@ -31,16 +34,24 @@ pub struct Step<'a> {
     pub added: Option<Added>,
 }
 
-/// The images `x` `[N, H, W, C]` taken through all `steps`, at least one, to `y` `[N, h, w, O]`.
+/// What a network takes.
+pub enum Input<'a, F: Format> {
+    /// Value number 0, `[N, H, W, C]`.
+    Value(&'a [F::Lanes]),
+    /// Images `[N, H, W, channels]`, of which the stem makes it.
+    Images(&'a [f32], Stem),
+}
+
+/// `input` taken through all `steps`, at least one, to `y` `[N, h, w, O]`.
 ///
 /// # Panics
 /// When there are no kernels for `isa` on this processor, or the steps do not fit together as
 /// [`kernel_contract::plan::Inference`] has them.
-pub fn forward<F: Format>(isa: Isa, steps: &[Step], x: &[F::Lanes], y: &mut [F::Lanes]) {
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
+pub fn forward<F: Format>(isa: Isa, input: &Input<F>, steps: &[Step], y: &mut [F::Lanes]) {
+    let Some(last) = steps.last() else {
         return;
     };
-    let network = Network::<F>::new(steps);
+    let network = Network::new(input, steps);
     // Those of the threads that wait for an image. There are never more of them than threads.
     let idle = Mutex::new(Vec::new());
     let take = || idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -48,29 +59,30 @@ pub fn forward<F: Format>(isa: Isa, steps: &[Step], x: &[F::Lanes], y: &mut [F::
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push(scratch);
     };
-    let images = x.par_chunks_exact(first.layer.input_len());
     let results = y.par_chunks_exact_mut(last.layer.result_len());
-    images.zip(results).for_each(|(x, y)| {
+    results.enumerate().for_each(|(image, y)| {
         let mut scratch = take().unwrap_or_else(|| Scratch::new(&network));
-        network.image(isa, &mut scratch, x, y);
+        network.image(isa, &mut scratch, image, y);
         give(scratch);
     });
 }
 
 /// What is the same for all images.
 struct Network<'a, F: Format> {
+    input: &'a Input<'a, F>,
     steps: &'a [Step<'a>],
     /// The kernel of each step, packed.
     kernels: Vec<Vec<f32>>,
-    /// The buffer of each value. The first value and the last have none: they are the image and the result.
+    /// The buffer of each value but the last, which is the result. Without a stem, the first is not in its buffer.
     buffers: Vec<usize>,
     /// The sizes of the images with a border that 3x3 layers read.
     padded: Vec<[usize; 3]>,
-    format: PhantomData<F>,
 }
 
 /// What a thread computes an image in.
 struct Scratch<F: Format> {
+    /// Empty without a stem.
+    stem: stem::Scratch,
     /// As [`Network::buffers`] counts them.
     buffers: Vec<Vec<F::Lanes>>,
     /// One for each of [`Network::padded`].
@@ -85,7 +97,7 @@ struct Scratch<F: Format> {
 }
 
 impl<'a, F: Format> Network<'a, F> {
-    fn new(steps: &'a [Step]) -> Self {
+    fn new(input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
         let pack = |step: &Step| {
             let Layer {
                 side,
@@ -99,37 +111,55 @@ impl<'a, F: Format> Network<'a, F> {
         padded.sort_unstable();
         padded.dedup();
         Self {
+            input,
             steps,
             kernels: steps.par_iter().map(pack).collect(),
             buffers: buffers(steps),
             padded,
-            format: PhantomData,
         }
     }
 
-    /// Takes image `x` through all steps to `y`.
-    fn image(&self, isa: Isa, scratch: &mut Scratch<F>, x: &[F::Lanes], y: &mut [F::Lanes]) {
+    /// Takes image number `image` through all steps to `y`.
+    fn image(&self, isa: Isa, scratch: &mut Scratch<F>, image: usize, y: &mut [F::Lanes]) {
+        if let Input::Images(images, stem) = self.input {
+            let Scratch {
+                buffers,
+                stem: of_stem,
+                ..
+            } = scratch;
+            let y = &mut buffers[self.buffers[0]][..stem.result_len()];
+            let x = stem.image(images, image);
+            sets::run(
+                isa,
+                Convolution::<F> {
+                    stem,
+                    scratch: of_stem,
+                    x,
+                    y,
+                },
+            );
+        }
         let last = self.steps.len() - 1;
         for (index, step) in self.steps.iter().enumerate() {
             if index == last {
-                self.step(isa, index, scratch, x, y);
+                self.step(isa, index, scratch, image, y);
                 continue;
             }
             let buffer = self.buffers[index + 1];
             let mut own = mem::take(&mut scratch.buffers[buffer]);
             let len = step.layer.result_len();
-            self.step(isa, index, scratch, x, &mut own[..len]);
+            self.step(isa, index, scratch, image, &mut own[..len]);
             scratch.buffers[buffer] = own;
         }
     }
 
-    /// Step number `index` of image `x`, whose value goes to `y`.
+    /// Step number `index` of image number `image`, whose value goes to `y`.
     fn step(
         &self,
         isa: Isa,
         index: usize,
         scratch: &mut Scratch<F>,
-        x: &[F::Lanes],
+        image: usize,
         y: &mut [F::Lanes],
     ) {
         let step = &self.steps[index];
@@ -140,9 +170,11 @@ impl<'a, F: Format> Network<'a, F> {
             output,
             pooled,
             chosen,
+            ..
         } = scratch;
-        let value = |number: usize| match number {
-            0 => x,
+        let first = self.steps[0].layer.input_len();
+        let value = |number: usize| match (number, self.input) {
+            (0, Input::Value(x)) => &x[image * first..][..first],
             _ => &buffers[self.buffers[number]][..],
         };
         let share = Share {
@@ -191,9 +223,14 @@ impl<F: Format> Scratch<F> {
             .max();
         let pooled = pooled.unwrap_or(0);
         let buffers = network.buffers.iter().max().map_or(0, |most| most + 1);
-        let value = most(Layer::result_len);
+        let first = layers().next().map_or(0, Layer::input_len);
+        let value = most(Layer::result_len).max(first);
         let zeros = |len| vec![[0.0; PANEL]; len];
         Self {
+            stem: match network.input {
+                Input::Images(_, stem) => stem.scratch(),
+                Input::Value(_) => stem::Scratch::default(),
+            },
             buffers: vec![vec![F::ZERO; value]; buffers],
             padded: network
                 .padded
@@ -226,16 +263,16 @@ fn buffers(steps: &[Step]) -> Vec<usize> {
             last_use[value] = index;
         }
     }
-    let mut of_values = vec![0];
+    let mut of_values = Vec::new();
     let (mut free, mut count) = (Vec::new(), 0);
-    for index in 0..steps.len().saturating_sub(1) {
+    for value in 0..steps.len() {
         of_values.push(free.pop().unwrap_or_else(|| {
             count += 1;
             count - 1
         }));
-        // The images, value 0, have no buffer.
-        let ends = (1..=index).filter(|&value| last_use[value] == index);
-        free.extend(ends.map(|value| of_values[value]));
+        // Those that the step that gives it was the last to read.
+        let ends = (0..value).filter(|&read| last_use[read] == value - 1);
+        free.extend(ends.map(|read| of_values[read]));
     }
     of_values
 }

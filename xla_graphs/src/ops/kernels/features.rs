@@ -135,10 +135,15 @@ impl Features {
 
 /// The format of `images`, an array of bf16 or f32.
 pub(super) fn format_of(images: &XlaOp) -> Result<Format> {
-    Ok(match images.primitive_type()? {
+    Ok(format_of_type(images.primitive_type()?))
+}
+
+/// The format of images of elements `ty`, bf16 or f32.
+pub(super) fn format_of_type(ty: PrimitiveType) -> Format {
+    match ty {
         PrimitiveType::Bf16 => Format::Bf16,
         _ => Format::F32,
-    })
+    }
 }
 
 impl Statistics {
