@@ -51,7 +51,10 @@ fn apply(text: &str, values: &HashMap<String, Array>) -> Array {
         ("batch_norm_inference", [x, gamma, beta, mean, variance]) => {
             assert_eq!(numbers(text, "feature_index = "), [3]);
             let epsilon = text.split("epsilon = ").nth(1).unwrap();
-            let epsilon = epsilon.split(' ').next().unwrap().parse().unwrap();
+            let epsilon = epsilon.split(' ').next().unwrap();
+            // By MLIR's grammar.
+            assert!(epsilon.contains('.'), "{epsilon}");
+            let epsilon = epsilon.parse().unwrap();
             let y = array::batch_norm(&nchw(x), [gamma, beta, mean, variance], epsilon);
             nhwc(&y)
         }

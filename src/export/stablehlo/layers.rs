@@ -113,9 +113,10 @@ impl Translate for Translation<'_> {
             names.join(", "),
             [constants[0].kind().as_str(); 4].join(", "),
         );
+        // In all its digits, since MLIR reads no 1e-5 without a point.
         let (x_name, kind, epsilon) = (&x.name, x.kind(), bn.epsilon);
         let operation = format!(
-            "\"stablehlo.batch_norm_inference\"({x_name}, {names}) <{{epsilon = {epsilon:?} : f32, feature_index = 3 : i64}}> \
+            "\"stablehlo.batch_norm_inference\"({x_name}, {names}) <{{epsilon = {epsilon} : f32, feature_index = 3 : i64}}> \
              : ({kind}, {of_channels}) -> {kind}"
         );
         self.body.add(&x.dims, &operation)

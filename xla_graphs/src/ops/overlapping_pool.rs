@@ -1,10 +1,10 @@
 //! Max pooling over squares of 3x3 pixels with stride 2: neighbouring squares share a row or a column.
 
-use crate::ops::conv::Padding;
 #[cfg(feature = "trace")]
 use {
     crate::arrays::{dims_of, scalar_like, to_i64},
     crate::error::Result,
+    crate::ops::conv::Padding,
     xla::XlaOp,
 };
 
