@@ -50,6 +50,9 @@ const MODEL: &str = "model";
 const WIDTHS: &str = "widths";
 /// The kind of network that has widths of its own where none are given.
 const CUSTOM: &str = "custom";
+const OPTIMISER: &str = "optimizer";
+const L2: &str = "l2";
+const DECAY: &str = "weight-decay";
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -544,6 +547,12 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
     let model = layers.iter().find_map(|layer| layer.get(MODEL));
     if model.is_some_and(|model| model.as_str() == Some(CUSTOM)) {
         all.insert(WIDTHS.to_owned(), Widths::BY_HAND.into());
+    }
+    let optimiser = layers.iter().find_map(|layer| layer.get(OPTIMISER));
+    if optimiser.is_some_and(|named| named.as_str() == Some(OptimiserKind::Adamw.name())) {
+        // Its decay is what a preset's penalty is to other optimisers.
+        all.insert(L2.to_owned(), 0.0.into());
+        all.insert(DECAY.to_owned(), OptimiserKind::ADAMW_DECAY.into());
     }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());
