@@ -1,7 +1,7 @@
 //! What the program is built from: crates of the public registry, each with its checksum and a licence that
 //! `deny.toml` names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::process::Command;
 
@@ -18,17 +18,19 @@ fn table(file: &str) -> Table {
         .unwrap()
 }
 
+/// The crates of this repository, by their folders.
+const OURS: [(&str, &str); 7] = [
+    (".", "resnet-xla"),
+    ("cpu_client", "cpu_client"),
+    ("cpu_kernels", "cpu_kernels"),
+    ("fuzz", "resnet-xla-fuzz"),
+    ("kernel_contract", "kernel_contract"),
+    ("pjrt", "pjrt"),
+    ("xla_graphs", "xla_graphs"),
+];
+
 #[test]
 fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksum() {
-    const OURS: [&str; 7] = [
-        "cpu_client",
-        "cpu_kernels",
-        "kernel_contract",
-        "pjrt",
-        "resnet-xla",
-        "resnet-xla-fuzz",
-        "xla_graphs",
-    ];
     let mut sources = HashSet::new();
     for file in ["Cargo.lock", "fuzz/Cargo.lock"] {
         let lock = table(file);
@@ -37,7 +39,7 @@ fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksu
         for package in packages {
             let get = |key| package.get(key).and_then(|value| value.as_str());
             let name = get("name").unwrap();
-            if OURS.contains(&name) {
+            if OURS.iter().any(|(_, ours)| *ours == name) {
                 continue;
             }
             let source = get("source").unwrap_or_else(|| panic!("{name} is of no registry"));
@@ -47,6 +49,53 @@ fn every_dependency_in_the_lock_files_comes_from_the_one_registry_with_a_checksu
         }
     }
     assert_eq!(sources.len(), 1, "{sources:?}");
+}
+
+/// No build of the program reads the fuzzers' lock file, so that it can grow stale unnoticed.
+#[test]
+fn the_fuzzers_are_locked_to_what_the_manifests_ask_for_in_the_versions_of_the_program() {
+    let (program, fuzzers) = (table("Cargo.lock"), table("fuzz/Cargo.lock"));
+    for (folder, name) in OURS {
+        let manifest = table(&format!("{folder}/Cargo.toml"));
+        let tables = ["dependencies", "build-dependencies"];
+        let tables = tables
+            .iter()
+            .filter_map(|kind| manifest.get(*kind)?.as_table());
+        let asked: BTreeSet<&str> = tables.flat_map(Table::keys).map(String::as_str).collect();
+        let lists =
+            locked(&fuzzers, name).filter_map(|package| package.get("dependencies")?.as_array());
+        // A name that is not unique is followed by a version.
+        let words = lists
+            .flatten()
+            .filter_map(|word| word.as_str()?.split(' ').next());
+        let locked_names: BTreeSet<&str> = words.collect();
+        assert_eq!(locked_names, asked, "{name}: {STALE}");
+        for dependency in asked {
+            let versions = |lock| -> Vec<&str> {
+                locked(lock, dependency)
+                    .map(|package| package["version"].as_str().unwrap())
+                    .collect()
+            };
+            let known = versions(&program);
+            for version in versions(&fuzzers) {
+                // The program does without what only fuzzers need.
+                assert!(
+                    known.is_empty() || known.contains(&version),
+                    "{dependency} {version}: {STALE}"
+                );
+            }
+        }
+    }
+}
+
+const STALE: &str = "fuzz/Cargo.lock is stale: run `cargo update --workspace` in fuzz/, and see that the versions are those of \
+                     Cargo.lock";
+
+/// The packages called `name` in a lock file.
+fn locked<'a>(lock: &'a Table, name: &str) -> impl Iterator<Item = &'a Table> {
+    let packages = lock["package"].as_array().unwrap().iter();
+    let packages = packages.filter_map(toml::Value::as_table);
+    packages.filter(move |package| package["name"].as_str() == Some(name))
 }
 
 #[test]

@@ -52,6 +52,9 @@ const WIDTHS: &str = "widths";
 const BN_MOMENTUM: &str = "bn-momentum";
 /// PyTorch's default: there the moving statistics take 0.1 of each batch's.
 const BN_MOMENTUM_OF_V1: f64 = 0.9;
+const OPTIMISER: &str = "optimizer";
+const L2: &str = "l2";
+const DECAY: &str = "weight-decay";
 
 /// The settings of one training run, as listed in [`settings`], each with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -551,6 +554,12 @@ fn overlay(layers: &[Table]) -> Result<Table, ConfigError> {
         if kind.version() == Version::V1 {
             all.insert(BN_MOMENTUM.to_owned(), BN_MOMENTUM_OF_V1.into());
         }
+    }
+    let optimiser = layers.iter().find_map(|layer| layer.get(OPTIMISER));
+    if optimiser.is_some_and(|named| named.as_str() == Some(OptimiserKind::Adamw.name())) {
+        // Its decay is what a preset's penalty is to other optimisers.
+        all.insert(L2.to_owned(), 0.0.into());
+        all.insert(DECAY.to_owned(), OptimiserKind::ADAMW_DECAY.into());
     }
     for layer in layers.iter().rev() {
         all.extend(layer.clone());

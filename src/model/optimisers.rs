@@ -15,11 +15,15 @@ pub enum OptimiserKind {
     Nesterov,
     /// Orthogonal directions for hidden convolutions, Nesterov momentum for the rest
     Muon,
-    /// Adam with decoupled weight decay (--weight-decay; set --l2 to 0); --momentum is its first beta, the second 0.999
+    /// Adam with decoupled weight decay: where they are not given, --weight-decay is 0.004 and --l2 is 0; --momentum is
+    /// its first beta, the second 0.999
     Adamw,
 }
 
 impl OptimiserKind {
+    /// The weight decay of AdamW where none is given: Keras's.
+    pub const ADAMW_DECAY: f64 = 0.004;
+
     /// On the command line.
     pub fn name(self) -> &'static str {
         match self {

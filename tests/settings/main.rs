@@ -3,6 +3,7 @@
 #[path = "../program/mod.rs"]
 mod program;
 
+mod defaults;
 mod failed_starts;
 mod not_utf8;
 mod numbers;

@@ -153,6 +153,29 @@ fn pictures_of_a_turned_camera_are_those_of_an_upright_one() {
 }
 
 #[test]
+fn a_turned_jpeg_is_cropped_as_if_it_had_been_upright_all_along() {
+    // The sides differ by an odd number, so that no middle is the only one.
+    for (width, height) in [(41, 32), (32, 41)] {
+        let slope = RgbImage::from_fn(width, height, |x, y| {
+            Rgb([6 * x, 6 * y, 3 * (x + y)].map(|v| v as u8))
+        });
+        let jpeg = encoded(slope, ImageFormat::Jpeg);
+        for orientation in 1..=8 {
+            let file = jpeg_with_exif(&jpeg, &exif(orientation));
+            let turned = decode(file.clone(), ImageFormat::Jpeg).unwrap().into_rgb8();
+            let expected = resize::middle_to_side(&turned, 32);
+            let got = jpeg::read(&file, 32).unwrap().unwrap();
+            let difference = mean_difference(got.as_chunks().0, expected.as_chunks().0);
+            // Of neighbouring pixels it is 3.
+            assert!(
+                difference < 0.7,
+                "{orientation}, {width} x {height}: {difference}"
+            );
+        }
+    }
+}
+
+#[test]
 fn webp_and_bmp_are_read_as_png_is_with_their_alpha_and_orientation() {
     let scene = RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 8, y as u8 * 8, 9]));
     let expected = read_bytes(&encoded(scene.clone(), ImageFormat::Png)).unwrap();

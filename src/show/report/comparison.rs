@@ -6,7 +6,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::page::{duration, percent};
+use super::units::{duration, percent};
 use super::{ReportError, Run};
 use crate::show::plot::{self, Quantity};
 

@@ -1,8 +1,22 @@
 //! `report.html`: a run on a single page that needs no network and no other file.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `page` | the page of a run, in the form that its template needs |
+//! | `figures`, `epochs`, `classes`, `guesses`, `origin` | its parts: numbers, history, classes, images, how it came about |
+//! | `comparison` | the page that compares runs |
+//! | `scored` | what was scored for a page |
+//! | `units` | numbers with their units |
 
+mod classes;
 mod comparison;
+mod epochs;
+mod figures;
+mod guesses;
+mod origin;
 mod page;
 mod scored;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -20,8 +34,8 @@ use crate::system::files::{self, WriteError};
 use crate::system::text;
 use comparison::Comparison;
 use page::Page;
-pub use page::duration;
 pub use scored::Scored;
+pub use units::duration;
 
 /// Images whose predictions are shown, as in the tutorial.
 pub const TUTORIAL_IMAGES: usize = 10;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use image::metadata::Orientation;
 use multiversion::multiversion;
 
 use super::plane::{Extent, Plane};
@@ -18,11 +19,14 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Those that `scan` has, for an image of `side` rows and columns of the picture's middle; `None` if there are others.
-    pub fn of(scan: &Scan, side: usize) -> Option<Self> {
+    /// Those that `scan` has, for an image of `side` rows and columns of the picture's middle once it is turned upright;
+    /// `None` if there are others.
+    pub fn of(scan: &Scan, side: usize, orientation: Orientation) -> Option<Self> {
         let planes = 0..scan.parts.len();
         [1, 3].contains(&planes.len()).then(|| Self {
-            planes: planes.map(|part| plane(scan, part, side)).collect(),
+            planes: planes
+                .map(|part| plane(scan, part, side, orientation))
+                .collect(),
         })
     }
 
@@ -75,18 +79,19 @@ impl Channels {
 }
 
 /// The channel of `part`, without pixels.
-fn plane(scan: &Scan, part: usize, side: usize) -> Plane {
+fn plane(scan: &Scan, part: usize, side: usize, orientation: Orientation) -> Plane {
     let component = scan.parts[part].component;
     let square = scan.width.min(scan.height);
+    let (last_column_first, last_row_first) = reversed(orientation);
     let across = Extent {
         picture: scan.width,
-        wanted: middle(scan.width, square),
+        wanted: middle(scan.width, square, last_column_first),
         sampling: component.across,
         finest: scan.most_across,
     };
     let down = Extent {
         picture: scan.height,
-        wanted: middle(scan.height, square),
+        wanted: middle(scan.height, square, last_row_first),
         sampling: component.down,
         finest: scan.most_down,
     };
@@ -94,9 +99,25 @@ fn plane(scan: &Scan, part: usize, side: usize) -> Plane {
     Plane::new(&across, &down, rows, side)
 }
 
-/// The middle `wanted` of `all`.
-fn middle(all: usize, wanted: usize) -> Range<usize> {
-    let first = (all - wanted) / 2;
+/// Whether the columns, and whether the rows of a picture begin with the last one when it is turned upright, as
+/// `orientation` says.
+fn reversed(orientation: Orientation) -> (bool, bool) {
+    match orientation {
+        Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
+        Orientation::FlipHorizontal | Orientation::Rotate270 => (true, false),
+        Orientation::FlipVertical | Orientation::Rotate90 => (false, true),
+        Orientation::Rotate180 | Orientation::Rotate270FlipH => (true, true),
+    }
+}
+
+/// The middle `wanted` of `all`. What is left over is halved; if it is odd, the end has one more than the beginning, or
+/// with `last_first` the beginning.
+fn middle(all: usize, wanted: usize, last_first: bool) -> Range<usize> {
+    let left_over = all - wanted;
+    let first = match last_first {
+        false => left_over / 2,
+        true => left_over.div_ceil(2),
+    };
     first..first + wanted
 }
 

@@ -233,7 +233,9 @@ mod tests {
         assert_eq!(next(), (Some(5), true));
         // 16 ones are no code.
         plain(&[0xff, 0, 0xff, 0], &mut data);
-        assert!(codes.next(&mut Bits::of(&data)).is_none());
+        let mut bits = Bits::of(&data);
+        bits.read_ahead();
+        assert!(codes.next(&mut bits).is_none());
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn read(bytes: &[u8], side: usize) -> Result<Option<Vec<u8>>, &'static str> 
             // Several scans have a channel each.
             let channels = channels.filter(|_| scans == 1);
             return Ok(channels.map(|channels: Channels| {
-                upright(channels.image(side), side, tables.orientation)
+                upright(channels.image(side), side, tables.orientation())
             }));
         }
         if marker == START || marker == TEMPORARY || RESTARTS.contains(&marker) {
@@ -77,7 +77,8 @@ pub fn read(bytes: &[u8], side: usize) -> Result<Option<Vec<u8>>, &'static str> 
             // What follows one that cannot be read is passed over, like all bytes between segments.
             if let Some(scan) = tables.scan(segment) {
                 let is_read = tables.is_common(&scan);
-                channels = is_read.then(|| Channels::of(&scan, side)).flatten();
+                let channels_of = || Channels::of(&scan, side, tables.orientation());
+                channels = is_read.then(channels_of).flatten();
                 rest = blocks::read(&scan, after, &mut channels)?;
             }
         } else {
@@ -87,11 +88,10 @@ pub fn read(bytes: &[u8], side: usize) -> Result<Option<Vec<u8>>, &'static str> 
 }
 
 /// The image `pixels` of `side` rows and columns, turned as `orientation` says.
-fn upright(pixels: Vec<u8>, side: usize, orientation: Option<Orientation>) -> Vec<u8> {
-    let turned = orientation.filter(|orientation| *orientation != Orientation::NoTransforms);
-    let Some(orientation) = turned else {
+fn upright(pixels: Vec<u8>, side: usize, orientation: Orientation) -> Vec<u8> {
+    if orientation == Orientation::NoTransforms {
         return pixels;
-    };
+    }
     let image = RgbImage::from_raw(side as u32, side as u32, pixels);
     // There are as many pixels as an image of this size has.
     let mut image = DynamicImage::ImageRgb8(image.expect("a square image"));
@@ -176,6 +176,10 @@ impl Tables {
             // Behind a version and two numbers of flags, of two bytes each.
             self.transform = adobe.get(6).copied();
         }
+    }
+
+    fn orientation(&self) -> Orientation {
+        self.orientation.unwrap_or(Orientation::NoTransforms)
     }
 
     fn read_codes(&mut self, mut segment: &[u8]) {

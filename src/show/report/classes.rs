@@ -1,0 +1,82 @@
+//! How well each class is recognised, and which others it is taken for.
+
+use super::units::percent;
+use crate::data::DatasetSpec;
+use crate::score::scores::{MOST_IN_A_MATRIX, Scores};
+
+pub struct ClassRow<'a> {
+    pub name: &'a str,
+    pub images: usize,
+    /// In percent.
+    pub acc: f64,
+    pub precision: String,
+}
+
+pub struct ConfusionRow<'a> {
+    pub truth: &'a str,
+    pub predicted: &'a str,
+    pub images: usize,
+}
+
+pub struct MatrixRow<'a> {
+    pub name: &'a str,
+    pub cells: Vec<MatrixCell>,
+}
+
+pub struct MatrixCell {
+    pub count: usize,
+    /// Share of the row's images, 0 to 1.
+    pub share: f64,
+    pub correct: bool,
+    pub hint: String,
+}
+
+pub fn class_rows<'a>(spec: &'a DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a>> {
+    let all = scores.classes();
+    let shown = match all.len() <= MOST_IN_A_MATRIX {
+        true => (0..all.len()).collect(),
+        false => scores.worst_classes(MOST_IN_A_MATRIX),
+    };
+    let rows = shown.into_iter().map(|class| ClassRow {
+        name: &spec.class_names[class],
+        images: all[class].images,
+        acc: 100.0 * all[class].acc.unwrap_or(0.0),
+        precision: all[class].precision.map_or("–".to_owned(), percent),
+    });
+    rows.collect()
+}
+
+pub fn confusions<'a>(names: &'a [String], scores: &Scores) -> Vec<ConfusionRow<'a>> {
+    let pairs = scores.confusions(MOST_IN_A_MATRIX).into_iter();
+    let rows = pairs.map(|pair| ConfusionRow {
+        truth: &names[pair.truth],
+        predicted: &names[pair.predicted],
+        images: pair.images,
+    });
+    rows.collect()
+}
+
+pub fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
+    let rows = scores.matrix().unwrap_or_default();
+    let rows = rows.into_iter().enumerate();
+    rows.map(|(truth, counts)| {
+        let images: usize = counts.iter().sum();
+        let cells = counts
+            .iter()
+            .enumerate()
+            .map(|(predicted, &count)| MatrixCell {
+                count,
+                share: count as f64 / images.max(1) as f64,
+                correct: truth == predicted,
+                hint: format!(
+                    "{count} of {images} images of class {} were classified as {}",
+                    names[truth], names[predicted]
+                ),
+            });
+        MatrixRow {
+            name: &names[truth],
+            cells: cells.collect(),
+        }
+    })
+    .collect()
+}
