@@ -30,7 +30,7 @@ use crate::isa::Isa;
 /// Channels of the wider side of a layer that is computed in tiles, at least: networks of fewer keep their bits.
 const WIDE: usize = 128;
 
-/// Channels of its narrower side, at least: with fewer, the tiles take as long as is saved.
+/// Channels of its narrower side, at least: with 16, loading and storing the tiles takes as long as is saved.
 const NARROW: usize = 32;
 
 /// Places in a transformed tile.
@@ -38,7 +38,7 @@ const PLACES: usize = SIDE * SIDE;
 const SIDE: usize = 4;
 
 /// Tiles that are multiplied at a time, at most. With fewer, kernels that do not fit into a core's cache would be read
-/// more often; with more, the transformed tiles would not.
+/// more often; with more, less of the tiles would fit into it.
 const AT_A_TIME: usize = 64;
 
 /// Whether the 3x3 layer `layer` is computed in tiles. It depends on the layer alone, because the bits depend on it.
@@ -79,8 +79,8 @@ impl Task for TransformedPanel<'_> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) {
-        let steps = square(TAPS, self.inputs * self.parts);
-        let to_steps = square(SIDE, self.inputs);
+        let steps = square_steps(TAPS, self.inputs * self.parts);
+        let to_steps = square_steps(SIDE, self.inputs);
         for c in 0..self.inputs {
             let (from, to) = (&self.kernel[c * self.parts..], &mut self.places[c..]);
             Weights::square::<S, F32>(set, from, steps, to, to_steps, [SIDE, SIDE]);
@@ -90,7 +90,7 @@ impl Task for TransformedPanel<'_> {
 
 /// The steps of a square of `side` rows whose values are `step` lanes apart.
 #[inline(always)]
-fn square(side: usize, step: usize) -> [usize; 2] {
+fn square_steps(side: usize, step: usize) -> [usize; 2] {
     [side * step, step]
 }
 
@@ -102,7 +102,7 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    /// `None` where [`suits`] says so.
+    /// `None` where it does not [suit](suits).
     pub fn new(layer: &Layer) -> Option<Self> {
         suits(layer).then(|| Self {
             grid: Grid {
@@ -326,7 +326,7 @@ impl Matrices {
         run: Range<usize>,
         border: usize,
     ) {
-        let to_steps = square(SIDE, self.matrix);
+        let to_steps = square_steps(SIDE, self.matrix);
         for (index, tile) in run.enumerate() {
             let [image, i, j] = grid.place(tile);
             let image = &images[image];
@@ -342,8 +342,8 @@ impl Matrices {
     /// The results of the tiles `run`, transformed, to images `y` `[n, H, W, C]`.
     #[inline(always)]
     fn results<S: Set>(&self, set: S, grid: Grid, run: Range<usize>, y: &mut [Lanes]) {
-        let steps = square(SIDE, self.matrix);
-        let to_steps = square(grid.width, self.parts);
+        let steps = square_steps(SIDE, self.matrix);
+        let to_steps = square_steps(grid.width, self.parts);
         for (index, tile) in run.enumerate() {
             let [image, i, j] = grid.place(tile);
             let inside = [grid.height - i, grid.width - j];
