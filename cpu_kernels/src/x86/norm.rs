@@ -38,12 +38,34 @@ impl Norm {
     /// relu(z) of register `n` of the channels `part`.
     #[inline(always)]
     pub fn activate<S: Set>(&self, set: S, part: usize, n: usize, x: S::Register) -> S::Register {
-        let apart = set.subtract(x, get(set, &self.mean[part], n));
-        let (scale, beta) = (
-            get(set, &self.scale[part], n),
-            get(set, &self.beta[part], n),
-        );
-        set.relu(set.multiply_add(apart, scale, beta))
+        self.of_register(set, part, n).activate(set, x)
+    }
+
+    /// What register `n` of the channels `part` needs.
+    #[inline(always)]
+    pub fn of_register<S: Set>(&self, set: S, part: usize, n: usize) -> OfRegister<S> {
+        OfRegister {
+            mean: get(set, &self.mean[part], n),
+            scale: get(set, &self.scale[part], n),
+            beta: get(set, &self.beta[part], n),
+        }
+    }
+}
+
+/// A [`Norm`] of the channels of one register, in registers.
+#[derive(Clone, Copy)]
+pub struct OfRegister<S: Set> {
+    mean: S::Register,
+    scale: S::Register,
+    beta: S::Register,
+}
+
+impl<S: Set> OfRegister<S> {
+    /// relu(z).
+    #[inline(always)]
+    pub fn activate(self, set: S, x: S::Register) -> S::Register {
+        let apart = set.subtract(x, self.mean);
+        set.relu(set.multiply_add(apart, self.scale, self.beta))
     }
 }
 

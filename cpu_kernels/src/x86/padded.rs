@@ -2,6 +2,7 @@
 
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
+use super::norm::Norm;
 use super::sets::Set;
 use super::walk::{TAPS, Walk};
 
@@ -60,6 +61,25 @@ impl<F: Format> Padded<F> {
                     for n in 0..registers::<S>() {
                         let index = (i * width + j) * parts + part;
                         F::put(set, lanes, n, value(index, part, n));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the image to the activations of `x`, some channels after the others: for what is in the cache already.
+    #[inline(always)]
+    pub fn activate<S: Set>(&mut self, set: S, norm: &Norm, x: &[F::Lanes]) {
+        let (row, parts, width) = (self.row, self.parts, self.width);
+        for part in 0..parts {
+            for n in 0..registers::<S>() {
+                let norm = norm.of_register(set, part, n);
+                for (i, x) in x.chunks_exact(width * parts).enumerate() {
+                    let pixels = &mut self.values[(i + 1) * row + parts..][..width * parts];
+                    let pixels = pixels.chunks_exact_mut(parts);
+                    for (pixel, x) in pixels.zip(x.chunks_exact(parts)) {
+                        let a = norm.activate(set, F::get(set, &x[part], n));
+                        F::put(set, &mut pixel[part], n, a);
                     }
                 }
             }

@@ -278,7 +278,7 @@ fn put_together<S: Set, F: Format>(
 
 /// The input pixel under output pixel `index`, both counted over a task's images.
 #[inline(always)]
-fn input_pixel(layer: &Layer, index: usize) -> usize {
+pub fn input_pixel(layer: &Layer, index: usize) -> usize {
     if layer.stride == 1 {
         return index;
     }
@@ -289,7 +289,7 @@ fn input_pixel(layer: &Layer, index: usize) -> usize {
 
 /// The activations under `count` output pixels from `first`, in panels.
 #[inline(always)]
-pub fn activate<S: Set, F: Format>(
+fn activate<S: Set, F: Format>(
     set: S,
     layer: &Layer,
     norm: &Norm,
@@ -313,7 +313,7 @@ pub fn activate<S: Set, F: Format>(
 
 /// Where `count` pixels do not fill their last pair, zeros do.
 #[inline(always)]
-fn end_pairs<F: Format>(tile: &mut [F::Lanes], count: usize) {
+pub fn end_pairs<F: Format>(tile: &mut [F::Lanes], count: usize) {
     if !count.is_multiple_of(F::VALUES) {
         tile.iter_mut()
             .skip(count)

@@ -5,6 +5,7 @@ use kernel_contract::plan::Added;
 use super::Step;
 use crate::x86::format::{Format, Lanes, get, registers};
 use crate::x86::gemm::PANEL;
+use crate::x86::norm::Norm;
 use crate::x86::padded::Padded;
 use crate::x86::pointwise::{self, TILE};
 use crate::x86::pool;
@@ -109,16 +110,43 @@ impl<F: Format> Task for Pointwise<'_, F> {
     #[inline(always)]
     fn run<S: Set>(mut self, set: S) {
         let Step { layer, norm, .. } = self.share.step;
-        let tile = &mut self.tile[..TILE * layer.input_parts()];
+        let parts = layer.input_parts();
+        let tile = &mut self.tile[..TILE * parts];
         let pixels = layer.output_pixels();
+        let mut starts = [0; TILE];
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
-            pointwise::activate::<S, F>(set, layer, norm, self.share.x, first, count, tile);
+            for (p, start) in starts[..count].iter_mut().enumerate() {
+                *start = pointwise::input_pixel(layer, first + p) * parts;
+            }
+            activate::<S, F>(set, norm, self.share.x, &starts[..count], tile);
             let output = &mut self.output[..count * layer.output_parts()];
             pointwise::product::<S, F>(set, tile, self.share.kernel, count, output);
             self.share.store(set, first, output);
         }
     }
+}
+
+/// The activations of the pixels that begin at these `starts` of `x`, in panels. Some channels come after the others, as
+/// `x` is in the cache already.
+#[inline(always)]
+fn activate<S: Set, F: Format>(
+    set: S,
+    norm: &Norm,
+    x: &[F::Lanes],
+    starts: &[usize],
+    tile: &mut [F::Lanes],
+) {
+    for (part, panel) in tile.chunks_exact_mut(TILE).enumerate() {
+        for n in 0..registers::<S>() {
+            let norm = norm.of_register(set, part, n);
+            for (start, lanes) in starts.iter().zip(&mut *panel) {
+                let a = norm.activate(set, F::get(set, &x[start + part], n));
+                F::put(set, lanes, n, a);
+            }
+        }
+    }
+    pointwise::end_pairs::<F>(tile, starts.len());
 }
 
 /// A step of 3x3.
@@ -136,10 +164,8 @@ impl<F: Format> Task for Conv3x3<'_, F> {
     #[inline(always)]
     fn run<S: Set>(mut self, set: S) {
         let Step { layer, norm, .. } = self.share.step;
-        let x = self.share.x;
-        self.padded.fill(set, |index, part, n| {
-            norm.activate(set, part, n, F::get(set, &x[index], n))
-        });
+        let x = &self.share.x[..layer.input_len()];
+        self.padded.activate(set, norm, x);
         let (walks, width) = (Walk::forward(layer), layer.output_width());
         let output = &mut self.output[..layer.output_len()];
         self.padded
