@@ -215,12 +215,20 @@ fn at_once<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
     y
 }
 
+/// The instruction sets with kernels that this processor has.
+fn sets() -> Vec<Isa> {
+    let (have, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL
+        .into_iter()
+        .filter(|isa| *isa != Isa::Generic)
+        .partition(|isa| isa.is_present());
+    for isa in lack {
+        println!("skipped: {isa}, which this processor does not have");
+    }
+    have
+}
+
 fn check<F: Stored>() {
-    for isa in Isa::ALL {
-        if isa == Isa::Generic || !isa.is_present() {
-            println!("skipped: {isa}");
-            continue;
-        }
+    for isa in sets() {
         for images in [1, 2, 3, 35] {
             let layers = layers::<F>(images);
             let bits = |lanes: Vec<F::Lanes>| -> Vec<_> { lanes.iter().map(F::bits).collect() };
@@ -338,11 +346,7 @@ fn check_stem<F: Stored>(image: [usize; 3], [side, stride]: [usize; 2], outputs:
         .iter()
         .map(|lanes| F::bits(&F::of(lanes)))
         .collect();
-    for isa in Isa::ALL {
-        if isa == Isa::Generic || !isa.is_present() {
-            println!("skipped: {isa}");
-            continue;
-        }
+    for isa in sets() {
         let input = Input::<F>::Images(&x, Stem::new(sizes, &kernel, outputs));
         let mut y = vec![F::of(&[f32::NAN; 16]); expected.len()];
         inference::forward(isa, &input, &[step()], &mut y);
