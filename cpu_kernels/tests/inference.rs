@@ -3,6 +3,8 @@
 
 #![cfg(target_arch = "x86_64")]
 
+mod common;
+
 use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
 use cpu_kernels::inference::{self, Input, Stem, Step};
 use cpu_kernels::layer::{Layer, Output};
@@ -10,6 +12,8 @@ use cpu_kernels::norm::{self, Norm};
 use cpu_kernels::{Isa, conv3x3, pointwise};
 use kernel_contract as contract;
 use kernel_contract::plan::{self, Added, Start};
+
+use common::{noise, sets};
 
 /// Images of the network, not square.
 const SIDES: [usize; 2] = [9, 7];
@@ -45,16 +49,6 @@ impl Stored for Bf16 {
     fn bits(lanes: &Half) -> [u32; 16] {
         lanes.0.map(u32::from)
     }
-}
-
-/// Values in [-1, 1), different for each `seed`.
-fn noise(seed: usize, count: usize) -> Vec<f32> {
-    let mut state = (seed as u32).wrapping_mul(2_654_435_761).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 /// What a layer reads and how.
@@ -213,18 +207,6 @@ fn at_once<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
     let x = images::<F>(&layers[0]);
     inference::forward(isa, &Input::<F>::Value(&x), &steps, &mut y);
     y
-}
-
-/// The instruction sets with kernels that this processor has.
-fn sets() -> Vec<Isa> {
-    let (have, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL
-        .into_iter()
-        .filter(|isa| *isa != Isa::Generic)
-        .partition(|isa| isa.is_present());
-    for isa in lack {
-        println!("skipped: {isa}, which this processor does not have");
-    }
-    have
 }
 
 fn check<F: Stored>() {

@@ -8,6 +8,7 @@
 
 #![cfg(target_arch = "x86_64")]
 
+mod common;
 #[path = "reference/tiles.rs"]
 mod tiles;
 
@@ -16,6 +17,8 @@ use cpu_kernels::layer::{Gradients, Layer, Output, OutputGradient};
 use cpu_kernels::norm::{self, Norm, NormGradient};
 use cpu_kernels::{Isa, conv3x3, pointwise};
 use kernel_contract as contract;
+
+use common::sets;
 
 /// Pixels that a kernel of 1x1 takes at a time.
 const TILE: usize = 96;
@@ -338,18 +341,6 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new([2, 6, 6], channels, [3, 1]));
     }
     cases
-}
-
-/// The instruction sets with kernels that this processor has.
-fn sets() -> Vec<Isa> {
-    let (have, lack): (Vec<Isa>, Vec<Isa>) = Isa::ALL
-        .into_iter()
-        .filter(|isa| *isa != Isa::Generic)
-        .partition(|isa| isa.is_present());
-    for isa in lack {
-        println!("skipped: {isa}, which this processor does not have");
-    }
-    have
 }
 
 fn in_f64(values: &[f32]) -> Vec<f64> {

@@ -31,7 +31,7 @@ pub trait Plan: Sized {
         let mut out = Writer(vec![MAGIC, VERSION, Self::KERNEL as i32, 0]);
         self.write(&mut out)?;
         let mut numbers = out.0;
-        // A plan has a few dozen numbers.
+        // The longest plans, of inference, have a few thousand numbers.
         numbers[HEADER - 1] = numbers.len() as i32;
         Ok(numbers)
     }

@@ -88,11 +88,13 @@ impl Device {
             joined.here,
             visible,
         ));
-        let devices = joined.open(|store| Self::open_plugin(path, &options, Some(store)))?;
+        // Before all have met: the others still wait, and hear what one of them finds.
+        let devices = joined.open(|store| -> Result<_, DeviceError> {
+            let devices = Self::open_plugin(path, &options, Some(store))?;
+            devices.check_shares()?;
+            Ok(devices)
+        })?;
         joined.meet()?;
-        devices
-            .check_shares()
-            .map_err(|error| joined.fail(&error))?;
         joined.watch();
         Ok(devices)
     }

@@ -37,8 +37,8 @@ pub struct Imported {
 /// The weights of `network` in the safetensors file at `path`, which has the tensors of a PyTorch module.
 ///
 /// # Errors
-/// The file cannot be read, it has a network that differs from all that are here, or its tensors are not one by one those of the network: the first that are missing, have other
-/// dimensions, or belong to nothing are named.
+/// The file cannot be read, it has another kind of network than the one asked for, or its tensors are not one by one those
+/// of the network: the first that are missing, have other dimensions, or belong to nothing are named.
 pub fn load(path: &Path, network: Network) -> Result<Imported, CheckpointError> {
     let unusable = |reason: String| CheckpointError::Format {
         path: path.to_owned(),

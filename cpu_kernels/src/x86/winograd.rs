@@ -41,7 +41,7 @@ const SIDE: usize = 4;
 /// more often; with more, less of the tiles would fit into it.
 const AT_A_TIME: usize = 64;
 
-/// Whether the 3x3 layer `layer` is computed in tiles. It depends on the layer alone, because the bits depend on it.
+/// Whether training computes the 3x3 layer `layer` in tiles. It depends on the layer alone, because the bits depend on it.
 pub fn suits(layer: &Layer) -> bool {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let is_wide = inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW;

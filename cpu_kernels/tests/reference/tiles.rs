@@ -3,7 +3,8 @@
 //! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, of the sum of the sizes of all terms, on
 //! their way through Winograd's transforms.
 
-use super::{Case, F32, OutputGradient, PlainNorm, sets};
+use super::common::{noise, sets};
+use super::{Case, F32, OutputGradient, PlainNorm};
 
 /// Winograd's matrices Bᵀ, G and Aᵀ, without their signs.
 const INPUTS: [[f64; 4]; 4] = [
@@ -139,16 +140,6 @@ fn add_product(sum: &mut Square<4>, (a, b): (&Square<4>, &Square<4>)) {
     for (sum, (a, b)) in sum.iter_mut().flatten().zip(factors) {
         *sum += a * b;
     }
-}
-
-/// Numbers in [-1, 1) that fill the digits of an f32.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 /// A layer on noise. Its normalisation is exact: the activation is x where it is above 0.

@@ -8,6 +8,10 @@ use crate::kernel::Kernel;
 use crate::layer::Layer;
 use crate::numbers::{Reader, Writer};
 
+/// With these limits no number of values overflows.
+const LARGEST_IMAGE: usize = 1 << 16;
+const LARGEST_WINDOW: usize = 64;
+
 /// Layers with moving statistics, from images to images. No sum runs over the batch, so that each image goes through all
 /// layers on its own.
 ///
@@ -93,6 +97,20 @@ impl Stem {
     fn check(&self, first: &Layer) -> Result<(), PlanError> {
         if [self.side, self.stride, self.image[2]].contains(&0) {
             return refuse("the stem's side, stride and channels", "at least 1", 0);
+        }
+        if self.side.max(self.stride) > LARGEST_WINDOW {
+            return refuse(
+                "the stem's side and stride",
+                "at most 64",
+                self.side.max(self.stride),
+            );
+        }
+        if let Some(size) = self.image.iter().find(|size| **size > LARGEST_IMAGE) {
+            return refuse(
+                "the stem's rows, columns and channels",
+                "at most 65536",
+                size,
+            );
         }
         let [height, width] = self.result();
         if [height, width] != [first.height, first.width] {

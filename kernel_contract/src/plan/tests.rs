@@ -376,6 +376,13 @@ fn a_stem_gives_what_the_first_layer_reads() {
     with(&|stem| stem.side = 0, none);
     with(&|stem| stem.stride = 0, none);
     with(&|stem| stem.image[2] = 0, none);
+    let wide = "the stem's side and stride: expected at most 64, got 65";
+    with(&|stem| stem.side = 65, wide);
+    with(&|stem| stem.stride = 65, wide);
+    let large = "the stem's rows, columns and channels: expected at most 65536, got 65537";
+    for axis in 0..3 {
+        with(&|stem| stem.image[axis] = 65_537, large);
+    }
     with(
         &|stem| stem.stride = 1,
         "the stem's result: expected the first layer's input, got 13x18",

@@ -1,4 +1,5 @@
-//! What this machine's processors and memory can do at best: no operation can be faster than both allow.
+//! What this machine's processors and memory can do at best: no operation can be faster than both allow, unless its
+//! data is still in a cache, or it takes fewer multiplications than are counted (tiles).
 
 use std::hint::black_box;
 use std::sync::Barrier;

@@ -209,7 +209,7 @@ impl Op {
             // Input, gradient and what was normalised behind the layer; the gradient of the input.
             (Kind::Inner, _) => seen + 2 * output + input,
             (Kind::Last | Kind::Shortcut, _) => seen + output + input,
-            // As the next and the one before, without what the first gives to the second.
+            // As the last layer and the norm behind it together, but the sum is not read again.
             (Kind::Junction { .. }, _) => seen + 4 * output + input,
             // Gradient, input, skip; the gradient of the input.
             (Kind::Norm { .. }, _) => 4 * input,

@@ -40,7 +40,8 @@ pub struct ImportArgs {
     #[arg(long, value_enum, default_value = "basic")]
     pub block: BlockChoice,
 
-    /// Rows and columns of the images that it takes [default: 32; of networks of version 1: 224]
+    /// Rows and columns of the images that it takes [default: those of the data set; 224 of pictures for networks of
+    /// version 1, else 32]
     #[arg(long, value_name = "S", value_parser = whole::<usize>(limits::IMAGE_SIZE))]
     pub image_size: Option<usize>,
 

@@ -35,10 +35,12 @@ impl Images {
     /// What `args` say, and else what published weights of such a network were trained on.
     fn of(args: &ImportArgs) -> Self {
         let usual = Self::usual(args.model);
+        let dataset = args.dataset.unwrap_or(usual.dataset);
+        let side = data::known_spec(dataset).map_or(usual.side, |spec| spec.side);
         let scaled = |channels: Channels| channels.0.map(|value| value * WHITE);
         Self {
-            side: args.image_size.unwrap_or(usual.side),
-            dataset: args.dataset.unwrap_or(usual.dataset),
+            side: args.image_size.unwrap_or(side),
+            dataset,
             normalization: Normalization {
                 mean: args.mean.map_or(usual.normalization.mean, scaled),
                 std: args.std.map_or(usual.normalization.std, scaled),

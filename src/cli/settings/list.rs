@@ -189,7 +189,11 @@ fn optimiser() -> [Setting; 9] {
         .in_preset(Quick, "0.5")
         .in_preset(Fast, "0.5")
         .came_with("lr-schedule"),
-        Setting::real("l2", "Strength of the L2 penalty on kernels", limits::L2)
+        Setting::real(
+            "l2",
+            "Strength of the L2 penalty on kernels; 0 by default with adamw",
+            limits::L2,
+        )
             .default("1e-4")
             .in_preset(Fast, "0"),
         Setting::real(
@@ -204,7 +208,7 @@ fn optimiser() -> [Setting; 9] {
         Setting::real(
             "weight-decay",
             "Decoupled weight decay: each step takes the current learning rate times this off each kernel; no part of the \
-             loss, as --l2 is",
+             loss, as --l2 is; 0.004 by default with adamw",
             limits::L2,
         )
         .value_name("SHARE")

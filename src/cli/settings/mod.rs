@@ -92,7 +92,7 @@ mod tests {
     fn the_help_ends_with_the_default_of_each_preset() {
         for (name, ending) in [
             ("depth", "9n+2 [default: 164; quick: 11]"),
-            ("l2", "on kernels [default: 1e-4; fast: 0]"),
+            ("l2", "default with adamw [default: 1e-4; fast: 0]"),
             ("out-dir", "of the run [default: runs/PRESET]"),
             (
                 "checkpoint-every",

@@ -339,15 +339,16 @@ impl Joined<'_> {
     fn wait_for_all(&self) -> Result<(), CoordinatorError> {
         let others = 1..self.meeting.processes.count;
         let patience = self.meeting.patience;
-        self.wait_for(READY, others.clone(), patience)?;
+        self.wait_for(READY, others.clone(), Instant::now() + patience)?;
         self.put(READY, 0, "")?;
-        self.wait_for(LEFT, others, patience)
+        self.wait_for(LEFT, others, Instant::now() + patience)
     }
 
     fn wait_for_the_first(&self, index: usize) -> Result<(), CoordinatorError> {
         self.put(READY, index, "")?;
         // Process 0, which may have opened its devices later, names the one that is late.
-        self.wait_for(READY, 0..1, 2 * self.meeting.patience)?;
+        let until = Instant::now() + 2 * self.meeting.patience;
+        self.wait_for(READY, 0..1, until)?;
         // Once process 0 has this, it may end before it answers.
         let _ = self.put(LEFT, index, "");
         Ok(())
@@ -366,19 +367,18 @@ impl Joined<'_> {
         (0..count).map(of).collect()
     }
 
-    /// Waits until each of these processes has come to `what`, for `patience` in all.
+    /// Waits until each of these processes has come to `what`.
     fn wait_for(
         &self,
         what: &str,
         processes: Range<usize>,
-        patience: Duration,
+        until: Instant,
     ) -> Result<(), CoordinatorError> {
-        let until = Instant::now() + patience;
         for process in processes {
             let late = |_| CoordinatorError::Late {
                 late: process,
                 count: self.meeting.processes.count,
-                seconds: patience.as_secs(),
+                seconds: self.meeting.patience.as_secs(),
             };
             let came = self.get(what, process, until);
             came.map_err(|error| fault(error, late))?;
@@ -551,7 +551,7 @@ mod tests {
             here: (0, 1),
         };
         joined.gpus_of_all("").unwrap();
-        joined.wait_for(READY, 1..4, LONG).unwrap();
+        joined.wait_for(READY, 1..4, Instant::now() + LONG).unwrap();
         let waits = store.0.lock().unwrap();
         let (to_come, to_open) = waits.split_at(4);
         assert_eq!(to_open.len(), 3);

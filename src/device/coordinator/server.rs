@@ -65,7 +65,7 @@ impl Server {
         Arc::clone(&self.desk.table)
     }
 
-    /// Tells the others `reason`, for which the run does not begin, and lets them go before this process ends.
+    /// Tells the others `reason`, for which this process ends, and lets them go first.
     pub fn dismiss(&self, reason: &str) {
         let reason = StoreError::new(StoreErrorKind::Lost, reason);
         self.desk.table.close(reason);
