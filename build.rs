@@ -23,8 +23,12 @@ fn main() {
         output_of(&env::var("RUSTC").unwrap_or_default(), &["--version"]),
     );
     stamp("RESNET_XLA_GIT_COMMIT", git_commit());
-    if let Err(error) = compress(Path::new("assets/fast.safetensors")) {
-        println!("cargo::error=cannot compress the network that comes with the program: {error}");
+    for asset in ["fast.safetensors", "sample/train.bin", "sample/test.bin"] {
+        if let Err(error) = compress(&Path::new("assets").join(asset)) {
+            println!(
+                "cargo::error=cannot compress assets/{asset}, which comes with the program: {error}"
+            );
+        }
     }
 }
 

@@ -7,17 +7,18 @@ use crate::data::cifar;
 use crate::data::dataset::Dataset;
 use crate::data::error::DataError;
 use crate::data::records::parse_records;
+use crate::system::embedded::unpacked;
 
-const TRAIN: &[u8] = include_bytes!("../../assets/sample/train.bin");
-const TEST: &[u8] = include_bytes!("../../assets/sample/test.bin");
+const TRAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/train.bin.zlib"));
+const TEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/test.bin.zlib"));
 
 pub(super) fn load() -> Result<Dataset, DataError> {
     Ok(Dataset {
         name: "sample".to_string(),
         spec: cifar::spec(),
-        train: parse_records(Path::new("assets/sample/train.bin"), TRAIN)?,
+        train: parse_records(Path::new("assets/sample/train.bin"), &unpacked(TRAIN))?,
         validation: None,
-        test: parse_records(Path::new("assets/sample/test.bin"), TEST)?,
+        test: parse_records(Path::new("assets/sample/test.bin"), &unpacked(TEST))?,
         stratified: false,
         sum: None,
     })
@@ -32,11 +33,11 @@ mod tests {
     fn the_files_are_the_first_records_of_each_class_of_cifar_10() {
         // Checksums of the same selection, made with numpy from the official files.
         assert_eq!(
-            sha256::sum(TRAIN),
+            sha256::sum(&unpacked(TRAIN)),
             "85e1bcd937bff4e1a96822ecf457c7d8b520eb14496e76876f04aadd1e5205d3"
         );
         assert_eq!(
-            sha256::sum(TEST),
+            sha256::sum(&unpacked(TEST)),
             "6fc53f55aebe522d5b1a105c0044983a34f86c60436887ec8a0c4a68c093078a"
         );
     }

@@ -8,9 +8,10 @@
 //!  files (written beside their place, synced, renamed)      lock (one owner a folder)
 //!  memory, rehearsal: what the C library is told         proc ─► env_info: what the system says
 //!  watch: other processes that this one works with
-//!  text, sha256, limits: checks and forms that every room shares
+//!  text, sha256, limits: checks and forms that every room shares      embedded: files inside the program
 //! ```
 
+pub mod embedded;
 pub mod env_info;
 pub mod files;
 pub mod limits;
