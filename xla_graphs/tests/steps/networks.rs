@@ -2,14 +2,14 @@
 
 use xla_graphs::network::{Block, Downsampling, Stage, Stem, Units};
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, Model, Precision, ResNet, eval_step};
+use xla_graphs::{Architecture, Model, ResNet, eval_step};
 
 use crate::common::{
     self, ROUNDING, array, arrays, execute_computation, initial, input, lowerings, without_kinks,
 };
 use crate::trainer::{
     BATCH, CLASSES, LABELS, LEARNING_RATE, SIDE, TRAINERS, Trainer, check_gradient,
-    check_gradient_of, images, loss, model,
+    check_gradient_of, error_in_bf16, images, model,
 };
 
 #[test]
@@ -170,13 +170,7 @@ fn blocks_of_every_kind_move_against_their_central_difference_in_every_formulati
             for name in names {
                 check_gradient_of(&trainer, &state, &next, &images, name);
             }
-            let model = trainer.model.clone();
-            let rounded = Trainer::new(Model {
-                network: model.network.with_precision(Precision::Bf16),
-                ..model
-            });
-            let (_, of_bf16) = rounded.step(&state, &images);
-            let error = loss(&of_bf16) / loss(&metrics) - 1.0;
+            let error = error_in_bf16(&trainer, &state, &images, &metrics);
             assert!(error.abs() < 0.01, "{lowering:?}: {error}");
         }
     }

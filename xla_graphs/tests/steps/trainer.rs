@@ -7,7 +7,7 @@ use xla_graphs::model::metrics;
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::optimiser;
 use xla_graphs::table::slot_name;
-use xla_graphs::{Architecture, Layout, Model, ResNet, train_step};
+use xla_graphs::{Architecture, Layout, Model, Precision, ResNet, train_step};
 
 use crate::common::{self, array, arrays, execute_computation, input, lowerings};
 
@@ -92,6 +92,22 @@ impl Trainer {
 pub fn loss(metrics: &[f32]) -> f64 {
     f64::from(metrics[metrics::CROSS_ENTROPY_SUM]) / BATCH as f64
         + f64::from(metrics[metrics::PENALTY])
+}
+
+/// By what share the loss is larger in bf16 than in the `metrics` of the same step in f32.
+pub fn error_in_bf16(
+    trainer: &Trainer,
+    state: &[Vec<f32>],
+    images: &[f32],
+    metrics: &[f32],
+) -> f64 {
+    let model = trainer.model.clone();
+    let rounded = Trainer::new(Model {
+        network: model.network.with_precision(Precision::Bf16),
+        ..model
+    });
+    let (_, of_bf16) = rounded.step(state, images);
+    loss(&of_bf16) / loss(metrics) - 1.0
 }
 
 /// Checks the largest element of the gradient of the weight `name` in a first step from `state` to

@@ -2,10 +2,10 @@
 
 use xla_graphs::network::{Block, Downsampling, Stem, Version};
 use xla_graphs::ops::Lowering;
-use xla_graphs::{Architecture, Model, Precision, ResNet};
+use xla_graphs::{Architecture, Model, ResNet};
 
 use crate::common::{initial, input, without_kinks};
-use crate::trainer::{BATCH, CLASSES, SIDE, Trainer, check_gradient_of, loss, model};
+use crate::trainer::{BATCH, CLASSES, SIDE, Trainer, check_gradient_of, error_in_bf16, model};
 
 /// A network of version 1 of units of `block` with `shortcuts`, on images of 16 pixels' side. Its stem does not pool: the
 /// weights before a maximum have kinks.
@@ -50,13 +50,7 @@ fn blocks_of_version_1_move_against_their_central_difference() {
             for name in shared.iter().chain(more) {
                 check_gradient_of(&trainer, &state, &next, &images, name);
             }
-            let model = trainer.model.clone();
-            let rounded = Trainer::new(Model {
-                network: model.network.with_precision(Precision::Bf16),
-                ..model
-            });
-            let (_, of_bf16) = rounded.step(&state, &images);
-            let error = loss(&of_bf16) / loss(&metrics) - 1.0;
+            let error = error_in_bf16(&trainer, &state, &images, &metrics);
             assert!(error.abs() < 0.01, "{block} {lowering:?}: {error}");
         }
     }

@@ -1,7 +1,7 @@
 //! All layers of a network with moving statistics, as one call.
 
+use kernel_contract::Format;
 use kernel_contract::plan::{self, Added, Start};
-use kernel_contract::{Format, Layer};
 use xla::{PrimitiveType, XlaBuilder, XlaOp};
 
 use crate::arrays::{dims_of, len_of};
@@ -90,18 +90,7 @@ impl<'a> Inference<'a> {
         input: Value,
         skip: Option<Skip>,
     ) -> Result<Value> {
-        let [images, height, width, inputs] = self.dims[input.0];
-        let layer = Layer {
-            images,
-            height,
-            width,
-            inputs,
-            outputs: conv.outputs,
-            side: conv.side,
-            stride: conv.stride,
-            pools,
-            format: self.format,
-        };
+        let layer = super::layer_of(conv, self.dims[input.0], self.format, pools);
         let (params, operands) = (self.params, &mut self.operands);
         let kernel = params.home(&conv.kernel())?;
         self.layers.push(plan::InferenceLayer {

@@ -19,8 +19,8 @@ mod inference;
 mod typed;
 mod wire;
 
-use kernel_contract::Layer;
 use kernel_contract::plan::{self, Row};
+use kernel_contract::{Format, Layer};
 use xla::XlaOp;
 
 use crate::collective::Replicas;
@@ -225,9 +225,14 @@ fn layer_backward(
     Ok((dz, more))
 }
 
-/// The layer as the kernels know it.
+/// [`layer_of`] images `x`.
 fn layer(conv: &Conv, x: &Features, pools: bool) -> Layer {
-    let [images, height, width, inputs] = x.dims;
+    layer_of(conv, x.dims, x.format, pools)
+}
+
+/// The layer as the kernels know it, of images `dims` `[N, H, W, C]` in `format`.
+fn layer_of(conv: &Conv, dims: [usize; 4], format: Format, pools: bool) -> Layer {
+    let [images, height, width, inputs] = dims;
     Layer {
         images,
         height,
@@ -237,6 +242,6 @@ fn layer(conv: &Conv, x: &Features, pools: bool) -> Layer {
         side: conv.side,
         stride: conv.stride,
         pools,
-        format: x.format,
+        format,
     }
 }
