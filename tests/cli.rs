@@ -173,7 +173,7 @@ fn settings_that_make_no_sense_are_usage_errors_that_name_the_option() {
         ),
         (
             &["bench", "--widths", "16,32,64"],
-            "--widths is for --model fast, custom and custom-v1 alone",
+            "--widths is for --model fast, fast-deep, custom and custom-v1 alone",
         ),
         (
             &[

@@ -33,8 +33,8 @@ pub struct Named {
 pub enum Shape {
     /// From `--depth`.
     Depth,
-    /// From three `--widths`.
-    Widths,
+    /// From three `--widths`; as many units in each stage as the row says.
+    Widths { units: usize },
     /// From `--stage-units`, `--widths` and `--block`.
     ByHand(Version),
     /// From the row.
@@ -74,9 +74,10 @@ pub struct Images {
 
 /// All networks, in the order of `--help`.
 #[rustfmt::skip]
-pub static NETWORKS: [Named; 19] = [
+pub static NETWORKS: [Named; 20] = [
     named("resnet-v2",    "ResNet",                 BOTTLENECKS, CIFAR,    Shape::Depth),
-    named("fast",         "Fast",                   SHORT_RUNS,  CIFAR,    Shape::Widths),
+    named("fast",         "Fast",                   SHORT_RUNS,  CIFAR,    Shape::Widths { units: 1 }),
+    named("fast-deep",    "Fast-deep",              LONGER_RUNS, CIFAR,    Shape::Widths { units: 2 }),
     //                                                                                          units          channels
     named("resnet20-v2",  "ResNet-20-basic v2",     BASIC,       CIFAR,    basic(              &[3, 3, 3])),
     named("resnet32-v2",  "ResNet-32-basic v2",     BASIC,       CIFAR,    basic(              &[5, 5, 5])),
@@ -99,6 +100,7 @@ pub static NETWORKS: [Named; 19] = [
 
 const BOTTLENECKS: &str = "Pre-activation bottleneck units, as many as the depth says";
 const SHORT_RUNS: &str = "Wide and shallow, for short runs; its depth is fixed";
+const LONGER_RUNS: &str = "As fast, with a unit more in each stage, for longer runs";
 const BASIC: &str =
     "As published for CIFAR-10, pre-activation: basic blocks, shortcuts without weights";
 const WIDE: &str = "Wide residual network for CIFAR (Zagoruyko & Komodakis 2016), without dropout";
@@ -197,7 +199,7 @@ impl NetworkKind {
     pub fn settings(self) -> &'static [&'static str] {
         match self.0.shape {
             Shape::Depth => &["depth"],
-            Shape::Widths => &["widths"],
+            Shape::Widths { .. } => &["widths"],
             Shape::ByHand(_) => &["stage-units", "widths", "block"],
             Shape::Fixed(_) | Shape::FixedV1(_) => &[],
         }
@@ -210,7 +212,7 @@ impl NetworkKind {
 
     pub fn version(self) -> Version {
         match self.0.shape {
-            Shape::Depth | Shape::Widths | Shape::Fixed(_) => Version::V2,
+            Shape::Depth | Shape::Widths { .. } | Shape::Fixed(_) => Version::V2,
             Shape::ByHand(version) => version,
             Shape::FixedV1(_) => Version::V1,
         }

@@ -71,6 +71,8 @@ impl Widths {
     const UNIT: usize = 16;
     /// Those of the preset `fast`.
     pub const OF_PRESET: &str = "128,256,384";
+    /// Those of the preset `fast95`.
+    pub const OF_FAST95: &str = "128,384,384";
     /// Those of checkpoints from before there was a choice.
     pub const FORMER: &str = "64,256,256";
     /// Those of a network by hand.
@@ -176,7 +178,7 @@ pub struct Network {
     pub kind: NetworkKind,
     /// Layers, 9n+2; read by [`NetworkKind::RESNET_V2`] alone.
     pub depth: usize,
-    /// Read by `fast`, `custom` and `custom-v1`.
+    /// Read by `fast`, `fast-deep`, `custom` and `custom-v1`.
     pub widths: Widths,
     /// Read by `custom` and `custom-v1`.
     #[serde(default)]
@@ -205,7 +207,7 @@ impl Network {
     pub fn architecture(&self) -> Result<Architecture, GraphError> {
         match &self.kind.row().shape {
             Shape::Depth => Architecture::resnet_v2(self.depth),
-            Shape::Widths => Ok(Architecture::fast(self.fast_widths()?, 1)),
+            Shape::Widths { units } => Ok(Architecture::fast(self.fast_widths()?, *units)),
             Shape::ByHand(version) => self.by_hand(*version),
             Shape::Fixed(fixed) => Architecture::of_stages(
                 fixed.stem,
@@ -304,7 +306,7 @@ impl fmt::Display for Network {
         f.write_str(row.title)?;
         match row.shape {
             Shape::Depth => write!(f, "-{} v2", self.depth),
-            Shape::Widths => write!(f, "-{}", joined(&self.widths.0)),
+            Shape::Widths { .. } => write!(f, "-{}", joined(&self.widths.0)),
             Shape::ByHand(_) => write!(
                 f,
                 "-{}-{}-of-{}",
@@ -360,6 +362,36 @@ mod tests {
         // github.com/akamaster/pytorch_resnet_cifar10, whose shortcuts have no weights either, counts 269,722. A batch norm
         // has as many parameters behind its convolution as before it, so v1 and v2 have the same number.
         assert_eq!(parameters("resnet20-v2", 10).0, 269_722);
+    }
+
+    #[test]
+    fn the_fast_networks_have_the_parameters_counted_by_hand() {
+        // Kernels of 3x3, two trainable and two moving vectors for each channel of a batch norm, and the classifier.
+        for (name, layers) in [
+            (
+                "fast",
+                &[(32, 64), (64, 64), (64, 256), (256, 256), (256, 256), (256, 256)][..],
+            ),
+            (
+                "fast-deep",
+                &[
+                    (32, 64),
+                    (64, 64),
+                    (64, 64),
+                    (64, 256),
+                    (256, 256),
+                    (256, 256),
+                    (256, 256),
+                    (256, 256),
+                    (256, 256),
+                ][..],
+            ),
+        ] {
+            let kernels: usize = layers.iter().map(|(from, to)| 9 * from * to).sum();
+            let normed: usize = layers.iter().map(|(from, _)| from).sum::<usize>() + 256;
+            let trainable = 9 * 3 * 32 + kernels + 2 * normed + 257 * 10;
+            assert_eq!(parameters(name, 10), (trainable, 2 * normed), "{name}");
+        }
     }
 
     #[test]
@@ -466,7 +498,8 @@ mod tests {
         assert!(NetworkKind::try_from("resnet".to_owned()).is_err());
         assert_eq!(NetworkKind::readers("depth"), "resnet-v2");
         assert_eq!(NetworkKind::readers("block"), "custom and custom-v1");
-        assert_eq!(NetworkKind::readers("widths"), "fast, custom and custom-v1");
+        assert_eq!(NetworkKind::readers("widths"), "fast, fast-deep, custom and custom-v1"
+        );
     }
 
     #[test]

@@ -121,7 +121,7 @@ proptest! {
         let model = model.unwrap_or("resnet-v2").to_owned();
         let is_read = |option: &String| match option.split_once('=').unwrap().0 {
             "--depth" => model == "resnet-v2",
-            "--widths" => ["fast", "custom", "custom-v1"].contains(&model.as_str()),
+            "--widths" => ["fast", "fast-deep", "custom", "custom-v1"].contains(&model.as_str()),
             "--stage-units" | "--block" => ["custom", "custom-v1"].contains(&model.as_str()),
             _ => true,
         };

@@ -27,8 +27,8 @@ pub struct ImportArgs {
     #[arg(long, default_value_t = 164, value_name = "N", value_parser = limits::depth)]
     pub depth: usize,
 
-    /// Channels of the stages: of the model fast three multiples of 16, of custom and custom-v1 one number for each of
-    /// --stage-units
+    /// Channels of the stages: of the models fast and fast-deep three multiples of 16, of custom and custom-v1 one number
+    /// for each of --stage-units
     #[arg(long, default_value = Widths::OF_PRESET, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Widths,
 

@@ -16,8 +16,8 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "N", value_parser = limits::depth)]
     pub depth: Option<usize>,
 
-    /// Channels of the stages: of the model fast three multiples of 16, of custom and custom-v1 one number for each of
-    /// --stage-units [default: 128,256,384 for fast, 16,32,64 for the others]
+    /// Channels of the stages: of the models fast and fast-deep three multiples of 16, of custom and custom-v1 one number
+    /// for each of --stage-units [default: 128,256,384 for fast, 128,384,384 for fast-deep, 16,32,64 for the others]
     #[arg(long, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Option<Widths>,
 

@@ -114,12 +114,14 @@ fn whole(value: &Value) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
     use crate::cli::config::Config;
 
     #[test]
     fn a_preset_without_changes_shows_none_and_a_change_is_shown() {
-        for preset in [Preset::Keras, Preset::Quick, Preset::Fast] {
+        for &preset in Preset::value_variants() {
             let mut config = Config::preset(preset).unwrap();
             let shown = |config: &Config| changed(config.to_toml().unwrap().parse().unwrap());
             assert_eq!(shown(&config), BTreeMap::new());
