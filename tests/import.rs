@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use program::runs::{checkpoints, quick_run};
-use program::{fail, run, succeed, text};
+use program::{fail, predict, run, succeed, text};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -89,23 +89,14 @@ fn a_picture_gets_the_probabilities_of_torchvision() {
     import(&fixture("v1_basic.safetensors"), V1_BASIC, &out);
     let picture = fixture("image.png");
     let gallery = folder.path().join("gallery.png");
-    let words = [
-        "predict",
-        "--device",
-        "cpu",
-        "--json",
-        "--checkpoint",
-        text(&out),
-    ];
-    let printed = succeed(&[&words[..], &["--out", text(&gallery), text(&picture)]].concat());
-    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let printed = predict(&out, &["--out", text(&gallery), text(&picture)]);
     let logits = logits(&fixture("v1_basic.npy"));
     // Of the last image.
     let logits = logits[(IMAGES - 1) * CLASSES..].iter();
     let exponentials: Vec<f64> = logits.map(|logit| f64::from(*logit).exp()).collect();
     let sum: f64 = exponentials.iter().sum();
     let predictions = printed[0]["predictions"].as_array().unwrap();
-    assert!(predictions.len() > 1, "{printed}");
+    assert!(predictions.len() > 1, "{printed:?}");
     for prediction in predictions {
         let class: usize = prediction["class"].as_str().unwrap().parse().unwrap();
         let got = prediction["probability"].as_f64().unwrap();

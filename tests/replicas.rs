@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use ndarray::s;
 use program::in_process::open_cpu;
 use program::runs::quick_run;
-use program::{fail, run, succeed, text};
+use program::{fail, predict, run, succeed, text};
 use resnet_xla::data::{
     self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
     TrainingOptions,
@@ -398,23 +398,13 @@ fn a_run_says_its_replicas_and_goes_on_with_another_number_of_them() {
     assert!((loss(&eight) / loss(&one) - 1.0).abs() < ROUNDING);
     // Ten images on four devices: two of padding.
     let picture = folder.path().join("p.png");
-    let predict = [
-        "predict",
-        "--device",
-        "cpu",
-        "--json",
-        "--checkpoint",
-        text(&out),
-        "--out",
-        text(&picture),
-    ];
-    let predictions = |more: &[&str]| -> Value {
-        serde_json::from_str(&succeed(&[&predict[..], more].concat())).unwrap()
-    };
-    let (one, four) = (predictions(&[]), predictions(&["--replicas", "4"]));
-    let images = |found: &Value| found.as_array().unwrap().clone();
-    assert_eq!((images(&one).len(), images(&four).len()), (10, 10));
-    for (one, four) in images(&one).iter().zip(images(&four)) {
+    let to = ["--out", text(&picture)];
+    let (one, four) = (
+        predict(&out, &to),
+        predict(&out, &[&to[..], &["--replicas", "4"]].concat()),
+    );
+    assert_eq!((one.len(), four.len()), (10, 10));
+    for (one, four) in one.iter().zip(&four) {
         assert_eq!(
             (&one["image"], &one["true"]),
             (&four["image"], &four["true"])

@@ -33,9 +33,9 @@ pub fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain() {
         let text = device::xla_message(cause).unwrap_or_else(|| cause.to_string());
-        if text.starts_with(&message) {
+        if text::begins_with(&text, &message) {
             message = text;
-        } else if !message.contains(&text) {
+        } else if !text::has_words(&message, &text) {
             message = format!("{message}: {text}");
         }
     }
@@ -191,6 +191,14 @@ mod tests {
         let cause = anyhow::anyhow!("process 1 of 2 found no process 0");
         let error = cause.context("process 1 of 2");
         assert_eq!(message(&error), "process 1 of 2 found no process 0");
+    }
+
+    #[test]
+    fn a_cause_is_said_even_if_part_of_a_word_looks_like_it() {
+        let twenty = anyhow::anyhow!("process 1 of 20 is late").context("process 1 of 2");
+        assert_eq!(message(&twenty), "process 1 of 2: process 1 of 20 is late");
+        let row = anyhow::anyhow!("row 1").context("cannot read row 12");
+        assert_eq!(message(&row), "cannot read row 12: row 1");
     }
 
     #[cfg(feature = "trace")]

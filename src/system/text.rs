@@ -1,4 +1,4 @@
-//! Makes text from outside, such as file names, safe to show.
+//! Makes text from outside, such as file names, safe to show, and finds words in text.
 //!
 //! A name may hold a newline, or an escape sequence that would steer the terminal. These characters are
 //! shown as escapes.
@@ -44,6 +44,25 @@ pub fn toml_error(error: &toml::de::Error, content: &str) -> String {
     let whole_line: String = whole_line.chars().take(80).collect();
     let message = joined(error.message());
     format!("line {line}, column {column}: {message}, in `{whole_line}`")
+}
+
+/// Whether `text` begins with `words`: with "process 1 of 2", but not with the same letters of "process 1 of 20".
+pub fn begins_with(text: &str, words: &str) -> bool {
+    let rest = text.strip_prefix(words);
+    rest.is_some_and(|rest| !splits_a_word(words, rest))
+}
+
+/// Whether `words` are somewhere in `text`, and neither begin nor end within one of its words.
+pub fn has_words(text: &str, words: &str) -> bool {
+    text.match_indices(words).any(|(start, _)| {
+        let (before, from_here) = text.split_at(start);
+        !splits_a_word(before, words) && begins_with(from_here, words)
+    })
+}
+
+/// Whether the end of `left` and the beginning of `right` are of one word, if one comes right behind the other.
+fn splits_a_word(left: &str, right: &str) -> bool {
+    left.ends_with(char::is_alphanumeric) && right.starts_with(char::is_alphanumeric)
 }
 
 /// Whether `c` would do more on a terminal than show itself: control characters, line separators, and characters that
@@ -96,6 +115,17 @@ mod tests {
         );
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read, value);
+    }
+
+    #[test]
+    fn words_begin_and_end_where_those_of_the_text_do() {
+        assert!(begins_with("process 1 of 2: no", "process 1 of 2"));
+        assert!(!begins_with("process 1 of 20: no", "process 1 of 2"));
+        assert!(begins_with("any", "any") && begins_with("any", "") && begins_with("", ""));
+        // The first of two places is within a word.
+        assert!(has_words("12: no, 2: no", "2: no"));
+        assert!(has_words("a row, twice", "row") && has_words("(row)", "row"));
+        assert!(!has_words("rows", "row") && !has_words("arrow", "row"));
     }
 
     #[test]

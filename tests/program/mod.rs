@@ -13,6 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 /// Has XLA compile in a tenth of the time, to slower code: tests of a few steps want that.
 pub const COMPILE_FAST: &str =
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false";
@@ -94,6 +96,13 @@ pub fn fail(args: &[&str], code: i32) -> String {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
     errors
+}
+
+/// What `predict --json` prints, on a CPU, by the network of `checkpoint` and with `more` arguments: an object for each image.
+pub fn predict(checkpoint: &Path, more: &[&str]) -> Vec<Value> {
+    let words = ["predict", "--device", "cpu", "--json", "--checkpoint"];
+    let printed = succeed(&[&words[..], &[text(checkpoint)], more].concat());
+    serde_json::from_str(&printed).unwrap()
 }
 
 /// `path` as text for a command line.

@@ -14,7 +14,7 @@ use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use super::server::Server;
 use crate::device::leave::End;
-use crate::system::watch;
+use crate::system::{text, watch};
 
 /// Process 0 puts it when all have come to an end that they agreed on.
 const END: &[u8] = b"resnet-xla/end";
@@ -110,7 +110,7 @@ impl Part {
     /// Says `reason`, and waits until all have said why they end, but not longer than `lingering`.
     fn fail(&self, reason: &str, lingering: Duration) {
         let name = format!("process {} of {}", self.index, self.count);
-        let words = match reason.starts_with(&name) {
+        let words = match text::begins_with(reason, &name) {
             true => reason.to_owned(),
             false => format!("{name}: {reason}"),
         };

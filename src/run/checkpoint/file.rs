@@ -6,16 +6,12 @@ use std::path::Path;
 use byteorder::{ByteOrder, LittleEndian};
 use half::bf16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xla_graphs::table::{Role, slot_name};
-use xla_graphs::{Layout, TensorSpec, average};
+use xla_graphs::{TensorSpec, average};
 
-use super::{CheckpointError, foreign};
-use crate::data::{self, DatasetKind, DatasetSpec, Normalization};
-use crate::model::metrics::Mean;
-use crate::model::network::{BlockChoice, Network, NetworkKind, StageUnits, Widths};
-use crate::model::optimisers::{OptimiserKind, OptimiserSettings};
+use super::{CheckpointError, CheckpointInfo, foreign};
+use crate::data;
+use crate::model::optimisers::OptimiserSettings;
 use crate::model::state::HostState;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::limits::check_depth;
@@ -31,168 +27,6 @@ const MAX_LEN: u64 = 1 << 30;
 /// Nor are files with a longer header: its table takes many times its size in memory.
 const MAX_HEADER_LEN: u64 = 16 << 20;
 
-/// Which weights of a run to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum WeightsChoice {
-    /// Those after the last step
-    Last,
-    /// Their average over the steps, which a run with --ema keeps
-    Average,
-}
-
-/// What a checkpoint records besides its tensors. A file from another program
-/// (`scripts/keras_weights.py`) has no version, config or position.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CheckpointInfo {
-    /// The program's version.
-    #[serde(default)]
-    pub version: String,
-    /// The kind of the network; absent in older checkpoints, which are all `resnet-v2`.
-    #[serde(default)]
-    pub model: NetworkKind,
-    /// Layers of the network.
-    pub depth: usize,
-    /// Channels of the stages of the kinds `fast` and `custom`; absent in older checkpoints, which all have the default.
-    #[serde(default)]
-    pub widths: Widths,
-    /// Of the kind `custom`, which older checkpoints do not have.
-    #[serde(default)]
-    pub stage_units: StageUnits,
-    /// Of the kind `custom`, which older checkpoints do not have.
-    #[serde(default)]
-    pub block: BlockChoice,
-    /// The optimiser whose slots the checkpoint has; absent in older ones, which all have that of `sgd`.
-    #[serde(default)]
-    pub optimizer: OptimiserKind,
-    /// Whether there is an average of the weights.
-    #[serde(default)]
-    pub averages: bool,
-    /// Strength of the L2 penalty, part of the loss that evaluation prints.
-    pub l2: f64,
-    /// The images that the network was trained on.
-    pub dataset: DatasetKind,
-    /// What they were like.
-    /// Absent in older checkpoints, which are all of CIFAR-10.
-    #[serde(default = "data::cifar10_spec")]
-    pub spec: DatasetSpec,
-    /// The sum that tells them from other images; absent of the official data sets, which are verified, and in older
-    /// checkpoints.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_sum: Option<String>,
-    /// How they were normalised.
-    pub normalization: Normalization,
-    /// The run's settings, in the form of `config.toml`.
-    #[serde(default)]
-    pub config: String,
-    /// Devices that shared each batch.
-    #[serde(default = "one_replica")]
-    pub replicas: usize,
-    /// The instruction set that the CPU's kernels were chosen by; `None`: not on a CPU, or in an older checkpoint.
-    #[serde(default)]
-    pub instructions: Option<String>,
-    #[serde(default)]
-    pub position: Position,
-}
-
-impl CheckpointInfo {
-    /// The network, without image size and classes.
-    pub fn network(&self) -> Network {
-        Network {
-            kind: self.model,
-            depth: self.depth,
-            widths: self.widths,
-            stage_units: self.stage_units,
-            block: self.block,
-        }
-    }
-}
-
-#[cfg(any(test, fuzzing))]
-impl CheckpointInfo {
-    /// The info of a run that has not begun, for tests.
-    pub fn example(depth: usize) -> Self {
-        Self {
-            version: "0".to_owned(),
-            model: NetworkKind::RESNET_V2,
-            depth,
-            widths: Widths::default(),
-            stage_units: StageUnits::default(),
-            block: BlockChoice::default(),
-            optimizer: OptimiserKind::Sgd,
-            averages: false,
-            l2: 1e-4,
-            dataset: DatasetKind::Sample,
-            spec: data::cifar10_spec(),
-            data_sum: None,
-            normalization: Normalization {
-                mean: [1.0; 3],
-                std: [2.0; 3],
-            },
-            config: String::new(),
-            replicas: 1,
-            instructions: None,
-            position: Position::default(),
-        }
-    }
-}
-
-/// The replicas of a checkpoint from before they were recorded.
-fn one_replica() -> usize {
-    1
-}
-
-/// Where a run stands. With the state and the settings, this is all that the rest of the run depends on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Position {
-    /// Training steps taken in all.
-    pub step: u64,
-    /// The current epoch, from 0.
-    pub epoch: usize,
-    /// Steps taken in it.
-    pub step_in_epoch: u64,
-    /// Loss and accuracy over these steps.
-    pub mean: Mean,
-    /// Steps with a non-finite loss, which changed nothing.
-    pub non_finite: u64,
-    /// How many of them came since the last finite loss.
-    pub non_finite_in_a_row: u32,
-}
-
-impl Position {
-    /// Refuses a position that no run with `steps_per_epoch` can reach.
-    pub fn check(&self, steps_per_epoch: u64) -> Result<(), CheckpointError> {
-        // An epoch with all its steps taken stays the current one until it is evaluated.
-        let before = (self.epoch as u64).checked_mul(steps_per_epoch);
-        let fits = self.step_in_epoch <= steps_per_epoch
-            && before.and_then(|before| before.checked_add(self.step_in_epoch)) == Some(self.step);
-        if fits {
-            return Ok(());
-        }
-        Err(CheckpointError::Position {
-            step: self.step,
-            epoch: self.epoch,
-            step_in_epoch: self.step_in_epoch,
-            steps_per_epoch,
-        })
-    }
-}
-
-/// Writes only the network's tensors ([`Layout::network`]) to `path`, as F32 or BF16. A run cannot resume from that.
-pub fn save_network(
-    path: &Path,
-    layout: &Layout,
-    weights: &HostState,
-    info: &CheckpointInfo,
-    dtype: Dtype,
-) -> Result<(), CheckpointError> {
-    if dtype != Dtype::BF16 {
-        return save(&Disk, path, layout.network(), weights, info);
-    }
-    let round = |values: &Vec<f32>| values.iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
-    let rounded = HostState::new(weights.values().iter().map(round).collect());
-    save_as(&Disk, path, layout.network(), &rounded, info, dtype)
-}
-
 /// Writes the tensors `specs` with the values in `state` to `path`, atomically.
 pub(super) fn save(
     storage: &impl Storage,
@@ -205,7 +39,7 @@ pub(super) fn save(
 }
 
 /// [`save`] as `dtype`, F32 or BF16, which must hold the values exactly: the digest is of the values in f32.
-fn save_as(
+pub(super) fn save_as(
     storage: &impl Storage,
     path: &Path,
     specs: &[TensorSpec],
@@ -283,93 +117,6 @@ pub(super) fn load(
         return Err(format_error(path, reason));
     }
     Ok((state, parse_info(path, &metadata)?))
-}
-
-/// The weights and moving statistics in the safetensors file at `path`, in the order of
-/// [`Layout::network`]; momentum, digest and info need not be there.
-pub fn load_network(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
-    tensors(path, &read(&Disk, path)?, layout.network())
-}
-
-/// [`load_network`] of the checkpoint with `info`, with the weights of the `choice`; by default the averages, where
-/// there are any.
-pub fn load_chosen(
-    path: &Path,
-    layout: &Layout,
-    info: &CheckpointInfo,
-    choice: Option<WeightsChoice>,
-) -> Result<HostState, CheckpointError> {
-    match (choice, info.averages) {
-        (Some(WeightsChoice::Average), false) => Err(CheckpointError::NoAverages {
-            path: path.to_owned(),
-        }),
-        (Some(WeightsChoice::Last), _) | (None, false) => load_network(path, layout),
-        (Some(WeightsChoice::Average) | None, true) => {
-            log::info!("taking the average of the weights");
-            load_averages(path, layout)
-        }
-    }
-}
-
-/// [`load_network`] with the averages of the weights, which must be there, in the place of the last ones.
-fn load_averages(path: &Path, layout: &Layout) -> Result<HostState, CheckpointError> {
-    let stored = layout.network().iter().map(|spec| match spec.role {
-        Role::Weight { .. } => TensorSpec {
-            name: slot_name(average::SLOT, &spec.name),
-            ..spec.clone()
-        },
-        _ => spec.clone(),
-    });
-    tensors(path, &read(&Disk, path)?, &stored.collect::<Vec<_>>())
-}
-
-/// `state` with the weights and moving statistics of the file at `path`; momentum stays as it is. Of a network with
-/// another number of classes, all but the last layer is taken, and a line says so.
-pub fn load_into(
-    path: &Path,
-    layout: &Layout,
-    state: HostState,
-) -> Result<HostState, CheckpointError> {
-    let bytes = read(&Disk, path)?;
-    let mut specs = layout.network();
-    if let Some((theirs, ours)) = other_classes(path, &bytes, layout)? {
-        log::info!(
-            "{} is of {theirs} classes, and these images are of {ours}: all of it is taken but the last layer, which starts \
-             as in a new run",
-            path.display()
-        );
-        specs = &specs[..specs.len() - LAST_LAYER];
-    }
-    let network = tensors(path, &bytes, specs)?.into_values();
-    let mut values = state.into_values();
-    values.splice(..network.len(), network);
-    Ok(HostState::new(values))
-}
-
-/// Tensors of a network's last layer, kernel and bias, which come last in [`Layout::network`].
-const LAST_LAYER: usize = 2;
-
-/// The classes of the network in the file `bytes`, and those of `layout`, if these are others: its last layer has the
-/// same inputs and other outputs.
-fn other_classes(
-    path: &Path,
-    bytes: &[u8],
-    layout: &Layout,
-) -> Result<Option<(usize, usize)>, CheckpointError> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format_error(path, e.to_string()))?;
-    let network = layout.network();
-    let Some([kernel, bias]) = network.last_chunk::<LAST_LAYER>() else {
-        return Ok(None);
-    };
-    let (Ok(found), Ok(found_bias)) = (file.tensor(&kernel.name), file.tensor(&bias.name)) else {
-        return Ok(None);
-    };
-    Ok(match (found.shape(), found_bias.shape()) {
-        (&[inputs, theirs], &[outputs]) if inputs == kernel.dims[0] && theirs == outputs => {
-            (theirs != bias.dims[0]).then_some((theirs, bias.dims[0]))
-        }
-        _ => None,
-    })
 }
 
 pub(super) fn read(storage: &impl Storage, path: &Path) -> Result<Vec<u8>, CheckpointError> {
@@ -474,7 +221,7 @@ fn to_bytes(values: &[f32]) -> Vec<u8> {
     bytes
 }
 
-fn format_error(path: &Path, reason: String) -> CheckpointError {
+pub(super) fn format_error(path: &Path, reason: String) -> CheckpointError {
     CheckpointError::Format {
         path: path.to_owned(),
         reason,

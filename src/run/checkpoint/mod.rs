@@ -6,9 +6,11 @@
 
 mod file;
 mod foreign;
+mod info;
 mod saver;
 mod shipped;
 mod source;
+mod weights;
 
 #[cfg(test)]
 mod power_cuts;
@@ -17,12 +19,11 @@ use std::path::{Path, PathBuf};
 
 use xla_graphs::{Layout, TensorSpec};
 
-pub use file::{
-    CheckpointInfo, Position, WeightsChoice, load_chosen, load_info, load_into, load_network,
-    save_network,
-};
+pub use file::load_info;
+pub use info::{CheckpointInfo, Position};
 pub use saver::Saver;
 pub use source::Source;
+pub use weights::{WeightsChoice, load_chosen, load_into, load_network, save_network};
 
 use crate::model::state::HostState;
 use crate::system::files::{Disk, Storage};

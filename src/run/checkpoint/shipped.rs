@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use xla_graphs::Layout;
 
-use super::CheckpointError;
-use super::file::{CheckpointInfo, WeightsChoice, metadata, parse_info, tensors};
+use super::file::{metadata, parse_info, tensors};
+use super::{CheckpointError, CheckpointInfo, WeightsChoice};
 use crate::model::state::HostState;
 use crate::system::embedded;
 

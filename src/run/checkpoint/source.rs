@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use xla_graphs::Layout;
 
-use super::file::{CheckpointInfo, WeightsChoice, load_chosen, load_info};
-use super::{CheckpointError, resolve, shipped};
+use super::{
+    CheckpointError, CheckpointInfo, WeightsChoice, load_chosen, load_info, resolve, shipped,
+};
 use crate::model::state::HostState;
 
 /// A checkpoint and what it says of itself.

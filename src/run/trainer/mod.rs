@@ -1,25 +1,32 @@
 //! The host loop: batches in, steps on the device, records out.
 
+mod observers;
+mod outcome;
+mod timing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use crate::data::{Batch, BatchSource, Batches};
-use crate::device::backend::Collectives;
 use crate::model::metrics::{BatchMetrics, Mean};
 use crate::model::peers::Peers;
 use crate::model::program::{PendingMetrics, Program, State};
 use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
 use crate::run::history::{EpochRecord, History};
-use crate::run::observer::{EpochEnd, LogPoint, Observer, StepFigures};
+use crate::run::observer::Observer;
 use crate::run::schedule::{LearningRate, in_short};
 use crate::run::step_log::StepLog;
 use crate::run::stop::Stop;
-use crate::run::stopwatch::{Lap, Span, Stopwatch, TimingSplit};
+use crate::run::stopwatch::{Lap, Stopwatch};
 use crate::system::signals::{Interrupted, Signal};
+
+use self::timing::Timing;
+
+pub use self::outcome::Outcome;
+pub use self::timing::StepCollectives;
 
 /// How many steps in a row may have a non-finite loss before the run ends.
 const NON_FINITE_LIMIT: u32 = 3;
@@ -84,85 +91,6 @@ pub struct Trainer<'a> {
     pub observers: Vec<Box<dyn Observer + 'a>>,
     pub log: StepLog,
     pub watch: Stopwatch,
-}
-
-/// The result of a finished run.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    pub loss: f64,
-    pub acc: f64,
-    pub val_loss: f64,
-    pub val_acc: f64,
-    /// Epochs begun.
-    pub epochs: usize,
-    pub steps: u64,
-    /// Training images per second in this process, evaluation left out.
-    pub images_per_sec: f64,
-    /// Share of the training time spent waiting for a batch.
-    pub input_wait_frac: f64,
-    /// Steps whose loss was not finite, and which changed nothing.
-    pub non_finite_steps: u64,
-    pub timing: TimingSplit,
-    /// In the last epoch; absent where this process is alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub collectives: Option<StepCollectives>,
-    /// When this process called the executable of its first step, and when that call returned.
-    #[serde(skip)]
-    pub first_step: Option<Span>,
-    /// The evaluation after the last epoch.
-    #[serde(skip)]
-    pub evaluation: Evaluation,
-}
-
-/// What this process's part in collectives with other processes is in a step, on the average.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct StepCollectives {
-    pub count: f64,
-    /// That this process gives.
-    pub bytes: f64,
-    /// Waiting for the others included.
-    pub ms: f64,
-    /// Of the time of a step.
-    pub share: f64,
-}
-
-impl StepCollectives {
-    /// Of `steps` steps that took `training`, with collectives `before` and `after` them.
-    fn of(before: Collectives, after: Collectives, steps: u64, training: Duration) -> Self {
-        let steps = steps as f64;
-        let time = (after.time - before.time).as_secs_f64();
-        Self {
-            count: (after.count - before.count) as f64 / steps,
-            bytes: (after.bytes - before.bytes) as f64 / steps,
-            ms: 1e3 * time / steps,
-            share: time / training.as_secs_f64().max(f64::MIN_POSITIVE),
-        }
-    }
-}
-
-/// Where the time went, over an epoch or the whole process.
-#[derive(Clone, Copy, Default)]
-struct Timing {
-    images: u64,
-    training: Duration,
-    waited: Duration,
-    /// In the last epoch that had steps.
-    collectives: Option<StepCollectives>,
-}
-
-impl Timing {
-    fn images_per_sec(&self) -> f64 {
-        self.images as f64 / self.seconds()
-    }
-
-    fn input_wait_frac(&self) -> f64 {
-        self.waited.as_secs_f64() / self.seconds()
-    }
-
-    /// Greater than 0 even for an epoch that was resumed after its last step.
-    fn seconds(&self) -> f64 {
-        self.training.as_secs_f64().max(f64::MIN_POSITIVE)
-    }
 }
 
 impl Trainer<'_> {
@@ -236,20 +164,6 @@ impl Trainer<'_> {
 
     fn position(&mut self) -> &mut Position {
         &mut self.info.position
-    }
-
-    /// Ends what the loop was doing, tells the observers of it, and begins `lap`. Returns what ended.
-    fn enter(&mut self, lap: Lap) -> Lap {
-        let ended = self.watch.switch(lap);
-        self.tell(|observer| observer.span(&ended));
-        ended.lap
-    }
-
-    /// Calls `what` with every observer.
-    fn tell(&mut self, mut what: impl FnMut(&mut dyn Observer)) {
-        for observer in &mut self.observers {
-            what(observer.as_mut());
-        }
     }
 
     /// Runs `steps` training steps. Metrics are read one step late, so that the device always has
@@ -335,43 +249,6 @@ impl Trainer<'_> {
         .into())
     }
 
-    /// Tells the observers of the steps so far.
-    fn show(&mut self, timing: &Timing) -> Result<()> {
-        if timing.images == 0 {
-            return Ok(());
-        }
-        let position = &self.info.position;
-        let figures = StepFigures {
-            loss: position.mean.loss(),
-            acc: position.mean.accuracy(),
-            images_per_sec: timing.images_per_sec(),
-            input_wait_frac: timing.input_wait_frac(),
-        };
-        let done = position.step_in_epoch as usize;
-        self.tell(|observer| observer.step(done, &figures));
-        self.log_point(timing)
-    }
-
-    /// Tells the observers of the last steps, if the log has a point here.
-    fn log_point(&mut self, timing: &Timing) -> Result<()> {
-        let Some((step, mean)) = self.log.take() else {
-            return Ok(());
-        };
-        let point = LogPoint {
-            step,
-            loss: mean.loss(),
-            acc: mean.accuracy(),
-            lr: self.learning_rate(step - 1),
-            images_per_sec: timing.images_per_sec(),
-        };
-        let lap = self.enter(Lap::Report);
-        for observer in &mut self.observers {
-            observer.log_point(&point)?;
-        }
-        self.enter(lap);
-        Ok(())
-    }
-
     /// Loss, accuracy and logits of the validation images; `None` when a signal came.
     fn validate(&mut self, state: &State) -> Result<Option<Evaluation>> {
         self.enter(Lap::Evaluation);
@@ -414,31 +291,6 @@ impl Trainer<'_> {
             position.step_in_epoch = 0;
             position.mean = Mean::default();
         }
-        Ok(())
-    }
-
-    /// Tells the observers of the epoch that has ended.
-    fn report(&mut self, state: &State, epochs: usize, evaluation: &Evaluation) -> Result<()> {
-        if self.observers.is_empty() {
-            return Ok(());
-        }
-        self.enter(Lap::Report);
-        let wanted = |name: &str| self.observers.iter().any(|observer| observer.wants(name));
-        let tensors = self.program.download_tensors(state, wanted)?;
-        let records = self.history.records();
-        let end = EpochEnd {
-            step: self.info.position.step,
-            epochs,
-            record: records.last().context("the epoch has no record")?,
-            records,
-            best: self.history.best(),
-            evaluation,
-            tensors: &tensors,
-        };
-        for observer in &mut self.observers {
-            observer.epoch_end(&end)?;
-        }
-        self.enter(Lap::BetweenSteps);
         Ok(())
     }
 
@@ -486,48 +338,5 @@ impl Trainer<'_> {
         }
         let step = self.info.position.step;
         Interrupted { signal, step }.into()
-    }
-
-    fn outcome(&self, whole: &Timing, evaluation: Evaluation) -> Result<Outcome> {
-        let records = self.history.records();
-        let last = records.last().context("the run has no epoch")?;
-        Ok(Outcome {
-            loss: last.loss,
-            acc: last.acc,
-            val_loss: last.val_loss.unwrap_or(f64::NAN),
-            val_acc: last.val_acc.unwrap_or(f64::NAN),
-            epochs: self.history.epochs(),
-            steps: self.info.position.step,
-            images_per_sec: whole.images_per_sec(),
-            input_wait_frac: whole.input_wait_frac(),
-            non_finite_steps: self.info.position.non_finite,
-            timing: (&self.watch).into(),
-            collectives: whole.collectives,
-            first_step: self.watch.first_step(),
-            evaluation,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_collectives_of_an_epoch_are_shared_out_over_its_steps() {
-        let collectives = |count, bytes, milliseconds| Collectives {
-            count,
-            bytes,
-            time: Duration::from_millis(milliseconds),
-        };
-        let (before, after) = (collectives(5, 600, 10), collectives(13, 1600, 40));
-        let told = StepCollectives::of(before, after, 4, Duration::from_millis(120));
-        let expected = StepCollectives {
-            count: 2.0,
-            bytes: 250.0,
-            ms: 7.5,
-            share: 0.25,
-        };
-        assert_eq!(told, expected);
     }
 }
