@@ -370,7 +370,14 @@ mod tests {
         for (name, layers) in [
             (
                 "fast",
-                &[(32, 64), (64, 64), (64, 256), (256, 256), (256, 256), (256, 256)][..],
+                &[
+                    (32, 64),
+                    (64, 64),
+                    (64, 256),
+                    (256, 256),
+                    (256, 256),
+                    (256, 256),
+                ][..],
             ),
             (
                 "fast-deep",
@@ -498,7 +505,9 @@ mod tests {
         assert!(NetworkKind::try_from("resnet".to_owned()).is_err());
         assert_eq!(NetworkKind::readers("depth"), "resnet-v2");
         assert_eq!(NetworkKind::readers("block"), "custom and custom-v1");
-        assert_eq!(NetworkKind::readers("widths"), "fast, fast-deep, custom and custom-v1"
+        assert_eq!(
+            NetworkKind::readers("widths"),
+            "fast, fast-deep, custom and custom-v1"
         );
     }
 
