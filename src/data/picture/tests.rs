@@ -354,13 +354,20 @@ fn a_picture_of_100_000_pixels_on_a_side_is_refused_before_it_is_decoded() {
         ]
         .concat()
     };
-    let mut bmp = encoded(RgbImage::new(4, 4), ImageFormat::Bmp);
-    bmp[18..22].copy_from_slice(&100_000u32.to_le_bytes());
-    for bytes in [png(100_000), bmp] {
-        assert_eq!(
-            read_bytes(&bytes).unwrap_err(),
-            "expected at most 16384 pixels on a side, and 256 MiB of pixels, got more"
-        );
+    let bmp = |side: u32| {
+        let mut bytes = encoded(RgbImage::new(4, 4), ImageFormat::Bmp);
+        bytes[18..22].copy_from_slice(&side.to_le_bytes());
+        bytes
+    };
+    let limits = "expected at most 16384 pixels on a side, and 256 MiB of pixels, got more";
+    for (bytes, expected) in [
+        (png(100_000), limits),
+        (bmp(20_000), limits),
+        // The decoder's own limit.
+        (bmp(100_000), "(100000, 4) > soft limit of 65535"),
+    ] {
+        let reason = read_bytes(&bytes).unwrap_err();
+        assert!(reason.contains(expected), "{reason}");
     }
     assert!(!read_bytes(&png(16_384)).unwrap_err().contains("16384"));
 }
