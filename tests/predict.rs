@@ -261,14 +261,15 @@ fn many_images_come_in_batches_and_the_first_hundred_are_drawn() {
     let size = image::image_dimensions(folder.path().join("predictions.png")).unwrap();
     assert_eq!(size, (896, 16 + 20 * (160 + 45 + 16)));
 
-    // Three replicas, which do not divide 64, and JSON.
+    // So many that batches are larger, on three replicas, which do not divide these, and JSON.
+    let list = vec![list; 7].join(",");
     let args = ["--index", &list, "--replicas", "3", "--json"];
     let found: Vec<Value> = serde_json::from_slice(&predict(folder.path(), &args).stdout).unwrap();
-    for (row, found) in rows.iter().zip(&found) {
+    for (row, found) in rows.iter().cycle().zip(&found) {
         let first = found["predictions"][0]["class"].as_str().unwrap();
         assert!(row.contains(first), "{row}: {found}");
     }
-    assert_eq!(found.len(), 150);
+    assert_eq!(found.len(), 7 * 150);
     let probability = |place: usize| found[place]["predictions"][0]["probability"].as_f64();
     let difference = probability(149).unwrap() - probability(0).unwrap();
     assert!(difference.abs() < 1e-3, "{difference}");

@@ -234,6 +234,36 @@ fn of_many_classes_the_worst_are_shown_instead_of_a_matrix() {
 }
 
 #[test]
+fn pictures_of_the_classes_of_cifar_100_are_scored_by_its_groups_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pictures, out) = (folder.path().join("pictures"), folder.path().join("run"));
+    let classes = data::cifar100_spec().class_names;
+    for (number, class) in classes.iter().enumerate() {
+        for part in ["train", "val"] {
+            let folder = pictures.join(part).join(class);
+            fs::create_dir_all(&folder).unwrap();
+            picture([number as u8 * 2, 100, 100], 0, 8, 8)
+                .save(folder.join("1.png"))
+                .unwrap();
+        }
+    }
+    succeed(&on(&pictures, &out, "--epochs 1 --image-size 8"));
+    let eval = ["eval", "--device", "cpu", "--checkpoint", text(&out)];
+    assert!(succeed(&eval).contains("\nacc of the 20 groups: 0."));
+    let scores: Value = serde_json::from_str(&succeed(&[&eval[..], &["--json"]].concat())).unwrap();
+    let groups = scores["groups"]["groups"].as_object().unwrap();
+    assert_eq!(groups.len(), 20);
+    assert!(groups.values().all(|group| group["images"] == 5));
+    // Groups are of one size, so that the mean of their accuracies is that of all images.
+    let shares = groups.values().map(|group| group["acc"].as_f64().unwrap());
+    let (all, acc) = (&scores["groups"]["acc"], &scores["acc"]);
+    assert!((shares.sum::<f64>() / 20.0 - all.as_f64().unwrap()).abs() < 1e-9);
+    assert!(all.as_f64() >= acc.as_f64(), "{scores}");
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("group accuracy") && page.contains("<td>aquatic mammals</td>"));
+}
+
+#[test]
 fn pictures_that_cannot_be_read_are_all_named_and_left_out_only_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let (pictures, out) = (folder.path().join("pictures"), folder.path().join("run"));

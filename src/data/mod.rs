@@ -41,7 +41,7 @@ mod validation;
 use std::path::{Path, absolute};
 
 pub use cifar::spec as cifar10_spec;
-pub use cifar100::spec as cifar100_spec;
+pub use cifar100::{Groups, groups, spec as cifar100_spec};
 pub use collection::Size;
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;

@@ -32,6 +32,15 @@ pub struct ClassScore {
     pub precision: Option<f64>,
 }
 
+/// How well groups of classes are recognised: an image is right where it is taken for any class in the group of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupScores {
+    /// Share of the images that are right.
+    pub acc: f64,
+    /// Of each group, by number.
+    pub groups: Vec<ClassScore>,
+}
+
 /// How often images of one class were taken for another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Confusion {
@@ -71,10 +80,13 @@ impl Scores {
 
     /// Share of the images whose class has the largest logit.
     pub fn accuracy(&self) -> f64 {
-        let right = self
-            .pairs
-            .iter()
-            .filter(|((truth, class), _)| truth == class);
+        self.share_right(|truth, class| truth == class)
+    }
+
+    /// Share of the images of which `is_right` is true, of their class and what they were taken for.
+    fn share_right(&self, is_right: impl Fn(usize, usize) -> bool) -> f64 {
+        let right = self.pairs.iter();
+        let right = right.filter(|((truth, class), _)| is_right(*truth, *class));
         let correct: usize = right.map(|(_, count)| count).sum();
         correct as f64 / self.images as f64
     }
@@ -116,18 +128,36 @@ impl Scores {
 
     /// The scores of each class, by label.
     pub fn classes(&self) -> Vec<ClassScore> {
-        let mut images = vec![0; self.number_of_classes];
-        let mut taken_for_it = vec![0; self.number_of_classes];
-        for ((truth, predicted), count) in &self.pairs {
-            images[*truth] += count;
-            taken_for_it[*predicted] += count;
+        self.scores_by(|class| class, self.number_of_classes)
+    }
+
+    /// The scores of `count` groups; `group_of` has the number of each class's group.
+    pub fn groups(&self, group_of: &[usize], count: usize) -> GroupScores {
+        GroupScores {
+            acc: self.share_right(|truth, class| group_of[truth] == group_of[class]),
+            groups: self.scores_by(|class| group_of[class], count),
         }
-        let score = |class| ClassScore {
-            images: images[class],
-            acc: share(self.count(class, class), images[class]),
-            precision: share(self.count(class, class), taken_for_it[class]),
+    }
+
+    /// The scores of each of `count` groups of classes; `group` has the number of a class's.
+    fn scores_by(&self, group: impl Fn(usize) -> usize, count: usize) -> Vec<ClassScore> {
+        let mut images = vec![0; count];
+        let mut taken_for_it = vec![0; count];
+        let mut right = vec![0; count];
+        for ((truth, predicted), count) in &self.pairs {
+            let (truth, predicted) = (group(*truth), group(*predicted));
+            images[truth] += count;
+            taken_for_it[predicted] += count;
+            if truth == predicted {
+                right[truth] += count;
+            }
+        }
+        let score = |group| ClassScore {
+            images: images[group],
+            acc: share(right[group], images[group]),
+            precision: share(right[group], taken_for_it[group]),
         };
-        (0..self.number_of_classes).map(score).collect()
+        (0..count).map(score).collect()
     }
 
     /// The labels of the `count` classes with the lowest accuracy, lowest first; of equal ones, by label. Classes
@@ -201,6 +231,24 @@ mod tests {
             (Some(0.5), Some(1.0))
         );
         assert_eq!((classes[0].acc, classes[0].precision), (None, None));
+    }
+
+    #[test]
+    fn an_image_that_is_taken_for_another_class_of_its_group_is_right() {
+        // Classes 0, 1 | 2, 3; of the images of 0 one is taken for 1 and one for 2, of those of 3 one for 2.
+        let logits = [row(1, 9.0), row(2, 9.0), row(2, 9.0)].concat();
+        let scores = Scores::of(&logits, 10, &[0, 0, 3]);
+        assert_eq!(scores.accuracy(), 0.0);
+        let GroupScores { acc, groups } = scores.groups(&[0, 0, 1, 1, 1, 1, 1, 1, 1, 1], 2);
+        assert_eq!(acc, 2.0 / 3.0);
+        let shares: Vec<_> = groups
+            .iter()
+            .map(|g| (g.images, g.acc, g.precision))
+            .collect();
+        assert_eq!(
+            shares,
+            [(2, Some(0.5), Some(1.0)), (1, Some(1.0), Some(0.5))]
+        );
     }
 
     #[test]

@@ -22,13 +22,10 @@ pub fn for_terminal(text: &str) -> Cow<'_, str> {
 }
 
 /// The JSON `text` with the same meaning, without characters that would steer the terminal.
-pub fn json_for_terminal(text: &str) -> String {
-    let written = |c: char| match steers(c) && c != '\n' {
-        // All of them have 16 bits.
-        true => format!("\\u{:04x}", u32::from(c)),
-        false => c.to_string(),
-    };
-    text.chars().map(written).collect()
+pub fn json_for_terminal(text: &str) -> Cow<'_, str> {
+    // All that steer have 16 bits.
+    let code = |c: char, out: &mut String| out.push_str(&format!("\\u{:04x}", u32::from(c)));
+    replaced(text, |c| steers(c) && c != '\n', code)
 }
 
 /// What `error` says of the TOML text `content`, on one line: where, and what was expected.
@@ -73,13 +70,22 @@ fn steers(c: char) -> bool {
 }
 
 fn escaped(text: &str, unwanted: fn(char) -> bool) -> Cow<'_, str> {
+    replaced(text, unwanted, |c, out| out.extend(c.escape_default()))
+}
+
+/// `text`, with what `instead` writes in the place of each `unwanted` character.
+fn replaced(
+    text: &str,
+    unwanted: fn(char) -> bool,
+    instead: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
     if !text.contains(unwanted) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match unwanted(c) {
-            true => out.extend(c.escape_default()),
+            true => instead(c, &mut out),
             false => out.push(c),
         }
     }
@@ -108,7 +114,8 @@ mod tests {
     #[test]
     fn json_keeps_its_meaning() {
         let value = serde_json::json!({ "image": HOSTILE, "n": 1 });
-        let text = json_for_terminal(&serde_json::to_string_pretty(&value).unwrap());
+        let plain = serde_json::to_string_pretty(&value).unwrap();
+        let text = json_for_terminal(&plain);
         assert!(
             !text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{7f}']),
             "{text}"

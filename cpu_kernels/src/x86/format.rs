@@ -41,6 +41,9 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// Lanes as elements along the channels.
     fn elements(lanes: &[Self::Lanes]) -> &[f32];
 
+    /// The lanes as what a product can be stored in, where they are sums as they stand.
+    fn sums(lanes: &mut [Self::Lanes]) -> Option<&mut [Lanes]>;
+
     /// Every `stride`-th of the pixels `[pixels, C]` with `parts` times 16 channels as elements along the pixels: two
     /// become one of `out` `[pixels / stride / 2, C]`, which is the result; or `pixels` are, as they stand, where
     /// [`Self::VALUES`] is 1.
@@ -109,6 +112,11 @@ impl Format for F32 {
     }
 
     #[inline(always)]
+    fn sums(lanes: &mut [Lanes]) -> Option<&mut [Lanes]> {
+        Some(lanes)
+    }
+
+    #[inline(always)]
     fn along_pixels<'a, S: Set>(
         _set: S,
         pixels: &'a [Lanes],
@@ -163,6 +171,11 @@ impl Format for Bf16 {
     fn elements(lanes: &[Half]) -> &[f32] {
         // SAFETY: `Half` has the alignment of an f32 and the size of `ELEMENTS` of them, and every bit pattern is an f32.
         unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * Self::ELEMENTS) }
+    }
+
+    #[inline(always)]
+    fn sums(_lanes: &mut [Half]) -> Option<&mut [Lanes]> {
+        None
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The kernels on the registers of x86-64 processors.
 
+mod aligned;
 mod calls;
 pub mod conv3x3;
 pub mod format;

@@ -1,5 +1,6 @@
 //! Images with a border, and the products of a 3x3 convolution with them.
 
+use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::norm::Norm;
@@ -9,7 +10,7 @@ use super::walk::{TAPS, Walk};
 /// An image with a border of zeros one pixel wide, at the right wider where that fills the last pair of a row, and at the
 /// bottom where it makes their number even: `[rows, row, C]`.
 pub struct Padded<F: Format> {
-    values: Vec<F::Lanes>,
+    values: Aligned<F::Lanes>,
     height: usize,
     width: usize,
     parts: usize,
@@ -28,7 +29,7 @@ impl<F: Format> Padded<F> {
     pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
         let row = (width + stride + 1).next_multiple_of(2 * stride) * parts;
         Self {
-            values: vec![F::ZERO; (height + 2).next_multiple_of(2) * row],
+            values: Aligned::zeros((height + 2).next_multiple_of(2) * row),
             height,
             width,
             parts,

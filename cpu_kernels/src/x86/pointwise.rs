@@ -67,7 +67,7 @@ impl<F: Format> Task for Forward<'_, F> {
             let count = TILE.min(pixels - first);
             activate::<S, F>(set, layer, self.norm, x, first, count, &mut tile);
             let out = &mut out[..count * parts];
-            product::<S, F>(set, &tile, self.kernel, count, out);
+            product::<S, F>(set, &tile, self.kernel, count, out, false);
             let y = &mut y[first * parts..][..count * parts];
             let skip = self.skip.map(|skip| &skip[first * parts..]);
             results.store::<S, F>(set, out, skip, y);
@@ -144,7 +144,7 @@ impl<F: Format> Task for Backward<'_, F> {
             self.output_gradient(set, first, count, d);
             kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel);
             let da = &mut da[..count * inputs];
-            product::<S, F>(set, d, self.0.turned, count, da);
+            product::<S, F>(set, d, self.0.turned, count, da, false);
             self.input_gradient(set, first, a, da, &mut sums);
         }
         Part {
@@ -322,7 +322,7 @@ pub fn end_pairs<F: Format>(tile: &mut [F::Lanes], count: usize) {
     }
 }
 
-/// `out` `[count, columns]` = `tile` (panels) x `matrix` (packed).
+/// `out` `[count, columns]` = `tile` (panels) x `matrix` (packed), or that added to it.
 #[inline(always)]
 pub fn product<S: Set, F: Format>(
     set: S,
@@ -330,6 +330,7 @@ pub fn product<S: Set, F: Format>(
     matrix: &[f32],
     count: usize,
     out: &mut [Lanes],
+    add: bool,
 ) {
     let depth = Depth {
         segments: tile.len() / TILE,
@@ -353,7 +354,7 @@ pub fn product<S: Set, F: Format>(
         rows: count,
         panels,
     };
-    product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, false);
+    product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, add);
 }
 
 /// Adds aᵀ · d of a tile to `kernel` `[C, O]`.

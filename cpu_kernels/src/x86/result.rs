@@ -105,7 +105,7 @@ impl Results {
 
 /// Register `n` of `y` = `product` + `skip`, as it was rounded: that is what the next layer normalises.
 #[inline(always)]
-fn store_one<S: Set, F: Format>(
+pub fn store_one<S: Set, F: Format>(
     set: S,
     n: usize,
     product: &Lanes,

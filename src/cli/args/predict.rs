@@ -58,6 +58,6 @@ pub struct PredictArgs {
 pub enum JsonForm {
     /// One indented array
     Array,
-    /// A line for each image, as soon as it is known
+    /// A line for each image, when its batch is done
     Lines,
 }

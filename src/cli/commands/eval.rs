@@ -1,5 +1,6 @@
 //! `eval`: loss, accuracy and confusion matrix of a checkpoint on the test images.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use super::trained;
 use crate::cli::args::EvalArgs;
 use crate::cli::config::check_split;
 use crate::cli::outputs::Output;
-use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View, npy_header};
+use crate::data::{Batch, BatchSource, Dataset, DatasetSpec, Tta, View, groups, npy_header};
 use crate::model::summary::grouped;
 use crate::predict::trained::{Trained, load};
 use crate::run::evaluate::{Evaluation, evaluate, evaluation_steps};
-use crate::score::scores::{Confusion, MOST_IN_A_MATRIX, Scores};
+use crate::score::scores::{ClassScore, Confusion, MOST_IN_A_MATRIX, Scores};
 use crate::system::files;
 
 /// Most pairs of confused classes in the JSON object.
@@ -121,6 +122,15 @@ fn print_scores(
             scores.accuracy()
         )?;
     }
+    if let Some(groups) = groups(spec) {
+        let of_groups = scores.groups(&groups.of_class, groups.names.len());
+        writeln!(
+            out,
+            "acc of the {} groups: {:.3}",
+            groups.names.len(),
+            of_groups.acc
+        )?;
+    }
     match scores.matrix() {
         Some(matrix) => {
             print_classes(&mut out, names, scores, 0..names.len())?;
@@ -215,6 +225,12 @@ fn as_json(
         json!({ "true": names[pair.truth], "predicted": names[pair.predicted], "images": pair.images })
     });
     let confusions: Vec<Value> = confusions.collect();
+    let of_groups = groups(spec).map(|groups| {
+        let scores = scores.groups(&groups.of_class, groups.names.len());
+        let each = groups.names.into_iter().zip(scores.groups);
+        let each: BTreeMap<&str, ClassScore> = each.collect();
+        json!({ "acc": scores.acc, "groups": each })
+    });
     json!({
         "images": evaluation.mean.count(),
         "loss": evaluation.mean.loss(),
@@ -224,6 +240,7 @@ fn as_json(
         "class_names": names,
         "confusion": scores.matrix(),
         "confusions": confusions,
+        "groups": of_groups,
         "tta": averaged.map(|Averaged { views, scores }| {
             json!({ "views": views.name(), "acc": scores.accuracy(), "top5": scores.top5() })
         }),

@@ -18,33 +18,9 @@ pub fn stdout() -> Output {
 
 /// Prints `value` as indented JSON.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
-    let json = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
-    writeln!(stdout(), "{json}")?;
+    let json = serde_json::to_string_pretty(value)?;
+    writeln!(stdout(), "{}", text::json_for_terminal(&json))?;
     Ok(())
-}
-
-/// A JSON array on standard output, printed one element at a time.
-#[derive(Default)]
-pub struct JsonArray {
-    begun: bool,
-}
-
-impl JsonArray {
-    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
-        // JSON strings have their newlines escaped, so each newline here starts a line of the layout.
-        let element = text::json_for_terminal(&serde_json::to_string_pretty(value)?);
-        let element = element.replace('\n', "\n  ");
-        let before = if self.begun { "," } else { "[" };
-        self.begun = true;
-        let mut out = stdout();
-        write!(out, "{before}\n  {element}")?;
-        Ok(out.flush()?)
-    }
-
-    pub fn end(self) -> Result<()> {
-        writeln!(stdout(), "{}", if self.begun { "\n]" } else { "[]" })?;
-        Ok(())
-    }
 }
 
 impl Write for Output {

@@ -237,7 +237,8 @@ fn wrong(path: &Path, expected: &str, got: &str) -> DataError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -379,6 +380,25 @@ mod tests {
             error.contains("circle: ") && error.contains("symbolic links"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_class_folder_that_may_not_be_read_is_named() {
+        let folder = folder(&["a/1.png", "b/1.png"]);
+        let closed = folder.path().join("b");
+        let set_mode = |mode| fs::set_permissions(&closed, Permissions::from_mode(mode)).unwrap();
+        set_mode(0o000);
+        if fs::read_dir(&closed).is_ok() {
+            println!("skipped: this user may read every folder");
+            return;
+        }
+        let error = Tree::of(folder.path()).unwrap_err().to_string();
+        set_mode(0o755);
+        let expected = format!(
+            "cannot read the folder {}: Permission denied",
+            closed.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]

@@ -122,7 +122,13 @@ fn pixels_of(bytes: Vec<u8>, side: usize) -> Result<Vec<u8>, String> {
 
 /// Decodes the file content `bytes`, of this `format`, and rotates the picture upright.
 fn decode(bytes: Vec<u8>, format: ImageFormat) -> Result<DynamicImage, String> {
-    let text = |error: ImageError| error.to_string();
+    let text = |error: ImageError| match error {
+        ImageError::Limits(_) => format!(
+            "expected at most {LARGEST_SIDE} pixels on a side, and {} MiB of pixels, got more",
+            MOST_BYTES >> 20
+        ),
+        other => other.to_string(),
+    };
     let told = exif::of_png(&bytes);
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);

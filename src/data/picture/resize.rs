@@ -82,7 +82,7 @@ pub fn middle_to_side(picture: &RgbImage, side: usize) -> Vec<u8> {
     let rows = rows.map(|row| &row[left * CHANNELS..][..square * CHANNELS]);
     let rows = rows.skip(top).take(square);
     if square == side {
-        return rows.flatten().copied().collect();
+        return rows.collect::<Vec<_>>().concat();
     }
     let filter = Filter::new(0.0, square as f32, square, side);
     // With a last value that is read and not used.

@@ -342,6 +342,37 @@ fn a_file_that_is_no_picture_is_named() {
 }
 
 #[test]
+fn a_picture_of_100_000_pixels_on_a_side_is_refused_before_it_is_decoded() {
+    // Headers alone: the end of the file would be another fault.
+    let size = |side: u32| [side.to_be_bytes(), 1u32.to_be_bytes()].concat();
+    let header = |side| [&size(side)[..], &[8, 2, 0, 0, 0]].concat();
+    let png = |side| {
+        [
+            SIGNATURE,
+            &chunk(b"IHDR", &header(side)),
+            &chunk(b"IDAT", &[]),
+        ]
+        .concat()
+    };
+    let bmp = |side: u32| {
+        let mut bytes = encoded(RgbImage::new(4, 4), ImageFormat::Bmp);
+        bytes[18..22].copy_from_slice(&side.to_le_bytes());
+        bytes
+    };
+    let limits = "expected at most 16384 pixels on a side, and 256 MiB of pixels, got more";
+    for (bytes, expected) in [
+        (png(100_000), limits),
+        (bmp(20_000), limits),
+        // The decoder's own limit.
+        (bmp(100_000), "(100000, 4) > soft limit of 65535"),
+    ] {
+        let reason = read_bytes(&bytes).unwrap_err();
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert!(!read_bytes(&png(16_384)).unwrap_err().contains("16384"));
+}
+
+#[test]
 fn no_more_pictures_are_read_at_a_time_than_fit_in_memory() {
     assert_eq!(decoders_within(8, Some(16 << 30)), 8);
     assert_eq!(decoders_within(8, Some((4 << 30) - 1)), 3);

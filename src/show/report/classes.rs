@@ -1,8 +1,8 @@
 //! How well each class is recognised, and which others it is taken for.
 
 use super::units::percent;
-use crate::data::DatasetSpec;
-use crate::score::scores::{MOST_IN_A_MATRIX, Scores};
+use crate::data::{DatasetSpec, groups};
+use crate::score::scores::{ClassScore, MOST_IN_A_MATRIX, Scores};
 
 pub struct ClassRow<'a> {
     pub name: &'a str,
@@ -37,13 +37,28 @@ pub fn class_rows<'a>(spec: &'a DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a
         true => (0..all.len()).collect(),
         false => scores.worst_classes(MOST_IN_A_MATRIX),
     };
-    let rows = shown.into_iter().map(|class| ClassRow {
-        name: &spec.class_names[class],
-        images: all[class].images,
-        acc: 100.0 * all[class].acc.unwrap_or(0.0),
-        precision: all[class].precision.map_or("–".to_owned(), percent),
-    });
-    rows.collect()
+    let rows = shown.into_iter();
+    rows.map(|class| class_row(&spec.class_names[class], &all[class]))
+        .collect()
+}
+
+/// A row for each group of classes, where the data set has some.
+pub fn group_rows<'a>(spec: &DatasetSpec, scores: &Scores) -> Vec<ClassRow<'a>> {
+    let Some(groups) = groups(spec) else {
+        return Vec::new();
+    };
+    let scores = scores.groups(&groups.of_class, groups.names.len());
+    let rows = groups.names.into_iter().zip(&scores.groups);
+    rows.map(|(name, score)| class_row(name, score)).collect()
+}
+
+fn class_row<'a>(name: &'a str, score: &ClassScore) -> ClassRow<'a> {
+    ClassRow {
+        name,
+        images: score.images,
+        acc: 100.0 * score.acc.unwrap_or(0.0),
+        precision: score.precision.map_or("–".to_owned(), percent),
+    }
 }
 
 pub fn confusions<'a>(names: &'a [String], scores: &Scores) -> Vec<ConfusionRow<'a>> {

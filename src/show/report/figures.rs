@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::Run;
 use super::units::{duration, percent};
-use crate::data::{DatasetSpec, Validation};
+use crate::data::{DatasetSpec, Validation, groups};
 use crate::model::network::{BlockChoice, Network, NetworkKind};
 use crate::model::summary::grouped;
 use crate::score::scores::Scores;
@@ -25,6 +25,7 @@ pub fn figures(
     let mut figures = Vec::new();
     if scores.images > 0 {
         figures.extend(accuracies(scores, validation));
+        figures.extend(of_groups(spec, scores));
     }
     if let Some(last) = run.history.records().last() {
         figures.push(Figure {
@@ -75,6 +76,17 @@ fn accuracies(scores: &Scores, validation: &Validation) -> [Figure; 2] {
         note: "of five guesses".to_owned(),
     };
     [accuracy, top5]
+}
+
+/// Of CIFAR-100, whose classes are in groups.
+fn of_groups(spec: &DatasetSpec, scores: &Scores) -> Option<Figure> {
+    let groups = groups(spec)?;
+    let count = groups.names.len();
+    Some(Figure {
+        name: "group accuracy",
+        value: percent(scores.groups(&groups.of_class, count).acc),
+        note: format!("of {count} groups of classes"),
+    })
 }
 
 fn parameters(run: &Run, spec: &DatasetSpec) -> Option<Figure> {

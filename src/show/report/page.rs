@@ -30,6 +30,8 @@ pub struct Page<'a> {
     class_names: &'a [String],
     /// All, or of many the worst.
     classes: Vec<ClassRow<'a>>,
+    /// Of groups of classes; empty where there are none.
+    groups: Vec<ClassRow<'a>>,
     /// Empty where there are too many classes for one.
     matrix: Vec<MatrixRow<'a>>,
     /// The pairs of classes that are confused most.
@@ -108,6 +110,7 @@ impl<'a> Page<'a> {
                 .collect(),
             class_names: &spec.class_names,
             classes: classes::class_rows(spec, scores),
+            groups: classes::group_rows(spec, scores),
             matrix: classes::matrix(&spec.class_names, scores),
             confusions: classes::confusions(&spec.class_names, scores),
             scored: grouped(scores.images),

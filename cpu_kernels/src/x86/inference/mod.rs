@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use kernel_contract::plan::Added;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::format::{Format, Lanes};
-use super::gemm::PANEL;
 use super::layer::Layer;
 use super::norm::Norm;
 use super::padded::Padded;
@@ -19,7 +19,7 @@ use super::pointwise::TILE;
 use super::sets;
 use crate::isa::Isa;
 use stem::Convolution;
-use step::{Conv3x3, Pointwise, Share, Skip};
+use step::{Conv3x3, Pointwise, Share, Skip, Sum};
 
 pub use stem::Stem;
 
@@ -72,7 +72,7 @@ struct Network<'a, F: Format> {
     input: &'a Input<'a, F>,
     steps: &'a [Step<'a>],
     /// The kernel of each step, packed.
-    kernels: Vec<Vec<f32>>,
+    kernels: Vec<Aligned<f32>>,
     /// The buffer of each value but the last, which is the result. Without a stem, the first is not in its buffer.
     buffers: Vec<usize>,
     /// The sizes of the images with a border that 3x3 layers read.
@@ -84,16 +84,16 @@ struct Scratch<F: Format> {
     /// Empty without a stem.
     stem: stem::Scratch,
     /// As [`Network::buffers`] counts them.
-    buffers: Vec<Vec<F::Lanes>>,
+    buffers: Vec<Aligned<F::Lanes>>,
     /// One for each of [`Network::padded`].
     padded: Vec<Padded<F>>,
     /// The activations of a tile, in panels.
-    tile: Vec<F::Lanes>,
+    tile: Aligned<F::Lanes>,
     /// A convolution's output, of a tile or of an image.
-    output: Vec<Lanes>,
+    output: Aligned<Lanes>,
     /// The same behind pooling, and which pixels it took.
-    pooled: Vec<Lanes>,
-    chosen: Vec<F::Lanes>,
+    pooled: Aligned<Lanes>,
+    chosen: Aligned<F::Lanes>,
 }
 
 impl<'a, F: Format> Network<'a, F> {
@@ -105,7 +105,7 @@ impl<'a, F: Format> Network<'a, F> {
                 outputs,
                 ..
             } = step.layer;
-            F::pack(step.kernel, side * side * inputs, outputs)
+            Aligned::from(&F::pack(step.kernel, side * side * inputs, outputs)[..])
         };
         let mut padded: Vec<_> = steps.iter().filter_map(border).collect();
         padded.sort_unstable();
@@ -146,11 +146,16 @@ impl<'a, F: Format> Network<'a, F> {
                 continue;
             }
             let buffer = self.buffers[index + 1];
-            let mut own = mem::take(&mut scratch.buffers[buffer]);
+            let mut own = mem::replace(&mut scratch.buffers[buffer], Aligned::zeros(0));
             let len = step.layer.result_len();
             self.step(isa, index, scratch, image, &mut own[..len]);
             scratch.buffers[buffer] = own;
         }
+    }
+
+    /// Whether the values of these numbers lie in the same place.
+    fn share_a_buffer(&self, one: usize, other: usize) -> bool {
+        self.buffers.get(one) == self.buffers.get(other)
     }
 
     /// Step number `index` of image number `image`, whose value goes to `y`.
@@ -181,9 +186,11 @@ impl<'a, F: Format> Network<'a, F> {
             step,
             kernel: &self.kernels[index],
             x: value(step.input),
-            added: step
-                .added
-                .map(|added| Skip::new(self.steps, added, value(added.value))),
+            sum: match step.added {
+                None => Sum::Nothing,
+                Some(added) if self.share_a_buffer(added.value, index + 1) => Sum::InPlace,
+                Some(added) => Sum::Skip(Skip::new(self.steps, added, value(added.value))),
+            },
             y,
         };
         let place = border(step).and_then(|size| self.padded.binary_search(&size).ok());
@@ -225,25 +232,24 @@ impl<F: Format> Scratch<F> {
         let buffers = network.buffers.iter().max().map_or(0, |most| most + 1);
         let first = layers().next().map_or(0, Layer::input_len);
         let value = most(Layer::result_len).max(first);
-        let zeros = |len| vec![[0.0; PANEL]; len];
         Self {
             stem: match network.input {
                 Input::Images(_, stem) => stem.scratch(),
                 Input::Value(_) => stem::Scratch::default(),
             },
-            buffers: vec![vec![F::ZERO; value]; buffers],
+            buffers: (0..buffers).map(|_| Aligned::zeros(value)).collect(),
             padded: network
                 .padded
                 .iter()
                 .map(|&[height, width, parts]| Padded::new([height, width], parts, 1))
                 .collect(),
-            tile: vec![F::ZERO; TILE * most(Layer::input_parts)],
-            output: zeros(most(|layer| match layer.side {
+            tile: Aligned::zeros(TILE * most(Layer::input_parts)),
+            output: Aligned::zeros(most(|layer| match layer.side {
                 1 => TILE * layer.output_parts(),
                 _ => layer.output_len(),
             })),
-            pooled: zeros(pooled),
-            chosen: vec![F::ZERO; pooled],
+            pooled: Aligned::zeros(pooled),
+            chosen: Aligned::zeros(pooled),
         }
     }
 }
@@ -254,7 +260,8 @@ fn border(step: &Step) -> Option<[usize; 3]> {
     (layer.side > 1).then(|| [layer.height, layer.width, layer.input_parts()])
 }
 
-/// A buffer for each value. Values share one where the first is not read any more when the second is written.
+/// A buffer for each value. Values share one where the first is not read any more when the second is written, or where
+/// the second is the first with a product added to it.
 fn buffers(steps: &[Step]) -> Vec<usize> {
     let read = |step: &Step| [Some(step.input), step.added.map(|added| added.value)];
     let mut last_use = vec![0; steps.len() + 1];
@@ -266,13 +273,36 @@ fn buffers(steps: &[Step]) -> Vec<usize> {
     let mut of_values = Vec::new();
     let (mut free, mut count) = (Vec::new(), 0);
     for value in 0..steps.len() {
-        of_values.push(free.pop().unwrap_or_else(|| {
-            count += 1;
-            count - 1
-        }));
-        // Those that the step that gives it was the last to read.
+        let buffer = match replaced(steps, &last_use, value) {
+            Some(added) => of_values[added],
+            None => free.pop().unwrap_or_else(|| {
+                count += 1;
+                count - 1
+            }),
+        };
+        of_values.push(buffer);
+        // Those that the step that gives it was the last to read, but for one in whose place it is.
         let ends = (0..value).filter(|&read| last_use[read] == value - 1);
-        free.extend(ends.map(|read| of_values[read]));
+        free.extend(
+            ends.map(|read| of_values[read])
+                .filter(|&end| end != buffer),
+        );
     }
     of_values
+}
+
+/// The number of the value in whose place `value` comes, if there is one: a 1x1 layer adds its product to a value of the
+/// same sizes that is not read again. The images themselves are in no buffer.
+fn replaced(steps: &[Step], last_use: &[usize], value: usize) -> Option<usize> {
+    let index = value.checked_sub(1)?;
+    let Step {
+        layer,
+        input,
+        added,
+        ..
+    } = &steps[index];
+    let added = added.filter(|added| added.value != *input && added.stride == 1)?;
+    let before = &steps[added.value.checked_sub(1)?].layer;
+    let fits = layer.side == 1 && before.outputs == layer.outputs;
+    (fits && last_use[added.value] == index).then_some(added.value)
 }

@@ -2,6 +2,7 @@
 
 use kernel_contract::plan;
 
+use crate::x86::aligned::Aligned;
 use crate::x86::format::{F32, Format, Lanes, get, registers};
 use crate::x86::gemm::{Depth, Left, PANEL, Product, Right};
 use crate::x86::sets::{Set, Task};
@@ -10,7 +11,7 @@ use crate::x86::sets::{Set, Task};
 pub struct Stem {
     sizes: plan::Stem,
     /// Packed.
-    kernel: Vec<f32>,
+    kernel: Aligned<f32>,
     /// Output channels in lanes.
     parts: usize,
 }
@@ -19,7 +20,7 @@ impl Stem {
     /// Of these `sizes`, with `kernel` `[side, side, channels, outputs]`.
     pub fn new(sizes: plan::Stem, kernel: &[f32], outputs: usize) -> Self {
         Self {
-            kernel: F32::pack(kernel, sizes.depth(), outputs),
+            kernel: Aligned::from(&F32::pack(kernel, sizes.depth(), outputs)[..]),
             sizes,
             parts: outputs / PANEL,
         }
@@ -115,6 +116,10 @@ impl<F: Format> Task for Convolution<'_, F> {
                 rows: width,
                 panels: *parts,
             };
+            if let Some(y) = F::sums(y) {
+                product.compute::<S, F32>(set, y.as_flattened_mut(), parts * PANEL, false);
+                continue;
+            }
             let row = &mut self.scratch.row;
             product.compute::<S, F32>(set, row.as_flattened_mut(), parts * PANEL, false);
             for (value, y) in row.iter().zip(y) {

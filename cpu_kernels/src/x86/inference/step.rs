@@ -3,12 +3,13 @@
 use kernel_contract::plan::Added;
 
 use super::Step;
-use crate::x86::format::{Format, Lanes, get, registers};
+use crate::x86::format::{Format, Lanes, registers};
 use crate::x86::gemm::PANEL;
 use crate::x86::norm::Norm;
 use crate::x86::padded::Padded;
 use crate::x86::pointwise::{self, TILE};
 use crate::x86::pool;
+use crate::x86::result::store_one;
 use crate::x86::sets::{Set, Task};
 use crate::x86::walk::Walk;
 
@@ -18,8 +19,16 @@ pub struct Share<'a, F: Format> {
     /// Packed.
     pub kernel: &'a [f32],
     pub x: &'a [F::Lanes],
-    pub added: Option<Skip<'a, F>>,
+    pub sum: Sum<'a, F>,
     pub y: &'a mut [F::Lanes],
+}
+
+/// What a step's product is added to.
+pub enum Sum<'a, F: Format> {
+    Nothing,
+    /// What lies in the place of the result.
+    InPlace,
+    Skip(Skip<'a, F>),
 }
 
 /// A value that is added to a step's result.
@@ -64,36 +73,67 @@ impl<'a, F: Format> Skip<'a, F> {
 }
 
 impl<F: Format> Share<'_, F> {
+    /// Where the product for `count` pixels from `first` on is stored, and whether it is added to what lies there: `None`
+    /// where more has to be done for the result.
+    #[inline(always)]
+    fn place(&mut self, first: usize, count: usize) -> Option<(&mut [Lanes], bool)> {
+        let layer = &self.step.layer;
+        let parts = layer.output_parts();
+        let add = match self.sum {
+            Sum::Nothing => false,
+            Sum::InPlace => true,
+            Sum::Skip(_) => return None,
+        };
+        if layer.pools {
+            return None;
+        }
+        let y = F::sums(&mut self.y[first * parts..][..count * parts])?;
+        Some((y, add))
+    }
+
     /// Stores `product` `[pixels, O]`, with what is added to it, as the result from pixel `first` on.
     #[inline(always)]
     fn store<S: Set>(&mut self, set: S, first: usize, product: &[Lanes]) {
         let parts = self.step.layer.output_parts();
         let y = &mut self.y[first * parts..][..product.len()];
-        let Some(skip) = &self.added else {
-            for (product, y) in product.iter().zip(y) {
-                for n in 0..registers::<S>() {
-                    F::put(set, y, n, get(set, product, n));
+        match &self.sum {
+            Sum::Nothing => {
+                for (product, y) in product.iter().zip(y) {
+                    store_lanes::<S, F>(set, product, None, y);
                 }
             }
-            return;
-        };
-        let pixels = product.chunks_exact(parts).zip(y.chunks_exact_mut(parts));
-        for (pixel, (product, y)) in pixels.enumerate() {
-            let added = skip.at(first + pixel);
-            let (product, others) = product.split_at(added.len());
-            let (y, y_of_others) = y.split_at_mut(added.len());
-            for ((product, added), y) in product.iter().zip(added).zip(y) {
-                for n in 0..registers::<S>() {
-                    let sum = set.add(get(set, product, n), F::get(set, added, n));
-                    F::put(set, y, n, sum);
+            Sum::InPlace => {
+                for (product, y) in product.iter().zip(y) {
+                    let skip = *y;
+                    store_lanes::<S, F>(set, product, Some(&skip), y);
                 }
             }
-            for (product, y) in others.iter().zip(y_of_others) {
-                for n in 0..registers::<S>() {
-                    F::put(set, y, n, set.add(get(set, product, n), set.zero()));
+            Sum::Skip(skip) => {
+                // For channels that the skip does not have.
+                let zeros = F::ZERO;
+                let pixels = product.chunks_exact(parts).zip(y.chunks_exact_mut(parts));
+                for (pixel, (product, y)) in pixels.enumerate() {
+                    let skip = skip.at(first + pixel);
+                    for (part, (product, y)) in product.iter().zip(y).enumerate() {
+                        let skip = skip.get(part).unwrap_or(&zeros);
+                        store_lanes::<S, F>(set, product, Some(skip), y);
+                    }
                 }
             }
         }
+    }
+}
+
+/// `y` = `product` + `skip`.
+#[inline(always)]
+fn store_lanes<S: Set, F: Format>(
+    set: S,
+    product: &Lanes,
+    skip: Option<&F::Lanes>,
+    y: &mut F::Lanes,
+) {
+    for n in 0..registers::<S>() {
+        store_one::<S, F>(set, n, product, skip, y);
     }
 }
 
@@ -120,8 +160,13 @@ impl<F: Format> Task for Pointwise<'_, F> {
                 *start = pointwise::input_pixel(layer, first + p) * parts;
             }
             activate::<S, F>(set, norm, self.share.x, &starts[..count], tile);
+            let kernel = self.share.kernel;
+            if let Some((y, add)) = self.share.place(first, count) {
+                pointwise::product::<S, F>(set, tile, kernel, count, y, add);
+                continue;
+            }
             let output = &mut self.output[..count * layer.output_parts()];
-            pointwise::product::<S, F>(set, tile, self.share.kernel, count, output);
+            pointwise::product::<S, F>(set, tile, kernel, count, output, false);
             self.share.store(set, first, output);
         }
     }
@@ -167,9 +212,12 @@ impl<F: Format> Task for Conv3x3<'_, F> {
         let x = &self.share.x[..layer.input_len()];
         self.padded.activate(set, norm, x);
         let (walks, width) = (Walk::forward(layer), layer.output_width());
+        let kernel = self.share.kernel;
+        if let Some((y, false)) = self.share.place(0, layer.output_pixels()) {
+            return self.padded.convolve(set, walks, width, kernel, y);
+        }
         let output = &mut self.output[..layer.output_len()];
-        self.padded
-            .convolve(set, walks, width, self.share.kernel, output);
+        self.padded.convolve(set, walks, width, kernel, output);
         if layer.pools {
             let pooled = &mut self.pooled[..layer.result_len()];
             let chosen = &mut self.chosen[..layer.result_len()];

@@ -50,19 +50,24 @@ fn add(
         return Ok(());
     }
     let entries: io::Result<Vec<DirEntry>> = fs::read_dir(folder).and_then(Iterator::collect);
-    let mut paths: Vec<PathBuf> = entries
-        .map_err(unreadable)?
-        .iter()
-        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
-        .map(DirEntry::path)
-        .collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
+    let mut entries = entries.map_err(unreadable)?;
+    entries.retain(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    entries.sort_by_cached_key(DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if is_folder(&entry, &path) {
             add(&path, entered, pictures)?;
-        } else if path.file_name().is_some_and(is_named_as_picture) {
+        } else if is_named_as_picture(&entry.file_name()) {
             pictures.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether `entry`, at `path`, is a folder, or a link to one. Nothing but a link has to be looked at for that.
+fn is_folder(entry: &DirEntry, path: &Path) -> bool {
+    match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+        _ => path.is_dir(),
+    }
 }

@@ -37,6 +37,13 @@ use listing::Listing;
 use pace::Pace;
 use subjects::Subjects;
 
+/// Images of a batch where there are [`MANY`] that are [`SMALL`]: what a batch costs besides its images is little then.
+const LARGE_BATCH: usize = 128;
+/// So many images that a last batch that is not full does not matter.
+const MANY: usize = 8 * LARGE_BATCH;
+/// Rows and columns of images of which one takes no longer than what a batch costs besides its images.
+const SMALL: usize = 32;
+
 pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
     let pictures = folders::expand(&args.images)?;
     check_output(args, &pictures)?;
@@ -45,7 +52,7 @@ pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
     let source = trained::find_or_shipped(&args.from)?;
     let info = source.info.clone();
     let subjects = Subjects::of(args, pictures, &info)?;
-    let batch_size = subjects.len().min(BATCH_SIZE);
+    let batch_size = batch_size(subjects.len(), info.spec.side);
     let batch_size = trained::batch_size(batch_size, &device, folder.as_ref());
     let options = trained::options(&args.from);
     let classifier = Classifier::on(&device, source, &options, batch_size, folder)?;
@@ -79,6 +86,13 @@ pub fn run(args: &PredictArgs, process: &Process) -> Result<()> {
     results.end(args, subjects.len())
 }
 
+/// Images of a batch, where there are so many of `side` rows and columns. There are few sizes, as each is compiled for
+/// itself.
+fn batch_size(images: usize, side: usize) -> usize {
+    let is_large = images >= MANY && side <= SMALL;
+    images.min(if is_large { LARGE_BATCH } else { BATCH_SIZE })
+}
+
 /// Refuses an output that would overwrite an input, before any work is done.
 fn check_output(args: &PredictArgs, pictures: &[PathBuf]) -> Result<()> {
     let mut inputs = inputs::of(&args.from);
@@ -98,7 +112,7 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// Adds the images of a batch; `rankings` has those that were read.
+    /// Adds and prints the images of a batch; `rankings` has those that were read.
     fn add(&mut self, batch: &[Read], rankings: Vec<Ranking>) -> Result<()> {
         let mut rankings = rankings.into_iter();
         for image in batch {
@@ -111,7 +125,7 @@ impl Results<'_> {
                 Err(error) => self.listing.unread(error)?,
             }
         }
-        Ok(())
+        self.listing.print()
     }
 
     /// Draws the picture and prints its path. Fails if some of the `all` images could not be read.

@@ -1,40 +1,33 @@
 //! Results as comma-separated values, under a row of names.
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 use csv::WriterBuilder;
 
 use super::{Classified, Form, GUESSES, Guess};
-use crate::cli::commands::output::stdout;
 
 pub struct Rows;
 
 impl Rows {
-    /// Prints the names of the columns.
-    pub fn start() -> Result<Self> {
+    /// The names of the columns come first.
+    pub fn start(out: &mut String) -> Result<Self> {
         let mut names = vec!["image".to_owned()];
         for place in 1..=GUESSES {
             names.extend([format!("class_{place}"), format!("probability_{place}")]);
         }
         names.extend(["true".to_owned(), "error".to_owned()]);
-        print(&names)?;
+        add(&names, out)?;
         Ok(Self)
     }
 }
 
 impl Form for Rows {
-    fn classified(&mut self, image: &Classified) -> Result<()> {
+    fn classified(&mut self, image: &Classified, out: &mut String) -> Result<()> {
         let truth = image.truth.unwrap_or_default();
-        print(&row(image.name, &image.guesses, truth, ""))
+        add(&row(image.name, &image.guesses, truth, ""), out)
     }
 
-    fn unread(&mut self, name: &str, reason: &str) -> Result<()> {
-        print(&row(name, &[], "", reason))
-    }
-
-    fn end(&mut self) -> Result<()> {
-        Ok(())
+    fn unread(&mut self, name: &str, reason: &str, out: &mut String) -> Result<()> {
+        add(&row(name, &[], "", reason), out)
     }
 }
 
@@ -51,9 +44,10 @@ fn row(name: &str, guesses: &[Guess], truth: &str, error: &str) -> Vec<String> {
     row
 }
 
-fn print(fields: &[String]) -> Result<()> {
+fn add(fields: &[String], out: &mut String) -> Result<()> {
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
     writer.write_record(fields)?;
     let bytes = writer.into_inner().context("a row of CSV")?;
-    Ok(stdout().write_all(&bytes)?)
+    out.push_str(std::str::from_utf8(&bytes)?);
+    Ok(())
 }

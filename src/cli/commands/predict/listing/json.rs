@@ -1,29 +1,42 @@
 //! Results as JSON: the elements of one array, or an object on each line.
 
-use std::io::Write;
+use std::fmt::Write;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Classified, Form};
-use crate::cli::commands::output::{JsonArray, stdout};
 use crate::system::text;
 
-/// An indented array, printed one element at a time.
+/// An indented array, one element after another.
 #[derive(Default)]
-pub struct Array(JsonArray);
+pub struct Array {
+    begun: bool,
+}
+
+impl Array {
+    fn push(&mut self, value: &Value, out: &mut String) -> Result<()> {
+        // JSON strings have their newlines escaped, so each newline here starts a line of the layout.
+        let element = serde_json::to_string_pretty(value)?;
+        let element = text::json_for_terminal(&element).replace('\n', "\n  ");
+        let before = if self.begun { "," } else { "[" };
+        self.begun = true;
+        write!(out, "{before}\n  {element}")?;
+        Ok(())
+    }
+}
 
 impl Form for Array {
-    fn classified(&mut self, image: &Classified) -> Result<()> {
-        self.0.push(&result(image))
+    fn classified(&mut self, image: &Classified, out: &mut String) -> Result<()> {
+        self.push(&result(image), out)
     }
 
-    fn unread(&mut self, name: &str, reason: &str) -> Result<()> {
-        self.0.push(&failure(name, reason))
+    fn unread(&mut self, name: &str, reason: &str, out: &mut String) -> Result<()> {
+        self.push(&failure(name, reason), out)
     }
 
-    fn end(&mut self) -> Result<()> {
-        std::mem::take(&mut self.0).end()
+    fn end(&mut self, out: &mut String) {
+        out.push_str(if self.begun { "\n]\n" } else { "[]\n" });
     }
 }
 
@@ -31,21 +44,17 @@ impl Form for Array {
 pub struct Lines;
 
 impl Form for Lines {
-    fn classified(&mut self, image: &Classified) -> Result<()> {
-        line(&result(image))
+    fn classified(&mut self, image: &Classified, out: &mut String) -> Result<()> {
+        line(&result(image), out)
     }
 
-    fn unread(&mut self, name: &str, reason: &str) -> Result<()> {
-        line(&failure(name, reason))
-    }
-
-    fn end(&mut self) -> Result<()> {
-        Ok(())
+    fn unread(&mut self, name: &str, reason: &str, out: &mut String) -> Result<()> {
+        line(&failure(name, reason), out)
     }
 }
 
-fn line(value: &Value) -> Result<()> {
-    writeln!(stdout(), "{}", text::json_for_terminal(&value.to_string()))?;
+fn line(value: &Value, out: &mut String) -> Result<()> {
+    writeln!(out, "{}", text::json_for_terminal(&value.to_string()))?;
     Ok(())
 }
 
