@@ -2,8 +2,8 @@
 //! f64.
 //!
 //! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
-//! every factor is exact in bf16, every product and every sum in f32, also in the tiles of wide layers, whose weights become
-//! quarters. So whatever the order of the sums, the results must be equal, but for the rounding of those that are stored in
+//! every factor is exact in bf16, every product and every sum in f32. That holds in the tiles of wide layers too: weights
+//! become quarters of at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results must be equal, but for the rounding of those that are stored in
 //! bf16. What tiles do to other numbers is in `reference/tiles.rs`.
 
 #![cfg(target_arch = "x86_64")]
@@ -109,7 +109,7 @@ impl PlainNorm {
             // Off what the rest can be: no activation is 0, where ReLU has a kink.
             beta: whole_numbers(seed + 1, channels, 2)
                 .iter()
-                .map(|b| b + 0.125)
+                .map(|b| b + 0.25)
                 .collect(),
         }
     }
@@ -323,7 +323,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    // Computed in tiles where they are f32: odd sides, one row, one column, one pixel; more tiles in an image than are
+    // Computed in tiles: odd sides, one row, one column, one pixel; more tiles in an image than are
     // multiplied at a time, and more images in a task.
     for images in [
         [3, 5, 7],

@@ -34,7 +34,7 @@ pub fn forward<F: Format>(
     out: &mut Output<F>,
 ) {
     let kernel = &match winograd::suits(layer) {
-        true => winograd::transformed(isa, kernel, layer.inputs, layer.outputs),
+        true => winograd::transformed::<F>(isa, kernel, layer.inputs, layer.outputs),
         false => F::pack(kernel, 9 * layer.inputs, layer.outputs),
     };
     tasks::forward(layer, x, out, |share| {
@@ -68,7 +68,7 @@ impl<F: Format> Task for Forward<'_, F> {
         let ForwardShare { x, y, chosen, .. } = self.share;
         let (output_len, len) = (layer.output_len(), layer.result_len());
         let mut tiles = Tiles::new(layer);
-        let together = images_together(tiles.as_ref(), y.len() / len);
+        let together = images_together::<F>(tiles.as_ref(), y.len() / len);
         let size = [layer.height, layer.width];
         let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
         let mut output = vec![[0.0; PANEL]; together * output_len];
@@ -110,8 +110,8 @@ impl<F: Format> Task for Forward<'_, F> {
 }
 
 /// Of a task's images, how many are computed together: one, but for tiles.
-fn images_together(tiles: Option<&Tiles>, images: usize) -> usize {
-    tiles.map_or(1, Tiles::images).min(images)
+fn images_together<F: Format>(tiles: Option<&Tiles>, images: usize) -> usize {
+    tiles.map_or(1, Tiles::images::<F>).min(images)
 }
 
 /// Room for `count` images with their borders: see [`Padded::new`].
@@ -164,7 +164,7 @@ impl<F: Format> Task for Backward<'_, F> {
         let input_len = layer.input_len();
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
         let mut tiles = Tiles::new(layer);
-        let together = images_together(tiles.as_ref(), dz.len() / input_len);
+        let together = images_together::<F>(tiles.as_ref(), dz.len() / input_len);
         let size = [layer.height, layer.width];
         let mut a = padded_images::<F>(together, size, layer.input_parts(), layer.stride);
         let size = [layer.output_height(), layer.output_width()];
@@ -292,7 +292,7 @@ fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer) -> Vec<f32> {
     if winograd::suits(layer) {
         let turned = taps.par_iter().rev();
         let turned: Vec<_> = turned.map(|tap| transpose(tap, inputs, outputs)).collect();
-        return winograd::transformed(isa, &turned.concat(), outputs, inputs);
+        return winograd::transformed::<F>(isa, &turned.concat(), outputs, inputs);
     }
     let mut packed = Vec::with_capacity(kernel.len());
     for rows in groups(layer.stride) {

@@ -44,6 +44,12 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// The lanes as what a product can be stored in, where they are sums as they stand.
     fn sums(lanes: &mut [Self::Lanes]) -> Option<&mut [Lanes]>;
 
+    /// The lanes that lie in the place of `elements`.
+    fn in_elements(elements: &mut [Lanes]) -> &mut [Self::Lanes];
+
+    /// Elements of the nearest values to `first` and, where they are pairs, to those of `second`.
+    fn to_elements<S: Set>(set: S, first: S::Register, second: S::Register) -> S::Register;
+
     /// Every `stride`-th of the pixels `[pixels, C]` with `parts` times 16 channels as elements along the pixels: two
     /// become one of `out` `[pixels / stride / 2, C]`, which is the result; or `pixels` are, as they stand, where
     /// [`Self::VALUES`] is 1.
@@ -117,6 +123,16 @@ impl Format for F32 {
     }
 
     #[inline(always)]
+    fn in_elements(elements: &mut [Lanes]) -> &mut [Lanes] {
+        elements
+    }
+
+    #[inline(always)]
+    fn to_elements<S: Set>(_set: S, first: S::Register, _second: S::Register) -> S::Register {
+        first
+    }
+
+    #[inline(always)]
     fn along_pixels<'a, S: Set>(
         _set: S,
         pixels: &'a [Lanes],
@@ -176,6 +192,18 @@ impl Format for Bf16 {
     #[inline(always)]
     fn sums(_lanes: &mut [Half]) -> Option<&mut [Lanes]> {
         None
+    }
+
+    #[inline(always)]
+    fn in_elements(elements: &mut [Lanes]) -> &mut [Half] {
+        let lanes = elements.len() * Self::VALUES;
+        // SAFETY: as in `elements`, and every bit pattern is one of bf16. Two of `Half` have the size of `Lanes`.
+        unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), lanes) }
+    }
+
+    #[inline(always)]
+    fn to_elements<S: Set>(set: S, first: S::Register, second: S::Register) -> S::Register {
+        set.to_pairs(first, second)
     }
 
     #[inline(always)]

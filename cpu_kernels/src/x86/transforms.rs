@@ -51,13 +51,14 @@ pub trait Transform<const N: usize, const M: usize> {
         Self::columns(set, &Self::columns(set, &x))
     }
 
-    /// All registers of the square that begins with `from`, to that which begins with `to`: `rows` and `columns` of it.
+    /// All registers of the square that begins with `from`, to that which begins with `to`: `rows` and `columns` of it,
+    /// rounded to the format `G`.
     #[inline(always)]
-    fn square<S: Set, F: Format>(
+    fn square<S: Set, F: Format, G: Format>(
         set: S,
         from: &[F::Lanes],
         steps: [usize; 2],
-        to: &mut [Lanes],
+        to: &mut [G::Lanes],
         to_steps: [usize; 2],
         [rows, columns]: [usize; 2],
     ) {
@@ -65,7 +66,34 @@ pub trait Transform<const N: usize, const M: usize> {
             let results = Self::of::<S, F>(set, from, steps, n);
             for (i, results) in results.iter().enumerate().take(rows) {
                 for (j, result) in results.iter().enumerate().take(columns) {
-                    put(set, &mut to[i * to_steps[0] + j * to_steps[1]], n, *result);
+                    let to = &mut to[i * to_steps[0] + j * to_steps[1]];
+                    G::put(set, to, n, *result);
+                }
+            }
+        }
+    }
+
+    /// All registers of the square that begins with `first`, to that which begins with `to`, as elements of the format
+    /// `G`. Where they are pairs, it is put together with that which begins with `second`, or with zeros.
+    #[inline(always)]
+    fn elements<S: Set, F: Format, G: Format>(
+        set: S,
+        first: &[F::Lanes],
+        second: Option<&[F::Lanes]>,
+        steps: [usize; 2],
+        to: &mut [Lanes],
+        to_steps: [usize; 2],
+    ) {
+        for n in 0..registers::<S>() {
+            let results = Self::of::<S, F>(set, first, steps, n);
+            let others = match second {
+                Some(second) if G::VALUES > 1 => Self::of::<S, F>(set, second, steps, n),
+                _ => [[set.zero(); M]; M],
+            };
+            for (i, (results, others)) in results.iter().zip(&others).enumerate() {
+                for (j, (result, other)) in results.iter().zip(others).enumerate() {
+                    let element = G::to_elements(set, *result, *other);
+                    put(set, &mut to[i * to_steps[0] + j * to_steps[1]], n, element);
                 }
             }
         }

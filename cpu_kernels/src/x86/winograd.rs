@@ -11,10 +11,12 @@
 //!                             ├─► products over the tiles ─► WeightGradients ─► gradient of the kernel
 //!  gradient ► OutputGradients ┘
 //! ```
+//!
+//! In bf16 a transform's results are rounded once, and stored as the pairs that the product takes.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use kernel_contract as contract;
 use rayon::prelude::*;
 
 use super::format::{F32, Format, Lanes};
@@ -37,28 +39,33 @@ const NARROW: usize = 32;
 const PLACES: usize = SIDE * SIDE;
 const SIDE: usize = 4;
 
-/// Tiles that are multiplied at a time, at most. With fewer, kernels that do not fit into a core's cache would be read
-/// more often; with more, less of the tiles would fit into it.
+/// Tiles that are multiplied at a time, at most, or pairs of them. With fewer, kernels that do not fit into a core's cache
+/// would be read more often; with more, less of the tiles would fit into it.
 const AT_A_TIME: usize = 64;
+
+/// Parts of a result that are computed before they are transformed, at most: their products stay in a core's cache.
+const TOGETHER: usize = 2;
 
 /// Whether training computes the 3x3 layer `layer` in tiles. It depends on the layer alone, because the bits depend on it.
 pub fn suits(layer: &Layer) -> bool {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
-    let is_wide = inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW;
-    is_wide && layer.stride == 1 && layer.format == contract::Format::F32
+    inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW && layer.stride == 1
 }
 
-/// The places of a kernel `[3, 3, C, O]`, as products over its channels C take them: `[O / 16, 16, C, 16]`.
-pub fn transformed(isa: Isa, kernel: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+/// The places of a kernel `[3, 3, C, O]`, as products over its channels C take them: `[O / 16, 16, C / VALUES, 16]` elements
+/// of the format `F`.
+pub fn transformed<F: Format>(isa: Isa, kernel: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     let parts = outputs / PANEL;
-    let mut places = vec![[0.0; PANEL]; PLACES * inputs * parts];
-    let panels = places.par_chunks_mut(PLACES * inputs).enumerate();
+    let len = PLACES * inputs / F::VALUES;
+    let mut places = vec![[0.0; PANEL]; len * parts];
+    let panels = places.par_chunks_mut(len).enumerate();
     panels.for_each(|(panel, places)| {
-        let task = TransformedPanel {
+        let task = TransformedPanel::<F> {
             kernel: &lanes(kernel)[panel..],
             inputs,
             parts,
             places,
+            format: PhantomData,
         };
         sets::run(isa, task);
     });
@@ -66,24 +73,27 @@ pub fn transformed(isa: Isa, kernel: &[f32], inputs: usize, outputs: usize) -> V
 }
 
 /// One panel of [`transformed`].
-struct TransformedPanel<'a> {
+struct TransformedPanel<'a, F> {
     /// From the panel's first lanes on.
     kernel: &'a [Lanes],
     inputs: usize,
     parts: usize,
     places: &'a mut [Lanes],
+    format: PhantomData<F>,
 }
 
-impl Task for TransformedPanel<'_> {
+impl<F: Format> Task for TransformedPanel<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) {
         let steps = square_steps(TAPS, self.inputs * self.parts);
-        let to_steps = square_steps(SIDE, self.inputs);
-        for c in 0..self.inputs {
-            let (from, to) = (&self.kernel[c * self.parts..], &mut self.places[c..]);
-            Weights::square::<S, F32>(set, from, steps, to, to_steps, [SIDE, SIDE]);
+        let to_steps = square_steps(SIDE, self.inputs / F::VALUES);
+        let channel = |c: usize| &self.kernel[c * self.parts..];
+        for (element, c) in (0..self.inputs).step_by(F::VALUES).enumerate() {
+            let (first, second) = (channel(c), channel(c + 1));
+            let to = &mut self.places[element..];
+            Weights::elements::<S, F32, F>(set, first, Some(second), steps, to, to_steps);
         }
     }
 }
@@ -99,6 +109,7 @@ pub struct Tiles {
     grid: Grid,
     inputs: Matrices,
     outputs: Matrices,
+    products: Matrices,
 }
 
 impl Tiles {
@@ -111,12 +122,13 @@ impl Tiles {
             },
             inputs: Matrices::new(layer.input_parts()),
             outputs: Matrices::new(layer.output_parts()),
+            products: Matrices::new(TOGETHER),
         })
     }
 
-    /// Images that should be computed together.
-    pub fn images(&self) -> usize {
-        (AT_A_TIME / self.grid.tiles()).max(1)
+    /// Images that should be computed together: enough for the products over the tiles.
+    pub fn images<F: Format>(&self) -> usize {
+        (F::VALUES * AT_A_TIME / self.grid.tiles()).max(1)
     }
 
     /// The values of what [`Self::add_kernel_gradient`] adds to.
@@ -133,8 +145,8 @@ impl Tiles {
         kernel: &[f32],
         y: &mut [Lanes],
     ) {
-        let matrices = [&mut self.inputs, &mut self.outputs];
-        convolve(set, self.grid, a, kernel, matrices, y);
+        let matrices = [&mut self.inputs, &mut self.products];
+        convolve(set, self.grid, a, kernel, matrices, self.outputs.parts, y);
     }
 
     /// The gradient `da` `[n, H, W, C]` of the images, from that of their results `d`. The kernel is turned, and then
@@ -147,8 +159,8 @@ impl Tiles {
         turned: &[f32],
         da: &mut [Lanes],
     ) {
-        let matrices = [&mut self.outputs, &mut self.inputs];
-        convolve(set, self.grid, d, turned, matrices, da);
+        let matrices = [&mut self.outputs, &mut self.products];
+        convolve(set, self.grid, d, turned, matrices, self.inputs.parts, da);
     }
 
     /// Adds to `sums` `[16, C, O]` what becomes the kernel's gradient by [`kernel_gradient`], from images `a` and the
@@ -164,9 +176,9 @@ impl Tiles {
         let (inputs, outputs) = (&mut self.inputs, &mut self.outputs);
         let channels = outputs.channels();
         let len = inputs.channels() * channels;
-        for run in self.grid.runs(a.len()) {
-            inputs.fill::<Inputs, S, F, 4>(set, self.grid, a, run.clone(), 0);
-            outputs.fill::<OutputGradients, S, F, 2>(set, self.grid, d, run.clone(), 1);
+        for run in self.grid.runs(a.len(), F::VALUES * AT_A_TIME) {
+            inputs.fill_along_tiles::<Inputs, S, F, 4>(set, self.grid, a, run.clone(), 0);
+            outputs.fill_along_tiles::<OutputGradients, S, F, 2>(set, self.grid, d, run.clone(), 1);
             for (place, sums) in sums.chunks_exact_mut(len).enumerate() {
                 let product = Product {
                     left: Left {
@@ -183,12 +195,12 @@ impl Tiles {
                     },
                     depth: Depth {
                         segments: 1,
-                        length: run.len(),
+                        length: run.len().div_ceil(F::VALUES),
                     },
                     rows: inputs.channels(),
                     panels: outputs.parts,
                 };
-                product.compute::<S, F32>(set, sums, channels, true);
+                product.compute::<S, F>(set, sums, channels, true);
             }
         }
     }
@@ -205,7 +217,8 @@ pub fn kernel_gradient<S: Set>(set: S, mut sums: Vec<f32>) -> Vec<f32> {
     sums
 }
 
-/// The convolutions `y` of `images`: their tiles become the first matrices, and the second ones are the products.
+/// The convolutions `y` of `images`, of `parts` times 16 channels: their tiles become the first matrices, and the second
+/// ones are the products of some of the parts.
 #[inline(always)]
 fn convolve<S: Set, F: Format>(
     set: S,
@@ -213,36 +226,41 @@ fn convolve<S: Set, F: Format>(
     images: &[Padded<F>],
     kernel: &[f32],
     [tiles, products]: [&mut Matrices; 2],
+    parts: usize,
     y: &mut [Lanes],
 ) {
-    let len = tiles.channels() * PANEL;
-    for run in grid.runs(images.len()) {
-        tiles.fill::<Inputs, S, F, 4>(set, grid, images, run.clone(), 0);
-        for place in 0..PLACES {
-            let product = Product {
-                left: Left {
-                    data: tiles.place(place),
-                    row: tiles.row * PANEL,
-                    step: 1,
-                    segment: 0,
-                },
-                right: Right {
-                    data: &kernel[place * len..],
-                    step: PANEL,
-                    segment: 0,
-                    panel: PLACES * len,
-                },
-                depth: Depth {
-                    segments: 1,
-                    length: tiles.channels(),
-                },
-                rows: run.len(),
-                panels: products.parts,
-            };
-            let row = products.row * PANEL;
-            product.compute::<S, F32>(set, products.place_mut(place), row, false);
+    let channels = tiles.channels() / F::VALUES;
+    let len = channels * PANEL;
+    let row = products.row * PANEL;
+    for run in grid.runs(images.len(), AT_A_TIME) {
+        tiles.fill_along_channels::<S, F>(set, grid, images, run.clone());
+        for first in (0..parts).step_by(products.parts) {
+            let panels = first..parts.min(first + products.parts);
+            for place in 0..PLACES {
+                let product = Product {
+                    left: Left {
+                        data: tiles.place(place),
+                        row: tiles.row * PANEL,
+                        step: 1,
+                        segment: 0,
+                    },
+                    right: Right {
+                        data: &kernel[(first * PLACES + place) * len..],
+                        step: PANEL,
+                        segment: 0,
+                        panel: PLACES * len,
+                    },
+                    depth: Depth {
+                        segments: 1,
+                        length: channels,
+                    },
+                    rows: run.len(),
+                    panels: panels.len(),
+                };
+                product.compute::<S, F>(set, products.place_mut(place), row, false);
+            }
+            products.results(set, grid, run.clone(), panels, parts, y);
         }
-        products.results(set, grid, run, y);
     }
 }
 
@@ -268,12 +286,26 @@ impl Grid {
         [image, tile / across * 2, tile % across * 2]
     }
 
-    /// The tiles of `images` images, in runs of almost equal length: the last of a product's rows would not use the
-    /// registers if there were few of them.
-    fn runs(self, images: usize) -> impl Iterator<Item = Range<usize>> {
+    /// The lanes of `images` from a tile's first pixel on, which lies `border` pixels from the border's corner; from a row
+    /// to the next, and from a pixel to the next.
+    #[inline(always)]
+    fn pixels<F: Format>(
+        self,
+        images: &[Padded<F>],
+        tile: usize,
+        border: usize,
+    ) -> (&[F::Lanes], [usize; 2]) {
+        let [image, i, j] = self.place(tile);
+        let image = &images[image];
+        (image.lanes_from(i + border, j + border), image.steps())
+    }
+
+    /// The tiles of `images` images, in runs of `most` at most and of almost equal length: the last of a product's rows
+    /// would not use the registers if there were few of them.
+    fn runs(self, images: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
         const ROWS: usize = 4;
         let tiles = images * self.tiles();
-        let runs = tiles.div_ceil(AT_A_TIME);
+        let runs = tiles.div_ceil(most);
         let len = tiles.div_ceil(runs).next_multiple_of(ROWS);
         (0..tiles)
             .step_by(len)
@@ -281,7 +313,8 @@ impl Grid {
     }
 }
 
-/// A matrix `[tiles, C]` for each place in a tile.
+/// A matrix `[tiles, C]` for each place in a tile, of elements along the axis that a product sums: f32, or pairs of bf16.
+/// Pairs along the channels fill the first half of a tile's lanes; pairs of tiles have lanes as one of f32 has.
 struct Matrices {
     values: Vec<Lanes>,
     parts: usize,
@@ -316,9 +349,31 @@ impl Matrices {
         self.values[place * self.matrix..].as_flattened_mut()
     }
 
-    /// The tiles `run` of `images`, transformed. Their first pixels lie `border` pixels from the border's corner.
+    /// The tiles `run` of `images`, transformed, as elements along the channels.
     #[inline(always)]
-    fn fill<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
+    fn fill_along_channels<S: Set, F: Format>(
+        &mut self,
+        set: S,
+        grid: Grid,
+        images: &[Padded<F>],
+        run: Range<usize>,
+    ) {
+        let to_steps = square_steps(SIDE, self.matrix * F::VALUES);
+        let values = F::in_elements(&mut self.values);
+        for (index, tile) in run.enumerate() {
+            let (pixels, steps) = grid.pixels(images, tile, 0);
+            let places = &mut values[index * self.row * F::VALUES..];
+            for part in 0..self.parts {
+                let (from, to) = (&pixels[part..], &mut places[part..]);
+                Inputs::square::<S, F, F>(set, from, steps, to, to_steps, [SIDE, SIDE]);
+            }
+        }
+    }
+
+    /// The tiles `run` of `images`, transformed, as elements along the tiles. Their first pixels lie `border` pixels from
+    /// the border's corner.
+    #[inline(always)]
+    fn fill_along_tiles<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
         &mut self,
         set: S,
         grid: Grid,
@@ -327,32 +382,44 @@ impl Matrices {
         border: usize,
     ) {
         let to_steps = square_steps(SIDE, self.matrix);
-        for (index, tile) in run.enumerate() {
-            let [image, i, j] = grid.place(tile);
-            let image = &images[image];
-            let (pixels, steps) = (image.lanes_from(i + border, j + border), image.steps());
+        let end = run.end;
+        for (index, tile) in run.step_by(F::VALUES).enumerate() {
+            let (pixels, steps) = grid.pixels(images, tile, border);
+            let next = match tile + 1 < end && F::VALUES > 1 {
+                true => Some(grid.pixels(images, tile + 1, border).0),
+                false => None,
+            };
             let places = &mut self.values[index * self.row..];
             for part in 0..self.parts {
+                let next = next.map(|next| &next[part..]);
                 let (from, to) = (&pixels[part..], &mut places[part..]);
-                T::square::<S, F>(set, from, steps, to, to_steps, [SIDE, SIDE]);
+                T::elements::<S, F, F>(set, from, next, steps, to, to_steps);
             }
         }
     }
 
-    /// The results of the tiles `run`, transformed, to images `y` `[n, H, W, C]`.
+    /// The results of the tiles `run`, transformed, to the parts `panels` of images `y` `[n, H, W, C]` that have `parts`.
     #[inline(always)]
-    fn results<S: Set>(&self, set: S, grid: Grid, run: Range<usize>, y: &mut [Lanes]) {
+    fn results<S: Set>(
+        &self,
+        set: S,
+        grid: Grid,
+        run: Range<usize>,
+        panels: Range<usize>,
+        parts: usize,
+        y: &mut [Lanes],
+    ) {
         let steps = square_steps(SIDE, self.matrix);
-        let to_steps = square_steps(grid.width, self.parts);
+        let to_steps = square_steps(grid.width, parts);
         for (index, tile) in run.enumerate() {
             let [image, i, j] = grid.place(tile);
             let inside = [grid.height - i, grid.width - j];
             let places = &self.values[index * self.row..];
             let pixel = (image * grid.height + i) * grid.width + j;
-            let y = &mut y[pixel * self.parts..];
-            for part in 0..self.parts {
-                let (from, to) = (&places[part..], &mut y[part..]);
-                Outputs::square::<S, F32>(set, from, steps, to, to_steps, inside);
+            let y = &mut y[pixel * parts..];
+            for (panel, part) in panels.clone().enumerate() {
+                let (from, to) = (&places[panel..], &mut y[part..]);
+                Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
             }
         }
     }

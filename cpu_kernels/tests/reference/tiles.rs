@@ -1,10 +1,10 @@
 //! Wide layers, which are computed in tiles, on numbers that are rounded: how far from f64 they may be.
 //!
-//! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, of the sum of the sizes of all terms, on
-//! their way through Winograd's transforms.
+//! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, and in bf16 one of 2^-8 for each factor,
+//! of the sum of the sizes of all terms, on their way through Winograd's transforms.
 
 use super::common::{noise, sets};
-use super::{Case, F32, OutputGradient, PlainNorm};
+use super::{Bf16, Case, F32, Isa, OutputGradient, PlainNorm, Stored};
 
 /// Winograd's matrices Bᵀ, G and Aᵀ, without their signs.
 const INPUTS: [[f64; 4]; 4] = [
@@ -142,8 +142,14 @@ fn add_product(sum: &mut Square<4>, (a, b): (&Square<4>, &Square<4>)) {
     }
 }
 
-/// A layer on noise. Its normalisation is exact: the activation is x where it is above 0.
-fn noisy_case(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> Case {
+/// `values` with as many digits as the format holds.
+fn exact_in<F: Stored>(values: &[f32]) -> Vec<f32> {
+    let lanes = F::lanes(values);
+    lanes.iter().flat_map(F::values).collect()
+}
+
+/// A layer on noise, whose images the format holds. Its normalisation is exact: the activation is x where it is above 0.
+fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> Case {
     let case = Case::new(images, [inputs, outputs], [3, 1]);
     let (x, kernel, dy) = (case.x.len(), case.kernel.len(), case.dy.len());
     Case {
@@ -153,65 +159,109 @@ fn noisy_case(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> Case {
             gamma: vec![0.5; inputs],
             beta: vec![0.0; inputs],
         },
-        x: noise(1, x),
+        x: exact_in::<F>(&noise(1, x)),
         kernel: noise(2, kernel),
-        skip: noise(3, dy),
-        dy: noise(4, dy),
+        skip: exact_in::<F>(&noise(3, dy)),
+        dy: exact_in::<F>(&noise(4, dy)),
         ..case
     }
 }
 
-/// Whether all of `got` are within so many roundings of `exact`, and how near to that the farthest is.
-fn check(name: &str, got: &[f64], exact: &[f64], terms: &[f64], roundings: usize) {
-    let unit = roundings as f64 * 2f64.powi(-24);
-    let share = unit / (1.0 - unit);
-    let mut most = 0f64;
-    for ((got, exact), terms) in got.iter().zip(exact).zip(terms) {
-        let (apart, bound) = ((got - exact).abs(), share * terms);
-        assert!(
-            apart <= bound,
-            "{name}: {got} for {exact} is off by {apart:e}, not {bound:e}"
-        );
-        most = most.max(apart / bound.max(f64::MIN_POSITIVE));
+/// How far a result may be from f64.
+#[derive(Clone, Copy)]
+struct Bound {
+    /// Of a term to f32.
+    roundings: usize,
+    /// Of each of a product's two factors, and of a result that is stored as images are: by this share.
+    factor: f64,
+    stored: f64,
+}
+
+impl Bound {
+    fn of<F: Stored>(roundings: usize, is_stored: bool) -> Self {
+        let factor = if F::VALUES > 1 { 2f64.powi(-8) } else { 0.0 };
+        Self {
+            roundings,
+            factor,
+            stored: if is_stored { factor } else { 0.0 },
+        }
     }
-    println!("{name}: at most {most:.3} of the bound");
+
+    /// Around `exact`, whose terms without their signs have the sum `terms`.
+    fn around(self, exact: f64, terms: f64) -> f64 {
+        let unit = self.roundings as f64 * 2f64.powi(-24);
+        let share = (1.0 + self.factor).powi(2) / (1.0 - unit) - 1.0;
+        share * terms * (1.0 + self.stored) + self.stored * exact.abs()
+    }
+
+    /// Whether all of `got` are within it, and how near to it the farthest is.
+    fn check(self, name: &str, got: &[f64], exact: &[f64], terms: &[f64]) {
+        let mut most = 0f64;
+        for ((got, exact), terms) in got.iter().zip(exact).zip(terms) {
+            let (apart, bound) = ((got - exact).abs(), self.around(*exact, *terms));
+            assert!(
+                apart <= bound,
+                "{name}: {got} for {exact} is off by {apart:e}, not {bound:e}"
+            );
+            most = most.max(apart / bound.max(f64::MIN_POSITIVE));
+        }
+        println!("{name}: at most {most:.3} of the bound");
+    }
+}
+
+/// Checks a layer on `images`, whose tasks have so many `tiles`, which are multiplied in so many `runs`.
+fn check<F: Stored>(images: [usize; 3], tiles: usize, runs: usize) {
+    let [inputs, outputs] = [128, 144];
+    let case = noisy_case::<F>(images, [inputs, outputs]);
+    let (a, dy) = (case.activations(), super::in_f64(&case.dy));
+    let of = |channels, values| Images {
+        sizes: images,
+        channels,
+        values,
+    };
+    let (a, d) = (of(inputs, &a), of(outputs, &dy));
+    let (kernel, skip) = (&case.kernel, &case.skip);
+    let mut y_terms = a.convolved(outputs, |tap, c, o| {
+        kernel[(tap * inputs + c) * outputs + o]
+    });
+    for (terms, skip) in y_terms.iter_mut().zip(skip) {
+        *terms += f64::from(skip.abs());
+    }
+    let dz_terms = d.convolved(inputs, |tap, o, c| {
+        kernel[((8 - tap) * inputs + c) * outputs + o]
+    });
+    let kernel_terms = a.kernel_gradient(&d);
+    let y = case.forward();
+    let [dz, _, _, dkernel] = case.backward::<F32>(&dy);
+    let mut on_first_set = None;
+    for isa in sets() {
+        let name = |result| format!("{isa}, {:?}, {result}", F::FORMAT);
+        let (got, ..) = case.forward_on::<F>(isa);
+        Bound::of::<F>(inputs + 11, true).check(&name("y"), &got, &y, &y_terms);
+        let dy = F::lanes(&case.dy);
+        let [got_dz, _, _, got_kernel] = case.backward_on::<F>(isa, &OutputGradient::Plain(&dy));
+        Bound::of::<F>(outputs + 10, true).check(&name("dz"), &got_dz, &dz, &dz_terms);
+        let bound = Bound::of::<F>(tiles + runs + 24, false);
+        bound.check(&name("kernel"), &got_kernel, &dkernel, &kernel_terms);
+        // AMX sums pairs of bf16 in another order.
+        if F::VALUES == 1 || isa != Isa::Amx {
+            let results = [got, got_dz, got_kernel];
+            let first = on_first_set.get_or_insert_with(|| results.clone());
+            assert!(results == *first, "{isa} has bits of its own");
+        }
+    }
 }
 
 #[test]
 fn wide_layers_are_as_near_to_f64_as_the_roundings_of_tiles_allow() {
-    // The tiles of a task, and the runs of them that are multiplied at a time.
-    for (images, tiles, runs) in [([2, 8, 8], 16, 1), ([1, 17, 17], 81, 2), ([3, 5, 7], 12, 1)] {
-        let [inputs, outputs] = [128, 144];
-        let case = noisy_case(images, [inputs, outputs]);
-        let (a, dy) = (case.activations(), super::in_f64(&case.dy));
-        let of = |channels, values| Images {
-            sizes: images,
-            channels,
-            values,
-        };
-        let (a, d) = (of(inputs, &a), of(outputs, &dy));
-        let (kernel, skip) = (&case.kernel, &case.skip);
-        let mut y_terms = a.convolved(outputs, |tap, c, o| {
-            kernel[(tap * inputs + c) * outputs + o]
-        });
-        for (terms, skip) in y_terms.iter_mut().zip(skip) {
-            *terms += f64::from(skip.abs());
-        }
-        let dz_terms = d.convolved(inputs, |tap, o, c| {
-            kernel[((8 - tap) * inputs + c) * outputs + o]
-        });
-        let kernel_terms = a.kernel_gradient(&d);
-        let y = case.forward();
-        let [dz, _, _, dkernel] = case.backward::<F32>(&dy);
-        for isa in sets() {
-            let (got, ..) = case.forward_on::<F32>(isa);
-            check(&format!("{isa}, y"), &got, &y, &y_terms, inputs + 11);
-            let gradient = OutputGradient::Plain(cpu_kernels::norm::lanes(&case.dy));
-            let [got_dz, _, _, got_kernel] = case.backward_on::<F32>(isa, &gradient);
-            check(&format!("{isa}, dz"), &got_dz, &dz, &dz_terms, outputs + 10);
-            let roundings = tiles + runs + 24;
-            let name = format!("{isa}, kernel");
-            check(&name, &got_kernel, &dkernel, &kernel_terms, roundings);
-        }
-    }
+    check::<F32>([2, 8, 8], 16, 1);
+    check::<F32>([1, 17, 17], 81, 2);
+    check::<F32>([3, 5, 7], 12, 1);
+}
+
+#[test]
+fn in_bf16_they_are_as_near_as_one_more_rounding_of_each_factor_allows() {
+    check::<Bf16>([2, 8, 8], 16, 1);
+    check::<Bf16>([1, 23, 23], 144, 2);
+    check::<Bf16>([3, 5, 7], 12, 1);
 }

@@ -120,15 +120,7 @@ impl Set for Avx2 {
     #[inline(always)]
     unsafe fn store_bf16(self, at: *mut u16, values: __m256) {
         unsafe {
-            let bits = _mm256_castps_si256(values);
-            // Half a unit of the result, less one bit where the result would be even: halves go to the even one.
-            let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let half = _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff));
-            let nearest = _mm256_add_epi32(bits, half);
-            // Rounding could turn what is not a number into one.
-            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
-            let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
-            let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(nearest, quiet, is_nan));
+            let upper = _mm256_srli_epi32::<16>(nearest_bf16(values));
             let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(upper, upper));
             _mm_storeu_si128(at.cast(), _mm256_castsi256_si128(packed));
         }
@@ -144,6 +136,16 @@ impl Set for Avx2 {
     }
 
     #[inline(always)]
+    fn to_pairs(self, even: __m256, odd: __m256) -> __m256 {
+        unsafe {
+            let even = _mm256_srli_epi32::<16>(nearest_bf16(even));
+            // The upper halves of each 32 bits from the odd values.
+            let pairs = _mm256_blend_epi16::<0b1010_1010>(even, nearest_bf16(odd));
+            _mm256_castsi256_ps(pairs)
+        }
+    }
+
+    #[inline(always)]
     fn even(self, pairs: __m256) -> __m256 {
         unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs))) }
     }
@@ -154,5 +156,25 @@ impl Set for Avx2 {
             let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
             _mm256_and_ps(pairs, upper)
         }
+    }
+}
+
+/// The values of bf16 next to `values`, in the upper halves; the lower ones are of no use.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+unsafe fn nearest_bf16(values: __m256) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm256_castps_si256(values);
+        // Half a unit of the result, less one bit where the result would be even: halves go to the even one.
+        let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff));
+        let nearest = _mm256_add_epi32(bits, half);
+        // Rounding could turn what is not a number into one.
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
+        _mm256_blendv_epi8(nearest, quiet, is_nan)
     }
 }

@@ -147,16 +147,7 @@ impl<const BF16: bool> Set for Avx512<BF16> {
                 _mm256_storeu_si256(at.cast(), halves);
                 return;
             }
-            let bits = _mm512_castps_si512(values);
-            // Half a unit of the result, less one bit where the result would be even: halves go to the even one.
-            let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
-            let nearest = _mm512_add_epi32(bits, half);
-            // Rounding could turn what is not a number into one.
-            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
-            let quiet = _mm512_set1_epi32(0x0040_0000);
-            let rounded = _mm512_mask_or_epi32(nearest, is_nan, bits, quiet);
-            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(nearest_bf16(values)));
             _mm256_storeu_si256(at.cast(), upper);
         }
     }
@@ -167,6 +158,21 @@ impl<const BF16: bool> Set for Avx512<BF16> {
             let even = _mm512_cvtepu16_epi32(_mm256_loadu_si256(even.cast()));
             let odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256(odd.cast()));
             _mm512_castsi512_ps(_mm512_or_si512(even, _mm512_slli_epi32::<16>(odd)))
+        }
+    }
+
+    #[inline(always)]
+    fn to_pairs(self, even: __m512, odd: __m512) -> __m512 {
+        unsafe {
+            if BF16 {
+                let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(odd, even));
+                let order = _mm512_loadu_si512(EVEN_AND_ODD.as_ptr().cast());
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
+            }
+            let even = _mm512_srli_epi32::<16>(nearest_bf16(even));
+            // The upper halves of each 32 bits from the odd values.
+            let pairs = _mm512_mask_mov_epi16(even, 0xaaaa_aaaa, nearest_bf16(odd));
+            _mm512_castsi512_ps(pairs)
         }
     }
 
@@ -197,5 +203,37 @@ impl<const BF16: bool> Set for Avx512<BF16> {
     #[inline(always)]
     fn tiles(self) -> Option<Amx> {
         if BF16 { self.tiles } else { None }
+    }
+}
+
+/// Puts 16 values beside 16 others in turn.
+static EVEN_AND_ODD: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut pair = 0;
+    while pair < 16 {
+        order[2 * pair] = pair as u16;
+        order[2 * pair + 1] = 16 + pair as u16;
+        pair += 1;
+    }
+    order
+};
+
+/// The values of bf16 next to `values`, in the upper halves; the lower ones are of no use.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[inline(always)]
+unsafe fn nearest_bf16(values: __m512) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm512_castps_si512(values);
+        // Half a unit of the result, less one bit where the result would be even: halves go to the even one.
+        let last = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+        let nearest = _mm512_add_epi32(bits, half);
+        // Rounding could turn what is not a number into one.
+        let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
+        let quiet = _mm512_set1_epi32(0x0040_0000);
+        _mm512_mask_or_epi32(nearest, is_nan, bits, quiet)
     }
 }

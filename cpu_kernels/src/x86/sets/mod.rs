@@ -107,6 +107,10 @@ pub trait Set: Copy + Send + Sync {
     /// As [`Self::load_bf16`], of both.
     unsafe fn pairs(self, even: *const u16, odd: *const u16) -> Self::Register;
 
+    /// Pairs of the nearest values of bf16, as [`Self::store_bf16`] rounds: to `even` in the lower halves, to `odd` in the
+    /// upper ones.
+    fn to_pairs(self, even: Self::Register, odd: Self::Register) -> Self::Register;
+
     /// The lower value of each pair of bf16, as f32.
     fn even(self, pairs: Self::Register) -> Self::Register;
 

@@ -118,6 +118,7 @@ fn check_bf16<S: Set>(set: S, x: &[f32; 16], a: &[f32; 16], c: &[f32; 16]) {
     let (mut half, mut other) = ([0u16; 16], [0u16; 16]);
     for start in (0..16).step_by(S::WIDTH) {
         let (mut wide, mut dots) = ([0.0; 16], [0.0; 16]);
+        let mut rounded = [0.0f32; 16];
         // SAFETY: as above.
         unsafe {
             set.store_bf16(
@@ -134,10 +135,20 @@ fn check_bf16<S: Set>(set: S, x: &[f32; 16], a: &[f32; 16], c: &[f32; 16]) {
             let turned = set.pairs(other.as_ptr().add(start), other.as_ptr().add(start));
             let dot = set.dot_pairs(pairs, turned, set.load(c.as_ptr().add(start)));
             set.store(dots.as_mut_ptr().add(start), dot);
+            let [x, a] = [x, a].map(|values| set.load(values.as_ptr().add(start)));
+            set.store(rounded.as_mut_ptr().add(start), set.to_pairs(x, a));
         }
         for n in start..start + S::WIDTH {
             assert_eq!(half[n], to_bf16(x[n]), "{:e} as bf16", x[n]);
             assert_eq!(bits(wide[n]), bits(from_bf16(half[n])));
+            let pair = u32::from(to_bf16(a[n])) << 16 | u32::from(to_bf16(x[n]));
+            assert_eq!(
+                rounded[n].to_bits(),
+                pair,
+                "{:e} and {:e} as a pair",
+                x[n],
+                a[n]
+            );
             let (x, a) = (from_bf16(half[n]), from_bf16(other[n]));
             let expected = x.mul_add(a, a.mul_add(a, c[n]));
             assert_eq!(bits(dots[n]), bits(expected), "{c:?} + {x}·{a} + {a}·{a}");
