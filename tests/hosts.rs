@@ -4,7 +4,10 @@
 
 mod program;
 
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -453,6 +456,90 @@ fn processes_with_different_settings_all_end_with_the_name_of_the_setting() {
     }
     // Nothing was begun.
     assert!(!run.exists());
+}
+
+/// What a process writes into it waits until something was read.
+struct FullPipe {
+    path: PathBuf,
+    ends: File,
+}
+
+impl FullPipe {
+    fn at(path: PathBuf) -> Self {
+        let name = CString::new(text(&path)).unwrap();
+        // SAFETY: the name ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true);
+        let mut ends = options.custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        for filler in [&[b'.'; 4096][..], b"."] {
+            while ends.write(filler).is_ok() {}
+        }
+        Self { path, ends }
+    }
+
+    /// Everything that is in it.
+    fn read(&mut self) -> String {
+        let mut content = Vec::new();
+        // It ends with an error, as more may follow.
+        assert!(self.ends.read_to_end(&mut content).is_err());
+        String::from_utf8(content).unwrap()
+    }
+}
+
+#[test]
+fn what_all_processes_find_wrong_each_says_itself_however_late() {
+    const ERROR: &str = "--replicas 3: 2 processes have 2 devices together";
+    // Errors go into the file that is named first, and then the exit code.
+    const SAY: &str = "\"$@\" 2>\"$0\"; echo \"ended with $?\" >\"$0\"";
+    let folder = tempfile::tempdir().unwrap();
+    let Some(options) = mpirun_options() else {
+        return;
+    };
+    // A process that ends with an error would have Open MPI's mpirun kill those that are not that far.
+    let lets_all_end: &[&str] = match options.is_empty() {
+        true => &[],
+        false => &["--mca", "orte_abort_on_non_zero_status", "0"],
+    };
+    let mut late = FullPipe::at(folder.path().join("late"));
+    let run = folder.path().join("run");
+    let alone = program(&quick_run(&run, "--replicas 3 --batch-size 9"));
+    let mut command = Command::new("mpirun");
+    command.args(options).args(lets_all_end);
+    for (between, file) in [(None, "/dev/stderr"), (Some(":"), text(&late.path))] {
+        command
+            .args(between)
+            .args(["-n", "1", "sh", "-c", SAY, file]);
+        take_over(&mut command, &alone);
+    }
+    let mut mpirun = spawn(&mut command);
+    let mut errors = BufReader::new(mpirun.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("error: ") && errors.read_line(&mut said).unwrap() > 0 {}
+    // Process 1 is about to write its error, and process 0 could be gone long since.
+    sleep(Duration::from_millis(500));
+    let mut of_late = late.read();
+    errors.read_to_string(&mut said).unwrap();
+    wait(mpirun);
+    of_late += &late.read();
+    for said in [&said, of_late.trim_start_matches('.')] {
+        assert!(said.contains(ERROR), "{said}");
+        assert!(said.contains("ended with 4\n"), "{said}");
+    }
+}
+
+#[test]
+fn an_error_of_one_process_ends_the_others_which_wait_for_it_with_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    // A run is there, for which only process 0 looks.
+    fs::write(folder.path().join("config.toml"), "").unwrap();
+    let Some(mut command) = together(2, &quick_run(folder.path(), "")) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert_eq!(errors.matches("--overwrite").count(), 1, "{errors}");
 }
 
 #[test]

@@ -26,8 +26,16 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The thread that sends and hears the beats.
 pub struct Heartbeat {
-    stopped: Arc<AtomicBool>,
+    state: Arc<State>,
     thread: JoinHandle<()>,
+}
+
+/// What the thread shares with the process.
+#[derive(Default)]
+struct State {
+    stopped: AtomicBool,
+    leaving: AtomicBool,
+    waited_for: AtomicBool,
 }
 
 impl Heartbeat {
@@ -46,13 +54,14 @@ impl Heartbeat {
         limit: Duration,
         end: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopped);
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
         let thread = thread::Builder::new().name("heartbeat".to_owned());
         let thread = thread.spawn(move || {
             let mut silence = Silence::begin(hosts.len(), own, limit, Instant::now());
             let mut wait = Wait::begin(hosts.len(), own, PATIENCE * limit, Instant::now());
-            while !stop.load(Ordering::SeqCst) {
+            while !shared.stopped.load(Ordering::SeqCst) {
+                let leaves = shared.leaving.load(Ordering::SeqCst);
                 let mut heard = vec![0; hosts.len()];
                 let waits = beat(&mut heard);
                 let now = Instant::now();
@@ -64,15 +73,29 @@ impl Heartbeat {
                 if let Some(process) = wait.after(&heard, waits, now) {
                     say_late(process, &hosts, PATIENCE * limit);
                 }
+                if leaves && wait.is_behind() {
+                    shared.waited_for.store(true, Ordering::SeqCst);
+                }
                 thread::park_timeout(BETWEEN_BEATS);
             }
         })?;
-        Ok(Self { stopped, thread })
+        Ok(Self { state, thread })
+    }
+
+    /// From now on this process comes to no more collectives.
+    pub fn leave(&self) {
+        self.state.leaving.store(true, Ordering::SeqCst);
+        self.thread.thread().unpark();
+    }
+
+    /// Whether another process was heard in a collective to which this one, which has said that it leaves, does not come.
+    pub fn is_waited_for(&self) -> bool {
+        self.state.waited_for.load(Ordering::SeqCst)
     }
 
     /// Waits until no beat is under way, and lets none follow.
     pub fn stop(self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.state.stopped.store(true, Ordering::SeqCst);
         self.thread.thread().unpark();
         // It panics nowhere, and a process that ends need not know.
         let _ = self.thread.join();
@@ -172,6 +195,13 @@ impl Wait {
         let late = (0..self.counts.len()).find(is_late);
         late.filter(|_| is_first)
     }
+
+    /// Whether another process has come to a collective to which this one has not.
+    fn is_behind(&self) -> bool {
+        self.counts
+            .iter()
+            .any(|&count| count > self.counts[self.own])
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +283,35 @@ mod tests {
         // It computed in between.
         let between = [moments[0], ([0, 4, 5], false), moments[2]];
         assert_eq!(said(0, &between), [None; 3]);
+    }
+
+    #[test]
+    fn a_process_that_leaves_hears_that_another_waits_for_it() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let hosts = vec!["one".to_owned(), "two".to_owned()];
+        let (beaten, beat) = mpsc::channel();
+        let ahead = move |heard: &mut [u64]| {
+            heard.copy_from_slice(&[4, 5]);
+            // Nobody listens once the test is over.
+            let _ = beaten.send(());
+            false
+        };
+        let unused = || panic!("everybody was heard");
+        let heartbeat = Heartbeat::start(ahead, 0, hosts, day, unused).unwrap();
+        // The third beat begins when all of the second is done.
+        (0..3).for_each(|_| beat.recv().unwrap());
+        assert!(!heartbeat.is_waited_for(), "it may still come");
+        heartbeat.leave();
+        (0..3).for_each(|_| beat.recv().unwrap());
+        assert!(heartbeat.is_waited_for());
+        heartbeat.stop();
+
+        let begin = Instant::now();
+        let mut wait = Wait::begin(2, 0, day, begin);
+        for (heard, behind) in [([4, 4], false), ([4, 5], true), ([5, 0], false)] {
+            wait.after(&heard, false, begin);
+            assert_eq!(wait.is_behind(), behind, "{heard:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! The end of a process that shares a run with others, in whatever way they were joined.
 
+use std::time::Duration;
+
 use crate::device::{coordinator, mpi};
+
+/// How long a process that ends because of an error stays for the others to find it too, so that each says it itself and
+/// ends with its own code.
+pub const LINGERING: Duration = Duration::from_secs(5);
 
 /// How this process ends.
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,9 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use half::bf16;
@@ -18,7 +18,7 @@ use crate::device::backend::{
 };
 use crate::device::error::DeviceError;
 use crate::device::heartbeat::{self, Heartbeat};
-use crate::device::leave::End;
+use crate::device::leave::{End, LINGERING};
 use crate::device::processes::Processes;
 use crate::device::runtime;
 use crate::device::seconds;
@@ -76,6 +76,14 @@ functions! {
     wait: fn(*mut c_void) -> Answer;
     count: fn(*mut c_void, *mut usize) -> Answer;
     read: fn(*mut c_void, *mut f32, usize) -> Answer;
+}
+
+impl Functions {
+    /// Ends all processes with this exit code.
+    fn end_all(&self, code: u8) {
+        // SAFETY: MPI was initialised, and this process ends after this.
+        unsafe { (self.abort)(code.into()) }
+    }
 }
 
 /// Set once this process has joined the others. A process can do so once, and only the end of the process undoes it.
@@ -173,24 +181,25 @@ fn watch_others(processes: &Processes, limit: Duration) -> Result<()> {
         unsafe { (functions.beat)(heard.as_mut_ptr(), &mut waits) };
         waits != 0
     };
-    let heartbeat = Heartbeat::start(beat, processes.index, hosts, limit, abort);
+    let heartbeat = Heartbeat::start(beat, processes.index, hosts, limit, end_all);
     *HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat?);
     Ok(())
 }
 
-/// Ends all processes.
-fn abort() {
+/// Ends all processes, of which one hangs.
+fn end_all() {
     // An MPI that cannot reach its launcher may wait for it.
     let in_any_case = thread::Builder::new().spawn(move || {
         thread::sleep(Duration::from_secs(1));
         watch::end()
     });
-    match in_any_case {
-        Ok(_) => leave(End::Alone {
-            code: watch::FAILED,
-            reason: "",
-        }),
-        Err(_) => watch::end(),
+    match (in_any_case, JOINED.get()) {
+        (Ok(_), Some(functions)) => {
+            // From here on the others may end.
+            watch::stop();
+            functions.end_all(watch::FAILED)
+        }
+        _ => watch::end(),
     }
 }
 
@@ -208,25 +217,52 @@ fn gather(own: String, count: usize) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Parts from the other processes, where this one has joined any: once all of them have come to an end that they agreed
-/// on, or else by ending them all with its exit code.
+/// Parts from the other processes, where this one has joined any: once all of them have come to an end, or else by ending
+/// them all with its exit code.
 pub fn leave(end: End) {
     let Some(functions) = JOINED.get() else {
         return;
     };
     // From here on the others may end.
     watch::stop();
-    // SAFETY: MPI was initialised, and the process ends after this.
-    unsafe {
-        match end {
-            End::Agreed => {
-                (functions.meet)();
-                stop_heartbeat();
-                (functions.part)();
+    match end {
+        // SAFETY: MPI was initialised.
+        End::Agreed => unsafe { (functions.meet)() },
+        End::Alone { code, .. } => {
+            if !others_end_too(functions) {
+                return functions.end_all(code);
             }
-            End::Alone { code, .. } => (functions.abort)(code.into()),
         }
     }
+    stop_heartbeat();
+    // SAFETY: all processes are here, no call of MPI is under way, and none follows.
+    unsafe { (functions.part)() }
+}
+
+/// Waits a moment for all others to end too, each by itself, as they do where all find the same error. Waits no longer once
+/// one of them waits for this process.
+fn others_end_too(functions: &'static Functions) -> bool {
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+    let heartbeat = HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner);
+    // Without one, this MPI cannot be called from two threads at once.
+    let Some(heartbeat) = heartbeat.as_ref() else {
+        return false;
+    };
+    heartbeat.leave();
+    let (met, all_here) = mpsc::channel();
+    let meeting = thread::Builder::new().spawn(move || {
+        // SAFETY: MPI was initialised.
+        unsafe { (functions.meet)() };
+        // If nobody listens any more, all processes are being ended.
+        let _ = met.send(());
+    });
+    let until = Instant::now() + LINGERING;
+    while meeting.is_ok() && !heartbeat.is_waited_for() && Instant::now() < until {
+        if all_here.recv_timeout(BETWEEN_LOOKS).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 fn stop_heartbeat() {

@@ -46,6 +46,8 @@ pub enum UnitsChoice {
 pub enum LoweringChoice {
     /// XLA's own convolutions and sums
     Native,
+    /// The same, with fewer passes over the images on the way back: for a TPU's compiler
+    Tpu,
     /// 1x1 convolutions and sums as matrix products
     Dots,
     /// The CPU's fused kernels
@@ -56,6 +58,7 @@ impl From<Lowering> for LoweringChoice {
     fn from(lowering: Lowering) -> Self {
         match lowering {
             Lowering::Native => Self::Native,
+            Lowering::Tpu => Self::Tpu,
             Lowering::Dots => Self::Dots,
             Lowering::Kernels => Self::Kernels,
         }
@@ -66,6 +69,7 @@ impl From<LoweringChoice> for Lowering {
     fn from(choice: LoweringChoice) -> Self {
         match choice {
             LoweringChoice::Native => Self::Native,
+            LoweringChoice::Tpu => Self::Tpu,
             LoweringChoice::Dots => Self::Dots,
             LoweringChoice::Kernels => Self::Kernels,
         }
@@ -198,7 +202,8 @@ pub fn lowering(device: DeviceKind) -> Lowering {
         DeviceKind::Cpu | DeviceKind::CpuPlugin | DeviceKind::CpuPluginWithKernels => {
             Lowering::Dots
         }
-        DeviceKind::Tpu | DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
+        DeviceKind::Tpu => Lowering::Tpu,
+        DeviceKind::Gpu | DeviceKind::Other => Lowering::Native,
     }
 }
 
@@ -277,9 +282,13 @@ mod tests {
 
     #[test]
     fn accelerators_get_real_convolutions_and_each_replica_its_share_of_the_batch() {
-        for device in [DeviceKind::Tpu, DeviceKind::Gpu, DeviceKind::Other] {
+        for (device, lowering) in [
+            (DeviceKind::Tpu, Lowering::Tpu),
+            (DeviceKind::Gpu, Lowering::Native),
+            (DeviceKind::Other, Lowering::Native),
+        ] {
             let model = model(device, None);
-            assert_eq!(model.network.stem.lowering, Lowering::Native);
+            assert_eq!(model.network.stem.lowering, lowering);
             assert_eq!(model.batch, 16);
         }
         assert_eq!(

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use super::server::Server;
-use crate::device::leave::End;
+use crate::device::leave::{End, LINGERING};
 use crate::system::{text, watch};
 
 /// Process 0 puts it when all have come to an end that they agreed on.
@@ -21,9 +21,6 @@ const END: &[u8] = b"resnet-xla/end";
 
 /// Longer than a run takes.
 const WHOLE_RUN: Duration = Duration::from_millis(u32::MAX as u64);
-
-/// How long a process that ends because of an error stays for the others to find it too.
-const LINGERING: Duration = Duration::from_secs(5);
 
 /// This process's part of the run that it watches.
 static WATCHED: OnceLock<Part> = OnceLock::new();

@@ -4,7 +4,7 @@ use xla::XlaOp;
 
 use crate::collective::Replicas;
 use crate::error::Result;
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::batch_norm::{self, BatchNorm, InputGradient};
 use crate::ops::relu;
 use crate::tensors::Tensors;
 
@@ -55,8 +55,21 @@ impl Activation {
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
+        self.input_gradient(bn, params, dy, replicas, gradients)?
+            .dx()
+    }
+
+    /// [`Self::backward`], with what dx is made of as its result.
+    pub fn input_gradient(
+        &self,
+        bn: &BatchNorm,
+        params: &Tensors,
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<InputGradient> {
         let dz = relu::backward(&self.y, dy)?;
-        bn.backward(params, &self.bn, &dz, replicas, gradients)
+        bn.input_gradient(params, &self.bn, &dz, replicas, gradients)
     }
 }
 

@@ -5,6 +5,7 @@
 //!   block           │               │
 //!   version         └─ parts ───────┴─ unit        convolutions with batch norms, and a shortcut: v1, v2
 //!                       │                 unit_loop   equal units, as a loop over one of them
+//!                       │                 kernel_sums a batch norm's sums from gradients of kernels
 //!                       └─ fused          both on the kernels of the CPU
 //! ```
 //!
@@ -16,6 +17,8 @@ mod architecture;
 mod block;
 #[cfg(feature = "trace")]
 mod fused;
+#[cfg(feature = "trace")]
+mod kernel_sums;
 #[cfg(feature = "trace")]
 mod parts;
 mod precision;

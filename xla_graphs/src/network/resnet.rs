@@ -257,7 +257,7 @@ impl ResNet {
     fn outside(&self) -> PrimitiveType {
         match self.lowering {
             Lowering::Kernels => PrimitiveType::F32,
-            Lowering::Native | Lowering::Dots => self.precision.primitive(),
+            Lowering::Native | Lowering::Tpu | Lowering::Dots => self.precision.primitive(),
         }
     }
 
@@ -383,7 +383,7 @@ impl ResNet {
         match self.lowering {
             _ if parts.is_empty() => Ok(x),
             Lowering::Kernels => fused::infer(None, parts, params, &x, self.precision.primitive()),
-            Lowering::Native | Lowering::Dots => parts::infer(parts, params, x),
+            Lowering::Native | Lowering::Tpu | Lowering::Dots => parts::infer(parts, params, x),
         }
     }
 

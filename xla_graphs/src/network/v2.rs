@@ -10,6 +10,7 @@ use xla::XlaOp;
 use crate::collective::Replicas;
 use crate::error::Result;
 use crate::network::activation::{self, Activation};
+use crate::network::kernel_sums::{self, Reader};
 use crate::network::unit::{Shortcut, Unit};
 use crate::ops::max_pool;
 use crate::tensors::Tensors;
@@ -100,12 +101,32 @@ pub(crate) fn backward(
 ) -> Result<XlaOp> {
     let dy = &before_pool(&saved.pool, dy)?;
     let mut dx = dy.clone();
+    let mut dx_again = dy.clone();
     for (index, (layer, saved)) in unit.layers.iter().zip(&saved.layers).enumerate().rev() {
+        if index == 0 && kernel_sums::suit(&layer.conv) {
+            let reader = Reader {
+                conv: &layer.conv,
+                dy: &dx,
+                dy_again: &dx_again,
+            };
+            let other = unit.shortcut.projection().map(|conv| Reader {
+                conv,
+                dy,
+                dy_again: dy,
+            });
+            let readers = (reader, other);
+            dx = kernel_sums::backward(saved, &layer.bn, params, readers, replicas, gradients)?;
+            break;
+        }
         let mut da = layer.conv.backward(params, &saved.y, &dx, gradients)?;
         if let (0, Shortcut::Projection(projection)) = (index, &unit.shortcut) {
             da = (da + projection.backward(params, &saved.y, dy, gradients)?)?;
         }
-        dx = saved.backward(&layer.bn, params, &da, replicas, gradients)?;
+        let input = saved.input_gradient(&layer.bn, params, &da, replicas, gradients)?;
+        dx = input.dx()?;
+        if index == 1 && kernel_sums::suit(&unit.layers[0].conv) {
+            dx_again = input.dx_again()?;
+        }
     }
     match &unit.shortcut {
         Shortcut::Identity => Ok((dx + dy)?),

@@ -40,6 +40,40 @@ pub struct Saved {
     pub count: f32,
 }
 
+#[cfg(feature = "trace")]
+impl Saved {
+    /// x − μ, in f32.
+    pub(crate) fn centred(&self) -> Result<XlaOp> {
+        let x = cast(&self.x, PrimitiveType::F32)?;
+        Ok((&x - per_channel(&self.mean, &x.dims()?)?)?)
+    }
+}
+
+/// The terms of dx = a·dy − b·x − c, all `[N, H, W, C]` and f32.
+#[cfg(feature = "trace")]
+pub(crate) struct InputGradient {
+    scaled: XlaOp,
+    projection: XlaOp,
+    shift: XlaOp,
+    /// Of dx.
+    precision: PrimitiveType,
+}
+
+#[cfg(feature = "trace")]
+impl InputGradient {
+    pub fn dx(&self) -> Result<XlaOp> {
+        let dx = ((&self.scaled - &self.projection)? - &self.shift)?;
+        cast(&dx, self.precision)
+    }
+
+    /// [`Self::dx`], but for rounding: its terms are added in another order, so that no compiler sees that both are the same.
+    /// A TPU's compiler stores what three operations read, and works out again in each what no more than two do.
+    pub fn dx_again(&self) -> Result<XlaOp> {
+        let dx = (&self.scaled - (&self.projection + &self.shift)?)?;
+        cast(&dx, self.precision)
+    }
+}
+
 impl BatchNorm {
     pub(crate) fn path(&self, tensor: &str) -> String {
         format!("{}/{tensor}", self.name)
@@ -142,13 +176,36 @@ impl BatchNorm {
         replicas: Replicas,
         gradients: &mut Tensors,
     ) -> Result<XlaOp> {
-        let dims = dy.dims()?;
-        let wide = cast(dy, PrimitiveType::F32)?;
-        let x = cast(&saved.x, PrimitiveType::F32)?;
-        let centred = (&x - per_channel(&saved.mean, &dims)?)?;
-        let dbeta = sum_to_channel(&wide, self.lowering)?;
-        let dgamma = (sum_to_channel(&(&wide * &centred)?, self.lowering)? * &saved.rstd)?;
+        let input = self.input_gradient(params, saved, dy, replicas, gradients)?;
+        input.dx()
+    }
 
+    /// [`Self::backward`], with what dx is made of as its result.
+    pub(crate) fn input_gradient(
+        &self,
+        params: &Tensors,
+        saved: &Saved,
+        dy: &XlaOp,
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<InputGradient> {
+        let wide = cast(dy, PrimitiveType::F32)?;
+        let dbeta = sum_to_channel(&wide, self.lowering)?;
+        let product = (&wide * saved.centred()?)?;
+        let dgamma = (sum_to_channel(&product, self.lowering)? * &saved.rstd)?;
+        self.input_gradient_of(params, saved, dy, [dbeta, dgamma], replicas, gradients)
+    }
+
+    /// [`Self::input_gradient`] once this replica's sums, dbeta and dgamma, are known.
+    pub(crate) fn input_gradient_of(
+        &self,
+        params: &Tensors,
+        saved: &Saved,
+        dy: &XlaOp,
+        [dbeta, dgamma]: [XlaOp; 2],
+        replicas: Replicas,
+        gradients: &mut Tensors,
+    ) -> Result<InputGradient> {
         let [sum_dy, sum_dy_x_hat] = replicas.sum_all([&dbeta, &dgamma])?;
         let count = scalar_like(&dbeta, saved.count)?;
         let mean_dy = (sum_dy / &count)?;
@@ -157,13 +214,17 @@ impl BatchNorm {
         let a = (params.get(&self.path("gamma"))? * &saved.rstd)?;
         let b = (&a * (mean_dy_x_hat * &saved.rstd)?)?;
         let c = ((&a * mean_dy)? - (&b * &saved.mean)?)?;
-        let scaled = (wide * per_channel(&a, &dims)?)?;
-        let projection = (x * per_channel(&b, &dims)?)?;
-        let dx = ((scaled - projection)? - per_channel(&c, &dims)?)?;
-
+        let dims = dy.dims()?;
+        let wide = cast(dy, PrimitiveType::F32)?;
+        let x = cast(&saved.x, PrimitiveType::F32)?;
         gradients.insert(self.path("gamma"), dgamma);
         gradients.insert(self.path("beta"), dbeta);
-        cast(&dx, dy.primitive_type()?)
+        Ok(InputGradient {
+            scaled: (wide * per_channel(&a, &dims)?)?,
+            projection: (x * per_channel(&b, &dims)?)?,
+            shift: per_channel(&c, &dims)?,
+            precision: dy.primitive_type()?,
+        })
     }
 
     /// y = gamma · (x − moving_mean) / sqrt(moving_variance + ε) + beta: inference.

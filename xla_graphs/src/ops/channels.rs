@@ -15,7 +15,7 @@ pub fn per_channel(values: &XlaOp, dims: &[usize]) -> Result<XlaOp> {
 /// The sum over every axis but the last: `[.., C]` to `[C]`.
 pub fn sum_to_channel(x: &XlaOp, lowering: Lowering) -> Result<XlaOp> {
     match lowering {
-        Lowering::Native => {
+        Lowering::Native | Lowering::Tpu => {
             let axes: Vec<i64> = (0..x.rank()? as i64 - 1).collect();
             Ok(x.reduce_sum(&axes, false)?)
         }

@@ -83,7 +83,7 @@ impl Conv {
 #[cfg(feature = "trace")]
 impl Conv {
     fn is_pointwise_dot(&self) -> bool {
-        self.side == 1 && self.lowering != Lowering::Native
+        self.side == 1 && matches!(self.lowering, Lowering::Dots | Lowering::Kernels)
     }
 
     /// `y[n, i, j, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · kernel[a, b, c, o]` over a, b, c, with
@@ -123,7 +123,12 @@ impl Conv {
     /// `dx[n, h, w, c] = Σ dy[n, i, j, o] · kernel[a, b, c, o]` over all i, j, a, b, o that
     /// [`Self::forward`] pairs with h, w: a convolution of `dy`, spread out by the stride, with the
     /// kernel turned by half a turn and its channels exchanged.
-    fn backward_input(&self, params: &Tensors, x_dims: &[usize], dy: &XlaOp) -> Result<XlaOp> {
+    pub(crate) fn backward_input(
+        &self,
+        params: &Tensors,
+        x_dims: &[usize],
+        dy: &XlaOp,
+    ) -> Result<XlaOp> {
         let kernel = cast(params.get(&self.kernel())?, dy.primitive_type()?)?;
         if self.is_pointwise_dot() {
             let kernel = kernel.reshape(&[self.inputs as i64, self.outputs as i64])?;
@@ -145,10 +150,16 @@ impl Conv {
         )
     }
 
-    /// `dkernel[a, b, c, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · dy[n, i, j, o]` over n, i, j: a
-    /// convolution of `x` with `dy`, spread out by the stride, that sums over the batch.
+    /// The kernel's gradient, into `gradients`: [`Self::kernel_gradient`].
     pub fn backward_kernel(&self, x: &XlaOp, dy: &XlaOp, gradients: &mut Tensors) -> Result<()> {
-        let gradient = if self.is_pointwise_dot() {
+        gradients.insert(self.kernel(), self.kernel_gradient(x, dy)?);
+        Ok(())
+    }
+
+    /// `dkernel[a, b, c, o] = Σ x[n, i·s + a − p, j·s + b − p, c] · dy[n, i, j, o]` over n, i, j: a
+    /// convolution of `x` with `dy`, spread out by the stride, that sums over the batch. In f32.
+    pub(crate) fn kernel_gradient(&self, x: &XlaOp, dy: &XlaOp) -> Result<XlaOp> {
+        if self.is_pointwise_dot() {
             let product = subsample(x, self.stride)?.dot_general_with_type(
                 dy,
                 &[0, 1, 2],
@@ -157,7 +168,7 @@ impl Conv {
                 &[],
                 PrimitiveType::F32,
             )?;
-            product.reshape(&[1, 1, self.inputs as i64, self.outputs as i64])?
+            Ok(product.reshape(&[1, 1, self.inputs as i64, self.outputs as i64])?)
         } else {
             let (h, w) = image_side(x)?;
             let product = convolve(
@@ -173,10 +184,8 @@ impl Conv {
                 },
                 KERNEL_GRADIENT,
             )?;
-            cast(&product, PrimitiveType::F32)?
-        };
-        gradients.insert(self.kernel(), gradient);
-        Ok(())
+            cast(&product, PrimitiveType::F32)
+        }
     }
 
     /// Padding of `dy` in [`Self::backward_input`], such that the result has `size` pixels.

@@ -13,6 +13,10 @@ pub fn forward(x: &XlaOp) -> Result<XlaOp> {
 /// dx = dy where y > 0, else 0. `y` is the result of [`forward`]; the derivative at 0 is 0, as in
 /// TensorFlow.
 pub fn backward(y: &XlaOp, dy: &XlaOp) -> Result<XlaOp> {
-    let active = y.gt(&scalar_like(y, 0.0)?)?;
-    Ok(active.select(dy, &dy.zeros_like()?)?)
+    Ok(active(y)?.select(dy, &dy.zeros_like()?)?)
+}
+
+/// Where y > 0: what [`backward`] lets through.
+pub fn active(y: &XlaOp) -> Result<XlaOp> {
+    Ok(y.gt(&scalar_like(y, 0.0)?)?)
 }

@@ -67,8 +67,9 @@ fn lowering(args: &BenchArgs, settings: &ModelSettings, device: &Device) -> Resu
     let suited = choose::lowering_of(&network, device.kind);
     match args.lowering {
         None => Ok(suited),
-        Some(LoweringChoice::Native) => Ok(Lowering::Native),
-        Some(LoweringChoice::Dots) => Ok(Lowering::Dots),
+        Some(asked @ (LoweringChoice::Native | LoweringChoice::Tpu | LoweringChoice::Dots)) => {
+            Ok(asked.into())
+        }
         Some(LoweringChoice::Kernels) if suited == Lowering::Kernels => Ok(suited),
         Some(LoweringChoice::Kernels) => match choose::beyond_kernels(&network) {
             Some(got) => Err(ConfigError::Value {
