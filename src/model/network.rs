@@ -71,8 +71,6 @@ impl Widths {
     const UNIT: usize = 16;
     /// Those of the preset `fast`.
     pub const OF_PRESET: &str = "128,256,384";
-    /// Those of the preset `fast95`.
-    pub const OF_FAST95: &str = "128,384,384";
     /// Those of checkpoints from before there was a choice.
     pub const FORMER: &str = "64,256,256";
     /// Those of a network by hand.

@@ -1,6 +1,6 @@
 //! The list of all settings.
 
-use super::Preset::{Fast, Fast95, Quick};
+use super::Preset::{Fast, Quick};
 use super::{Preset, Setting};
 use crate::data::{self, Augment, DatasetKind, HeldOut, Size};
 use crate::device::DeviceChoice;
@@ -19,7 +19,6 @@ pub fn list() -> Vec<Setting> {
         .default("keras")
         .in_preset(Quick, "quick")
         .in_preset(Fast, "fast")
-        .in_preset(Fast95, "fast95")
         .stated("keras")
         .free();
     let mut all = vec![preset];
@@ -115,7 +114,6 @@ fn network() -> [Setting; 8] {
         Setting::choice::<NetworkKind>("model", "Kind of network")
             .default("resnet-v2")
             .in_preset(Fast, "fast")
-            .in_preset(Fast95, "fast-deep")
             .came_with("lr-schedule"),
         Setting::new(
             "widths",
@@ -126,7 +124,6 @@ fn network() -> [Setting; 8] {
         .value_name("A,B,C")
         .default(Widths::FORMER)
         .in_preset(Fast, Widths::OF_PRESET)
-        .in_preset(Fast95, Widths::OF_FAST95)
         .came_with("weight-decay"),
         Setting::new(
             "stage-units",
@@ -164,7 +161,7 @@ fn optimiser() -> [Setting; 9] {
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
             .in_preset(Quick, "3")
-            .in_preset(Fast, "24")
+            .in_preset(Fast, "15")
             .free(),
         // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
         // have that many only if the batches are small.
@@ -376,7 +373,6 @@ fn run() -> [Setting; 8] {
             .default("runs/keras")
             .in_preset(Quick, "runs/quick")
             .in_preset(Fast, "runs/fast")
-            .in_preset(Fast95, "runs/fast95")
             .stated("runs/PRESET")
             .free(),
         Setting::path(

@@ -11,8 +11,6 @@ pub enum Preset {
     Quick,
     /// A shallow network on CIFAR-10 that learns in few epochs
     Fast,
-    /// As fast, but deeper and wider, for 95 % in a longer run
-    Fast95,
 }
 
 impl Preset {
@@ -21,15 +19,6 @@ impl Preset {
             Self::Keras => "keras",
             Self::Quick => "quick",
             Self::Fast => "fast",
-            Self::Fast95 => "fast95",
-        }
-    }
-
-    /// The preset whose values this one has where it has none of its own.
-    pub fn base(self) -> Option<Self> {
-        match self {
-            Self::Fast95 => Some(Self::Fast),
-            Self::Keras | Self::Quick | Self::Fast => None,
         }
     }
 }
