@@ -410,7 +410,7 @@ fn a_run_says_its_replicas_and_goes_on_with_another_number_of_them() {
             (&four["image"], &four["true"])
         );
         // Of the most probable class; which one that is may be a matter of rounding.
-        let [one, four] = [one, &four].map(|image| image["predictions"][0]["probability"].as_f64());
+        let [one, four] = [one, four].map(|image| image["predictions"][0]["probability"].as_f64());
         assert!((four.unwrap() / one.unwrap() - 1.0).abs() < ROUNDING);
     }
 }
