@@ -8,11 +8,17 @@ use crate::trainer::model;
 
 #[test]
 fn replicas_meet_once_a_step_and_in_each_pass_of_a_shared_batch_norm() {
+    for lowering in [Lowering::Native, Lowering::Tpu] {
+        check_meetings(lowering);
+    }
+}
+
+fn check_meetings(lowering: Lowering) {
     let all_reduces = |replicas, sync_batch_norm| {
         let model = Model {
             replicas: Replicas(replicas),
             sync_batch_norm,
-            ..model(Lowering::Native)
+            ..model(lowering)
         };
         let text = |computation: xla::XlaComputation| computation.proto().to_string().unwrap();
         let trained = text(train_step(&model).unwrap());
