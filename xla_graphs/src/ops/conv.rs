@@ -150,7 +150,7 @@ impl Conv {
         )
     }
 
-    /// The kernel's gradient, into `gradients`: [`Self::kernel_gradient`].
+    /// The kernel's gradient, into `gradients`, from the images `x` that it read and the gradient `dy` of its result.
     pub fn backward_kernel(&self, x: &XlaOp, dy: &XlaOp, gradients: &mut Tensors) -> Result<()> {
         gradients.insert(self.kernel(), self.kernel_gradient(x, dy)?);
         Ok(())
