@@ -39,13 +39,12 @@ def main():
     args.reports.mkdir(parents=True, exist_ok=True)
     reports = {(target, bn): report(args, target, bn) for target in args.targets for bn in ("sync", "local")}
 
-    row("slice", "hosts", "bn", "cycles", "step", "memory a chip", "all-reduces", "of them in all", "compile")
-    row(*["---"] * 9)
+    row("slice", "hosts", "bn", "cycles", "step", "memory a chip", "all-reduces", "in all")
+    row(*["---"] * 8)
     for (target, bn), said in reports.items():
         estimate = said["estimate"]
         row(target, hosts(target), bn, f"{estimate['cycles'] / 1e6:.2f} M", f"{estimate['step_ms']:.1f} ms",
-            f"{said['memory']['total'] / 1e6:.0f} MB", said["all_reduces"], f"{said['all_reduce_bytes'] / 1e6:.2f} MB",
-            f"{said['compile_s']:.0f} s")
+            f"{said['memory']['total'] / 1e6:.0f} MB", said["all_reduces"], f"{said['all_reduce_bytes'] / 1e6:.2f} MB")
     print()
     row("slice", "hosts", "hops", "gradients", "small, 1 µs a hop", "small, 2.7 µs a hop", "step, local", "step, sync",
         "images/s, local", "images/s, sync", "sync, 2.7 µs a hop")
