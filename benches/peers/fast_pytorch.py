@@ -21,6 +21,7 @@ WIDTHS = (128, 256, 384)
 STEM = 32
 BATCH = 512
 SHIFT = 2
+CUTOUT = 12
 SMOOTHING = 0.2
 BN_MOMENTUM = 0.9
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -106,7 +107,7 @@ def load(folder, name):
 
 
 def batches(images, labels, epoch, flips, random):
-    """Whole-pixel shifts with reflection; each image flipped in every other epoch."""
+    """Whole-pixel shifts with reflection; each image flipped in every other epoch; a square set to zero."""
     order = torch.randperm(len(images), generator=random)
     for start in range(0, len(images) - BATCH + 1, BATCH):
         chosen = order[start : start + BATCH]
@@ -118,7 +119,16 @@ def batches(images, labels, epoch, flips, random):
         moved = padded[torch.arange(BATCH)[:, None, None, None], torch.arange(3)[None, :, None, None], rows, columns]
         flip = (flips[chosen] ^ bool(epoch % 2))[:, None, None, None]
         moved = torch.where(flip, moved.flip(3), moved)
+        moved = moved.masked_fill(square(random), 0)
         yield moved.contiguous(memory_format=torch.channels_last), labels[chosen]
+
+
+def square(random):
+    """Where the square of each image is, its centre on any pixel, the border cutting it: [batch, 1, 32, 32]."""
+    first = torch.randint(0, 32, (2, BATCH, 1), generator=random) - CUTOUT // 2
+    at = torch.arange(32)
+    rows, columns = (first <= at) & (at < first + CUTOUT)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 def accuracy(model, images, labels):
@@ -133,7 +143,7 @@ def accuracy(model, images, labels):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/cifar-10-batches-bin")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--lr", type=float, default=0.08)
     parser.add_argument("--rest-lr", type=float, default=0.5)
     parser.add_argument("--momentum", type=float, default=0.9)

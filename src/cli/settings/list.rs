@@ -161,7 +161,7 @@ fn optimiser() -> [Setting; 9] {
         Setting::whole::<usize>("epochs", "Passes over the training images", limits::EPOCHS)
             .default("100")
             .in_preset(Quick, "3")
-            .in_preset(Fast, "15")
+            .in_preset(Fast, "24")
             .free(),
         // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
         // have that many only if the batches are small.
@@ -283,6 +283,7 @@ fn batches() -> [Setting; 9] {
             limits::CUTOUT,
         )
         .default("0")
+        .in_preset(Fast, "12")
         .came_with("cutout"),
         Setting::real(
             "mixup",
