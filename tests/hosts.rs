@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use image::{Rgb, RgbImage};
 use program::runs::{
     PATIENCE, assert_same_end, checkpoints, quick_run, run_with_checkpoints,
     wait_for_another_checkpoint, wait_for_checkpoint,
@@ -433,6 +434,39 @@ fn the_first_process_alone_writes_and_the_others_need_not_see_its_folder() {
     let options = format!("{options} 2");
     succeed_together(together(2, &quick_run(&through, &options)).unwrap());
     assert_same_end(&hosts[0].join(run), &through);
+}
+
+#[test]
+fn decoded_pictures_of_a_process_that_does_not_see_the_runs_are_in_its_users_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let pictures = path("pictures");
+    for (class, shade) in [("dark", 40), ("light", 220)] {
+        fs::create_dir_all(pictures.join(class)).unwrap();
+        for number in 0..8 {
+            let picture = RgbImage::from_pixel(8, 8, Rgb([shade + number, shade, shade]));
+            let name = format!("{number}.png");
+            picture.save(pictures.join(class).join(name)).unwrap();
+        }
+    }
+    // The same relative folder, on hosts that share no disk but that of the pictures.
+    let hosts = ["one", "two"].map(path);
+    for host in &hosts {
+        fs::create_dir(host).unwrap();
+    }
+    let options = "--epochs 1 --image-size 8 --validation-split 8 --cache-memory 0";
+    let data = ["--dataset", "folder", "--data-dir", text(&pictures)];
+    let args = [&quick_run(Path::new("runs/shades"), options)[..], &data].concat();
+    let args = hosts.each_ref().map(|host| (host.as_path(), args.clone()));
+    let Some(mut both) = together_with(&[], &args) else {
+        return;
+    };
+    both.env("XDG_CACHE_HOME", path("cache"));
+    succeed_together(both);
+    let kept = |folder: &Path| fs::read_dir(folder.join("decoded-images")).unwrap().count();
+    assert_eq!(kept(&hosts[0].join("runs")), 1);
+    assert_eq!(kept(&path("cache/resnet-xla")), 1);
+    assert_eq!(fs::read_dir(&hosts[1]).unwrap().count(), 0);
 }
 
 #[test]

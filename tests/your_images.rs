@@ -11,8 +11,8 @@ use image::{Rgb, RgbImage};
 use program::runs::{assert_same_end, checkpoints, quick_run};
 use program::{fail, program, run, succeed, text};
 use resnet_xla::data::{
-    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Split,
-    TrainingOptions,
+    self, Augment, Batch, BatchSource, Dataset, DatasetKind, Normalization, PictureOptions, Size,
+    Split, TrainingOptions,
 };
 use serde_json::Value;
 use zip::ZipWriter;
@@ -402,7 +402,8 @@ fn pictures_beyond_the_limit_are_decoded_once_into_a_file_for_all_later_starts()
     let options = "--epochs 1 --image-size 16 --validation-split 0.25";
     let in_memory = path("memory");
     let said = said_by(&on(&pictures, &in_memory, options));
-    assert!(!said.contains("decode") && !cache.exists(), "{said}");
+    let images = path("decoded-images");
+    assert!(!said.contains("decode") && !images.exists(), "{said}");
 
     let limited = format!("{options} --cache-memory 18431");
     let run_again = |name: &str| {
@@ -422,7 +423,15 @@ fn pictures_beyond_the_limit_are_decoded_once_into_a_file_for_all_later_starts()
     let second = path("second");
     assert!(said_by(&[&eval[..], &[text(&second)]].concat()).contains(again));
 
-    let images = cache.join("resnet-xla/images");
+    // Next to the runs, of which it is none, and not in the user's cache.
+    let listed = run(&["runs", "--json", text(folder.path())]);
+    assert!(listed.stderr.is_empty(), "{listed:?}");
+    let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed = listed.iter().map(|entry| entry["run"].as_str().unwrap());
+    let runs = ["first", "memory", "second"].map(path);
+    assert!(listed.eq(runs.iter().map(|run| text(run))));
+    let in_cache = cache.join("resnet-xla/decoded-images");
+    assert!(!in_cache.exists());
     let files: Vec<_> = fs::read_dir(&images).unwrap().collect();
     let [Ok(file)] = &files[..] else {
         panic!("{files:?}");
@@ -430,7 +439,7 @@ fn pictures_beyond_the_limit_are_decoded_once_into_a_file_for_all_later_starts()
     let whole = fs::read(file.path()).unwrap();
     fs::write(file.path(), &whole[..whole.len() / 2]).unwrap();
     let said = run_again("third");
-    let broken = "is not used: it is cut short, or something else; the pictures are decoded again";
+    let broken = "is not used: it is cut short, or something else";
     assert!(said.contains(broken), "{said}");
     assert!(run_again("fourth").contains(again));
     // 24 images of 16 x 16 x 3 bytes are not above the limit.
@@ -438,6 +447,63 @@ fn pictures_beyond_the_limit_are_decoded_once_into_a_file_for_all_later_starts()
     assert!(!said_by(&on(&pictures, &path("exact"), &exact)).contains("decode"));
     let misplaced = quick_run(&second, "--overwrite --cache-memory 1GB");
     assert!(fail(&misplaced, 2).contains("--cache-memory: expected no such option but with"));
+
+    // A file alone is in no run. Neither has a run of which nothing can be written next to it.
+    let alone = path("alone.safetensors");
+    fs::copy(checkpoints(&second).last().unwrap(), &alone).unwrap();
+    let eval_alone = || said_by(&[&eval[..], &[text(&alone)]].concat());
+    assert!(eval_alone().contains("are decoded to ") && in_cache.is_dir());
+    assert!(eval_alone().contains(again));
+    fs::remove_dir_all(&images).unwrap();
+    fs::remove_dir_all(&in_cache).unwrap();
+    fs::write(&images, "in the way").unwrap();
+    let said = run_again("fifth");
+    assert!(
+        said.contains("the decoded images go to the user's cache instead"),
+        "{said}"
+    );
+    assert!(in_cache.is_dir());
+}
+
+#[test]
+fn mean_and_deviation_are_those_of_all_pixels_wherever_the_images_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    colours(&pictures, 8);
+    fs::write(pictures.join("red/0.png"), "not a picture").unwrap();
+    let hub = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/hub");
+    let sets = [
+        (DatasetKind::Folder, &pictures, 16, 5),
+        (DatasetKind::Parquet, &hub, 4, 2),
+    ];
+    for (kind, path, side, held_out) in sets {
+        let of_training = |cache_memory| {
+            let options = PictureOptions {
+                side,
+                skip_bad: true,
+                cache_memory,
+                cache_folder: Some(folder.path().join("cache")),
+            };
+            let dataset = data::load(kind, path, options).unwrap();
+            let training = dataset.divide(held_out, 3).training;
+            assert!(training.images.sums().is_some());
+            // Nothing is known of these but their pixels.
+            let pixels = Split {
+                images: training.images.to_array().into(),
+                labels: training.labels.clone(),
+            };
+            let normalization = Normalization::of(&training);
+            assert_eq!(normalization, Normalization::of(&pixels));
+            normalization
+        };
+        let in_memory = of_training(None);
+        let (decoded, kept) = (of_training(Some(Size(0))), of_training(Some(Size(0))));
+        assert_eq!([decoded, kept], [in_memory; 2]);
+    }
+    assert_eq!(
+        fs::read_dir(folder.path().join("cache")).unwrap().count(),
+        2
+    );
 }
 
 #[test]

@@ -197,13 +197,14 @@ impl Config {
         }
     }
 
-    /// How pictures of a folder become images.
+    /// How pictures of a folder become images, for a command without a run.
     pub fn pictures(&self) -> PictureOptions {
         let usual = PictureOptions::default();
         PictureOptions {
             side: self.image_size.unwrap_or(usual.side),
             skip_bad: self.skip_bad,
             cache_memory: self.cache_memory,
+            cache_folder: None,
         }
     }
 

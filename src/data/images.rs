@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::Array4;
 
 use crate::data::dataset::CHANNELS;
+use crate::data::sums::Sums;
 use crate::system::mapped::Mapped;
 
 /// Images `[N, side, side, 3]` (NHWC).
@@ -13,6 +14,8 @@ use crate::system::mapped::Mapped;
 pub struct Images {
     side: usize,
     pixels: Pixels,
+    /// Of each image, where that was summed up while it was decoded.
+    sums: Option<Vec<Sums>>,
 }
 
 #[derive(Clone)]
@@ -29,6 +32,7 @@ impl Images {
         Self {
             side,
             pixels: Pixels::Memory(pixels),
+            sums: None,
         }
     }
 
@@ -37,7 +41,25 @@ impl Images {
         Self {
             side,
             pixels: Pixels::Mapped { file, places },
+            sums: None,
         }
+    }
+
+    /// The same images with the `sums` of each.
+    ///
+    /// # Panics
+    /// When there are not as many as images.
+    pub fn with_sums(self, sums: Vec<Sums>) -> Self {
+        assert_eq!(sums.len(), self.len(), "sums of each image");
+        Self {
+            sums: Some(sums),
+            ..self
+        }
+    }
+
+    /// The sums of each image, where they are known without looking at its pixels.
+    pub fn sums(&self) -> Option<&[Sums]> {
+        self.sums.as_deref()
     }
 
     /// Rows and columns of an image.
@@ -99,9 +121,11 @@ impl Images {
                 places: places.split_off(at),
             },
         };
+        let sums = self.sums.as_mut();
         Images {
             side: self.side,
             pixels,
+            sums: sums.map(|sums| sums.split_off(at)),
         }
     }
 
@@ -116,9 +140,11 @@ impl Images {
                 places: take_out(places, 1, is_out),
             },
         };
+        let sums = self.sums.as_mut();
         Images {
             side: self.side,
             pixels,
+            sums: sums.map(|sums| take_out(sums, 1, is_out)),
         }
     }
 
@@ -178,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// Images of 2 x 2 pixels whose values are their numbers: in memory, and in a file in the opposite order.
+    /// Images of 2 x 2 pixels whose values are their numbers, with their sums: in memory, and in a file in the opposite order.
     fn numbered(count: u8) -> [Images; 2] {
         let pixels: Vec<u8> = (0..count).flat_map(|number| [number; 12]).collect();
         let mut file = tempfile::tempfile().unwrap();
@@ -187,13 +213,16 @@ mod tests {
         }
         let file = Arc::new(Mapped::of(&file).unwrap());
         let places = (0..u32::from(count)).rev().collect();
+        let sums: Vec<Sums> = pixels.chunks(12).map(Sums::of).collect();
         [
-            Images::in_memory(2, pixels),
-            Images::mapped(2, file, places),
+            Images::in_memory(2, pixels).with_sums(sums.clone()),
+            Images::mapped(2, file, places).with_sums(sums),
         ]
     }
 
     fn numbers(images: &Images) -> Vec<u8> {
+        let sums: Vec<Sums> = images.iter().map(Sums::of).collect();
+        assert_eq!(images.sums(), Some(&sums[..]));
         images.iter().map(|image| image[11]).collect()
     }
 

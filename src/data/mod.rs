@@ -34,15 +34,16 @@ pub(crate) mod progress;
 mod records;
 mod room;
 mod sample;
+mod sums;
 #[cfg(test)]
 mod test_split;
 mod validation;
 
-use std::path::{Path, absolute};
+use std::path::{Path, PathBuf, absolute};
 
 pub use cifar::spec as cifar10_spec;
 pub use cifar100::{Groups, groups, spec as cifar100_spec};
-pub use collection::Size;
+pub use collection::{DECODED_IMAGES, Size};
 pub use dataset::{CHANNELS, Dataset, DatasetSpec, Split};
 pub use error::DataError;
 pub use images::Images;
@@ -58,6 +59,7 @@ pub use pipeline::prefetch::Batches;
 pub use pipeline::resample::Resampler;
 pub use pipeline::views::{Tta, View};
 pub use records::{RECORD_LEN, parse_records, write_record};
+pub use sums::Sums;
 pub use validation::{HeldOut, RunImages, Validation};
 
 /// The default folder of the files of CIFAR-10 and CIFAR-100.
@@ -96,7 +98,7 @@ impl DatasetKind {
 }
 
 /// How pictures of any size become images; other data sets have images of one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PictureOptions {
     /// Rows and columns of the images.
     pub side: usize,
@@ -104,6 +106,9 @@ pub struct PictureOptions {
     pub skip_bad: bool,
     /// More bytes of images than this go to a cache file; `None`: more than three quarters of the free memory.
     pub cache_memory: Option<Size>,
+    /// The folder of the cache file: [`DECODED_IMAGES`] next to a run. `None`, or if nothing can be written there: in the
+    /// user's cache.
+    pub cache_folder: Option<PathBuf>,
 }
 
 impl Default for PictureOptions {
@@ -112,6 +117,7 @@ impl Default for PictureOptions {
             side: 32,
             skip_bad: false,
             cache_memory: None,
+            cache_folder: None,
         }
     }
 }

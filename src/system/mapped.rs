@@ -14,7 +14,8 @@ impl Mapped {
     /// Maps `file`, which nobody may shorten or write to: this program replaces such files by renaming others over them.
     pub fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the bytes stay as they are. This program never writes to a file under its final name, and the file is
-        // in the user's own cache, where no other program has business. Its content is only ever read as bytes.
+        // next to a run or in the user's own cache, where no other program has business. Its content is only ever read as
+        // bytes.
         let map = unsafe { Mmap::map(file) }?;
         Ok(Self(map))
     }

@@ -19,6 +19,7 @@ use crate::model::program_folder::ProgramFolder;
 use crate::model::tracing;
 use crate::predict::trained::Options;
 use crate::run::checkpoint::{CheckpointInfo, Source};
+use crate::run::run_dir::RunDir;
 
 /// The traced computations that `args` name, if they do.
 pub fn program_folder(args: &CheckpointArgs) -> Result<Option<ProgramFolder>> {
@@ -182,6 +183,7 @@ fn load_kind(
         side: info.spec.side,
         skip_bad: saved_data(&info.config).skip_bad,
         cache_memory: saved_data(&info.config).cache_memory,
+        cache_folder: RunDir::around(&args.checkpoint).and_then(|run| run.decoded_images()),
     };
     if let Some(folder) = &args.data.data_dir {
         return data::load(kind, folder, options);

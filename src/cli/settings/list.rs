@@ -348,8 +348,8 @@ fn data() -> [Setting; 6] {
         .came_with("skip-bad"),
         Setting::new(
             "cache-memory",
-            "Keep decoded pictures of more bytes than this in a file in the user's cache instead of in memory; a later start \
-             reads it and need not decode them again",
+            "Keep decoded pictures of more bytes than this in a file next to the run's folder instead of in memory; a later \
+             start reads it and need not decode them again",
             str::parse::<Size>,
         )
         .value_name("SIZE")

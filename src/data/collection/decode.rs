@@ -13,6 +13,7 @@ use crate::data::dataset::CHANNELS;
 use crate::data::error::DataError;
 use crate::data::picture::{self, PictureError};
 use crate::data::progress::Progress;
+use crate::data::sums::Sums;
 
 /// A picture that is to be decoded.
 pub struct Encoded {
@@ -39,6 +40,8 @@ pub struct Mark {
     pub content: [u8; 32],
     /// The CRC of the pixels of its image.
     pub pixels: u32,
+    /// Of its image.
+    pub sums: Sums,
 }
 
 /// The images of some pictures, and which of the pictures could not be read.
@@ -238,5 +241,6 @@ fn read(encoded: Encoded, mark: &mut Mark, side: usize) -> Result<Vec<u8>, Pictu
     mark.content = Sha256::digest(&bytes).into();
     let pixels = picture::image_of(&path, bytes, side)?;
     mark.pixels = crc32c::crc32c(&pixels);
+    mark.sums = Sums::of(&pixels);
     Ok(pixels)
 }

@@ -31,6 +31,7 @@ use crate::data::images::Images;
 use crate::data::picture::PictureError;
 use crate::data::room::Room;
 use crate::system::sha256;
+pub use cache::DECODED_IMAGES;
 use cache::{CacheFile, Kept};
 pub use decode::{Content, Encoded};
 use decode::{Decoded, Mark};
@@ -80,12 +81,12 @@ pub fn load(
     let mut room = Room::of(collection.folder, ADVICE);
     let most = options.cache_memory.map_or(room.most(), |size| size.0);
     let cache = match bytes > most {
-        true => CacheFile::of(&collection, side)?,
+        true => CacheFile::of(&collection, side, options.cache_folder.as_deref())?,
         false => None,
     };
     let (parts, errors, sum) = match cache {
         Some(cache) => {
-            let kept = from_cache(&cache, &collection, pictures, options)?;
+            let kept = from_cache(&cache, &collection, pictures, &options)?;
             (
                 kept.parts(&collection.counts(), side),
                 kept.errors,
@@ -99,7 +100,12 @@ pub fn load(
                 errors,
                 marks,
             } = decode::into_memory(collection.folder, &collection.counts(), pictures, side)?;
-            let parts = parts.map(|pixels| Images::in_memory(side, pixels));
+            let mut sums = marks.iter().map(|mark| mark.sums);
+            let parts = parts.map(|pixels| {
+                let images = Images::in_memory(side, pixels);
+                let sums = sums.by_ref().take(images.len()).collect();
+                images.with_sums(sums)
+            });
             let sum = sum(&collection, &marks, &errors);
             report_unread(collection.folder, &errors, all, options.skip_bad)?;
             (parts, errors, sum)
@@ -113,7 +119,7 @@ fn from_cache(
     cache: &CacheFile,
     collection: &Collection,
     pictures: impl Iterator<Item = Result<Encoded, DataError>> + Send,
-    options: PictureOptions,
+    options: &PictureOptions,
 ) -> Result<Kept, DataError> {
     let (folder, all) = (collection.folder, collection.counts().iter().sum());
     // Pictures that could not be read may have been mended without a trace.
@@ -122,20 +128,20 @@ fn from_cache(
         log::info!(
             "{}: {all} images from {}, where an earlier start decoded them to",
             folder.display(),
-            cache.path().display()
+            kept.path.display()
         );
         report_unread(folder, &kept.errors, all, options.skip_bad)?;
         return Ok(kept);
     }
     let side = options.side;
     let bytes = all as u64 * (side * side * CHANNELS) as u64;
+    let writing = cache.begin()?;
     log::info!(
         "{}: the images take {} and are decoded to {}, for later starts too",
         folder.display(),
         HumanBytes(bytes),
-        cache.path().display()
+        writing.path.display()
     );
-    let writing = cache.begin()?;
     let Decoded { errors, marks, .. } =
         decode::into_file(folder, all, pictures, side, writing.file())?;
     report_unread(folder, &errors, all, options.skip_bad)?;

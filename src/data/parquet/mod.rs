@@ -24,7 +24,7 @@ use rows::{Rows, Shard};
 use shards::Shards;
 
 /// What is kept of a row besides its image.
-const BYTES_OF_A_ROW: u64 = 128;
+const BYTES_OF_A_ROW: u64 = 224;
 
 /// Loads all pictures as images of `options.side` rows and columns.
 pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, DataError> {

@@ -10,6 +10,7 @@ const PICTURES: PictureOptions = PictureOptions {
     side: 4,
     skip_bad: false,
     cache_memory: None,
+    cache_folder: None,
 };
 
 fn fixture(name: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Featurewise normalisation: each channel of the training split gets mean 0 and standard deviation 1.
 
 use crate::data::dataset::{CHANNELS, Split};
+use crate::data::sums::Sums;
 
 /// Added to the standard deviation, as in Keras's `ImageDataGenerator.standardize`.
 const EPSILON: f32 = 1e-6;
@@ -23,10 +24,13 @@ impl Normalization {
     /// The statistics over all images and pixels of a (training) split.
     pub fn of(split: &Split) -> Normalization {
         let mut sums = Sums::default();
-        split.pixels().for_each(|image| sums.add(image));
-        let Sums { sums, squares } = sums;
+        match split.images.sums() {
+            Some(of_images) => of_images.iter().for_each(|of_image| sums.add(of_image)),
+            None => (split.pixels()).for_each(|image| sums.add(&Sums::of(image))),
+        }
+        let Sums { values, squares } = sums;
         let count = (split.len() * split.side() * split.side()) as f64;
-        let mean = sums.map(|sum| sum as f64 / count);
+        let mean = values.map(|sum| sum as f64 / count);
         let std = [0, 1, 2].map(|channel| {
             let mean_square = squares[channel] as f64 / count;
             (mean_square - mean[channel] * mean[channel]).sqrt() as f32
@@ -46,43 +50,6 @@ impl Normalization {
     /// The factor for a difference from the mean: `1 / (std + 1e-6)`.
     pub fn scale(&self) -> [f32; CHANNELS] {
         self.std.map(|std| 1.0 / (std + EPSILON))
-    }
-}
-
-/// Sums of the values of each channel and of their squares, which are exact.
-#[derive(Default)]
-struct Sums {
-    sums: [u64; CHANNELS],
-    squares: [u64; CHANNELS],
-}
-
-impl Sums {
-    /// Values that are added at once, so that the processor's vector registers are used: whole pixels.
-    const LANES: usize = 16 * CHANNELS;
-    /// So many squares of a byte fit in a u32.
-    const MOST: usize = (u32::MAX / (255 * 255)) as usize;
-
-    fn add(&mut self, image: &[u8]) {
-        let (rows, rest) = image.as_chunks::<{ Self::LANES }>();
-        for rows in rows.chunks(Self::MOST) {
-            let (mut sums, mut squares) = ([0u32; Self::LANES], [0u32; Self::LANES]);
-            for row in rows {
-                for (lane, value) in row.iter().enumerate() {
-                    let value = u32::from(*value);
-                    sums[lane] += value;
-                    squares[lane] += value * value;
-                }
-            }
-            for (lane, (sum, square)) in sums.into_iter().zip(squares).enumerate() {
-                self.sums[lane % CHANNELS] += u64::from(sum);
-                self.squares[lane % CHANNELS] += u64::from(square);
-            }
-        }
-        for (place, value) in rest.iter().enumerate() {
-            let value = u64::from(*value);
-            self.sums[place % CHANNELS] += value;
-            self.squares[place % CHANNELS] += value * value;
-        }
     }
 }
 
@@ -115,15 +82,16 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_large_values_and_of_images_of_any_size_are_exact() {
-        // More rows of lanes than there is room for the squares of, and a rest.
-        let pixels = 16 * (Sums::MOST + 5) + 7;
-        let image: Vec<u8> = (0..pixels).flat_map(|_| [255, 1, 0]).collect();
-        let mut sums = Sums::default();
-        sums.add(&image);
-        let pixels = pixels as u64;
-        assert_eq!(sums.sums, [255 * pixels, pixels, 0]);
-        assert_eq!(sums.squares, [65_025 * pixels, pixels, 0]);
+    fn sums_that_are_known_are_taken_and_no_pixels_looked_at() {
+        let images = Images::in_memory(1, vec![0; 6]);
+        let known = [[0, 10, 7], [4, 20, 7]].map(|image| Sums::of(&image));
+        let split = Split {
+            images: images.with_sums(known.to_vec()),
+            labels: Array1::zeros(2),
+        };
+        let normalization = Normalization::of(&split);
+        assert_eq!(normalization.mean, [2.0, 15.0, 7.0]);
+        assert_eq!(normalization.std, [2.0, 5.0, 0.0]);
     }
 
     #[test]

@@ -7,13 +7,14 @@ mod tests;
 use std::{
     ffi::OsStr,
     fs, io,
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
 };
 
 use thiserror::Error;
 
 pub use state::RunState;
 
+use crate::data::DECODED_IMAGES;
 use crate::run::checkpoint;
 use crate::system::files::{self, Disk, Storage};
 use crate::system::lock::{Lock, LockError};
@@ -254,6 +255,14 @@ impl RunDir {
 
     pub fn events(&self) -> PathBuf {
         self.root.join(EVENTS)
+    }
+
+    /// The folder for decoded images that are too many for memory, next to this one, so that all runs there share them.
+    /// `None` if nothing can be next to it.
+    pub fn decoded_images(&self) -> Option<PathBuf> {
+        // A link may lead to it. It need not be there yet.
+        let root = (self.root.canonicalize()).or_else(|_| absolute(&self.root));
+        Some(root.ok()?.parent()?.join(DECODED_IMAGES))
     }
 
     fn refuse_a_run(&self) -> Result<(), RunDirError> {

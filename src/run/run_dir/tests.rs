@@ -249,3 +249,27 @@ fn a_folder_that_cannot_be_written_to_is_reported_with_its_path() {
     assert!(matches!(error, RunDirError::Unusable { .. }), "{error}");
     assert!(error.to_string().contains("/proc/self/task"), "{error}");
 }
+
+#[test]
+fn decoded_images_are_next_to_the_run_whichever_path_leads_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let runs = folder.join("runs");
+    let expected = Some(runs.join("decoded-images"));
+    // Of a run that is still to be made, too.
+    assert_eq!(RunDir::of(&runs.join("one")).decoded_images(), expected);
+    touch(&runs.join("one"), &A_RUN);
+    symlink(runs.join("one"), folder.join("link")).unwrap();
+    for path in [
+        "runs/one",
+        "runs/one/",
+        "runs/one/checkpoints",
+        "runs/one/checkpoints/step-00000390.safetensors",
+        "link",
+        "link/checkpoints",
+    ] {
+        let run = RunDir::around(&folder.join(path)).unwrap();
+        assert_eq!(run.decoded_images(), expected, "{path}");
+    }
+    assert_eq!(RunDir::of(Path::new("/")).decoded_images(), None);
+}

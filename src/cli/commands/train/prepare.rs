@@ -11,7 +11,7 @@ use xla_graphs::Layout;
 use super::together;
 use crate::cli::args::TrainArgs;
 use crate::cli::config::{Config, check_side, divide};
-use crate::data::{self, DatasetSpec, Normalization, RunImages};
+use crate::data::{self, DatasetSpec, Normalization, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::model::choose::ModelSettings;
 use crate::model::initialise::initial_state;
@@ -20,6 +20,7 @@ use crate::model::program::Program;
 use crate::model::program_folder::{ProgramFolder, Use};
 use crate::model::state::HostState;
 use crate::run::checkpoint;
+use crate::run::run_dir::RunDir;
 
 pub struct Prepared<'a> {
     pub images: Images,
@@ -44,7 +45,8 @@ pub fn prepare<'a>(
     config: &Config,
     args: &TrainArgs,
 ) -> Result<Prepared<'a>> {
-    let load = || load(config, args);
+    let is_first = peers.is_first();
+    let load = || load(config, args, is_first);
     // Several processes go step by step, so that what one finds wrong ends them all.
     let spec = data::known_spec(config.dataset).filter(|_| !peers.are_there());
     if let Some(spec) = spec {
@@ -60,7 +62,7 @@ pub fn prepare<'a>(
     let images = together::one_after_another(peers, load)?;
     together::agree_on_data(peers, &images.images)?;
     let (program, settings) = program(device, &images.images.spec, config)?;
-    let first = match peers.is_first() {
+    let first = match is_first {
         true => first(&program, config, args)?,
         false => None,
     };
@@ -87,11 +89,17 @@ fn beside<A: Send, B>(other: impl Fn() -> A + Sync, here: impl FnOnce() -> B) ->
     })
 }
 
-/// The images to train and validate on. A resumed run takes them from the same folder as before.
-fn load(config: &Config, args: &TrainArgs) -> Result<Images> {
+/// The images to train and validate on. A resumed run takes them from the same folder as before. The first process makes
+/// the folder for decoded images next to the run; another one may be on a machine that does not see it.
+fn load(config: &Config, args: &TrainArgs, is_first: bool) -> Result<Images> {
+    let cache_folder = RunDir::of(&config.out_dir).decoded_images();
+    let pictures = PictureOptions {
+        cache_folder: cache_folder.filter(|folder| is_first || folder.is_dir()),
+        ..config.pictures()
+    };
     let dataset = match args.resume && !args.names_data_dir() {
-        true => data::load_again(config.dataset, &config.data_dir, config.pictures())?,
-        false => data::load(config.dataset, &config.data_dir, config.pictures())?,
+        true => data::load_again(config.dataset, &config.data_dir, pictures)?,
+        false => data::load(config.dataset, &config.data_dir, pictures)?,
     };
     let held_out = config.validation_split;
     let images = divide(dataset, held_out, config.seed, config.batch_size)?;
