@@ -275,8 +275,9 @@ fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     let Some(reference) = uninterrupted(folder.path()) else {
         return;
     };
-    // The exit code goes into the file that is named first, too.
-    const NOTE: &str = "\"$@\"; code=$?; echo $code >\"$0\"; exit $code";
+    // The exit code goes into the file that is named first, too. mpirun ends the shell of a process when another has ended
+    // with an error, and the trap gives it the moment that it needs.
+    const NOTE: &str = "trap : TERM; \"$@\"; code=$?; echo $code >\"$0\"; exit $code";
     let run = folder.path().join("run");
     let codes = [0, 1].map(|process| folder.path().join(format!("code-{process}")));
     let noted = codes.iter().map(|file| {
@@ -286,7 +287,7 @@ fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
         shell
     });
     let options = mpirun_options().unwrap();
-    let mut mpirun = spawn(&mut side_by_side(&options, lets_all_end(&options), noted));
+    let mut mpirun = spawn(&mut side_by_side(&options, &[], noted));
     wait_for_checkpoint(&run, &mut mpirun);
     // Not the one that saves.
     send(libc::SIGTERM, processes_of(&mpirun)[1]);
