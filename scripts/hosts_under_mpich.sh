@@ -10,9 +10,14 @@ if ! { command -v mpicxx.mpich && command -v mpirun.mpich; } >/dev/null; then
 fi
 # Each library stays for the next time, beside the other.
 runtime=$(readlink -f .xla)
+move() {
+    [[ -e $1 ]] || return 0
+    rm -rf "$2"
+    mv -T "$1" "$2"
+}
 take_turns() {
-    mv -T "$runtime/mpi" "$runtime/mpi-$1"
-    [[ ! -e $runtime/mpi-$2 ]] || mv -T "$runtime/mpi-$2" "$runtime/mpi"
+    move "$runtime/mpi" "$runtime/mpi-$1"
+    move "$runtime/mpi-$2" "$runtime/mpi"
 }
 folder=$(mktemp -d)
 trap 'take_turns mpich open-mpi; rm -r "$folder"' EXIT
