@@ -5,8 +5,9 @@ Each host is a network namespace with a name of its own, joined to the other by 
 --delay milliseconds. `mpirun --host 10.77.0.1,10.77.0.2 PROGRAM` in the command starts a process on each. With --disk
 FOLDER that folder is another one on each host: FOLDER-1 and FOLDER-2.
 
-The line is a pair of TUN devices with this script in between, because few kernels have netem. Needs root, /dev/net/tun
-and the commands ip, nsenter and mount; ends with 77, and says why, where one of them is missing.
+The line is a pair of TUN devices with this script in between, because few kernels have netem; with --direct it is a pair
+of Ethernet devices of the kernel's, and as fast as these are. Needs root, /dev/net/tun and the commands ip, nsenter and
+mount; ends with 77, and says why, where one of them is missing.
 
     scripts/two_hosts.py --delay 0.1 ping -c 5 10.77.0.2
 """
@@ -38,17 +39,22 @@ LINE = "10.77.0.0/30"
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="of each packet, each way")
+    parser.add_argument("--direct", action="store_true", help="a line without this script in between, and without delay")
     parser.add_argument("--disk", metavar="FOLDER", help="a folder that the hosts do not share")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    if args.direct and args.delay:
+        parser.error("--direct: expected no --delay, which only this script in between makes")
     skip_if(what_is_missing())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder, here, hosts, ends = tempfile.mkdtemp(), os.getcwd(), [], []
     try:
         for number in (1, 2):
-            host, end = make_host(number, args.disk)
-            hosts.append(host)
-            ends.append(end)
+            hosts.append(make_host(number, args.disk))
+            if not args.direct:
+                ends.append(make_end(number))
+        if args.direct:
+            join(*hosts)
         environment = dict(os.environ, **mpi_variables(folder, hosts[1]))
         command = [*on(hosts[0]), f"--wdns={here}", *args.command]
         with subprocess.Popen(command, env=environment) as running:
@@ -92,7 +98,7 @@ def system(name, *arguments):
 
 
 def make_host(number, disk):
-    """A process that keeps the host in being, and its end of the line."""
+    """A process that keeps the host in being, in whose namespaces this script is from now on."""
     system("unshare", CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET)
     socket.sethostname(f"host{number}")
     run("mount", "--make-rprivate", "/")
@@ -100,12 +106,25 @@ def make_host(number, disk):
         if number == 2:
             run("umount", disk)  # the first host's, which this namespace is a copy of
         run("mount", "--bind", f"{disk}-{number}", disk)
+    run("ip", "link", "set", "lo", "up")
+    return subprocess.Popen(["sleep", "infinity"])
+
+
+def make_end(number):
+    """The end of the line in this host, which this script carries on."""
     end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", b"line", IFF_TUN | IFF_NO_PI))
     run("ip", "address", "add", f"10.77.0.{number}/30", "dev", "line")
     run("ip", "link", "set", "line", "up", "mtu", str(MTU), "txqueuelen", "10000")
-    run("ip", "link", "set", "lo", "up")
-    return subprocess.Popen(["sleep", "infinity"]), end
+    return end
+
+
+def join(first, second):
+    """Joins the hosts by a line of the kernel's."""
+    run("ip", "link", "add", "line", "type", "veth", "peer", "name", "line", "netns", str(first.pid))
+    for number, host in ((1, first), (2, second)):
+        run(*on(host), "ip", "address", "add", f"10.77.0.{number}/30", "dev", "line")
+        run(*on(host), "ip", "link", "set", "line", "up")
 
 
 def end_command(running):
@@ -150,7 +169,7 @@ def carry(ends, delay, ended):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except OSError as error:
         print(f"two_hosts: the line may be slower than it says, in the scheduler's ordinary class: {error}", file=sys.stderr)
-    other = {ends[0]: ends[1], ends[1]: ends[0]}
+    other = dict(zip(ends, reversed(ends)))
     under_way = collections.deque()
     while True:
         wait = max(0.0, under_way[0][0] - time.monotonic()) if under_way else None

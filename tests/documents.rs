@@ -181,6 +181,10 @@ fn every_test_that_a_script_runs_is_there() {
             }
         }
     }
+    let mpich = text("scripts/hosts_under_mpich.sh");
+    let (_, names) = mpich.split_once("--show-output").unwrap();
+    let mut names = names.split_whitespace().filter(|word| *word != "\\");
+    assert!(names.all(|name| is_there(&format!("hosts::{name}…"))));
 }
 
 /// Whether some test of the library has `name` in its path.

@@ -6,12 +6,17 @@ mod program;
 mod stub;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use program::runs::quick_run;
 use program::{program, text};
+use resnet_xla::system::proc;
 use tempfile::TempDir;
 
 /// The plugin that does what its number says.
@@ -306,6 +311,105 @@ fn a_process_that_is_killed_ends_the_others_with_its_name() {
         assert!(said.contains(&ended), "{said}");
         assert!(said.contains("go on with --resume"), "{said}");
     }
+}
+
+/// Process `index` of `count` at `address`, which compiles for ever; another that gives no sign of life for 3 s hangs.
+fn start_impatient(place: &Place, part: (usize, usize), address: &str) -> Process {
+    let mut command = place.command(Stub::Hangs, part, address);
+    command.env("RESNET_XLA_HANG_SECONDS", "3");
+    Process::start(command)
+}
+
+/// Checks that a process has ended because process `silent` of `count` hangs.
+fn assert_named((code, said): &Ended, silent: usize, count: usize) {
+    let host = proc::hostname().unwrap();
+    let expected =
+        format!("error: process {silent} of {count}, on {host}, has given no sign of life for 3 s");
+    assert_eq!(*code, Some(1), "{said}");
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("go on with --resume"), "{said}");
+}
+
+#[test]
+fn a_process_that_hangs_is_named_by_all_others_which_end() {
+    for hanging in [0, 2] {
+        let place = Place::new();
+        let mut first = start_impatient(&place, (0, 3), ANY_PORT);
+        let address = first.wait_for(" waits for the others at ");
+        let others = [1, 2].map(|index| start_impatient(&place, (index, 3), &address));
+        let mut all: Vec<Process> = [first].into_iter().chain(others).collect();
+        for process in &mut all {
+            process.wait_for("the stub compiles");
+        }
+        let mut stopped = all.remove(hanging);
+        // SAFETY: the signal goes to a process that this test started and has not waited for.
+        let sent = unsafe { libc::kill(stopped.child.id() as i32, libc::SIGSTOP) };
+        assert_eq!(sent, 0);
+        for process in all {
+            assert_named(&process.end(), hanging, 3);
+        }
+        stopped.child.kill().unwrap();
+        stopped.end();
+    }
+}
+
+/// A line to `address` that can be cut: its connections stay open, and nothing passes any more.
+struct Line {
+    address: String,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn to(address: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let (address, shared) = (address.to_owned(), Arc::clone(&is_cut));
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(&address).unwrap());
+                let ends = [(&near, &far), (&far, &near)];
+                for (from, to) in ends.map(|(from, to)| (from.try_clone(), to.try_clone())) {
+                    let is_cut = Arc::clone(&shared);
+                    thread::spawn(move || carry(from.unwrap(), to.unwrap(), &is_cut));
+                }
+            }
+        });
+        Self {
+            address: own,
+            is_cut,
+        }
+    }
+}
+
+/// Carries what comes `from` one end `to` the other, until the line is cut.
+fn carry(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {
+    let mut bytes = [0; 4096];
+    loop {
+        let read = from.read(&mut bytes).unwrap_or(0);
+        while is_cut.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        if read == 0 || to.write_all(&bytes[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_network_that_is_gone_ends_the_processes_on_both_sides() {
+    let place = Place::new();
+    let mut first = start_impatient(&place, (0, 2), ANY_PORT);
+    let line = Line::to(&first.wait_for(" waits for the others at "));
+    let second = start_impatient(&place, (1, 2), &line.address);
+    let mut both = [first, second];
+    for process in &mut both {
+        process.wait_for("the stub compiles");
+    }
+    line.is_cut.store(true, Ordering::SeqCst);
+    let [first, second] = both.map(Process::end);
+    assert_named(&first, 1, 2);
+    assert_named(&second, 0, 2);
 }
 
 #[test]

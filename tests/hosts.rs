@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cpu_kernels::isa::{self, Isa};
 use image::{Rgb, RgbImage};
 use program::runs::{
     PATIENCE, assert_same_end, checkpoints, quick_run, run_with_checkpoints,
@@ -49,17 +50,44 @@ fn mpirun_options() -> Option<Vec<&'static str>> {
 /// `mpirun` with `options`, and with the program as one process for each of `args`, in the folder and with the arguments
 /// that these name.
 fn together_with(options: &[&str], args: &[(&Path, Vec<&str>)]) -> Option<Command> {
-    let mut command = Command::new("mpirun");
-    command.args(mpirun_options()?).args(options);
-    for (index, (folder, args)) in args.iter().enumerate() {
-        let alone = program(args);
-        if index > 0 {
-            command.arg(":");
+    let alone = |(folder, args): &(&Path, Vec<&str>)| {
+        let mut alone = program(args);
+        alone.current_dir(folder);
+        alone
+    };
+    Some(side_by_side(
+        &mpirun_options()?,
+        options,
+        args.iter().map(alone),
+    ))
+}
+
+/// `mpirun` with its options for this machine and `more`, and with each of `commands` as a process, in the folder that it
+/// names. What they change of the environment is changed for all.
+fn side_by_side(
+    options: &[&str],
+    more: &[&str],
+    commands: impl IntoIterator<Item = Command>,
+) -> Command {
+    let mut mpirun = Command::new("mpirun");
+    mpirun.args(options).args(more);
+    for (index, command) in commands.into_iter().enumerate() {
+        mpirun.args((index > 0).then_some(":")).args(["-n", "1"]);
+        if let Some(folder) = command.get_current_dir() {
+            mpirun.args(["-wdir", text(folder)]);
         }
-        command.args(["-n", "1", "-wdir", text(folder)]);
-        take_over(&mut command, &alone);
+        take_over(&mut mpirun, &command);
     }
-    Some(command)
+    mpirun
+}
+
+/// Options of a launcher that takes [`mpirun_options`], with which it lets the others go on when one has ended with an error.
+fn lets_all_end(options: &[&str]) -> &'static [&'static str] {
+    // MPICH's does so by itself.
+    match options.is_empty() {
+        true => &[],
+        false => &["--mca", "orte_abort_on_non_zero_status", "0"],
+    }
 }
 
 /// Adds `alone` to the arguments of `launcher`, and its changes of the environment to the launcher's.
@@ -103,13 +131,14 @@ fn processes_of(mpirun: &Child) -> Vec<u32> {
             .find(|(own, ..)| *own == id)
             .map(|(_, of, _)| *of)
     };
-    // Some launchers have a process of their own in between.
+    // Launchers and tests may have processes of their own in between.
+    let is_below = |id: u32| {
+        let mut above = std::iter::successors(Some(id), |id| parent(*id));
+        above.any(|id| id == mpirun.id())
+    };
     let mut found: Vec<u32> = all
         .iter()
-        .filter(|(_, of, name)| {
-            name.starts_with("resnet-xla")
-                && (*of == mpirun.id() || parent(*of) == Some(mpirun.id()))
-        })
+        .filter(|(id, _, name)| name.starts_with("resnet-xla") && is_below(*id))
         .map(|(id, ..)| *id)
         .collect();
     found.sort_unstable();
@@ -180,30 +209,63 @@ fn goes_on_to_the_same_end(run: &Path, reference: &Path) {
     assert_same_end(run, reference);
 }
 
-/// 20 steps, and all test images after each fifth. Nothing may differ but rounding: one process splits each replica's sums
-/// among other threads. The learning rate is low because the network is chaotic at its usual one: there, one process with
-/// two replicas and with four differ by 1 % after eight steps. Here the losses of all differ by 5e-6 at most, and those
-/// with `--bn local`, as a process that kept something to itself would have them, by 5e-4 and more.
+/// Epochs of five steps, and all test images after each. The learning rate is low because the network is chaotic at its
+/// usual one: there, one process with two replicas and with four differ by 1 % after eight steps.
+const CALM: &str = "--steps-per-epoch 5 --batch-size 32 --lr 0.001 --epochs";
+
+/// Checks that two runs of so many epochs differ by nothing but rounding, as one process splits each replica's sums among
+/// other threads. After 20 steps the losses of all differ by 5e-6 at most, and those with `--bn local` from those with
+/// `sync`, as a process that kept something to itself would have them, by 5e-4 and more.
+fn assert_same_losses(run: &Path, other: &Path, epochs: usize) {
+    const TOLERANCE: f64 = 5e-5;
+    let (run, other) = (losses(run), losses(other));
+    assert_eq!((run.len(), other.len()), (2 * epochs, 2 * epochs));
+    for (loss, other) in run.iter().zip(&other) {
+        let difference = (loss - other).abs() / other;
+        assert!(difference < TOLERANCE, "{loss} and {other}");
+    }
+}
+
 #[test]
 fn two_and_four_processes_learn_what_one_with_as_many_replicas_does() {
-    const TOLERANCE: f64 = 5e-5;
     let folder = tempfile::tempdir().unwrap();
-    for processes in [2, 4] {
-        let options = "--epochs 4 --steps-per-epoch 5 --batch-size 32 --lr 0.001";
-        let shared = folder.path().join(format!("shared-{processes}"));
-        let Some(command) = together(processes, &quick_run(&shared, options)) else {
+    for (processes, bn) in [(2, "sync"), (4, "sync"), (2, "local")] {
+        let options = format!("{CALM} 4 --bn {bn}");
+        let shared = folder.path().join(format!("shared-{processes}-{bn}"));
+        let Some(command) = together(processes, &quick_run(&shared, &options)) else {
             return;
         };
         succeed_together(command);
-        let alone = folder.path().join(format!("alone-{processes}"));
+        let alone = folder.path().join(format!("alone-{processes}-{bn}"));
         let options = format!("{options} --replicas {processes}");
         succeed(&quick_run(&alone, &options));
-        let (shared, alone) = (losses(&shared), losses(&alone));
-        assert_eq!(shared.len(), 8);
-        for (shared, alone) in shared.iter().zip(&alone) {
-            let difference = (shared - alone).abs() / alone;
-            assert!(difference < TOLERANCE, "{shared} and {alone}");
-        }
+        assert_same_losses(&shared, &alone, 4);
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begin, end) = (format!("{CALM} 1"), format!("{CALM} 2"));
+    let reference = folder.path().join("reference");
+    let Some(command) = together(2, &quick_run(&reference, &end)) else {
+        return;
+    };
+    succeed_together(command);
+    let resumed = format!("{end} --resume");
+    for processes in [4, 1] {
+        let run = folder.path().join(format!("run-{processes}"));
+        succeed_together(together(2, &quick_run(&run, &begin)).unwrap());
+        let said = match processes {
+            1 => errors(&program(&quick_run(&run, &resumed)).output().unwrap()),
+            _ => succeed_together(together(processes, &quick_run(&run, &resumed)).unwrap()),
+        };
+        let replicas = match processes {
+            1 => "resuming with 1 replica; it was 2",
+            _ => "resuming with 4 replicas; it was 2",
+        };
+        assert!(said.contains(replicas), "{said}");
+        assert_same_losses(&run, &reference, 2);
     }
 }
 
@@ -213,13 +275,28 @@ fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     let Some(reference) = uninterrupted(folder.path()) else {
         return;
     };
+    // The exit code goes into the file that is named first, too. mpirun ends the shell of a process when another has ended
+    // with an error, and the trap gives it the moment that it needs.
+    const NOTE: &str = "trap : TERM; \"$@\"; code=$?; echo $code >\"$0\"; exit $code";
     let run = folder.path().join("run");
-    let mpirun = start_two(&run, &[]).unwrap();
+    let codes = [0, 1].map(|process| folder.path().join(format!("code-{process}")));
+    let noted = codes.iter().map(|file| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", NOTE, text(file)]);
+        take_over(&mut shell, &program(&run_with_checkpoints(&run)));
+        shell
+    });
+    let options = mpirun_options().unwrap();
+    let mut mpirun = spawn(&mut side_by_side(&options, &[], noted));
+    wait_for_checkpoint(&run, &mut mpirun);
     // Not the one that saves.
     send(libc::SIGTERM, processes_of(&mpirun)[1]);
     let output = wait(mpirun);
     let errors = errors(&output);
     assert_eq!(output.status.code(), Some(143), "{errors}");
+    for code in codes {
+        assert_eq!(fs::read_to_string(code).unwrap(), "143\n", "{errors}");
+    }
     let said = errors.matches("SIGTERM received: the state after step");
     assert_eq!(said.count(), 1, "{errors}");
     goes_on_to_the_same_end(&run, &reference);
@@ -490,6 +567,103 @@ fn processes_with_different_settings_all_end_with_the_name_of_the_setting() {
     }
     // Nothing was begun.
     assert!(!run.exists());
+
+    // A resumed run has its settings from its folder, and what the processes say against these must be the same too.
+    let options = "--eval-steps 1 --max-steps";
+    succeed(&quick_run(&run, &format!("{options} 1")));
+    let resumed = [2, 3].map(|steps| format!("{options} {steps} --resume"));
+    let args = resumed
+        .each_ref()
+        .map(|options| (here, quick_run(&run, options)));
+    let output = together_with(&[], &args).unwrap().output().unwrap();
+    let errors = self::errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let named = "the processes do not agree on `max-steps`: process 1";
+    assert_eq!(errors.matches(named).count(), 2, "{errors}");
+}
+
+/// Checks that processes 0 and 1 of `mpirun` end before the first step, because they have another `field`.
+fn do_not_agree_on(field: &str, mut mpirun: Command) {
+    let output = mpirun.output().unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let named = format!("the processes do not agree on `{field}`: process 1");
+    assert_eq!(errors.matches(&named).count(), 2, "{errors}");
+}
+
+#[test]
+fn processes_with_different_images_all_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = ["one", "two"].map(|name| folder.path().join(name));
+    for (host, last) in hosts.iter().zip([200, 201]) {
+        for (class, colour) in [("dark", 20), ("light", last)] {
+            let pictures = host.join("pictures/train").join(class);
+            fs::create_dir_all(&pictures).unwrap();
+            for number in 0..8 {
+                let picture = RgbImage::from_pixel(16, 16, Rgb([colour, 0, number]));
+                picture
+                    .save(pictures.join(format!("{number}.png")))
+                    .unwrap();
+            }
+        }
+    }
+    let options = "--dataset folder --data-dir pictures --image-size 16 --validation-split 0.25";
+    let args = quick_run(Path::new("run"), options);
+    let args = hosts.each_ref().map(|host| (host.as_path(), args.clone()));
+    if let Some(command) = together_with(&[], &args) {
+        do_not_agree_on("images", command);
+    }
+}
+
+#[test]
+fn processes_with_different_instruction_sets_all_end() {
+    let Some(options) = mpirun_options() else {
+        return;
+    };
+    if Isa::of_processor() == Isa::Generic {
+        eprintln!(
+            "skipped: this processor has one instruction set of those that the program knows"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let with = |isa: Isa| {
+        let mut command = Command::new("env");
+        command.arg(format!("{}={isa}", isa::VARIABLE));
+        take_over(&mut command, &program(&quick_run(&run, "")));
+        command
+    };
+    let command = side_by_side(&options, &[], [Isa::Avx2, Isa::Generic].map(with));
+    do_not_agree_on("instruction set", command);
+}
+
+#[test]
+fn a_command_that_shares_no_work_is_refused_in_several_processes() {
+    let Some(mut command) = together(2, &["eval", "--checkpoint", "none"]) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let expected = "error: `eval` runs in one process, and here 2 do the same";
+    assert!(errors.contains(expected), "{errors}");
+}
+
+#[test]
+fn the_doctor_says_who_each_process_is_and_where_the_library_for_mpi_is() {
+    let Some(mut command) = together(2, &["doctor", "--device", "cpu"]) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", errors(&output));
+    for process in 0..2 {
+        let own = format!("processes   process {process} of 2, by ");
+        assert_eq!(said.matches(&own).count(), 1, "{said}");
+    }
+    let library = format!("  MPI       {}: found", text(&mpi::library_path().unwrap()));
+    assert_eq!(said.matches(&library).count(), 2, "{said}");
 }
 
 /// What a process writes into it waits until something was read.
@@ -530,23 +704,18 @@ fn what_all_processes_find_wrong_each_says_itself_however_late() {
     let Some(options) = mpirun_options() else {
         return;
     };
-    // A process that ends with an error would have Open MPI's mpirun kill those that are not that far.
-    let lets_all_end: &[&str] = match options.is_empty() {
-        true => &[],
-        false => &["--mca", "orte_abort_on_non_zero_status", "0"],
-    };
     let mut late = FullPipe::at(folder.path().join("late"));
     let run = folder.path().join("run");
     let alone = program(&quick_run(&run, "--replicas 3 --batch-size 9"));
-    let mut command = Command::new("mpirun");
-    command.args(options).args(lets_all_end);
-    for (between, file) in [(None, "/dev/stderr"), (Some(":"), text(&late.path))] {
-        command
-            .args(between)
-            .args(["-n", "1", "sh", "-c", SAY, file]);
-        take_over(&mut command, &alone);
-    }
-    let mut mpirun = spawn(&mut command);
+    let said_into = ["/dev/stderr", text(&late.path)].map(|file| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SAY, file]);
+        take_over(&mut shell, &alone);
+        shell
+    });
+    // Killed are those that are not that far, by Open MPI's mpirun, when a process ends with an error.
+    let more = lets_all_end(&options);
+    let mut mpirun = spawn(&mut side_by_side(&options, more, said_into));
     let mut errors = BufReader::new(mpirun.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("error: ") && errors.read_line(&mut said).unwrap() > 0 {}
@@ -589,4 +758,35 @@ fn several_processes_that_no_mpi_joined_are_refused() {
     let message = fail(&quick_run(&run, "--processes 2"), 2);
     assert!(message.contains("--process is missing"), "{message}");
     assert!(!run.exists());
+}
+
+#[test]
+fn without_the_library_for_mpi_several_processes_are_refused_and_told_how_to_make_it() {
+    // Puts an empty folder over the one that is named first.
+    const HIDE: &str = "mount -t tmpfs none \"$0\" && exec \"$@\"";
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let alone = program(&quick_run(&run, "--processes 2 --process 0"));
+    let library = mpi::library_path().filter(|path| path.is_file());
+    let Some(library) = library else {
+        // The test above has seen it.
+        return;
+    };
+    let hidden = |alone: &Command| {
+        let mut command = Command::new("unshare");
+        let folder = text(library.parent().unwrap());
+        command.args(["--mount", "sh", "-c", HIDE, folder]);
+        take_over(&mut command, alone);
+        command.output()
+    };
+    if !hidden(&Command::new("true")).is_ok_and(|tried| tried.status.success()) {
+        eprintln!("skipped: only root may hide the library for MPI");
+        return;
+    }
+    let output = hidden(&alone).unwrap();
+    let errors = errors(&output);
+    assert_eq!(output.status.code(), Some(4), "{errors}");
+    let expected = "there are 2 processes (--processes, --process), and the library that joins CPUs of several processes \
+                    is not there. Run `./setup mpi`";
+    assert!(errors.contains(expected), "{errors}");
 }

@@ -29,7 +29,7 @@ pub mod hardware;
     not(feature = "trace"),
     allow(
         dead_code,
-        reason = "only the build with the XLA runtime joins processes"
+        reason = "part of it is for MPI, which only the build with the XLA runtime has"
     )
 )]
 mod heartbeat;

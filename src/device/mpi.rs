@@ -3,6 +3,7 @@
 //! The library is loaded only where several processes are asked for. This module is the fence around its C interface.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::Write;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -85,6 +86,17 @@ impl Functions {
         unsafe { (self.abort)(code.into()) }
     }
 }
+
+/// From the message of one that hangs until this process ends all: each of the others has its own message to write.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long an MPI that cannot reach its launcher may wait for it.
+const TO_END_ALL: Duration = Duration::from_millis(500);
+
+const _: () = assert!(
+    heartbeat::NOTICED.as_millis() + LAST_WORDS.as_millis() + TO_END_ALL.as_millis()
+        < heartbeat::PROMISED.as_millis()
+);
 
 /// Set once this process has joined the others. A process can do so once, and only the end of the process undoes it.
 static JOINED: OnceLock<Functions> = OnceLock::new();
@@ -181,16 +193,25 @@ fn watch_others(processes: &Processes, limit: Duration) -> Result<()> {
         unsafe { (functions.beat)(heard.as_mut_ptr(), &mut waits) };
         waits != 0
     };
-    let heartbeat = Heartbeat::start(beat, processes.index, hosts, limit, end_all);
+    let own = processes.index;
+    let lost = move |silent: &str| {
+        // If stderr is closed, there is nowhere to report.
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {silent}, so process {own} ends too; what was saved is intact, go on with --resume"
+        );
+        thread::sleep(LAST_WORDS);
+        end_all();
+    };
+    let heartbeat = Heartbeat::start(beat, own, hosts, limit, lost);
     *HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat?);
     Ok(())
 }
 
 /// Ends all processes, of which one hangs.
 fn end_all() {
-    // An MPI that cannot reach its launcher may wait for it.
     let in_any_case = thread::Builder::new().spawn(move || {
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(TO_END_ALL);
         watch::end()
     });
     match (in_any_case, JOINED.get()) {

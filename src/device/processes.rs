@@ -86,6 +86,15 @@ pub enum ProcessesError {
         "--processes and --process go together where no launcher says who is who; --{missing} is missing"
     )]
     Half { missing: &'static str },
+    #[error(
+        "`{command}` runs in one process, and here {count} do the same ({said_by}); only training shares its work. Start it \
+         without mpirun or srun, or unset these variables in each process"
+    )]
+    One {
+        command: &'static str,
+        count: usize,
+        said_by: String,
+    },
     #[error("--process {process}: expected 0 to {}, below --processes, got {process}", .processes - 1)]
     Beyond { process: usize, processes: usize },
 }
@@ -193,6 +202,22 @@ impl Processes {
     /// Whether several processes share a run on their CPUs. Those of a TPU slice are joined by its TPUs alone.
     pub fn share_cpus(&self) -> bool {
         self.count > 1 && self.launcher != Launcher::TpuVm
+    }
+
+    /// Refuses several processes of which each would do the whole of `command` by itself.
+    ///
+    /// # Errors
+    /// [`ProcessesError::One`].
+    pub fn check_alone(&self, command: &'static str) -> Result<(), ProcessesError> {
+        // The variables of a TPU VM are there whatever runs on it.
+        match self.count > 1 && self.launcher != Launcher::TpuVm {
+            true => Err(ProcessesError::One {
+                command,
+                count: self.count,
+                said_by: self.source.clone(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Who this process is, by `asked` and by the variables that `get` reads.
@@ -331,6 +356,20 @@ mod tests {
         // As docs/cloud-tpu.md has it set outside a cloud VM.
         let alone = [("TPU_WORKER_HOSTNAMES", "localhost")];
         assert_eq!(says(&alone), (0, 1, Launcher::TpuVm));
+    }
+
+    #[test]
+    fn a_command_for_one_process_is_refused_in_several_but_not_on_the_vm_of_a_slice() {
+        let check = |variables| detect(None, None, variables).unwrap().check_alone("eval");
+        let refused = check(&OPEN_MPI).unwrap_err().to_string();
+        let expected = "`eval` runs in one process, and here 4 do the same (Open MPI: ";
+        assert!(refused.starts_with(expected), "{refused}");
+        let worker = [("TPU_WORKER_ID", "0"), ("TPU_WORKER_HOSTNAMES", "t0,t1")];
+        let script = [("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0")];
+        let one = [("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0")];
+        for variables in [&worker[..], &script, &one, &[]] {
+            assert_eq!(check(variables), Ok(()));
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    // All devices are shown, those of other hosts too.
+    // Only this process's devices are shown. It joins no others, but a plugin may: that of a TPU slice finds its hosts.
     let alone = Processes::alone();
     let device = Device::open_among(Group::of(&alone), choice, plugin, args.device.replicas)?;
     let replicas = Counted(device.replicas);
@@ -71,6 +71,13 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         "device      {}: works, {replicas}",
         device.description()
     )?;
+    let (process, count) = (device.process(), device.processes());
+    if count > 1 {
+        writeln!(
+            out,
+            "            process {process} of {count}, by its plugin"
+        )?;
+    }
     for line in device.report()? {
         writeln!(out, "            {}", text::one_line(&line))?;
     }

@@ -24,12 +24,18 @@ mod trained;
 use anyhow::Result;
 
 use crate::cli::args::{Cli, Command};
+use crate::device::processes::{Asked, Processes};
 #[cfg(not(feature = "trace"))]
 use crate::model::tracing;
 use crate::system::process::Process;
 
 /// Runs the command given on the command line, or trains if there is none.
 pub fn run(cli: &Cli, process: &Process) -> Result<()> {
+    if let Some(command) = cli.command.as_ref().and_then(in_one_process) {
+        // Variables of something that is no launcher do not matter here.
+        let here = Processes::here(Asked::default());
+        here.map_or(Ok(()), |here| here.check_alone(command))?;
+    }
     match &cli.command {
         None => train::run(&cli.train, process),
         Some(Command::Train(args)) => train::run(args, process),
@@ -50,5 +56,16 @@ pub fn run(cli: &Cli, process: &Process) -> Result<()> {
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Completions(args)) => shell::completions(args),
         Some(Command::Man(args)) => shell::man(args),
+    }
+}
+
+/// The name of a command that computes or writes and does not share its work with other processes.
+fn in_one_process(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Eval(_) => Some("eval"),
+        Command::Predict(_) => Some("predict"),
+        Command::Report(_) => Some("report"),
+        Command::Bench(_) => Some("bench"),
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
 use super::address::Address;
+use super::beats::Pulse;
 use super::message::{self, Answer, Hello, MOST, Request};
 
 /// How long one address may take to answer, and process 0 beyond the time that it was asked to wait.
@@ -65,6 +66,12 @@ impl Client {
                 Err(Unconnected::Silent(_)) => thread::sleep(RETRY),
             }
         }
+    }
+
+    /// A connection for beats alone.
+    pub fn pulse(&self) -> Result<Pulse, StoreError> {
+        let pulse = Pulse::over(self.open()?);
+        pulse.map_err(|error| self.lost(&error))
     }
 
     /// Asks process 0, which may take `wait` to answer.

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use pjrt::{KeyValueStore, StoreError};
 
 use super::Group;
+use super::beats::Pulse;
 use super::error::{CoordinatorError, fault};
-use super::meeting::{Meeting, own_hello};
+use super::meeting::{Meeting, Reached, own_hello};
 use super::overheard::Overheard;
 use super::server::Server;
 use super::watch::{self, Part};
+use crate::device::heartbeat;
 use crate::device::processes::Processes;
+use crate::device::seconds;
+use crate::system::proc;
 
 /// Brings the processes of `group` together, and waits for `patience` until all are there. Those that say the same as
 /// `gpus` have the same GPUs to divide.
@@ -22,22 +26,33 @@ pub fn join<'a>(
     gpus: &str,
     patience: Duration,
 ) -> Result<Joined<'a>, CoordinatorError> {
+    let limit = seconds::limit(heartbeat::VARIABLE, heartbeat::LIMIT)?;
     let meeting = Meeting {
         patience,
         until: Instant::now() + patience,
         processes: group.processes,
         at: group.meeting()?,
     };
-    let (store, server) = meeting.store(own_hello(group.processes))?;
+    let Reached {
+        store,
+        server,
+        pulse,
+    } = meeting.store(own_hello(group.processes))?;
     let mut joined = Joined {
         meeting,
         store,
         server,
+        pulse,
         here: (0, 1),
+        hosts: Vec::new(),
+        limit,
     };
-    let all = joined.gpus_of_all(gpus);
-    let all = all.inspect_err(|error| joined.tell(error))?;
-    joined.here = among_equals(&all, group.processes.index);
+    let host = proc::hostname().unwrap_or_else(|| "a machine without a name".to_owned());
+    let all = joined.of_all(GPUS, gpus);
+    let all = all.and_then(|gpus| Ok((gpus, joined.of_all(HOSTS, &host)?)));
+    let (gpus, hosts) = all.inspect_err(|error| joined.tell(error))?;
+    joined.here = among_equals(&gpus, group.processes.index);
+    joined.hosts = hosts;
     Ok(joined)
 }
 
@@ -47,25 +62,34 @@ pub struct Joined<'a> {
     store: Arc<dyn KeyValueStore>,
     /// In process 0.
     server: Option<Server>,
+    /// In the others.
+    pulse: Option<Pulse>,
     /// The number of this process among those that have the same GPUs, and how many these are.
     pub here: (usize, usize),
+    /// The machine of each process.
+    hosts: Vec<String>,
+    /// How long a process may give no sign of life.
+    limit: Duration,
 }
 
 /// Beginnings of the program's own keys, which no plugin uses.
 const GPUS: &str = "resnet-xla/gpus";
+const HOSTS: &str = "resnet-xla/host";
 const READY: &str = "resnet-xla/ready";
 const LEFT: &str = "resnet-xla/left";
 
 impl Joined<'_> {
-    /// From now on this process ends when another one does without having agreed to: see [`leave`](super::leave).
+    /// From now on this process ends when another one does without having agreed to, or hangs: see
+    /// [`leave`](super::leave).
     pub fn watch(self) {
         let Processes { index, count, .. } = *self.meeting.processes;
-        watch::start(Part {
+        let part = Part {
             index,
             count,
             store: self.store,
             server: self.server,
-        });
+        };
+        watch::start(part, self.pulse, self.hosts, self.limit);
     }
 
     /// What `open` opens through a plugin, which finds the other processes in the store that it gets.
@@ -126,12 +150,12 @@ impl Joined<'_> {
         Ok(())
     }
 
-    /// What each process says of its GPUs, once it has told the others; this one says `own`.
-    fn gpus_of_all(&self, own: &str) -> Result<Vec<String>, CoordinatorError> {
+    /// What each process says under `what`, once it has told the others; this one says `own`.
+    fn of_all(&self, what: &str, own: &str) -> Result<Vec<String>, CoordinatorError> {
         let Processes { index, count, .. } = *self.meeting.processes;
-        self.put(GPUS, index, own)?;
+        self.put(what, index, own)?;
         let of = |process| {
-            let said = self.get(GPUS, process, self.meeting.until);
+            let said = self.get(what, process, self.meeting.until);
             let missing = |why| self.meeting.missing(process, why);
             let said = said.map_err(|error| fault(error, missing))?;
             Ok(String::from_utf8_lossy(&said).into_owned())
@@ -301,9 +325,12 @@ mod tests {
             },
             store: Arc::clone(&store) as Arc<dyn KeyValueStore>,
             server: None,
+            pulse: None,
             here: (0, 1),
+            hosts: Vec::new(),
+            limit: LONG,
         };
-        joined.gpus_of_all("").unwrap();
+        joined.of_all(GPUS, "").unwrap();
         joined.wait_for(READY, 1..4, Instant::now() + LONG).unwrap();
         let waits = store.0.lock().unwrap();
         let (to_come, to_open) = waits.split_at(4);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pjrt::KeyValueStore;
 
 use super::address::Named;
+use super::beats::Pulse;
 use super::client::Client;
 use super::error::{CoordinatorError, fault};
 use super::message::Hello;
@@ -23,17 +24,29 @@ pub struct Meeting<'a> {
     pub at: Named,
 }
 
+/// What a process has once it has reached process 0.
+pub struct Reached {
+    pub store: Arc<dyn KeyValueStore>,
+    /// In process 0, what answers the others.
+    pub server: Option<Server>,
+    /// In another, a way to process 0 for beats.
+    pub pulse: Option<Pulse>,
+}
+
 impl Meeting<'_> {
-    /// The store, in process 0 with what answers the others for it, in another as a way to it.
-    pub fn store(
-        &self,
-        own: Hello,
-    ) -> Result<(Arc<dyn KeyValueStore>, Option<Server>), CoordinatorError> {
+    /// The store, in another process as a way to it.
+    pub fn store(&self, own: Hello) -> Result<Reached, CoordinatorError> {
         let Named { address, by } = &self.at;
         if !self.processes.is_first() {
             let client = Client::connect(address, own, self.until);
             let client = client.map_err(|error| fault(error, |why| self.missing(0, why)))?;
-            return Ok((Arc::new(client), None));
+            let pulse = client.pulse();
+            let pulse = pulse.map_err(|error| fault(error, CoordinatorError::Lost))?;
+            return Ok(Reached {
+                store: Arc::new(client),
+                server: None,
+                pulse: Some(pulse),
+            });
         }
         let listened = address.listen().and_then(|listener| {
             let at = listener.local_addr()?;
@@ -45,7 +58,11 @@ impl Meeting<'_> {
             reason,
         })?;
         log::info!("{} waits for the others at {at}", self.processes);
-        Ok((server.table(), Some(server)))
+        Ok(Reached {
+            store: server.table(),
+            server: Some(server),
+            pulse: None,
+        })
     }
 
     /// What is wrong if process `other` has not come in time; process 0 cannot be reached, and that is `why`.

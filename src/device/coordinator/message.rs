@@ -34,9 +34,19 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Hello(Hello),
-    Put { key: Vec<u8>, value: Vec<u8> },
-    Get { key: Vec<u8>, milliseconds: u32 },
-    TryGet { key: Vec<u8> },
+    Put {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Get {
+        key: Vec<u8>,
+        milliseconds: u32,
+    },
+    TryGet {
+        key: Vec<u8>,
+    },
+    /// A sign of life, which is answered by another.
+    Beat,
 }
 
 /// A value, which is empty where none was asked for.
@@ -46,6 +56,7 @@ const HELLO: u8 = 0;
 const PUT: u8 = 1;
 const GET: u8 = 2;
 const TRY_GET: u8 = 3;
+const BEAT: u8 = 4;
 
 const VALUE: u8 = 0;
 /// The kinds of answer from 1 on.
@@ -85,6 +96,7 @@ impl Request {
                 out.push(TRY_GET);
                 add(&mut out, key);
             }
+            Self::Beat => out.push(BEAT),
         }
         out
     }
@@ -113,6 +125,7 @@ impl Request {
             TRY_GET => Self::TryGet {
                 key: fields.bytes()?.to_vec(),
             },
+            BEAT => Self::Beat,
             _ => return None,
         };
         fields.0.is_empty().then_some(request)
@@ -227,6 +240,7 @@ mod tests {
             (bytes(), any::<u32>())
                 .prop_map(|(key, milliseconds)| Request::Get { key, milliseconds }),
             bytes().prop_map(|key| Request::TryGet { key }),
+            Just(Request::Beat),
         ]
     }
 

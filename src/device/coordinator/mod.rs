@@ -10,6 +10,7 @@
 //! It carries what the plugin must know before its devices can talk to each other, and nothing of a step.
 
 pub mod address;
+mod beats;
 mod client;
 mod error;
 mod joined;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
+use super::beats::Heard;
 use super::message::{self, Answer, Hello, MOST, MOST_HELLO, Request};
 use super::table::Table;
 use super::watch;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 16;
 
 /// How long others may take to go when they have been told to.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Answers whoever connects, as long as this process lives.
 pub struct Server {
@@ -37,6 +38,7 @@ struct Desk {
     own: Hello,
     /// Where each process is, once it has come.
     places: Mutex<Vec<Option<String>>>,
+    heard: Arc<Heard>,
 }
 
 impl Server {
@@ -49,7 +51,9 @@ impl Server {
         if let Some(first) = places.first_mut() {
             *first = Some(own.place.clone());
         }
+        let heard = Arc::new(Heard::none_of(places.len()));
         let desk = Arc::new(Desk {
+            heard,
             table: Arc::new(Table::new(MOST_KEPT)),
             own,
             places: Mutex::new(places),
@@ -65,18 +69,23 @@ impl Server {
         Arc::clone(&self.desk.table)
     }
 
+    /// The beats that have come.
+    pub fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.desk.heard)
+    }
+
     /// Tells the others `reason`, for which this process ends, and lets them go first.
     pub fn dismiss(&self, reason: &str) {
         let reason = StoreError::new(StoreErrorKind::Lost, reason);
         self.desk.table.close(reason);
-        self.wait_until_alone();
+        self.wait_until_alone(FAREWELL);
     }
 
-    /// Waits until the connections of all others have ended, but not long.
-    pub fn wait_until_alone(&self) {
+    /// Waits until the connections of all others have ended, but not longer than `most`.
+    pub fn wait_until_alone(&self, most: Duration) {
         let start = Instant::now();
         // One is held here, and one by the thread that accepts connections.
-        while Arc::strong_count(&self.desk) > 2 && start.elapsed() < FAREWELL {
+        while Arc::strong_count(&self.desk) > 2 && start.elapsed() < most {
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -115,7 +124,7 @@ impl Desk {
             return;
         }
         let process = hello.process;
-        let answered = self.answer_all(&mut stream);
+        let answered = self.answer_all(&mut stream, process as usize);
         let parting = watch::parting(process as usize);
         if self.table.try_get(parting.as_bytes()).is_ok() {
             return;
@@ -130,8 +139,8 @@ impl Desk {
             .close(StoreError::new(StoreErrorKind::Lost, reason));
     }
 
-    /// Answers requests until there are no more.
-    fn answer_all(&self, stream: &mut TcpStream) -> io::Result<()> {
+    /// Answers requests of `process` until there are no more.
+    fn answer_all(&self, stream: &mut TcpStream, process: usize) -> io::Result<()> {
         stream.set_read_timeout(None)?;
         loop {
             let bytes = match message::receive(stream, MOST) {
@@ -142,6 +151,9 @@ impl Desk {
             let Some(request) = Request::decode(&bytes) else {
                 return Err(io::Error::other("it sent what is no request"));
             };
+            if request == Request::Beat {
+                self.heard.note(process);
+            }
             let answer = self.answer(request, stream);
             answer_to(stream, &answer)?;
         }
@@ -156,7 +168,7 @@ impl Desk {
                 self.table.get_while(&key, timeout, || is_open(stream))
             }
             Request::TryGet { key } => self.table.try_get(&key),
-            Request::Hello(_) => Ok(Vec::new()),
+            Request::Hello(_) | Request::Beat => Ok(Vec::new()),
         }
     }
 

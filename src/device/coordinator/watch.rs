@@ -1,5 +1,5 @@
-//! Ends this process when another of its run has ended without having agreed to: on GPUs, those that are left would wait
-//! for it for ever.
+//! Ends this process when another of its run has ended without having agreed to, or gives no sign of life: on GPUs, those
+//! that are left would wait for it for ever.
 //!
 //! A process that ends because of an error says so first, and stays a moment: the others may be about to find the same
 //! error, and then each of them says so itself.
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 
-use super::server::Server;
+use super::beats::{Heard, Pulse};
+use super::server::{FAREWELL, Server};
+use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::leave::{End, LINGERING};
 use crate::system::{text, watch};
 
@@ -25,7 +27,14 @@ const WHOLE_RUN: Duration = Duration::from_millis(u32::MAX as u64);
 /// This process's part of the run that it watches.
 static WATCHED: OnceLock<Part> = OnceLock::new();
 
-/// Whether this process ends by itself.
+/// How long process 0, which ends because of another, stays so that all hear the reason from it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    heartbeat::NOTICED.as_millis() + LAST_ANSWERS.as_millis() < heartbeat::PROMISED.as_millis()
+);
+
+/// Whether this process ends by itself, or all have come to an end that they agreed on.
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// One process of a run.
@@ -47,21 +56,16 @@ pub fn last_words(index: usize) -> String {
     format!("resnet-xla/last-words/{index}")
 }
 
-/// From now on this process ends when another does that has not said so.
-pub fn start(part: Part) {
-    let own = part.index;
-    part.watch(move |error| {
-        if !LEAVING.load(Ordering::SeqCst) {
-            // If stderr is closed, there is nowhere to report.
-            let _ = writeln!(
-                std::io::stderr(),
-                "error: {error}. Process {own} ends too; what was saved is intact, go on with --resume"
-            );
-            watch::end()
-        }
-    });
+/// From now on this process ends when another does that has not said so, or gives no sign of life for `limit`. `pulse` is
+/// the way to process 0, and `hosts` names the machine of each.
+pub fn start(part: Part, pulse: Option<Pulse>, hosts: Vec<String>, limit: Duration) {
     // A process has one run.
-    let _ = WATCHED.set(part);
+    let part = WATCHED.get_or_init(|| part);
+    part.watch(move |error| part.end_over(error));
+    let beating = part.beat(pulse, hosts, limit, move |error| part.end_over(error));
+    if let Err(error) = beating {
+        log::warn!("a process that hangs is not noticed: {error}");
+    }
 }
 
 /// Parts from the other processes, if this one watches any.
@@ -80,14 +84,63 @@ impl Part {
         let store = Arc::clone(&self.store);
         let thread = thread::Builder::new().name("watch".to_owned());
         // Without it, all goes well but for the end of another process.
-        let _ = thread.spawn(move || {
-            let ended = store.get(END, WHOLE_RUN);
-            if let Err(error) = ended
-                && error.kind != StoreErrorKind::TimedOut
-            {
-                lost(&error);
-            }
+        let _ = thread.spawn(move || match store.get(END, WHOLE_RUN) {
+            Ok(_) => LEAVING.store(true, Ordering::SeqCst),
+            Err(error) if error.kind == StoreErrorKind::TimedOut => {}
+            Err(error) => lost(&error),
         });
+    }
+
+    /// Shows that this process is there, and notices when another does not for `limit`: process 0 hears all, and the others
+    /// hear it. Process 0 says so to all, itself included; another calls `lost`.
+    fn beat(
+        &self,
+        pulse: Option<Pulse>,
+        hosts: Vec<String>,
+        limit: Duration,
+        lost: impl FnOnce(&StoreError) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let silence = |silent: &str| StoreError::new(StoreErrorKind::Lost, silent);
+        match (&self.server, pulse) {
+            (Some(server), _) => {
+                let (heard, table) = (server.heard(), server.table());
+                let close = server.table();
+                let beat = move |all: &mut [u64]| {
+                    hear(&heard, &*table, all);
+                    false
+                };
+                let close = move |silent: &str| close.close(silence(silent));
+                Heartbeat::start(beat, self.index, hosts, limit, close)?;
+            }
+            (None, Some(mut pulse)) => {
+                let beat = move |all: &mut [u64]| {
+                    all.fill(1);
+                    all[0] = pulse.beat().into();
+                    false
+                };
+                let lost = move |silent: &str| lost(&silence(silent));
+                Heartbeat::start(beat, self.index, hosts, limit, lost)?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends this process because of `error` in another.
+    fn end_over(&self, error: &StoreError) {
+        if LEAVING.load(Ordering::SeqCst) {
+            return;
+        }
+        let own = self.index;
+        // If stderr is closed, there is nowhere to report.
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {error}. Process {own} ends too; what was saved is intact, go on with --resume"
+        );
+        if let Some(server) = &self.server {
+            server.wait_until_alone(LAST_ANSWERS);
+        }
+        watch::end()
     }
 
     fn leave(&self) {
@@ -95,7 +148,7 @@ impl Part {
             // Who is still on the way out must hear it before this process is gone.
             Some(server) => {
                 let _ = self.store.put(END, b"");
-                server.wait_until_alone();
+                server.wait_until_alone(FAREWELL);
             }
             // If process 0 has gone, it has said why.
             None => {
@@ -129,6 +182,14 @@ impl Part {
                 let _ = self.store.get(END, left());
             }
         }
+    }
+}
+
+/// Sets `all[i]` for each process i that was heard since this was asked last, or has parted: such a one may have ended.
+fn hear(heard: &Heard, store: &dyn KeyValueStore, all: &mut [u64]) {
+    for (process, in_time) in all.iter_mut().enumerate() {
+        let has_parted = || store.try_get(parting(process).as_bytes()).is_ok();
+        *in_time = (heard.take(process) || has_parted()).into();
     }
 }
 
@@ -188,6 +249,22 @@ mod tests {
         // Returns once the connections of the others have ended.
         first.leave();
         assert_eq!(lost.recv(), Err(mpsc::RecvError), "its watch has ended");
+    }
+
+    #[test]
+    fn a_process_that_has_parted_is_not_missed() {
+        let ([first, second, _third], _lost) = three();
+        let server = first.server.as_ref().unwrap();
+        let heard = server.heard();
+        heard.note(2);
+        second.leave();
+        let hear = || {
+            let mut all = [0; 3];
+            super::hear(&heard, &*first.store, &mut all);
+            all
+        };
+        assert_eq!(hear(), [0, 1, 1]);
+        assert_eq!(hear(), [0, 1, 0]);
     }
 
     #[test]

@@ -92,19 +92,19 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     }
     check_coordinator(args, &processes)?;
     if processes.is_first() {
-        let config = Config::settle(layers, named, args, args.resume)?;
-        return train_as(&processes, config, args, process);
+        let config = Config::settle(layers, named.clone(), args, args.resume)?;
+        return train_as(&processes, &named, config, args, process);
     }
     if processes.launcher != Launcher::TpuVm {
         process.logger.leave_the_rest_to_another();
     }
     // The folder of a run to be resumed, which has its settings, need not be here.
     let config = match args.resume {
-        true => Ok(named),
-        false => Config::settle(layers, named, args, false),
+        true => Ok(named.clone()),
+        false => Config::settle(layers, named.clone(), args, false),
     };
     let trained = config.map_err(anyhow::Error::from);
-    let trained = trained.and_then(|config| train_as(&processes, config, args, process));
+    let trained = trained.and_then(|config| train_as(&processes, &named, config, args, process));
     trained.with_context(|| processes.clone())
 }
 
@@ -121,8 +121,10 @@ fn check_coordinator(args: &TrainArgs, processes: &Processes) -> Result<(), Conf
     }
 }
 
+/// The run as one of `processes`, with what was `named` for it in this process, which makes its settings: `config`.
 fn train_as(
     processes: &Processes,
+    named: &Config,
     config: Config,
     args: &TrainArgs,
     process: &Process,
@@ -146,7 +148,7 @@ fn train_as(
     if !peers.is_first() {
         process.logger.leave_the_rest_to_another();
     }
-    let config = together::agree_on_settings(&peers, config, args.resume)?;
+    let config = together::agree_on_settings(&peers, named, config, args.resume)?;
     check_split(config.batch_size, device.replicas)?;
     if peers.is_first() {
         RunDir::check(&config.out_dir, run_dir_mode(args))?;

@@ -24,8 +24,13 @@ pub struct Begin {
 }
 
 /// The settings of the run: `config`, which must be the same in all processes, or where a run is resumed, those that
-/// the first process has from the run's folder.
-pub fn agree_on_settings(peers: &Peers, config: Config, resume: bool) -> Result<Config> {
+/// the first process has from the run's folder. What was `named` for it must be the same in all then too.
+pub fn agree_on_settings(
+    peers: &Peers,
+    named: &Config,
+    config: Config,
+    resume: bool,
+) -> Result<Config> {
     if !peers.are_there() {
         return Ok(config);
     }
@@ -37,6 +42,7 @@ pub fn agree_on_settings(peers: &Peers, config: Config, resume: bool) -> Result<
     ])?;
     let config = match resume {
         true => {
+            peers.agree(&named.shared()?)?;
             let shared = Config::of_peer(&peers.share_text(config.to_toml()?)?)?;
             match peers.is_first() {
                 true => config,

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs the main tests of several processes under MPICH, where it is installed beside the Open MPI that ./setup mpi has found.
+# The library for MPI is MPICH's meanwhile, and Open MPI's again when this ends.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if ! { command -v mpicxx.mpich && command -v mpirun.mpich; } >/dev/null; then
+    echo "skipped: MPICH is not installed beside Open MPI (Debian: apt install mpich libmpich-dev)"
+    exit
+fi
+# Each library stays for the next time, beside the other.
+runtime=$(readlink -f .xla)
+move() {
+    [[ -e $1 ]] || return 0
+    rm -rf "$2"
+    mv -T "$1" "$2"
+}
+take_turns() {
+    move "$runtime/mpi" "$runtime/mpi-$1"
+    move "$runtime/mpi-$2" "$runtime/mpi"
+}
+folder=$(mktemp -d)
+trap 'take_turns mpich open-mpi; rm -r "$folder"' EXIT
+take_turns open-mpi mpich
+MPICXX=mpicxx.mpich ./setup mpi
+
+# The tests start `mpirun`.
+printf '#!/bin/sh\nexec mpirun.mpich "$@"\n' >"$folder/mpirun"
+chmod +x "$folder/mpirun"
+PATH=$folder:$PATH cargo test --release --test hosts -- --show-output two_and_four_processes a_signal_to_any_process \
+    processes_with_different_settings what_all_processes_find_wrong the_doctor_says
