@@ -45,7 +45,7 @@ pub fn forward<F: Format>(
             skip: skip.map(|skip| &skip[share.start..]),
             share,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 
@@ -141,7 +141,7 @@ pub fn backward<F: Format>(
 ) {
     let turned = &turned::<F>(isa, kernel, layer);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
-        sets::run(isa, Backward(share))
+        sets::run::<F, _>(isa, Backward(share))
     });
 }
 

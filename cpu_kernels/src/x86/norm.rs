@@ -327,7 +327,7 @@ pub fn backward<F: Format>(
             joined,
             dx,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 

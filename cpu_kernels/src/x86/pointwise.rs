@@ -37,7 +37,7 @@ pub fn forward<F: Format>(
             skip: skip.map(|skip| &skip[share.start..]),
             share,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 
@@ -92,7 +92,7 @@ pub fn backward<F: Format>(
     let turned = transpose(kernel, layer.inputs, layer.outputs);
     let turned = &F::pack(&turned, layer.outputs, layer.inputs);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
-        sets::run(isa, Backward(share))
+        sets::run::<F, _>(isa, Backward(share))
     });
 }
 
