@@ -62,6 +62,7 @@ impl<F: Format> Task for Forward<'_, F> {
         let parts = layer.output_parts();
         let ForwardShare { x, y, .. } = self.share;
         let pixels = y.len() / parts;
+        let mut inputs = Inputs::<F>::new(layer);
         let mut a = vec![F::ZERO; TILE * layer.input_parts()];
         let mut out = vec![[0.0; PANEL]; TILE * parts::MOST];
         let mut results = Results::new(parts);
@@ -69,10 +70,10 @@ impl<F: Format> Task for Forward<'_, F> {
             let count = TILE.min(pixels - first);
             let skips = self.skip.unwrap_or_default();
             let next_skip = some(skips, (first + TILE) * parts, TILE * parts);
-            let next = [next_input(layer, x, first), next_skip, &[], &[]];
+            let next = [inputs.of_next_tile(x, first), next_skip, &[], &[]];
             let mut ahead = Ahead::new(next, &[], layer.input_parts() + blocks::<S, F>(set, parts));
-            let starts = &input_starts(layer, first)[..count];
-            activate::<S, F>(set, self.norm, x, starts, &mut a, &mut ahead);
+            let x = inputs.of_tile(x, first, count);
+            activate::<S, F>(set, self.norm, x, &mut a, &mut ahead);
             let mut tile = ForwardTile::<F> {
                 a: &a,
                 kernel: self.kernel,
@@ -182,6 +183,7 @@ impl<F: Format> Task for Backward<'_, F> {
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut buffers = Buffers::<F>::new(layer);
+        let mut tiles = Inputs::<F>::new(layer);
         if layer.stride > 1 {
             self.0.dz.fill(F::ZERO);
         }
@@ -199,39 +201,38 @@ impl<F: Format> Task for Backward<'_, F> {
                 next_dz,
                 next_x,
                 some(next_sum, 0, TILE * outputs),
-                next_input(layer, x, first),
+                tiles.of_next_tile(x, first),
             ];
+            let mut scattered = vec![F::ZERO; tiles.scattered(count)];
             let (dz, next_dz) = match layer.stride {
                 1 => self.0.dz[first * inputs..].split_at_mut(count * inputs),
-                _ => (&mut self.0.dz[..], &mut [][..]),
+                _ => (&mut scattered[..], &mut [][..]),
             };
             let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
             let ahead = &mut Ahead::new(next, some(next_dz, 0, TILE * inputs), steps);
 
-            let starts = &input_starts(layer, first)[..count];
-            activate::<S, F>(set, norm, x, starts, a, ahead);
+            let x = tiles.of_tile(x, first, count);
+            activate::<S, F>(set, norm, x, a, ahead);
             let from = self.0.start + first * outputs;
             output_gradient(set, dy, from, this_sum, [count, outputs], d, ahead);
             kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel, ahead);
-            let from = match layer.stride {
-                1 => first * inputs,
-                _ => 0,
-            };
             let mut tile = BackwardTile::<F> {
                 mean: &norm.mean,
                 turned: self.0.turned,
                 a,
                 d,
-                x: &x[from..],
+                x,
                 dz,
-                starts,
-                from,
                 da,
                 sums: &mut sums,
                 ahead,
             };
             parts::in_order(set, inputs, &mut tile);
             sums.flush();
+            for (p, pixel) in scattered.chunks_exact(inputs).enumerate() {
+                let at = input_pixel(layer, first + p) * inputs;
+                self.0.dz[at..at + inputs].copy_from_slice(pixel);
+            }
             self.0.sum = next_sum;
         }
         Part {
@@ -319,12 +320,9 @@ struct BackwardTile<'t, 'n, F: Format> {
     turned: &'t [f32],
     a: &'t [F::Lanes],
     d: &'t [F::Lanes],
-    /// From `from` on, and so is `dz`.
+    /// `[pixels, C]`, and so is `dz`.
     x: &'t [F::Lanes],
     dz: &'t mut [F::Lanes],
-    /// Where the tile's pixels begin in a task's images.
-    starts: &'t [usize],
-    from: usize,
     /// For the gradient of the activations.
     da: &'t mut [Lanes],
     sums: &'t mut Sums,
@@ -334,11 +332,13 @@ struct BackwardTile<'t, 'n, F: Format> {
 impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
     #[inline(always)]
     fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
+        let parts = self.mean.len();
         let rows = rows_of_block::<S, F>(set, P);
-        for (block, starts) in self.starts.chunks(rows).enumerate() {
+        let blocks = self.dz.chunks_mut(rows * parts);
+        for (block, (x, dz)) in self.x.chunks(rows * parts).zip(blocks).enumerate() {
             let first = block * rows;
             self.ahead.step();
-            let da = &mut self.da[..starts.len() * P];
+            let da = &mut self.da[..x.len() / parts * P];
             product_of_parts::<S, F>(set, self.d, self.turned, [first, part], P, da, false);
             for n in 0..registers::<S>() {
                 let mut running = [self.sums.at(set, part, n); P];
@@ -347,9 +347,9 @@ impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
                     running[q] = self.sums.at(set, part + q, n);
                     means[q] = get(set, &self.mean[part + q], n);
                 }
-                for (p, (start, da)) in starts.iter().zip(da.chunks_exact(P)).enumerate() {
-                    let at = start - self.from + part;
-                    let (x, dz) = (&self.x[at..][..P], &mut self.dz[at..][..P]);
+                let pixels = x.chunks_exact(parts).zip(dz.chunks_exact_mut(parts));
+                for (p, ((x, dz), da)) in pixels.zip(da.chunks_exact(P)).enumerate() {
+                    let (x, dz) = (&x[part..][..P], &mut dz[part..][..P]);
                     for q in 0..P {
                         let seen = [&self.a[(part + q) * TILE + first + p], &x[q]];
                         running[q].store_gradient::<F>(set, n, means[q], seen, &da[q], &mut dz[q]);
@@ -380,19 +380,50 @@ fn blocks<S: Set, F: Format>(set: S, parts: usize) -> usize {
     parts / panels * TILE / rows_of_block::<S, F>(set, panels)
 }
 
-/// Where the input pixels under the output pixels from `first` on begin in a task's images.
-#[inline(always)]
-fn input_starts(layer: &Layer, first: usize) -> [usize; TILE] {
-    let parts = layer.input_parts();
-    std::array::from_fn(|p| input_pixel(layer, first + p) * parts)
+/// The input's pixels under those of tiles.
+struct Inputs<'a, F: Format> {
+    layer: &'a Layer,
+    /// Of a tile, where they do not follow one another.
+    gathered: Vec<F::Lanes>,
 }
 
-/// The input's pixels under the tile behind the one from `first` on, where they follow one another; otherwise none.
-fn next_input<'x, T>(layer: &Layer, x: &'x [T], first: usize) -> &'x [T] {
-    let parts = layer.input_parts();
-    match layer.stride {
-        1 => some(x, (first + TILE) * parts, TILE * parts),
-        _ => &[],
+impl<'a, F: Format> Inputs<'a, F> {
+    fn new(layer: &'a Layer) -> Self {
+        Self {
+            layer,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Lanes that `count` of them take where they do not follow one another.
+    fn scattered(&self, count: usize) -> usize {
+        match self.layer.stride {
+            1 => 0,
+            _ => count * self.layer.input_parts(),
+        }
+    }
+
+    /// Those of `x` under the tile behind the one from `first` on, where they follow one another; otherwise none.
+    fn of_next_tile<'t>(&self, x: &'t [F::Lanes], first: usize) -> &'t [F::Lanes] {
+        let parts = self.layer.input_parts();
+        match self.layer.stride {
+            1 => some(x, (first + TILE) * parts, TILE * parts),
+            _ => &[],
+        }
+    }
+
+    /// Those of `x` under `count` output pixels from `first` on, `[count, C]`.
+    fn of_tile<'t>(&'t mut self, x: &'t [F::Lanes], first: usize, count: usize) -> &'t [F::Lanes] {
+        let parts = self.layer.input_parts();
+        if self.layer.stride == 1 {
+            return &x[first * parts..][..count * parts];
+        }
+        self.gathered.clear();
+        for pixel in first..first + count {
+            let at = input_pixel(self.layer, pixel) * parts;
+            self.gathered.extend_from_slice(&x[at..at + parts]);
+        }
+        &self.gathered
     }
 }
 
@@ -407,27 +438,27 @@ pub fn input_pixel(layer: &Layer, index: usize) -> usize {
     image * layer.input_pixels() + i * layer.stride * layer.width + j * layer.stride
 }
 
-/// The activations of the pixels that begin at these `starts` of `x`, in panels.
+/// The activations of a tile's pixels `x` `[pixels, C]`, in panels.
 #[inline(always)]
 fn activate<S: Set, F: Format>(
     set: S,
     norm: &Norm,
     x: &[F::Lanes],
-    starts: &[usize],
     tile: &mut [F::Lanes],
     ahead: &mut Ahead<F::Lanes>,
 ) {
+    let parts = norm.mean.len();
     for (part, panel) in tile.chunks_exact_mut(TILE).enumerate() {
         ahead.step();
         for n in 0..registers::<S>() {
             let norm = norm.of_register(set, part, n);
-            for (start, lanes) in starts.iter().zip(&mut *panel) {
-                let a = norm.activate(set, F::get(set, &x[start + part], n));
+            for (x, lanes) in x.chunks_exact(parts).zip(&mut *panel) {
+                let a = norm.activate(set, F::get(set, &x[part], n));
                 F::put(set, lanes, n, a);
             }
         }
     }
-    end_pairs::<F>(tile, starts.len());
+    end_pairs::<F>(tile, x.len() / parts);
 }
 
 /// Where `count` pixels do not fill their last pair, zeros do.
