@@ -71,9 +71,10 @@ impl<F: Format> Task for Forward<'_, F> {
             let skips = self.skip.unwrap_or_default();
             let next_skip = some(skips, (first + TILE) * parts, TILE * parts);
             let next = [inputs.of_next_tile(x, first), next_skip, &[], &[]];
-            let mut ahead = Ahead::new(next, &[], layer.input_parts() + blocks::<S, F>(set, parts));
+            let steps = layer.input_parts() + blocks::<S, F>(set, parts);
+            let ahead = &mut Ahead::new(next, &[], steps);
             let x = inputs.of_tile(x, first, count);
-            activate::<S, F>(set, self.norm, x, &mut a, &mut ahead);
+            activate::<S, F>(set, self.norm, x, &mut a, ahead);
             let mut tile = ForwardTile::<F> {
                 a: &a,
                 kernel: self.kernel,
@@ -82,7 +83,7 @@ impl<F: Format> Task for Forward<'_, F> {
                 parts,
                 out: &mut out,
                 results: &mut results,
-                ahead: &mut ahead,
+                ahead,
             };
             parts::in_order(set, parts, &mut tile);
             results.finish(count);
@@ -176,53 +177,51 @@ impl<F: Format> Task for Backward<'_, F> {
     type Output = Part;
 
     #[inline(always)]
-    fn run<S: Set>(mut self, set: S) -> Part {
-        let layer = self.0.layer;
+    fn run<S: Set>(self, set: S) -> Part {
+        let BackwardShare {
+            layer,
+            norm,
+            x,
+            turned,
+            dy,
+            start,
+            mut sum,
+            dz,
+        } = self.0;
         let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
-        let pixels = self.0.dz.len() / layer.input_len() * layer.output_pixels();
+        let pixels = dz.len() / layer.input_len() * layer.output_pixels();
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut buffers = Buffers::<F>::new(layer);
         let mut tiles = Inputs::<F>::new(layer);
         if layer.stride > 1 {
-            self.0.dz.fill(F::ZERO);
+            dz.fill(F::ZERO);
         }
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
-            let Buffers { a, d, da, pairs } = &mut buffers;
-            let BackwardShare { norm, x, dy, .. } = self.0;
-            let (this_sum, next_sum) = {
-                let sum = std::mem::take(&mut self.0.sum);
-                sum.split_at_mut(sum.len().min(count * outputs))
-            };
-            let after = self.0.start + (first + TILE) * outputs;
-            let [next_dz, next_x] = behind(dy).map(|all| some(all, after, TILE * outputs));
-            let next = [
-                next_dz,
-                next_x,
-                some(next_sum, 0, TILE * outputs),
-                tiles.of_next_tile(x, first),
-            ];
+            let at = start + first * outputs;
+            let (tile_sum, sum_later) = sum.split_at_mut(sum.len().min(count * outputs));
+            sum = sum_later;
             let mut scattered = vec![F::ZERO; tiles.scattered(count)];
-            let (dz, next_dz) = match layer.stride {
-                1 => self.0.dz[first * inputs..].split_at_mut(count * inputs),
+            let (tile_dz, dz_later) = match layer.stride {
+                1 => dz[first * inputs..].split_at_mut(count * inputs),
                 _ => (&mut scattered[..], &mut [][..]),
             };
-            let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
-            let ahead = &mut Ahead::new(next, some(next_dz, 0, TILE * inputs), steps);
+            let later = [&*sum, tiles.of_next_tile(x, first), &*dz_later];
+            let ahead = &mut ahead_of_tile(set, layer, dy, at + TILE * outputs, later);
 
+            let Buffers { a, d, da, pairs } = &mut buffers;
             let x = tiles.of_tile(x, first, count);
             activate::<S, F>(set, norm, x, a, ahead);
-            let from = self.0.start + first * outputs;
-            output_gradient(set, dy, from, this_sum, [count, outputs], d, ahead);
-            kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel, ahead);
+            output_gradient(set, dy, at, tile_sum, [count, outputs], d, ahead);
+            kernel_gradient::<S, F>(set, a, d, count, pairs, &mut kernel, ahead);
             let mut tile = BackwardTile::<F> {
                 mean: &norm.mean,
-                turned: self.0.turned,
+                turned,
                 a,
                 d,
                 x,
-                dz,
+                dz: tile_dz,
                 da,
                 sums: &mut sums,
                 ahead,
@@ -231,15 +230,32 @@ impl<F: Format> Task for Backward<'_, F> {
             sums.flush();
             for (p, pixel) in scattered.chunks_exact(inputs).enumerate() {
                 let at = input_pixel(layer, first + p) * inputs;
-                self.0.dz[at..at + inputs].copy_from_slice(pixel);
+                dz[at..at + inputs].copy_from_slice(pixel);
             }
-            self.0.sum = next_sum;
         }
         Part {
             sums: sums.finish(),
             kernel,
         }
     }
+}
+
+/// What the next tile of the way back takes: the gradient of its result, which begins at `at` in `dy`, and what is left of
+/// the other branch's gradient, of the input and of the result `dz`.
+#[inline(always)]
+fn ahead_of_tile<'n, S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    dy: &OutputGradient<'n, F>,
+    at: usize,
+    [sum, x, dz]: [&'n [F::Lanes]; 3],
+) -> Ahead<'n, F::Lanes> {
+    let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
+    let of_result = |lanes, first| some(lanes, first, TILE * outputs);
+    let [behind, x_behind] = behind(dy).map(|lanes| of_result(lanes, at));
+    let reads = [behind, x_behind, of_result(sum, 0), x];
+    let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
+    Ahead::new(reads, some(dz, 0, TILE * inputs), steps)
 }
 
 /// What the gradient of the result is computed from, but for what is added.
@@ -527,20 +543,23 @@ fn kernel_gradient<S: Set, F: Format>(
     set: S,
     a: &[F::Lanes],
     d: &[F::Lanes],
-    layer: &Layer,
     count: usize,
     [a_pairs, d_pairs]: &mut [Vec<Lanes>; 2],
     kernel: &mut [f32],
     ahead: &mut Ahead<F::Lanes>,
 ) {
+    let outputs = d.len() / TILE * PANEL;
     let a = F::along_pixels(set, a, 1, 1, a_pairs);
     let d = F::along_pixels(set, d, 1, 1, d_pairs);
     let panel = TILE / F::VALUES * PANEL;
-    for c in 0..layer.input_parts() {
+    for (a, kernel) in a
+        .chunks_exact(panel)
+        .zip(kernel.chunks_exact_mut(PANEL * outputs))
+    {
         ahead.step();
         let product = Product {
             left: Left {
-                data: &a[c * panel..][..panel],
+                data: a,
                 row: 1,
                 step: PANEL,
                 segment: 0,
@@ -556,9 +575,8 @@ fn kernel_gradient<S: Set, F: Format>(
                 length: count.div_ceil(F::VALUES),
             },
             rows: PANEL,
-            panels: layer.output_parts(),
+            panels: outputs / PANEL,
         };
-        let out = &mut kernel[c * PANEL * layer.outputs..];
-        product.compute::<S, F>(set, out, layer.outputs, true);
+        product.compute::<S, F>(set, kernel, outputs, true);
     }
 }
