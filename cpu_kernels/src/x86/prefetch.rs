@@ -27,8 +27,8 @@ impl<'a, T> Ahead<'a, T> {
         }
     }
 
-    /// Asks for the next piece of each.
-    #[inline(always)]
+    /// Asks for the next piece of each. It is the same code for all sets.
+    #[inline(never)]
     pub fn step(&mut self) {
         for values in &mut self.reads {
             let (piece, later) = values.split_at(self.piece.min(values.len()));
