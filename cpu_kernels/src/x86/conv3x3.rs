@@ -45,7 +45,7 @@ pub fn forward<F: Format>(
             skip: skip.map(|skip| &skip[share.start..]),
             share,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 
@@ -79,9 +79,7 @@ impl<F: Format> Task for Forward<'_, F> {
         for (group, (x, y)) in groups.zip(y.chunks_mut(together * len)).enumerate() {
             let padded = &mut padded[..y.len() / len];
             for (padded, x) in padded.iter_mut().zip(x.chunks_exact(layer.input_len())) {
-                padded.fill(set, |index, part, n| {
-                    norm.activate(set, part, n, F::get(set, &x[index], n))
-                });
+                padded.activate(set, norm, x);
             }
             match &mut tiles {
                 Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output),
@@ -141,7 +139,7 @@ pub fn backward<F: Format>(
 ) {
     let turned = &turned::<F>(isa, kernel, layer);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
-        sets::run(isa, Backward(share))
+        sets::run::<F, _>(isa, Backward(share))
     });
 }
 
@@ -180,9 +178,7 @@ impl<F: Format> Task for Backward<'_, F> {
             let images = dz.len() / input_len;
             let (a, d) = (&mut a[..images], &mut d[..images]);
             for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
-                a.fill(set, |index, part, n| {
-                    norm.activate(set, part, n, F::get(set, &x[index], n))
-                });
+                a.activate(set, norm, x);
                 let start = self.0.start + (group * together + image) * layer.result_len();
                 output_gradient(set, layer, self.0.dy, start, &mut d[image]);
             }
@@ -232,6 +228,9 @@ fn output_gradient<S: Set, F: Format>(
                 let pixel = index / layer.output_parts();
                 pool::gradient::<S, F>(set, layer, of_image, pixel, part, n)
             });
+        }
+        OutputGradient::BehindNorm { norm, dz, x } => {
+            d.gradient_of_norm(set, norm, &dz[start..], &x[start..]);
         }
         dy => d.fill(set, |index, part, n| dy.at(set, start + index, part, n)),
     }

@@ -48,7 +48,7 @@ impl<F: Format> OutputGradient<'_, F> {
             Self::Plain(dy) | Self::Pooled { dy, .. } => F::get(set, &dy[index], n),
             Self::BehindNorm { norm, dz, x } => {
                 let (dz, x) = (F::get(set, &dz[index], n), F::get(set, &x[index], n));
-                norm.apply(set, part, n, dz, x)
+                norm.of_register(set, part, n).apply(set, dz, x)
             }
             Self::Junction { .. } => unreachable!("only a 1x1 convolution takes a junction"),
         }

@@ -101,39 +101,48 @@ impl NormGradient {
         }
     }
 
-    /// dx of register `n` of the channels `part`.
+    /// What register `n` of the channels `part` needs.
     #[inline(always)]
-    pub fn apply<S: Set>(
-        &self,
-        set: S,
-        part: usize,
-        n: usize,
-        dz: S::Register,
-        x: S::Register,
-    ) -> S::Register {
-        let apart = set.subtract(x, get(set, &self.mean[part], n));
-        let (slope, offset) = (
-            get(set, &self.slope[part], n),
-            get(set, &self.offset[part], n),
-        );
-        let centred = set.multiply_add(apart, slope, offset);
-        set.multiply_add(dz, get(set, &self.scale[part], n), centred)
+    pub fn of_register<S: Set>(&self, set: S, part: usize, n: usize) -> GradientOfRegister<S> {
+        GradientOfRegister {
+            mean: get(set, &self.mean[part], n),
+            scale: get(set, &self.scale[part], n),
+            slope: get(set, &self.slope[part], n),
+            offset: get(set, &self.offset[part], n),
+        }
+    }
+}
+
+/// A [`NormGradient`] of the channels of one register, in registers.
+#[derive(Clone, Copy)]
+pub struct GradientOfRegister<S: Set> {
+    mean: S::Register,
+    scale: S::Register,
+    slope: S::Register,
+    offset: S::Register,
+}
+
+impl<S: Set> GradientOfRegister<S> {
+    /// dx.
+    #[inline(always)]
+    pub fn apply(self, set: S, dz: S::Register, x: S::Register) -> S::Register {
+        let apart = set.subtract(x, self.mean);
+        let centred = set.multiply_add(apart, self.slope, self.offset);
+        set.multiply_add(dz, self.scale, centred)
     }
 
     /// [`Self::apply`] with what is `added` by another branch: to dz where they are `joined`, otherwise to dx.
     #[inline(always)]
-    pub fn apply_at_junction<S: Set>(
-        &self,
+    pub fn apply_at_junction(
+        self,
         set: S,
-        part: usize,
-        n: usize,
         [dz, x, added]: [S::Register; 3],
         joined: bool,
     ) -> S::Register {
         if joined {
-            self.apply(set, part, n, set.add(dz, added), x)
+            self.apply(set, set.add(dz, added), x)
         } else {
-            set.add(self.apply(set, part, n, dz, x), added)
+            set.add(self.apply(set, dz, x), added)
         }
     }
 }
@@ -327,7 +336,7 @@ pub fn backward<F: Format>(
             joined,
             dx,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 
@@ -354,7 +363,8 @@ impl<F: Format> Task for Backward<'_, F> {
                 for n in 0..registers::<S>() {
                     let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
                     let values = [dz, x, F::get(set, &dx[part], n)];
-                    let result = norm.apply_at_junction(set, part, n, values, self.joined);
+                    let norm = norm.of_register(set, part, n);
+                    let result = norm.apply_at_junction(set, values, self.joined);
                     F::put(set, &mut dx[part], n, result);
                 }
             }

@@ -3,7 +3,7 @@
 use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
-use super::norm::Norm;
+use super::norm::{Norm, NormGradient};
 use super::sets::Set;
 use super::walk::{TAPS, Walk};
 
@@ -68,19 +68,55 @@ impl<F: Format> Padded<F> {
         }
     }
 
-    /// Sets the image to the activations of `x`, some channels after the others: for what is in the cache already.
+    /// Sets the image to the activations of `x`, some channels of a few rows after the others.
     #[inline(always)]
     pub fn activate<S: Set>(&mut self, set: S, norm: &Norm, x: &[F::Lanes]) {
         let (row, parts, width) = (self.row, self.parts, self.width);
-        for part in 0..parts {
-            for n in 0..registers::<S>() {
-                let norm = norm.of_register(set, part, n);
-                for (i, x) in x.chunks_exact(width * parts).enumerate() {
-                    let pixels = &mut self.values[(i + 1) * row + parts..][..width * parts];
-                    let pixels = pixels.chunks_exact_mut(parts);
-                    for (pixel, x) in pixels.zip(x.chunks_exact(parts)) {
-                        let a = norm.activate(set, F::get(set, &x[part], n));
-                        F::put(set, &mut pixel[part], n, a);
+        let at_a_time = rows_at_a_time(width);
+        for first in (0..self.height).step_by(at_a_time) {
+            let rows = first..self.height.min(first + at_a_time);
+            for part in 0..parts {
+                for n in 0..registers::<S>() {
+                    let norm = norm.of_register(set, part, n);
+                    for i in rows.clone() {
+                        let pixels = &mut self.values[(i + 1) * row + parts..][..width * parts];
+                        let x = &x[i * width * parts..][..width * parts];
+                        let pixels = pixels.chunks_exact_mut(parts).zip(x.chunks_exact(parts));
+                        for (pixel, x) in pixels {
+                            let a = norm.activate(set, F::get(set, &x[part], n));
+                            F::put(set, &mut pixel[part], n, a);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the image to the gradient in front of the normalisation of `x`, from `dz`, the one behind it: as
+    /// [`Self::activate`] does.
+    #[inline(always)]
+    pub fn gradient_of_norm<S: Set>(
+        &mut self,
+        set: S,
+        norm: &NormGradient,
+        dz: &[F::Lanes],
+        x: &[F::Lanes],
+    ) {
+        let (row, parts, width) = (self.row, self.parts, self.width);
+        let at_a_time = rows_at_a_time(width);
+        for first in (0..self.height).step_by(at_a_time) {
+            let rows = first..self.height.min(first + at_a_time);
+            for part in 0..parts {
+                for n in 0..registers::<S>() {
+                    let norm = norm.of_register(set, part, n);
+                    for i in rows.clone() {
+                        let pixels = &mut self.values[(i + 1) * row + parts..][..width * parts];
+                        let [dz, x] = [dz, x].map(|all| &all[i * width * parts..][..width * parts]);
+                        let behind = dz.chunks_exact(parts).zip(x.chunks_exact(parts));
+                        for (pixel, (dz, x)) in pixels.chunks_exact_mut(parts).zip(behind) {
+                            let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
+                            F::put(set, &mut pixel[part], n, norm.apply(set, dz, x));
+                        }
                     }
                 }
             }

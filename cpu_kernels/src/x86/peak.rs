@@ -20,7 +20,7 @@ const SUMS: usize = 12;
 /// When this processor does not have `isa`, or there are no kernels for it: [`Isa::Generic`].
 pub fn multiply_adds<F: Format>(isa: Isa, rounds: usize) -> usize {
     let format = PhantomData::<F>;
-    sets::run(isa, MultiplyAdds { rounds, format })
+    sets::run::<F, _>(isa, MultiplyAdds { rounds, format })
 }
 
 struct MultiplyAdds<F> {

@@ -7,7 +7,9 @@ use super::format::{Format, Lanes, get, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, NormGradient, Sums};
-use super::result::Results;
+use super::parts::{self, OfParts};
+use super::prefetch::{Ahead, some};
+use super::result::{Results, Stored};
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
 use crate::isa::Isa;
@@ -37,7 +39,7 @@ pub fn forward<F: Format>(
             skip: skip.map(|skip| &skip[share.start..]),
             share,
         };
-        sets::run(isa, task)
+        sets::run::<F, _>(isa, task)
     });
 }
 
@@ -60,19 +62,67 @@ impl<F: Format> Task for Forward<'_, F> {
         let parts = layer.output_parts();
         let ForwardShare { x, y, .. } = self.share;
         let pixels = y.len() / parts;
-        let mut tile = vec![F::ZERO; TILE * layer.input_parts()];
-        let mut out = vec![[0.0; PANEL]; TILE * parts];
+        let mut inputs = Inputs::<F>::new(layer);
+        let mut a = vec![F::ZERO; TILE * layer.input_parts()];
+        let mut out = vec![[0.0; PANEL]; TILE * parts::MOST];
         let mut results = Results::new(parts);
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
-            activate::<S, F>(set, layer, self.norm, x, first, count, &mut tile);
-            let out = &mut out[..count * parts];
-            product::<S, F>(set, &tile, self.kernel, count, out, false);
-            let y = &mut y[first * parts..][..count * parts];
-            let skip = self.skip.map(|skip| &skip[first * parts..]);
-            results.store::<S, F>(set, out, skip, y);
+            let skips = self.skip.unwrap_or_default();
+            let next_skip = some(skips, (first + TILE) * parts, TILE * parts);
+            let next = [inputs.of_next_tile(x, first), next_skip, &[], &[]];
+            let steps = layer.input_parts() + blocks::<S, F>(set, parts);
+            let ahead = &mut Ahead::new(next, &[], steps);
+            let x = inputs.of_tile(x, first, count);
+            activate::<S, F>(set, self.norm, x, &mut a, ahead);
+            let mut tile = ForwardTile::<F> {
+                a: &a,
+                kernel: self.kernel,
+                skip: self.skip.map(|skip| &skip[first * parts..]),
+                y: &mut y[first * parts..][..count * parts],
+                parts,
+                out: &mut out,
+                results: &mut results,
+                ahead,
+            };
+            parts::in_order(set, parts, &mut tile);
+            results.finish(count);
         }
         results.moments()
+    }
+}
+
+/// The results of a tile, from its activations `a`.
+struct ForwardTile<'a, 'n, F: Format> {
+    a: &'a [F::Lanes],
+    kernel: &'a [f32],
+    skip: Option<&'a [F::Lanes]>,
+    y: &'a mut [F::Lanes],
+    /// Of a pixel's results.
+    parts: usize,
+    /// For products.
+    out: &'a mut [Lanes],
+    results: &'a mut Results,
+    ahead: &'a mut Ahead<'n, F::Lanes>,
+}
+
+impl<F: Format> OfParts for ForwardTile<'_, '_, F> {
+    #[inline(always)]
+    fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
+        let rows = rows_of_block::<S, F>(set, P);
+        for (block, y) in self.y.chunks_mut(rows * self.parts).enumerate() {
+            let first = block * rows;
+            self.ahead.step();
+            let out = &mut self.out[..y.len() / self.parts * P];
+            product_of_parts::<S, F>(set, self.a, self.kernel, [first, part], P, out, false);
+            let stored = Stored::<F> {
+                product: out,
+                row: P,
+                skip: self.skip.map(|skip| &skip[first * self.parts..]),
+                y,
+            };
+            self.results.store_parts::<S, F, P>(set, part, stored);
+        }
     }
 }
 
@@ -92,7 +142,7 @@ pub fn backward<F: Format>(
     let turned = transpose(kernel, layer.inputs, layer.outputs);
     let turned = &F::pack(&turned, layer.outputs, layer.inputs);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
-        sets::run(isa, Backward(share))
+        sets::run::<F, _>(isa, Backward(share))
     });
 }
 
@@ -105,7 +155,7 @@ struct Buffers<F: Format> {
     a: Vec<F::Lanes>,
     /// The gradient of the output, in panels.
     d: Vec<F::Lanes>,
-    /// The gradient of the activations, `[TILE, C]`.
+    /// The gradient of the activations, of some pixels and channels.
     da: Vec<Lanes>,
     /// For `a` and `d` as pairs of pixels, in formats that have them.
     pairs: [Vec<Lanes>; 2],
@@ -117,7 +167,7 @@ impl<F: Format> Buffers<F> {
         Self {
             a: vec![F::ZERO; inputs],
             d: vec![F::ZERO; outputs],
-            da: vec![[0.0; PANEL]; inputs],
+            da: vec![[0.0; PANEL]; TILE * parts::MOST],
             pairs: [inputs, outputs].map(|len| vec![[0.0; PANEL]; len / F::VALUES]),
         }
     }
@@ -127,25 +177,61 @@ impl<F: Format> Task for Backward<'_, F> {
     type Output = Part;
 
     #[inline(always)]
-    fn run<S: Set>(mut self, set: S) -> Part {
-        let layer = self.0.layer;
-        let inputs = layer.input_parts();
-        let pixels = self.0.dz.len() / layer.input_len() * layer.output_pixels();
+    fn run<S: Set>(self, set: S) -> Part {
+        let BackwardShare {
+            layer,
+            norm,
+            x,
+            turned,
+            dy,
+            start,
+            mut sum,
+            dz,
+        } = self.0;
+        let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
+        let pixels = dz.len() / layer.input_len() * layer.output_pixels();
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
         let mut buffers = Buffers::<F>::new(layer);
+        let mut tiles = Inputs::<F>::new(layer);
         if layer.stride > 1 {
-            self.0.dz.fill(F::ZERO);
+            dz.fill(F::ZERO);
         }
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
+            let at = start + first * outputs;
+            let (tile_sum, sum_later) = sum.split_at_mut(sum.len().min(count * outputs));
+            sum = sum_later;
+            let mut scattered = vec![F::ZERO; tiles.scattered(count)];
+            let (tile_dz, dz_later) = match layer.stride {
+                1 => dz[first * inputs..].split_at_mut(count * inputs),
+                _ => (&mut scattered[..], &mut [][..]),
+            };
+            let later = [&*sum, tiles.of_next_tile(x, first), &*dz_later];
+            let ahead = &mut ahead_of_tile(set, layer, dy, at + TILE * outputs, later);
+
             let Buffers { a, d, da, pairs } = &mut buffers;
-            activate::<S, F>(set, layer, self.0.norm, self.0.x, first, count, a);
-            self.output_gradient(set, first, count, d);
-            kernel_gradient::<S, F>(set, a, d, layer, count, pairs, &mut kernel);
-            let da = &mut da[..count * inputs];
-            product::<S, F>(set, d, self.0.turned, count, da, false);
-            self.input_gradient(set, first, a, da, &mut sums);
+            let x = tiles.of_tile(x, first, count);
+            activate::<S, F>(set, norm, x, a, ahead);
+            output_gradient(set, dy, at, tile_sum, [count, outputs], d, ahead);
+            kernel_gradient::<S, F>(set, a, d, count, pairs, &mut kernel, ahead);
+            let mut tile = BackwardTile::<F> {
+                mean: &norm.mean,
+                turned,
+                a,
+                d,
+                x,
+                dz: tile_dz,
+                da,
+                sums: &mut sums,
+                ahead,
+            };
+            parts::in_order(set, inputs, &mut tile);
+            sums.flush();
+            for (p, pixel) in scattered.chunks_exact(inputs).enumerate() {
+                let at = input_pixel(layer, first + p) * inputs;
+                dz[at..at + inputs].copy_from_slice(pixel);
+            }
         }
         Part {
             sums: sums.finish(),
@@ -154,101 +240,66 @@ impl<F: Format> Task for Backward<'_, F> {
     }
 }
 
-impl<F: Format> Backward<'_, F> {
-    /// The gradient of `count` output pixels from `first`, in panels.
-    #[inline(always)]
-    fn output_gradient<S: Set>(&mut self, set: S, first: usize, count: usize, d: &mut [F::Lanes]) {
-        let outputs = self.0.layer.output_parts();
-        let here = first * outputs..(first + count) * outputs;
-        let from = self.0.start + here.start;
-        if let OutputGradient::Junction {
-            norm,
-            dz,
-            x,
-            joined,
-        } = self.0.dy
-        {
-            let branch = [&dz[from..], &x[from..]];
-            let sum = &mut self.0.sum[here];
-            put_together::<S, F>(set, (norm, *joined), branch, outputs, sum, d);
-        } else {
-            for p in 0..count {
-                for part in 0..outputs {
+/// What the next tile of the way back takes: the gradient of its result, which begins at `at` in `dy`, and what is left of
+/// the other branch's gradient, of the input and of the result `dz`.
+#[inline(always)]
+fn ahead_of_tile<'n, S: Set, F: Format>(
+    set: S,
+    layer: &Layer,
+    dy: &OutputGradient<'n, F>,
+    at: usize,
+    [sum, x, dz]: [&'n [F::Lanes]; 3],
+) -> Ahead<'n, F::Lanes> {
+    let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
+    let of_result = |lanes, first| some(lanes, first, TILE * outputs);
+    let [behind, x_behind] = behind(dy).map(|lanes| of_result(lanes, at));
+    let reads = [behind, x_behind, of_result(sum, 0), x];
+    let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
+    Ahead::new(reads, some(dz, 0, TILE * inputs), steps)
+}
+
+/// What the gradient of the result is computed from, but for what is added.
+fn behind<'a, F: Format>(dy: &OutputGradient<'a, F>) -> [&'a [F::Lanes]; 2] {
+    match dy {
+        OutputGradient::Junction { dz, x, .. } | OutputGradient::BehindNorm { dz, x, .. } => {
+            [*dz, *x]
+        }
+        OutputGradient::Plain(dy) | OutputGradient::Pooled { dy, .. } => [*dy, &[]],
+    }
+}
+
+/// The gradient of `count` output pixels, which begins at `from` in `dy`, in panels.
+#[inline(always)]
+fn output_gradient<S: Set, F: Format>(
+    set: S,
+    dy: &OutputGradient<F>,
+    from: usize,
+    sum: &mut [F::Lanes],
+    [count, outputs]: [usize; 2],
+    d: &mut [F::Lanes],
+    ahead: &mut Ahead<F::Lanes>,
+) {
+    if let OutputGradient::Junction {
+        norm,
+        dz,
+        x,
+        joined,
+    } = dy
+    {
+        let branch = [&dz[from..], &x[from..]];
+        put_together::<S, F>(set, (norm, *joined), branch, outputs, sum, d, ahead);
+    } else {
+        for (part, panel) in d.chunks_exact_mut(TILE).enumerate() {
+            ahead.step();
+            for n in 0..registers::<S>() {
+                for (p, lanes) in panel[..count].iter_mut().enumerate() {
                     let index = from + p * outputs + part;
-                    for n in 0..registers::<S>() {
-                        let dy = self.0.dy.at(set, index, part, n);
-                        F::put(set, &mut d[part * TILE + p], n, dy);
-                    }
+                    F::put(set, lanes, n, dy.at(set, index, part, n));
                 }
             }
         }
-        end_pairs::<F>(d, count);
     }
-
-    /// dz of the pixels under the output pixels from `first`, from the gradient `da` of their activations `a`.
-    #[inline(always)]
-    fn input_gradient<S: Set>(
-        &mut self,
-        set: S,
-        first: usize,
-        a: &[F::Lanes],
-        da: &[Lanes],
-        sums: &mut Sums,
-    ) {
-        let inputs = self.0.layer.input_parts();
-        let mut part = 0;
-        while part < inputs {
-            match inputs - part {
-                4.. => {
-                    self.input_gradient_of_parts::<S, 4>(set, part, first, a, da, sums);
-                    part += 4;
-                }
-                2.. => {
-                    self.input_gradient_of_parts::<S, 2>(set, part, first, a, da, sums);
-                    part += 2;
-                }
-                _ => {
-                    self.input_gradient_of_parts::<S, 1>(set, part, first, a, da, sums);
-                    part += 1;
-                }
-            }
-        }
-        sums.flush();
-    }
-
-    /// [`Self::input_gradient`] of the channels of `P` parts from `part` on.
-    #[inline(always)]
-    fn input_gradient_of_parts<S: Set, const P: usize>(
-        &mut self,
-        set: S,
-        part: usize,
-        first: usize,
-        a: &[F::Lanes],
-        da: &[Lanes],
-        sums: &mut Sums,
-    ) {
-        let inputs = self.0.layer.input_parts();
-        for n in 0..registers::<S>() {
-            let mut running = [sums.at(set, part, n); P];
-            let mut means = [set.zero(); P];
-            for q in 0..P {
-                running[q] = sums.at(set, part + q, n);
-                means[q] = get(set, &self.0.norm.mean[part + q], n);
-            }
-            for (p, da) in da.chunks_exact(inputs).enumerate() {
-                let at = input_pixel(self.0.layer, first + p) * inputs + part;
-                let (x, dz) = (&self.0.x[at..at + P], &mut self.0.dz[at..at + P]);
-                for q in 0..P {
-                    let seen = [&a[(part + q) * TILE + p], &x[q]];
-                    let da = &da[part + q];
-                    running[q].store_gradient::<F>(set, n, means[q], seen, da, &mut dz[q]);
-                }
-            }
-            for (q, running) in running.into_iter().enumerate() {
-                sums.put(set, part + q, n, running);
-            }
-        }
-    }
+    end_pairs::<F>(d, count);
 }
 
 /// The gradient of a tile's result out of two branches: in the place of the other one's, `sum`, and in the panels `d`.
@@ -260,19 +311,135 @@ fn put_together<S: Set, F: Format>(
     outputs: usize,
     sum: &mut [F::Lanes],
     d: &mut [F::Lanes],
+    ahead: &mut Ahead<F::Lanes>,
 ) {
-    let branch = dz.chunks_exact(outputs).zip(x.chunks_exact(outputs));
-    let pixels = sum.chunks_exact_mut(outputs).zip(branch);
-    for (p, (sum, (dz, x))) in pixels.enumerate() {
-        for part in 0..outputs {
-            for n in 0..registers::<S>() {
+    for (part, panel) in d.chunks_exact_mut(TILE).enumerate() {
+        ahead.step();
+        for n in 0..registers::<S>() {
+            let norm = norm.of_register(set, part, n);
+            let branch = dz.chunks_exact(outputs).zip(x.chunks_exact(outputs));
+            let pixels = sum.chunks_exact_mut(outputs).zip(branch);
+            for (lanes, (sum, (dz, x))) in panel.iter_mut().zip(pixels) {
                 let (dz, x) = (F::get(set, &dz[part], n), F::get(set, &x[part], n));
                 let values = [dz, x, F::get(set, &sum[part], n)];
-                let dy = norm.apply_at_junction(set, part, n, values, joined);
+                let dy = norm.apply_at_junction(set, values, joined);
                 F::put(set, &mut sum[part], n, dy);
-                F::put(set, &mut d[part * TILE + p], n, dy);
+                F::put(set, lanes, n, dy);
             }
         }
+    }
+}
+
+/// The way from the gradient of a tile's result, `d`, to that of its input, of which `a` are the activations.
+struct BackwardTile<'t, 'n, F: Format> {
+    mean: &'t [Lanes],
+    turned: &'t [f32],
+    a: &'t [F::Lanes],
+    d: &'t [F::Lanes],
+    /// `[pixels, C]`, and so is `dz`.
+    x: &'t [F::Lanes],
+    dz: &'t mut [F::Lanes],
+    /// For the gradient of the activations.
+    da: &'t mut [Lanes],
+    sums: &'t mut Sums,
+    ahead: &'t mut Ahead<'n, F::Lanes>,
+}
+
+impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
+    #[inline(always)]
+    fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
+        let parts = self.mean.len();
+        let rows = rows_of_block::<S, F>(set, P);
+        let blocks = self.dz.chunks_mut(rows * parts);
+        for (block, (x, dz)) in self.x.chunks(rows * parts).zip(blocks).enumerate() {
+            let first = block * rows;
+            self.ahead.step();
+            let da = &mut self.da[..x.len() / parts * P];
+            product_of_parts::<S, F>(set, self.d, self.turned, [first, part], P, da, false);
+            for n in 0..registers::<S>() {
+                let mut running = [self.sums.at(set, part, n); P];
+                let mut means = [set.zero(); P];
+                for q in 0..P {
+                    running[q] = self.sums.at(set, part + q, n);
+                    means[q] = get(set, &self.mean[part + q], n);
+                }
+                let pixels = x.chunks_exact(parts).zip(dz.chunks_exact_mut(parts));
+                for (p, ((x, dz), da)) in pixels.zip(da.chunks_exact(P)).enumerate() {
+                    let (x, dz) = (&x[part..][..P], &mut dz[part..][..P]);
+                    for q in 0..P {
+                        let seen = [&self.a[(part + q) * TILE + first + p], &x[q]];
+                        running[q].store_gradient::<F>(set, n, means[q], seen, &da[q], &mut dz[q]);
+                    }
+                }
+                for (q, running) in running.into_iter().enumerate() {
+                    self.sums.put(set, part + q, n, running);
+                }
+            }
+        }
+    }
+}
+
+/// Pixels whose products with `panels` panels are computed before they are used: as many as fill the registers, so that the
+/// next multiplications go on beside that. On tiles, all.
+#[inline(always)]
+fn rows_of_block<S: Set, F: Format>(set: S, panels: usize) -> usize {
+    if F::VALUES > 1 && set.tiles().is_some() {
+        return TILE;
+    }
+    S::height(TILE, panels.min(S::PANELS), F::VALUES > 1)
+}
+
+/// The blocks of a tile with `parts` parts of results, at least about so many.
+#[inline(always)]
+fn blocks<S: Set, F: Format>(set: S, parts: usize) -> usize {
+    let panels = parts.min(parts::MOST);
+    parts / panels * TILE / rows_of_block::<S, F>(set, panels)
+}
+
+/// The input's pixels under those of tiles.
+struct Inputs<'a, F: Format> {
+    layer: &'a Layer,
+    /// Of a tile, where they do not follow one another.
+    gathered: Vec<F::Lanes>,
+}
+
+impl<'a, F: Format> Inputs<'a, F> {
+    fn new(layer: &'a Layer) -> Self {
+        Self {
+            layer,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Lanes that `count` of them take where they do not follow one another.
+    fn scattered(&self, count: usize) -> usize {
+        match self.layer.stride {
+            1 => 0,
+            _ => count * self.layer.input_parts(),
+        }
+    }
+
+    /// Those of `x` under the tile behind the one from `first` on, where they follow one another; otherwise none.
+    fn of_next_tile<'t>(&self, x: &'t [F::Lanes], first: usize) -> &'t [F::Lanes] {
+        let parts = self.layer.input_parts();
+        match self.layer.stride {
+            1 => some(x, (first + TILE) * parts, TILE * parts),
+            _ => &[],
+        }
+    }
+
+    /// Those of `x` under `count` output pixels from `first` on, `[count, C]`.
+    fn of_tile<'t>(&'t mut self, x: &'t [F::Lanes], first: usize, count: usize) -> &'t [F::Lanes] {
+        let parts = self.layer.input_parts();
+        if self.layer.stride == 1 {
+            return &x[first * parts..][..count * parts];
+        }
+        self.gathered.clear();
+        for pixel in first..first + count {
+            let at = input_pixel(self.layer, pixel) * parts;
+            self.gathered.extend_from_slice(&x[at..at + parts]);
+        }
+        &self.gathered
     }
 }
 
@@ -287,28 +454,27 @@ pub fn input_pixel(layer: &Layer, index: usize) -> usize {
     image * layer.input_pixels() + i * layer.stride * layer.width + j * layer.stride
 }
 
-/// The activations under `count` output pixels from `first`, in panels.
+/// The activations of a tile's pixels `x` `[pixels, C]`, in panels.
 #[inline(always)]
 fn activate<S: Set, F: Format>(
     set: S,
-    layer: &Layer,
     norm: &Norm,
     x: &[F::Lanes],
-    first: usize,
-    count: usize,
     tile: &mut [F::Lanes],
+    ahead: &mut Ahead<F::Lanes>,
 ) {
-    let parts = layer.input_parts();
-    for p in 0..count {
-        let at = input_pixel(layer, first + p) * parts;
-        for (part, x) in x[at..at + parts].iter().enumerate() {
-            for n in 0..registers::<S>() {
-                let a = norm.activate(set, part, n, F::get(set, x, n));
-                F::put(set, &mut tile[part * TILE + p], n, a);
+    let parts = norm.mean.len();
+    for (part, panel) in tile.chunks_exact_mut(TILE).enumerate() {
+        ahead.step();
+        for n in 0..registers::<S>() {
+            let norm = norm.of_register(set, part, n);
+            for (x, lanes) in x.chunks_exact(parts).zip(&mut *panel) {
+                let a = norm.activate(set, F::get(set, &x[part], n));
+                F::put(set, lanes, n, a);
             }
         }
     }
-    end_pairs::<F>(tile, count);
+    end_pairs::<F>(tile, x.len() / parts);
 }
 
 /// Where `count` pixels do not fill their last pair, zeros do.
@@ -332,26 +498,40 @@ pub fn product<S: Set, F: Format>(
     out: &mut [Lanes],
     add: bool,
 ) {
+    product_of_parts::<S, F>(set, tile, matrix, [0, 0], out.len() / count, out, add);
+}
+
+/// Some of the same: `out` `[_, panels]`, of the rows from `row` and the panels from `panel` on.
+#[inline(always)]
+fn product_of_parts<S: Set, F: Format>(
+    set: S,
+    tile: &[F::Lanes],
+    matrix: &[f32],
+    [row, panel]: [usize; 2],
+    panels: usize,
+    out: &mut [Lanes],
+    add: bool,
+) {
     let depth = Depth {
         segments: tile.len() / TILE,
         length: F::ELEMENTS,
     };
-    let panels = out.len() / count;
+    let of_panel = depth.segments * depth.length * PANEL;
     let product = Product {
         left: Left {
-            data: F::elements(tile),
+            data: F::elements(&tile[row..]),
             row: F::ELEMENTS,
             step: 1,
             segment: TILE * F::ELEMENTS,
         },
         right: Right {
-            data: matrix,
+            data: &matrix[panel * of_panel..],
             step: PANEL,
             segment: depth.length * PANEL,
-            panel: depth.segments * depth.length * PANEL,
+            panel: of_panel,
         },
         depth,
-        rows: count,
+        rows: out.len() / panels,
         panels,
     };
     product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, add);
@@ -363,18 +543,23 @@ fn kernel_gradient<S: Set, F: Format>(
     set: S,
     a: &[F::Lanes],
     d: &[F::Lanes],
-    layer: &Layer,
     count: usize,
     [a_pairs, d_pairs]: &mut [Vec<Lanes>; 2],
     kernel: &mut [f32],
+    ahead: &mut Ahead<F::Lanes>,
 ) {
+    let outputs = d.len() / TILE * PANEL;
     let a = F::along_pixels(set, a, 1, 1, a_pairs);
     let d = F::along_pixels(set, d, 1, 1, d_pairs);
     let panel = TILE / F::VALUES * PANEL;
-    for c in 0..layer.input_parts() {
+    for (a, kernel) in a
+        .chunks_exact(panel)
+        .zip(kernel.chunks_exact_mut(PANEL * outputs))
+    {
+        ahead.step();
         let product = Product {
             left: Left {
-                data: &a[c * panel..][..panel],
+                data: a,
                 row: 1,
                 step: PANEL,
                 segment: 0,
@@ -390,9 +575,8 @@ fn kernel_gradient<S: Set, F: Format>(
                 length: count.div_ceil(F::VALUES),
             },
             rows: PANEL,
-            panels: layer.output_parts(),
+            panels: outputs / PANEL,
         };
-        let out = &mut kernel[c * PANEL * layer.outputs..];
-        product.compute::<S, F>(set, out, layer.outputs, true);
+        product.compute::<S, F>(set, kernel, outputs, true);
     }
 }

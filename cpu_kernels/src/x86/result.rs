@@ -3,14 +3,29 @@
 use super::format::{Format, Lanes, get, put, registers};
 use super::gemm::PANEL;
 use super::norm::{Moments, Sums};
+use super::parts::{self, OfParts};
 use super::sets::Set;
 
 /// The moments of a task's results.
 pub struct Results {
     sums: Sums,
-    /// The first pixel: sums are taken of what differs from it. Empty before it is known.
+    /// The first pixel: sums are taken of what differs from it.
     pivot: Vec<Lanes>,
+    /// Parts of the pivot that are known.
+    known: usize,
     pixels: usize,
+}
+
+/// Results `y` = `product` + `skip` of some pixels.
+pub struct Stored<'a, F: Format> {
+    /// Some channels of each pixel.
+    pub product: &'a [Lanes],
+    /// Lanes in `product` from a pixel to the next.
+    pub row: usize,
+    /// `[pixels, O]`.
+    pub skip: Option<&'a [F::Lanes]>,
+    /// `[pixels, O]`.
+    pub y: &'a mut [F::Lanes],
 }
 
 impl Results {
@@ -19,11 +34,12 @@ impl Results {
         Self {
             sums: Sums::new(parts),
             pivot: vec![[0.0; PANEL]; parts],
+            known: 0,
             pixels: 0,
         }
     }
 
-    /// `y` = `product` + `skip`, `[pixels, O]` each, one pixel at least: a tile's or an image's.
+    /// `y` = `product` + `skip`, `[pixels, O]` each, one pixel at least: an image's.
     #[inline(always)]
     pub fn store<S: Set, F: Format>(
         &mut self,
@@ -33,58 +49,52 @@ impl Results {
         y: &mut [F::Lanes],
     ) {
         let parts = self.pivot.len();
-        if self.pixels == 0 {
-            for part in 0..parts {
-                for n in 0..registers::<S>() {
-                    let skip = skip.map(|skip| &skip[part]);
-                    let value = store_one::<S, F>(set, n, &product[part], skip, &mut y[part]);
-                    put(set, &mut self.pivot[part], n, value);
-                }
-            }
-        }
-        let mut part = 0;
-        while part < parts {
-            match parts - part {
-                4.. => {
-                    self.store_parts::<S, F, 4>(set, part, product, skip, y);
-                    part += 4;
-                }
-                2.. => {
-                    self.store_parts::<S, F, 2>(set, part, product, skip, y);
-                    part += 2;
-                }
-                _ => {
-                    self.store_parts::<S, F, 1>(set, part, product, skip, y);
-                    part += 1;
-                }
-            }
-        }
-        self.pixels += product.len() / parts;
-        self.sums.flush();
+        let mut all = All::<F> {
+            results: self,
+            product,
+            skip,
+            y,
+        };
+        parts::in_order(set, parts, &mut all);
+        self.finish(product.len() / parts);
     }
 
-    /// [`Self::store`] of the channels of `P` parts, the first of which is `first`.
+    /// Stores the channels of `P` parts, the first of which is `part`. The caller goes through all parts in order, for a
+    /// few hundred pixels, and then calls [`Self::finish`].
     #[inline(always)]
-    fn store_parts<S: Set, F: Format, const P: usize>(
+    pub fn store_parts<S: Set, F: Format, const P: usize>(
         &mut self,
         set: S,
-        first: usize,
-        product: &[Lanes],
-        skip: Option<&[F::Lanes]>,
-        y: &mut [F::Lanes],
+        part: usize,
+        stored: Stored<F>,
     ) {
         let parts = self.pivot.len();
+        let Stored {
+            product,
+            row,
+            skip,
+            y,
+        } = stored;
+        if self.known == part {
+            for q in 0..P {
+                for n in 0..registers::<S>() {
+                    let skip = skip.map(|skip| &skip[part + q]);
+                    let value = store_one::<S, F>(set, n, &product[q], skip, &mut y[part + q]);
+                    put(set, &mut self.pivot[part + q], n, value);
+                }
+            }
+            self.known += P;
+        }
         for n in 0..registers::<S>() {
-            let mut sums = [self.sums.at(set, first, n); P];
+            let mut sums = [self.sums.at(set, part, n); P];
             let mut pivots = [set.zero(); P];
             for q in 0..P {
-                sums[q] = self.sums.at(set, first + q, n);
-                pivots[q] = get(set, &self.pivot[first + q], n);
+                sums[q] = self.sums.at(set, part + q, n);
+                pivots[q] = get(set, &self.pivot[part + q], n);
             }
-            let pixels = product.chunks_exact(parts).zip(y.chunks_exact_mut(parts));
-            for (pixel, (product, y)) in pixels.enumerate() {
-                let (product, y) = (&product[first..][..P], &mut y[first..][..P]);
-                let skip = skip.map(|skip| &skip[pixel * parts + first..][..P]);
+            for (pixel, y) in y.chunks_exact_mut(parts).enumerate() {
+                let (product, y) = (&product[pixel * row..][..P], &mut y[part..][..P]);
+                let skip = skip.map(|skip| &skip[pixel * parts + part..][..P]);
                 for q in 0..P {
                     let skip = skip.map(|skip| &skip[q]);
                     let value = store_one::<S, F>(set, n, &product[q], skip, &mut y[q]);
@@ -92,14 +102,42 @@ impl Results {
                 }
             }
             for (q, sums) in sums.into_iter().enumerate() {
-                self.sums.put(set, first + q, n, sums);
+                self.sums.put(set, part + q, n, sums);
             }
         }
+    }
+
+    /// All channels of `pixels` more pixels are stored.
+    #[inline(always)]
+    pub fn finish(&mut self, pixels: usize) {
+        self.pixels += pixels;
+        self.sums.flush();
     }
 
     /// The moments of all that was stored.
     pub fn moments(self) -> Moments {
         Moments::new(self.sums, &self.pivot, self.pixels)
+    }
+}
+
+/// All channels of some pixels, `[pixels, O]`.
+struct All<'a, F: Format> {
+    results: &'a mut Results,
+    product: &'a [Lanes],
+    skip: Option<&'a [F::Lanes]>,
+    y: &'a mut [F::Lanes],
+}
+
+impl<F: Format> OfParts for All<'_, F> {
+    #[inline(always)]
+    fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
+        let stored = Stored::<F> {
+            product: &self.product[part..],
+            row: self.results.pivot.len(),
+            skip: self.skip,
+            y: self.y,
+        };
+        self.results.store_parts::<S, F, P>(set, part, stored);
     }
 }
 

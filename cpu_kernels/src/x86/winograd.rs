@@ -67,7 +67,7 @@ pub fn transformed<F: Format>(isa: Isa, kernel: &[f32], inputs: usize, outputs: 
             places,
             format: PhantomData,
         };
-        sets::run(isa, task);
+        sets::run::<F, _>(isa, task);
     });
     places.into_flattened()
 }

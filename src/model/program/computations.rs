@@ -119,6 +119,7 @@ impl Program<'_> {
         let compiled = self.device.compile_unless_found(ahead.sought);
         let compiled = compiled.map_err(|error| self.not_compiled(step, error))?;
         memory::give_back_freed_memory();
+        memory::give_back_library_pages();
         let took = ahead.looked + start.elapsed();
         let origin = ExecutableOrigin::new(step.name, &compiled, ahead.traced, took);
         origin.log(ahead.source);

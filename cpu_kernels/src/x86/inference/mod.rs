@@ -129,7 +129,7 @@ impl<'a, F: Format> Network<'a, F> {
             } = scratch;
             let y = &mut buffers[self.buffers[0]][..stem.result_len()];
             let x = stem.image(images, image);
-            sets::run(
+            sets::run::<F, _>(
                 isa,
                 Convolution::<F> {
                     stem,
@@ -195,7 +195,7 @@ impl<'a, F: Format> Network<'a, F> {
         };
         let place = border(step).and_then(|size| self.padded.binary_search(&size).ok());
         match place {
-            None => sets::run(
+            None => sets::run::<F, _>(
                 isa,
                 Pointwise {
                     share,
@@ -205,7 +205,7 @@ impl<'a, F: Format> Network<'a, F> {
             ),
             Some(place) => {
                 let padded = &mut padded[place];
-                sets::run(
+                sets::run::<F, _>(
                     isa,
                     Conv3x3 {
                         share,

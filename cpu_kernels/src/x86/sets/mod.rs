@@ -4,6 +4,7 @@ mod amx;
 mod avx2;
 mod avx512;
 
+use super::format::Format;
 use crate::isa::Isa;
 
 pub use amx::Amx;
@@ -138,14 +139,17 @@ fn dot_pairs_in_two<S: Set>(set: S, a: S::Register, b: S::Register, c: S::Regist
     set.multiply_add(set.even(a), set.even(b), odd)
 }
 
-/// Runs `task`, compiled for `isa`.
+/// Runs `task`, whose values are of the format `F`, compiled for `isa`. With f32 the sets that differ in bf16 alone have the
+/// same code.
 ///
 /// # Panics
 /// When this processor does not have `isa`, or there are no kernels for it: [`Isa::Generic`].
-pub fn run<T: Task>(isa: Isa, task: T) -> T::Output {
+pub fn run<F: Format, T: Task>(isa: Isa, task: T) -> T::Output {
+    let is_f32 = F::VALUES == 1;
     match isa {
         Isa::Avx2 => Avx2::new().map(|set| set.run(task)),
         Isa::Avx512 => Avx512::<false>::new().map(|set| set.run(task)),
+        Isa::Avx512Bf16 | Isa::Amx if is_f32 => Avx512::<false>::new().map(|set| set.run(task)),
         Isa::Avx512Bf16 => Avx512::<true>::new().map(|set| set.run(task)),
         Isa::Amx => Avx512::with_tiles().map(|set| set.run(task)),
         Isa::Generic => None,

@@ -1,6 +1,7 @@
 //! Each operation of each set against the same in plain Rust.
 
 use super::*;
+use crate::x86::format::Bf16;
 
 /// Some numbers of every kind, and a deterministic noise: 16 at a time.
 fn samples() -> Vec<[f32; 16]> {
@@ -166,6 +167,6 @@ fn each_operation_is_that_of_plain_code() {
             println!("skipped: {isa}, which this processor does not have");
             continue;
         }
-        run(isa, Check);
+        run::<Bf16, _>(isa, Check);
     }
 }

@@ -170,7 +170,7 @@ impl Case {
                 out_row,
                 add,
             };
-            sets::run(Isa::Avx2, task);
+            sets::run::<Bf16, _>(Isa::Avx2, task);
         })
     }
 
@@ -182,7 +182,7 @@ impl Case {
                 out_row,
                 add,
             };
-            sets::run(isa, task);
+            sets::run::<Bf16, _>(isa, task);
         })
     }
 }
