@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use cpu_kernels::Isa;
 use program::{COMPILE_FAST, fail, program, succeed, text, xla_flags};
 use serde_json::Value;
 
@@ -300,6 +301,31 @@ fn check_operations(precision: &str) {
         // Two of three timed runs took the median or longer.
         let once: f64 = rows.iter().map(ms).sum();
         assert!(2.0 * once / 1e3 < took, "{report}");
+    }
+}
+
+#[test]
+fn operations_are_timed_on_each_set_of_the_processor() {
+    assert!(fail(&["bench", "--all-sets"], 2).contains("--ops"));
+    let present = Isa::ALL.into_iter().filter(|isa| isa.is_present());
+    let expected: Vec<String> = present.skip(1).map(|isa| isa.to_string()).collect();
+    if expected.is_empty() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    let bench = |more: &'static str| -> Vec<&'static str> {
+        let all = "bench --ops --all-sets --device cpu --json";
+        all.split(' ').chain(more.split(' ')).collect()
+    };
+    let printed = succeed(&bench("--depth 11 --batch-size 2 --steps 1 --warmup 1"));
+    let reports = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+    let set = |report: Value| report["isa"].as_str().unwrap().to_owned();
+    let sets: Vec<String> = reports.map(|report| set(report.unwrap())).collect();
+    assert_eq!(sets, expected);
+    // The process of the first set says why, and its exit code is this one's.
+    let errors = fail(&bench("--depth 11 --init-weights nowhere.safetensors"), 3);
+    for part in ["nowhere.safetensors", "bench --ops on avx2 ended with"] {
+        assert!(errors.contains(part), "{errors}");
     }
 }
 

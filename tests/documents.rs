@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
@@ -13,6 +13,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/hosts.md",
     "docs/networks.md",
     "docs/numerics.md",
+    "docs/operations.md",
     "docs/performance.md",
     "docs/reliability.md",
     "docs/tutorial.md",

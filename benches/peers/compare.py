@@ -5,8 +5,8 @@
     venv/bin/python benches/peers/compare.py
 
 Round after round, every configuration runs once, so that all of them see the same moods of the machine. Each result is
-appended to docs/performance.jsonl as it comes; the tables of docs/performance.md are made from that file, by
-`--tables` alone without measuring.
+appended to docs/performance.jsonl as it comes; the tables of docs/performance.md and docs/operations.md are made from that
+file, by `--tables` alone without measuring.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 
-import common
 import tables
 
 HERE = pathlib.Path(__file__).parent
@@ -26,16 +25,20 @@ ROOT = HERE.parents[1]
 PROGRAM = ROOT / "target/release/resnet-xla"
 RESULTS = ROOT / "docs/performance.jsonl"
 
+BENCH = [PROGRAM, "bench", "--json", "--device", "cpu"]
 PEERS = {
-    "ours": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "f32"],
-    "ours-dots": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "f32", "--lowering", "dots"],
-    "ours-bf16": [PROGRAM, "bench", "--json", "--device", "cpu", "--precision", "bf16"],
+    "ours": [*BENCH, "--precision", "f32"],
+    "ours-avx2": ["env", "RESNET_XLA_ISA=avx2", *BENCH, "--precision", "f32"],
+    "ours-avx512": ["env", "RESNET_XLA_ISA=avx512", *BENCH, "--precision", "f32"],
+    "ours-dots": [*BENCH, "--precision", "f32", "--lowering", "dots"],
+    "ours-bf16": [*BENCH, "--precision", "bf16"],
     "pytorch": ["peer_pytorch.py"],
     "pytorch-compile": ["peer_pytorch.py", "--mode", "compile"],
     "pytorch-bf16": ["peer_pytorch.py", "--precision", "bf16"],
     "keras": ["peer_keras.py"],
     "jax": ["peer_jax.py"],
 }
+DEPTHS = [20, 56, 110, 164]
 INPUT = {
     "ours-keras": [PROGRAM, "bench", "--input", "--augment", "keras", "--json"],
     "ours-crop": [PROGRAM, "bench", "--input", "--augment", "crop", "--json"],
@@ -46,10 +49,11 @@ INPUT = {
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", type=lambda text: [int(n) for n in text.split(",")], default=[20, 56, 110, 164])
+    parser.add_argument("--depths", type=lambda text: [int(n) for n in text.split(",")], default=DEPTHS)
     parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="timed steps of a process (more for small depths)")
+    parser.add_argument("--steps", type=int, help="timed steps of a process (more for small depths), or runs of an operation")
+    parser.add_argument("--precisions", type=lambda text: text.split(","), default=["f32", "bf16"], help="of --only ops")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefix", default="", help="command to run each measurement under, such as a lock")
     parser.add_argument("--only", choices=["steps", "input", "ops"], help="one of the tables")
@@ -58,26 +62,44 @@ def arguments():
 
 
 def run(command, args):
-    """The JSON object that a measurement prints, or what it failed with."""
+    """The one JSON object that a measurement prints, or what it failed with."""
+    return run_all(command, args)[-1]
+
+
+def run_all(command, args):
+    """The JSON objects that a measurement prints one behind the other, and what it failed with."""
     if str(command[0]).endswith(".py"):
         command = [sys.executable, HERE / command[0], *command[1:]]
     cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0))[: args.threads])
     command = [*shlex.split(args.prefix), "taskset", "-c", cpus, *command]
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-    if done.returncode != 0:
-        return {"error": done.stderr.strip().splitlines()[-1:]}
-    return json.loads(done.stdout[done.stdout.index("{") :])
+    failed = [{"error": done.stderr.strip().splitlines()[-1:]}] if done.returncode != 0 else []
+    return objects(done.stdout) + failed
+
+
+def objects(text):
+    """The JSON objects in `text`."""
+    found = []
+    while "{" in text:
+        text = text[text.index("{") :]
+        result, end = json.JSONDecoder().raw_decode(text)
+        found.append(result)
+        text = text[end:]
+    return found
 
 
 def record(result):
     with RESULTS.open("a") as file:
         file.write(json.dumps(result) + "\n")
-    shown = {key: result[key] for key in ("kind", "round", "peer", "depth", "step_ms", "images_per_sec", "error") if key in result}
+    shown = {key: result[key] for key in ("kind", "round", "peer", "depth", "isa", "precision", "step_ms", "images_per_sec", "error") if key in result}
     print(json.dumps(shown), flush=True)
 
 
 def run_steps(args, folder):
+    # It takes NumPy, which the tables do without.
+    import common
+
     for number in range(args.rounds):
         for depth in args.depths:
             weights = folder / f"{depth}.safetensors"
@@ -97,8 +119,10 @@ def run_input(args):
 
 
 def run_ops(args):
-    command = [PROGRAM, "bench", "--ops", "--json", "--device", "cpu", "--depth", max(args.depths), "--steps", 9]
-    record({"kind": "ops"} | run(command, args))
+    for precision in args.precisions:
+        command = [*BENCH, "--ops", "--all-sets", "--precision", precision, "--depth", max(args.depths)]
+        for result in run_all([*command, "--steps", args.steps or 9], args):
+            record({"kind": "ops", "precision": precision} | result)
 
 
 def main():
@@ -113,7 +137,7 @@ def main():
             run_input(args)
         if args.only in (None, "ops"):
             run_ops(args)
-    tables.write(RESULTS, ROOT / "docs/performance.md", PROGRAM)
+    tables.write(RESULTS, ROOT / "docs", PROGRAM, list(PEERS), DEPTHS)
 
 
 main()

@@ -1,4 +1,4 @@
-"""Makes the tables of docs/performance.md from the results that compare.py recorded."""
+"""Makes the tables of docs/performance.md and docs/operations.md from the results that compare.py recorded."""
 
 import json
 import pathlib
@@ -29,11 +29,12 @@ def machine():
 
 
 def read(path):
-    """All results, by processor and kind: those behind a machine's line are of that machine."""
+    """All results, by processor and kind: those behind a machine's line are of that machine, and of one session."""
     machines, here = {}, None
-    for result in map(json.loads, path.read_text().splitlines()):
+    for session, result in enumerate(map(json.loads, path.read_text().splitlines())):
         if result["kind"] == "machine":
-            here = machines.setdefault(result["cpu"], {})
+            begun, here = (session, result["date"]), machines.setdefault(result["cpu"], {})
+        result["session"], result["date"] = begun
         here.setdefault(result["kind"], []).append(result)
     return machines
 
@@ -43,16 +44,21 @@ def newest(machines, kind):
     return [results for results in machines.values() if kind in results][-1]
 
 
-def write(results_path, document, program):
-    """Replaces what stands between the markers of `document`."""
+def write(results_path, folder, program, peers, depths):
+    """Replaces what stands between the markers of the pages in `folder`."""
     machines = read(results_path)
+    of_each = machines.values()
+    replace(folder / "performance.md", {
+        "machine": [line for results in of_each for line in machine_lines(results)],
+        "steps": [line for results in of_each for line in step_lines(results, program, peers, depths)],
+        "input": input_lines(newest(machines, "input")),
+    })
+    replace(folder / "operations.md", {"ops": [line for results in of_each for line in ops_lines(results)]})
+
+
+def replace(document, parts):
     text = document.read_text()
-    for name, lines in [
-        ("machine", [line for results in machines.values() for line in machine_lines(results)]),
-        ("steps", [line for results in machines.values() for line in step_lines(results, program)]),
-        ("ops", ops_lines(newest(machines, "ops"))),
-        ("input", input_lines(newest(machines, "input"))),
-    ]:
+    for name, lines in parts.items():
         text = between_markers(text, name, lines)
     document.write_text(text)
 
@@ -80,55 +86,96 @@ def middle_roofline(results):
     return {key: statistics.median(r[key] for r in rooflines) for key in ("gemm_gflops", "memory_gb_per_s")}
 
 
-def step_lines(results, program):
+def step_lines(results, program, peers, depths):
     measured = [result for result in results.get("step", []) if "error" not in result]
     lines = [f"### {results['machine'][-1]['cpu']}"]
     for depth in sorted({result["depth"] for result in measured}):
         at_depth = [result for result in measured if result["depth"] == depth]
-        lines += ["", *depth_lines(depth, at_depth, middle_roofline(results), program)]
+        lines += ["", *depth_lines(depth, at_depth, middle_roofline(results), program, peers)]
     for result in results.get("step", []):
         if "error" in result:
             lines += ["", f"{result['peer']} at depth {result['depth']} gave no result: `{result['error']}`."]
-    return [*lines, ""]
+    return [*lines, *missing_lines(measured, peers, depths), ""]
 
 
-def depth_lines(depth, results, roofline, program):
+def newest_of(results):
+    """Those of the last session alone: what was measured before is of an older program, or of another day."""
+    last = max((result["session"] for result in results), default=None)
+    return [result for result in results if result["session"] == last]
+
+
+def missing_lines(measured, peers, depths):
+    """What has no row: the peers, by the depths at which they were not measured."""
+    there = {(result["peer"], result["depth"]) for result in measured}
+    missing = {}
+    for peer in peers:
+        without = tuple(depth for depth in depths if (peer, depth) not in there)
+        missing.setdefault(without, []).append(f"`{peer}`")
+    missing.pop((), None)
+    if not missing:
+        return []
+    parts = [f"{', '.join(names)} at depth {', '.join(map(str, without))}" for without, names in missing.items()]
+    return ["", f"Not measured on this machine: {'; '.join(parts)}."]
+
+
+def depth_lines(depth, results, roofline, program, peers):
+    rows = [newest_of([result for result in results if result["peer"] == peer]) for peer in peers]
+    rows = [own for own in rows if own]
     batch = results[0]["batch_size"]
     flops = forward_flops(program, depth) * PASSES * batch
+    size = f"{results[0]['trainable_parameters']:,} parameters, {flops / 1e9:.0f} GFLOP a step"
     lines = [
-        f"**Depth {depth}, batch {batch}**, {results[0]['trainable_parameters']:,} parameters, {flops / 1e9:.0f} GFLOP a step:",
+        f"**Depth {depth}, batch {batch}**, {size}, {programs(rows)}:",
         "",
-        "| program | precision | step, ms | quartiles | n | images/s | time over ours, f32 (rounds) | of the product's speed "
-        "| first step's extra, s | memory, MB | first loss |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| program | precision | instruction set | step, ms (quartiles) | n | images/s | time over ours, f32 (rounds) "
+        "| PyTorch's time over it, same precision (rounds) | of PyTorch's f32 product's speed | first step's extra, s "
+        "| memory, MB | first loss |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    rows = [peer_row(peer, results, flops, roofline) for peer in dict.fromkeys(result["peer"] for result in results)]
-    return lines + rows
+    return lines + [peer_row(own, results, flops, roofline) for own in rows]
 
 
-def peer_row(peer, results, flops, roofline):
-    own = [result for result in results if result["peer"] == peer]
+def programs(rows):
+    """Which of this program's commits were measured, and when."""
+    ours = [f"{own[0]['git_commit']} of {own[0]['date']}" for own in rows if "git_commit" in own[0]]
+    return f"resnet-xla at {' and '.join(dict.fromkeys(ours))}"
+
+
+def peer_row(own, results, flops, roofline):
+    """The row of the measurements `own`; ratios are to other `results` of the same rounds."""
     times = [time for result in own for time in result["times_ms"]]
     q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive")
-    ours = {result["round"]: result["step_ms"] for result in results if result["peer"] == "ours"}
-    ratios = [result["step_ms"] / ours[result["round"]] for result in own if result["round"] in ours]
-    name = f"{own[0]['name']} {own[0]['version']}"
-    if peer == "ours-dots":
-        name += ", XLA's operations"
+    precision = own[0]["precision"]
+    pytorch = {"f32": "pytorch", "bf16": "pytorch-bf16"}[precision]
     cells = [
-        name,
-        own[0]["precision"],
-        f"{median:.0f}",
-        f"{q1:.0f} to {q3:.0f}",
+        f"{own[0]['name']} {own[0]['version']}",
+        precision,
+        instruction_set(own[0]),
+        f"{median:.0f} ({q1:.0f} to {q3:.0f})",
         len(times),
         f"{own[0]['batch_size'] / median * 1e3:.1f}",
-        spread_of(ratios),
+        spread_of([time / ours for time, ours in pairs(own, results, "ours")]),
+        spread_of([theirs / time for time, theirs in pairs(own, results, pytorch)]),
         f"{flops / median / 1e6 / roofline['gemm_gflops']:.0%}",
         f"{statistics.median(result['compile_s'] for result in own):.1f}",
         f"{max(result['peak_rss_mb'] for result in own):.0f}",
         f"{own[0]['first_loss']:.4f}",
     ]
     return row(cells)
+
+
+def instruction_set(result):
+    """The one that this program's kernels ran on. Peers choose theirs themselves and do not say."""
+    if result["name"] != "resnet-xla":
+        return "-"
+    return result.get("isa", "not recorded") if result.get("lowering", "kernels") == "kernels" else "XLA's operations"
+
+
+def pairs(own, results, peer):
+    """A step's time in each of `own`, with that of `peer` in the same round."""
+    theirs = {(result["session"], result["round"]): result["step_ms"] for result in results if result["peer"] == peer}
+    rounds = [(result["step_ms"], (result["session"], result["round"])) for result in own]
+    return [(time, theirs[number]) for time, number in rounds if number in theirs]
 
 
 def spread_of(ratios):
@@ -138,53 +185,75 @@ def spread_of(ratios):
 
 
 def ops_lines(results):
-    """The newest measurement of single operations."""
+    """A table for each instruction set and precision that was measured on a machine."""
+    lines = [f"### {results['machine'][-1]['cpu']}", ""]
     measured = [result for result in results.get("ops", []) if "error" not in result]
-    if not measured:
-        return ["Not measured yet on this machine: the command above does it."]
-    result, roofline = measured[-1], middle_roofline(results)
-    note = [result["note"], ""] if "note" in result else []
-    lines = [
-        *note,
-        f"Depth {result['depth']}, batch {result['batch_size']}, {result['device']}, medians of {result['n']} runs:",
-        "",
-        "| operation | images | in a step | kernels, ms | GFLOP/s | GB/s | of the bound | share of the step "
-        "| composed, ms | GFLOP/s | GB/s | share of the step | composed over kernels |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name in dict.fromkeys(operation["pass"] for operation in result["operations"]):
-        lines.append(f"| **{name}** " + "| " * 12 + "|")
-        of_pass = [operation for operation in result["operations"] if operation["pass"] == name]
-        lines += [op_row(operation, result["step"], roofline) for operation in of_pass]
-    for name, kernels, composed in [
-        ("sum", result["sum_ms"]["kernels"], result["sum_ms"]["dots"]),
-        ("whole step", result["step"]["kernels"]["ms"], result["step"]["dots"]["ms"]),
-    ]:
-        shares = kernels / result["step"]["kernels"]["ms"], composed / result["step"]["dots"]["ms"]
-        kernel_cells = [f"{kernels:.0f}", "", "", "", f"{shares[0]:.0%}"]
-        lines.append(row([f"**{name}**", "", "", *kernel_cells, f"{composed:.0f}", "", "", f"{shares[1]:.0%}", f"{composed / kernels:.2f}"]))
+    tables = {set_and_precision(result): result for result in measured}
+    if not tables:
+        return [*lines, "Not measured yet: the command above does it.", ""]
+    for names, result in sorted(tables.items()):
+        lines += [*ops_table(*names, result), ""]
     return lines
 
 
-def op_row(operation, step, roofline):
-    """An operation's row: the bound is what a product's or a copy's speed allows, whichever is slower."""
+def set_and_precision(result):
+    # Reports did not name them while the kernels had one of each.
+    return result.get("isa", "avx2"), result.get("precision", "f32")
+
+
+def ops_table(isa, precision, result):
+    bound = "not measured with it"
+    if "bound" in result:
+        bound = f"{result['bound']['gflops']:.0f} GFLOP/s and {result['bound']['gb_per_s']:.1f} GB/s"
+    step = result["step"]
+    size = f"Depth {result['depth']}, batch {result['batch_size']}, {result['device']}"
+    lines = [
+        "<details>",
+        f"<summary>{isa}, {precision}: {result['date']}, commit {result['git_commit']}</summary>",
+        "",
+        f"{size}, medians of {result['n']} runs; the bound: {bound}.",
+        "",
+        "| operation | images | in a step | kernels, ms | GFLOP/s | GB/s | of the bound | share of the step "
+        "| composed, ms | composed over kernels |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in dict.fromkeys(operation["pass"] for operation in result["operations"]):
+        lines.append(f"| **{name}** " + "| " * 9 + "|")
+        lines += [op_row(operation, step) for operation in result["operations"] if operation["pass"] == name]
+    for name, kernels, composed in [
+        ("sum", result["sum_ms"]["kernels"], result["sum_ms"]["dots"]),
+        ("whole step", step["kernels"]["ms"], step["dots"]["ms"]),
+    ]:
+        cells = [f"{kernels:.0f}", "", "", "", f"{kernels / step['kernels']['ms']:.0%}", f"{composed:.0f}", f"{composed / kernels:.2f}"]
+        lines.append(row([f"**{name}**", "", "", *cells]))
+    return [*lines, "", "</details>"]
+
+
+def op_row(operation, step):
+    """An operation's row. The bound is the report's own: what its instruction set and precision, or memory, allow."""
     flops, moved = operation["flops"] / 1e6, operation["bytes"] / 1e6
-    bound = max(flops / roofline["gemm_gflops"], moved / roofline["memory_gb_per_s"])
-
-    def cells(formulation):
-        ms = operation[formulation]["ms"]
-        share = ms * operation["count"] / step[formulation]["ms"]
-        return f"{ms:.2f}", f"{flops / ms:.0f}" if flops else "-", f"{moved / ms:.1f}", f"{share:.1%}"
-
-    ms, *rates, share = cells("kernels")
-    ratio = operation["dots"]["ms"] / operation["kernels"]["ms"]
-    reached = f"{bound / operation['kernels']['ms']:.0%}"
-    return row([operation["operation"], operation["shape"], operation["count"], ms, *rates, reached, share, *cells("dots"), f"{ratio:.2f}"])
+    ms, composed = operation["kernels"]["ms"], operation["dots"]["ms"]
+    cells = [
+        operation["operation"],
+        operation["shape"],
+        operation["count"],
+        f"{ms:.2f}",
+        f"{flops / ms:.0f}" if flops else "-",
+        f"{moved / ms:.1f}",
+        f"{operation['bound_ms'] / ms:.0%}" if "bound_ms" in operation else "-",
+        f"{ms * operation['count'] / step['kernels']['ms']:.1%}",
+        f"{composed:.2f}",
+        f"{composed / ms:.2f}",
+    ]
+    return row(cells)
 
 
 def input_lines(results):
     measured = [result for result in results.get("input", []) if "error" not in result]
+    machine = results["machine"][-1]
     lines = [
+        f"{machine['cpu']}, {measured[-1]['date']}:",
+        "",
         "| pipeline | images/s, one thread | rounds | n | this program with the same kind of augmentation is |",
         "| --- | --- | --- | --- | --- |",
     ]

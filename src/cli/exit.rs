@@ -1,5 +1,6 @@
 //! How an error ends the program: message and exit code.
 
+use crate::cli::commands::bench::SetFailed;
 use crate::cli::commands::predict::FolderError;
 use crate::cli::config::ConfigError;
 use crate::cli::outputs::OutputError;
@@ -73,6 +74,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(NON_FINITE)
     } else if let Some(error) = cause.downcast_ref::<PredictError>() {
         code_of_prediction(error)
+    } else if let Some(error) = cause.downcast_ref::<SetFailed>() {
+        error.exit_code()
     } else {
         let interrupted = cause.downcast_ref::<Interrupted>()?;
         Some(interrupted.signal.exit_code())

@@ -3,6 +3,9 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
 
 use common::{
     ROUNDING, array, arrays, compile, execute_computation, initial, input, lowerings, without_kinks,
@@ -192,6 +195,101 @@ fn a_program_with_loops_has_as_many_layers_at_any_depth() {
     assert_eq!(count(164, Units::Loop, "convolution"), convolutions);
     // A loop that goes round once would be no gain.
     assert_eq!(count(20, Units::Loop, "while"), [0, 0, 0]);
+}
+
+/// Has XLA write each program that it compiles into the working folder, as text.
+const DUMP: &str = "--xla_dump_to=. --xla_dump_hlo_as_text";
+/// Further settings of XLA's for these tests, see `common`.
+const FLAGS: &str = "RESNET_XLA_TEST_XLA_FLAGS";
+
+#[test]
+fn in_the_rounds_of_a_compiled_loop_only_kernels_make_images() {
+    let flags = env::var(FLAGS).unwrap_or_default();
+    if flags.contains(DUMP) {
+        for lowering in lowerings() {
+            compile(&train_step(&model(DEPTH, lowering, Units::Loop)).unwrap());
+        }
+        return;
+    }
+    if !lowerings().contains(&Lowering::Kernels) {
+        return;
+    }
+    // XLA reads its settings once: another process compiles.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled_loops");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "in_the_rounds_of_a_compiled_loop_only_kernels_make_images",
+        ])
+        .env(FLAGS, format!("{flags} {DUMP}"))
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let [dots, kernels] = &compiled_programs(&folder)[..] else {
+        panic!("expected a program of each formulation: {output:?}");
+    };
+
+    let made = |program| {
+        let rounds = rounds(program);
+        // Forward and backward through three stages.
+        assert_eq!(rounds.len(), 6);
+        let lines = rounds.into_iter().flatten();
+        let images = lines.filter(|line| makes_images(line));
+        images.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(made(kernels), Vec::<String>::new());
+    // XLA's own operations do: such lines are found.
+    assert!(!made(dots).is_empty());
+}
+
+/// The programs that XLA wrote into `folder` after all its passes, in the order in which they were compiled.
+fn compiled_programs(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap();
+    let files = files.map(|file| file.unwrap().path().into_os_string().into_string().unwrap());
+    let mut files: Vec<String> = files
+        .filter(|file| file.ends_with("cpu_after_optimizations.txt"))
+        .collect();
+    files.sort();
+    files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect()
+}
+
+/// The instructions of each loop's body.
+fn rounds(program: &str) -> Vec<Vec<&str>> {
+    let names = program.split("body=").skip(1);
+    let names = names.map(|rest| rest.split(',').next().unwrap());
+    let body = |name: &str| {
+        let begins = format!("\n{name} (");
+        let (_, body) = program.split_once(&begins).unwrap();
+        body.lines()
+            .skip(1)
+            .take_while(|line| *line != "}")
+            .collect()
+    };
+    names.map(body).collect()
+}
+
+/// Whether an instruction writes a batch of images, `[N, H, W, C]`, or rows of such, and neither calls a kernel nor only gives
+/// a name to what is there.
+fn makes_images(line: &str) -> bool {
+    const KERNELS_AND_NAMES: [&str; 4] = [
+        " custom-call(",
+        " get-tuple-element(",
+        " bitcast(",
+        " parameter(",
+    ];
+    let Some((_, result)) = line.split_once(" = ") else {
+        return false;
+    };
+    let dims = result.split(['[', ']']).nth(1).unwrap_or_default();
+    let dims: Vec<usize> = dims.split(',').filter_map(|dim| dim.parse().ok()).collect();
+    let has_images = matches!(dims[..], [n, _, _, _] | [_, n, _, _, _] if n == LABELS.len());
+    has_images && !KERNELS_AND_NAMES.iter().any(|name| result.contains(name))
 }
 
 #[test]

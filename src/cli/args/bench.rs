@@ -30,6 +30,10 @@ pub struct BenchArgs {
     #[arg(long, conflicts_with_all = ["pipeline", "model", "image_size", "classes", "optimizer", "lowering", "replicas", "plugin"])]
     pub ops: bool,
 
+    /// Do it on each instruction set that the processor has, one after the other; with --json an object for each
+    #[arg(long, requires = "ops")]
+    pub all_sets: bool,
+
     /// Formulation of the step for the compiler [default: the best for the device]
     #[arg(long, conflicts_with = "pipeline")]
     pub lowering: Option<LoweringChoice>,

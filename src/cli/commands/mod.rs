@@ -1,6 +1,6 @@
 //! The subcommands, one file each.
 
-mod bench;
+pub mod bench;
 #[cfg(feature = "trace")]
 mod compile;
 mod doctor;

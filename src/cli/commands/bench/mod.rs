@@ -1,5 +1,6 @@
 //! `bench`: how fast the program is on this machine.
 
+mod all_sets;
 #[cfg(feature = "trace")]
 mod traced;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+pub use self::all_sets::SetFailed;
 use super::output::{print_json, stdout};
 use crate::bench::{HostBench, HostReport, InputBench, PicturesBench, StepBench, StepReport};
 use crate::cli::args::BenchArgs;
@@ -51,6 +53,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         print(&bench.run()?, args.json)
     } else if args.host {
         print(&host(args)?, args.json)
+    } else if args.all_sets {
+        all_sets::run(args)
     } else if let Some(path) = &args.program {
         print(
             &step_of_folder(args, ProgramFolder::open(path)?)?,
