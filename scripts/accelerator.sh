@@ -2,9 +2,10 @@
 # Measures and trains on a machine with a GPU that has Python's jax and torch but no registry, that takes little at a
 # time, and that may be gone after any call:
 #
-#   scripts/accelerator.sh pack FOLDER [--short]                    here: pieces to carry, at most 36 MiB each
-#   scripts/accelerator.sh run [--out DIR] [--seconds N] PIECE...   there: takes pieces, and does what they allow
-#   scripts/accelerator.sh tables PIECE...                          here: the tables, from what came back in --out
+#   scripts/accelerator.sh pack FOLDER [--short]    here: pieces to carry, at most 36 MiB each
+#   scripts/accelerator.sh run [--out DIR] [--seconds N] [--parts LIST] PIECE...
+#                                                   there: takes pieces, and does what they allow
+#   scripts/accelerator.sh tables PIECE...          here: the tables, from what came back in --out
 #
 # `pack` takes the program that RESNET_XLA_BIN names (by default target/small/resnet-xla, which scripts/small_build.sh
 # makes), what that of target/release exports and computes on the CPU, and CIFAR-10 (`resnet-xla fetch`). The first piece
@@ -12,8 +13,9 @@
 #
 # `run` keeps all in --work (/tmp/resnet-xla-accelerator). It checks the numbers against the CPU's, measures the training
 # step beside JAX's and PyTorch's, and trains the tutorial's network by its recipe for as long as --seconds (540) last;
-# then it writes what is to stay to --out, as pieces again. Carry those, too, to go on where the last call stopped. What is
-# done is not done again. --plugin names the PJRT plugin, by default jax's for CUDA.
+# then, even if one of these failed, it writes what is to stay to --out, as pieces again. Carry those, too, to go on where
+# the last call stopped. What is done is not done again. Once the data is there, training gets the last third of the time;
+# --parts chooses from numerics,speed,training. --plugin names the PJRT plugin, by default jax's for CUDA.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -35,7 +37,7 @@ main() {
 }
 
 usage() {
-    sed -n '2,19s/^# \?//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,20s/^# \?//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -189,32 +191,44 @@ check_sizes() {
 # ---- there ----
 
 run() {
-    local work=/tmp/resnet-xla-accelerator out='' seconds=540 plugin='' end pieces=()
+    local work=/tmp/resnet-xla-accelerator out='' seconds=540 parts=numerics,speed,training plugin='' end pieces=()
     while (($#)); do
         case $1 in
         --work) work=$2 && shift ;;
         --out) out=$2 && shift ;;
         --seconds) seconds=$2 && shift ;;
+        --parts) parts=$2 && shift ;;
         --plugin) plugin=$2 && shift ;;
         -*) fail "unknown option '$1' of run" ;;
         *) pieces+=("$1") ;;
         esac
         shift
     done
+    [[ $parts =~ ^(numerics|speed|training)(,(numerics|speed|training))*$ ]] ||
+        fail "expected some of numerics,speed,training as --parts, got '$parts'"
     end=$((SECONDS + seconds - to_save))
     mkdir -p "$work/state"
+    # However this ends.
+    # shellcheck disable=SC2064
+    [[ -z $out ]] || trap "$(printf 'save %q %q' "$work/state" "$out")" EXIT
     take "$work" "${pieces[@]}"
     if [[ ! -e $work/tools/plan.json ]]; then
         echo "piece-0.tar.gz is still to come: it has the program"
-    else
-        [[ -n $plugin ]] || plugin=$(find_plugin)
-        find_cuda
-        if ((end > SECONDS)); then
-            python3 "$root/benches/peers/accelerator.py" "$work" --seconds $((end - SECONDS)) ${plugin:+--plugin "$plugin"}
-            train "$work" "$end" "$plugin"
-        fi
+        return 0
     fi
-    [[ -z $out ]] || save "$work/state" "$out"
+    [[ -n $plugin ]] || plugin=$(find_plugin)
+    find_cuda
+    ((end > SECONDS)) || return 0
+    measure "$work" "$end" "$parts" "$plugin"
+    [[ ,$parts, != *,training,* ]] || train "$work" "$end" "$plugin"
+}
+
+# Measures what is still to be measured, and leaves a third of the time to training if it can begin:
+# measure WORK END PARTS PLUGIN
+measure() {
+    local work=$1 left=$(($2 - SECONDS)) parts=$3 plugin=$4
+    [[ ,$parts, != *,training,* || ! -e $work/data/complete ]] || left=$((left * 2 / 3))
+    python3 "$root/benches/peers/accelerator.py" "$work" --seconds "$left" --parts "$parts" ${plugin:+--plugin "$plugin"}
 }
 
 # Unpacks pieces, and the data once all of it is there: take WORK PIECE...
@@ -279,7 +293,7 @@ train() {
     # Less is over before the program is compiled.
     ((end - SECONDS >= $(plan "$work" seconds_a_measurement))) || return 0
     options=(--program "$work/tools/programs/$(plan "$work" train)" --out-dir "$run" --data-dir "$work/images")
-    options+=(--progress plain ${plugin:+--plugin "$plugin"})
+    options+=(--compile-cache "$work/compiled" --progress plain ${plugin:+--plugin "$plugin"})
     # A start that was stopped while it compiled has left nothing to go on from.
     [[ -z $(newest_checkpoint "$run") ]] && options+=(--overwrite) || options+=(--resume)
     if [[ $steps != None ]]; then

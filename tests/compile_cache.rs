@@ -85,7 +85,30 @@ fn compiled(log: &str) -> bool {
         log.matches("loaded train_step: ").count() + log.matches("loaded eval_step: ").count(),
     );
     assert!(matches!((compiled, loaded), (2, 0) | (0, 2)), "{log}");
+    // The start block has said so before.
+    let announced = match compiled {
+        0 => [
+            "executable  loaded from the cache in ",
+            "loading the training step",
+        ],
+        _ => [
+            "executable  to be compiled: ",
+            "compiling the training step",
+        ],
+    };
+    assert!(announced.iter().all(|words| log.contains(words)), "{log}");
     compiled == 2
+}
+
+/// The seconds that loading took and that it saved, according to the start block.
+fn announced_seconds(log: &str) -> (f64, f64) {
+    let line = log.lines().find(|line| line.starts_with("executable"));
+    let words: Vec<&str> = line.unwrap().split(' ').collect();
+    let before = |unit: &str| {
+        let at = words.windows(2).position(|pair| pair[1] == unit).unwrap();
+        words[at].parse().unwrap()
+    };
+    (before("s,"), before("s"))
 }
 
 #[test]
@@ -96,6 +119,13 @@ fn the_second_start_loads_what_the_first_compiled_and_computes_the_same_bits() {
         assert_eq!(runs.files().len(), 2);
         let log = runs.run("second");
         assert!(!compiled(&log));
+        let (loaded, saved) = announced_seconds(&log);
+        let step = &runs.result("second")["executables"][0];
+        let seconds = |name: &str| step[name].as_f64().unwrap();
+        // The result has the little that is done after it was announced, too.
+        assert!(loaded <= seconds("load_s") + 0.06, "{log}{step}");
+        let together = loaded + saved - seconds("compile_s");
+        assert!(saved == 0.0 || together.abs() < 0.11, "{log}{step}");
         // Nothing of XLA's own log.
         assert!(!log.contains("cpu_aot_loader"), "{log}");
         assert_same_end(&runs.out_dir("second"), &runs.out_dir("first"));

@@ -1,6 +1,8 @@
 //! Devices and plugins: which is taken, and each way in which one cannot be, with exit code 4.
 
 mod program;
+#[path = "../pjrt/tests/support/stub.rs"]
+mod stub;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -324,6 +326,25 @@ fn doctor_says_whether_the_cpus_kernels_are_used() {
             && printed.contains("variable    RESNET_XLA_ISA=generic\n"),
         "{printed}"
     );
+}
+
+#[test]
+fn doctor_says_what_a_plugin_says_of_its_extensions_memory_and_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("plugin.so");
+    stub::compile("MEMORY=1", &plugin);
+    let output = doctor(&["--plugin", text(&plugin)]).output().unwrap();
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{printed}{}", errors(&output));
+    for line in [
+        "PJRT C API 0.0, extensions: Layouts",
+        "StubDevice(id=0), memory: 512 MiB in use of 16384 MiB, 2048 MiB at its peak, coords: [0, 1]",
+    ] {
+        assert!(
+            printed.contains(&format!("            {line}\n")),
+            "{printed}"
+        );
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 """What scripts/accelerator.sh measures: numerics against the CPU, then the training step beside its peers.
 
-    python3 benches/peers/accelerator.py WORK --seconds 500 [--plugin PATH]
+    python3 benches/peers/accelerator.py WORK --seconds 500 [--parts numerics,speed] [--plugin PATH]
 
 WORK is the folder that `scripts/accelerator.sh` unpacks: tools/ with the program, its exported programs, the plan and the
 CPU's numbers, and state/, whose results.jsonl gets a line for each measurement as it comes. What is there is not measured
-again. Needs nothing but Python's own library; a peer whose library is not there gets a line that says so.
+again, and what the end of the time cuts off has no line, so that the next call measures it. Needs nothing but Python's own
+library; a peer whose library is not there gets a line that says so.
 """
 
 import argparse
@@ -41,6 +42,9 @@ class Session:
         self.plan = json.loads((self.tools / "plan.json").read_text())
         self.device = ["--plugin", args.plugin] if args.plugin else ["--device", self.plan["on"]]
         self.done = [json.loads(line) for line in self.results.read_text().splitlines()] if self.results.exists() else []
+        # What the peers compile stays for the next round.
+        caches = {"JAX_COMPILATION_CACHE_DIR": "jax", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+        self.caches = {variable: str(args.work / "peers" / folder) for variable, folder in caches.items()}
 
     def seconds_left(self):
         return self.deadline - time.monotonic()
@@ -58,8 +62,13 @@ class Session:
     def run(self, command, **variables):
         """What a command prints; it gets the time that is left."""
         limit = max(1, min(PATIENCE, self.seconds_left()))
-        command, environment = list(map(str, command)), os.environ | variables
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit)
+        command, environment = list(map(str, command)), os.environ | self.caches | variables
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit)
+        except subprocess.TimeoutExpired:
+            if limit < PATIENCE:
+                raise Cut from None
+            raise Failed(f"took longer than {PATIENCE} s") from None
         if done.returncode != 0:
             raise Failed((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
         return done.stdout
@@ -69,7 +78,11 @@ class Session:
 
 
 class Failed(Exception):
-    pass
+    """A command did not do what it should."""
+
+
+class Cut(Exception):
+    """The time for all of it was over before a command was."""
 
 
 def machine(session):
@@ -156,17 +169,19 @@ def first_weights(session, depth):
     """The option for the weights that the peers start from; none where there is no NumPy or safetensors to write them."""
     path = session.work / f"first-{depth}.safetensors"
     if not path.exists():
-        call = f"import common; common.write_first_weights({depth}, {str(path)!r})"
+        unfinished = path.with_suffix(".part")
+        call = f"import common; common.write_first_weights({depth}, {str(unfinished)!r})"
         try:
             session.run([sys.executable, "-c", call], PYTHONPATH=str(HERE))
         except Failed as reason:
             print(f"our own first weights at depth {depth}: {reason}")
             return []
+        unfinished.rename(path)
     return ["--init-weights", path]
 
 
 def step(session, key, weights):
-    """A measurement as the program prints it, or why there is none."""
+    """A measurement as the program prints it, or why there is none. Raises `Cut` if the time did not suffice."""
     options = ["--steps", session.plan["steps"], "--warmup", session.plan["warmup"]]
     if key["peer"] == "ours":
         program = session.tools / "programs" / "{depth}-{precision}-{batch_size}".format(**key)
@@ -181,27 +196,38 @@ def step(session, key, weights):
         shape = ["--depth", key["depth"], "--batch-size", key["batch_size"], "--precision", key["precision"]]
         measure = functools.partial(session.run, [sys.executable, HERE / script, *more, *shape, *options])
     try:
-        printed = measure()
+        return object_in(measure()) | key
     except Failed as reason:
         return {"error": str(reason)}
-    except subprocess.TimeoutExpired as late:
-        return {"error": f"took longer than {late.timeout:.0f} s"}
-    return json.loads(printed[printed.index("{") :]) | key
+
+
+def object_in(printed):
+    """The JSON object at the end of what a program printed."""
+    try:
+        return json.loads(printed[printed.index("{") :])
+    except ValueError:
+        raise Failed(f"expected a JSON object, got {printed[-200:]!r}") from None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, required=True, help="time for all of it")
+    parser.add_argument("--parts", default="numerics,speed", help="what to measure; others are ignored [default: %(default)s]")
     parser.add_argument("--plugin", help="the PJRT plugin [default: the one that the program finds]")
-    session = Session(parser.parse_args())
-    for part in (machine, numerics, speed):
+    args = parser.parse_args()
+    session = Session(args)
+    chosen = args.parts.split(",")
+    for part in (machine, *(part for part in (numerics, speed) if part.__name__ in chosen)):
         if session.seconds_left() < session.plan["seconds_a_measurement"]:
             break
         try:
             part(session)
         except Failed as reason:
             sys.exit(f"{part.__name__}: {reason}")
+        except Cut:
+            print(f"{part.__name__}: out of time; the next call goes on")
+            break
 
 
 main()

@@ -20,7 +20,10 @@
 
 #![cfg_attr(
     not(feature = "xla"),
-    allow(dead_code, reason = "only XLA calls the kernels")
+    allow(
+        dead_code,
+        reason = "some of it is only for making the kernels known to the XLA runtime"
+    )
 )]
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use libloading::Library;
 use pjrt::{
     Buffer, Client, Device, KeyValueStore, PjrtError, Plugin, Program, StoreError, StoreErrorKind,
+    Value,
 };
 use tempfile::TempDir;
 
@@ -109,6 +110,32 @@ fn what_a_plugin_need_not_say_is_nothing_where_it_does_not() {
     let (client, device) = stub.device();
     assert_eq!(client.platform_version().unwrap(), None);
     assert!(device.attributes().unwrap().is_empty());
+}
+
+#[test]
+fn the_memory_of_a_device_is_what_the_plugin_counts_of_it() {
+    let memory = |oddity: &str| Stub::new(oddity).device().1.memory();
+    let all = memory("MEMORY=1").unwrap().unwrap();
+    assert_eq!(
+        (all.in_use, all.peak, all.limit),
+        (512 << 20, Some(2 << 30), Some(16 << 30))
+    );
+    let in_use = memory("MEMORY=2").unwrap().unwrap();
+    assert_eq!(
+        (in_use.in_use, in_use.peak, in_use.limit),
+        (512 << 20, None, None)
+    );
+    assert_eq!(
+        error(memory("MEMORY=3")),
+        "PJRT_Device_MemoryStats: not that one"
+    );
+}
+
+#[test]
+fn an_attribute_of_an_unknown_type_is_left_out() {
+    let (_client, device) = Stub::new("MEMORY=1").device();
+    let place = ("coords".to_owned(), Value::Ints(vec![0, 1]));
+    assert_eq!(device.attributes().unwrap(), [place]);
 }
 
 #[test]

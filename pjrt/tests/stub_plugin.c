@@ -317,8 +317,65 @@ static PLUGIN_Profiler_Api profiler_api = {
     NULL, DestroyError, Message, NULL, Create, Destroy, Start, Stop, Collect};
 #endif
 
+static int refusal;
+
+#ifdef MEMORY
+static PJRT_Error* PlatformName(PJRT_Client_PlatformName_Args* args) {
+  args->platform_name = "stub";
+  args->platform_name_size = strlen(args->platform_name);
+  return NULL;
+}
+
+static PJRT_Error* AllDevices(PJRT_Client_Devices_Args* args) {
+  args->devices = devices;
+  args->num_devices = 1;
+  return NULL;
+}
+
+static PJRT_Error* DeviceId(PJRT_DeviceDescription_Id_Args* args) { return NULL; }
+
+static PJRT_Error* DeviceProcess(PJRT_DeviceDescription_ProcessIndex_Args* args) { return NULL; }
+
+static PJRT_Error* DeviceKind(PJRT_DeviceDescription_Kind_Args* args) {
+  args->device_kind = "stub";
+  args->device_kind_size = strlen(args->device_kind);
+  return NULL;
+}
+
+static PJRT_Error* DeviceName(PJRT_DeviceDescription_ToString_Args* args) {
+  args->to_string = "StubDevice(id=0)";
+  args->to_string_size = strlen(args->to_string);
+  return NULL;
+}
+
+// The place of the device, and something of a type that no header has.
+static PJRT_Error* Attributes(PJRT_DeviceDescription_Attributes_Args* args) {
+  static const int64_t place[] = {0, 1};
+  static PJRT_NamedValue values[2];
+  values[0].name = "coords";
+  values[0].name_size = strlen(values[0].name);
+  values[0].type = PJRT_NamedValue_kInt64List;
+  values[0].int64_array_value = place;
+  values[0].value_size = 2;
+  values[1] = values[0];
+  values[1].type = (PJRT_NamedValue_Type)99;
+  args->attributes = values;
+  args->num_attributes = 2;
+  return NULL;
+}
+
+// 1: all of it. 2: only what is in use. 3: an error.
+static PJRT_Error* MemoryStats(PJRT_Device_MemoryStats_Args* args) {
+  args->bytes_in_use = (int64_t)512 << 20;
+  args->peak_bytes_in_use = (int64_t)2 << 30;
+  args->peak_bytes_in_use_is_set = MEMORY == 1;
+  args->bytes_limit = (int64_t)16 << 30;
+  args->bytes_limit_is_set = MEMORY == 1;
+  return MEMORY == 3 ? (PJRT_Error*)&refusal : NULL;
+}
+#endif
+
 static PJRT_Error* RegisterHandler(PJRT_FFI_Register_Handler_Args* args) {
-  static int refusal;
   static const char known[] = "known";
   int is_known = args->target_name_size == strlen(known) && !memcmp(args->target_name, known, strlen(known));
   int is_host = args->platform_name_size == 4 && !memcmp(args->platform_name, "Host", 4);
@@ -382,6 +439,20 @@ const PJRT_Api* GetPjrtApi(void) {
   api.PJRT_Error_Message = KvMessage;
   if (KEY_VALUE == 8) api.PJRT_Client_Compile = CompileForEver;
   if (KEY_VALUE == 9) api.PJRT_Client_Destroy = DestroyClient;
+#endif
+#ifdef MEMORY
+  static PJRT_Extension_Base layouts = {sizeof(layouts), PJRT_Extension_Type_Layouts};
+  api.extension_start = &layouts;
+  api.PJRT_Client_PlatformName = PlatformName;
+  api.PJRT_Client_Devices = AllDevices;
+  api.PJRT_Device_GetDescription = GetDescription;
+  api.PJRT_Device_MemoryStats = MemoryStats;
+  api.PJRT_DeviceDescription_Id = DeviceId;
+  api.PJRT_DeviceDescription_ProcessIndex = DeviceProcess;
+  api.PJRT_DeviceDescription_Kind = DeviceKind;
+  api.PJRT_DeviceDescription_ToString = DeviceName;
+  api.PJRT_DeviceDescription_Attributes = Attributes;
+  api.PJRT_Error_Message = RefusalMessage;
 #endif
 #ifdef CIRCLE
   static PJRT_Extension_Base extension = {sizeof(extension), PJRT_Extension_Type_Profiler};

@@ -22,14 +22,34 @@ const FLAG_FILE_LIMIT: u64 = 1 << 20;
 
 /// Of whatever the library at `compiler` compiles in this process.
 pub fn of(compiler: &Path) -> Vec<String> {
+    let processors = Processors {
+        features: proc::cpu_features().unwrap_or_default(),
+        allowed: proc::allowed_processors().unwrap_or_default(),
+    };
+    of_these(compiler, processors, |name| {
+        env::var(name).unwrap_or_default()
+    })
+}
+
+/// What compiled code may use of the machine.
+struct Processors {
+    features: String,
+    /// Code is split for as many threads.
+    allowed: String,
+}
+
+/// Of whatever the library at `compiler` compiles on these `processors`, with these values of variables.
+fn of_these(
+    compiler: &Path,
+    processors: Processors,
+    variable: impl Fn(&str) -> String,
+) -> Vec<String> {
     let mut identity = vec![
         file_identity(compiler),
-        proc::cpu_features().unwrap_or_default(),
-        // Code is split for as many threads.
-        proc::allowed_processors().unwrap_or_default(),
+        processors.features,
+        processors.allowed,
     ];
-    let values = VARIABLES.map(|name| env::var(name).unwrap_or_default());
-    identity.extend(values.iter().map(|value| with_flag_file(value)));
+    identity.extend(VARIABLES.map(|name| with_flag_file(&variable(name))));
     identity
 }
 
@@ -82,6 +102,29 @@ mod tests {
         for value in ["", " --xla_a=1", "0", "/no/such/file"] {
             assert_eq!(with_flag_file(value), value);
         }
+    }
+
+    #[test]
+    fn other_processors_and_other_variables_are_other_identities() {
+        let library = Path::new("/no/such/library.so");
+        let identity = |features: &str, allowed: &str, set: &str| {
+            let processors = Processors {
+                features: features.to_owned(),
+                allowed: allowed.to_owned(),
+            };
+            let value = |name: &str| if name == set { "1" } else { "" }.to_owned();
+            of_these(library, processors, value)
+        };
+        let here = identity("sse avx avx2", "0-1", "");
+        assert_eq!(here, identity("sse avx avx2", "0-1", "PATH"));
+        assert_ne!(here, identity("sse avx avx2 avx512f", "0-1", ""));
+        assert_ne!(here, identity("sse avx avx2", "0-3", ""));
+        for variable in VARIABLES {
+            assert_ne!(here, identity("sse avx avx2", "0-1", variable));
+        }
+        // What `of` takes them from.
+        let features = proc::cpu_features().unwrap_or_default();
+        assert!(of(library).contains(&features));
     }
 
     #[test]

@@ -246,6 +246,9 @@ fn device_line(device: &pjrt::Device) -> Result<String, PjrtError> {
         if let Some(limit) = memory.limit {
             line += &format!(" of {} MiB", mib(limit));
         }
+        if let Some(peak) = memory.peak {
+            line += &format!(", {} MiB at its peak", mib(peak));
+        }
     }
     for (name, value) in device.attributes()? {
         line += &format!(", {name}: {}", text(&value));

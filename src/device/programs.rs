@@ -35,6 +35,11 @@ impl Sought {
     pub fn digest(&self) -> String {
         sha256::sum(&self.hlo)
     }
+
+    /// The program, if it was compiled before.
+    pub fn found(&self) -> Option<&Compiled> {
+        self.found.as_ref()
+    }
 }
 
 /// Where a program that can run comes from.

@@ -86,9 +86,6 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
 
 /// The instruction set that the CPU kernels use, or why they are not used.
 fn kernels() -> String {
-    if !cfg!(feature = "trace") {
-        return "not used: they are for the CPU of the XLA runtime".to_owned();
-    }
     match Isa::chosen() {
         Ok(Isa::Generic) if std::env::var_os(isa::VARIABLE).is_none() => {
             "not used: this processor has no AVX2 with FMA".to_owned()

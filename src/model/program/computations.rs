@@ -70,6 +70,21 @@ impl Program<'_> {
         Ok(())
     }
 
+    /// Where [`Self::look_ahead`] found the training step; `None` where it is still to be compiled.
+    pub fn train_found(&self) -> Option<ExecutableOrigin> {
+        let name = self.train.name;
+        let kept = self.train.ahead.lock();
+        let kept = kept.unwrap_or_else(PoisonError::into_inner);
+        let ahead = kept.as_ref()?;
+        let found = ahead.sought.found()?;
+        Some(ExecutableOrigin::new(
+            name,
+            found,
+            ahead.traced,
+            ahead.looked,
+        ))
+    }
+
     /// Compiles the training step, or loads it; returns how long that and tracing took.
     pub fn compile_train(&self) -> Result<Duration> {
         Ok(self.ready(&self.train)?.took)

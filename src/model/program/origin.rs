@@ -46,24 +46,32 @@ impl ExecutableOrigin {
     pub(super) fn log(&self, source: &str) {
         let Self {
             computation,
-            from,
             trace_s,
             compile_s,
             ..
         } = self;
-        let Some(load_s) = self.load_s else {
-            log::info!(
+        match self.loaded() {
+            None => log::info!(
                 "compiled {computation}: {source} in {trace_s:.1} s, compiled in {compile_s:.1} s"
-            );
-            return;
-        };
-        let from = match from {
+            ),
+            Some(loaded) => log::info!(
+                "loaded {computation}: {source} in {trace_s:.1} s, loaded {loaded} (compiling took {compile_s:.1} s)"
+            ),
+        }
+    }
+
+    /// From where it was loaded, how long that took, and what it saved; `None` where it was compiled.
+    pub fn loaded(&self) -> Option<String> {
+        let from = match self.from {
+            Origin::Compiler => return None,
+            Origin::Cache => "the cache",
             Origin::File => "its file",
-            Origin::Cache | Origin::Compiler => "the cache",
         };
-        log::info!(
-            "loaded {computation}: {source} in {trace_s:.1} s, loaded from {from} in {load_s:.1} s what took \
-             {compile_s:.1} s to compile"
-        );
+        // Loading what compiles in no time may take longer.
+        let saved = self.saved_s?.max(0.0);
+        Some(format!(
+            "from {from} in {:.1} s, {saved:.1} s saved",
+            self.load_s?
+        ))
     }
 }

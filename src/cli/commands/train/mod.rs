@@ -253,10 +253,12 @@ fn lead(
         );
         return Ok(());
     }
+    let work = match program.train_found() {
+        Some(_) => "loading the training step",
+        None => "compiling the training step",
+    };
     // Compiling takes minutes and may be interrupted, so the run's files are written only after it.
-    let compiled = progress.working("compiling the training step", || {
-        together::compile(shared, &position)
-    })?;
+    let compiled = progress.working(work, || together::compile(shared, &position))?;
     let history = resumed::history(before, &run_dir, &position)?;
     describe_run(config, device, &run_dir)?;
 

@@ -62,6 +62,7 @@ pub fn start_block(
     lines.extend(without_kernels(network, device));
     lines.extend(frozen(config, network, layout));
     lines.extend(normalised(config));
+    lines.push(format!("executable  {}", executable(program)));
     lines.extend([
         format!("data        {data}"),
         format!(
@@ -73,6 +74,15 @@ pub fn start_block(
         format!("rate        {}", rates(config, training)),
     ]);
     lines
+}
+
+/// Where the executable of the training step comes from.
+fn executable(program: &Program) -> String {
+    let found = program.train_found();
+    found.and_then(|found| found.loaded()).map_or(
+        "to be compiled: it was not kept at an earlier start".to_owned(),
+        |loaded| format!("loaded {loaded}"),
+    )
 }
 
 /// Why a CPU computes the network without its kernels, if it does for the network's sake.
