@@ -306,12 +306,11 @@ fn a_call_that_fails_gives_back_what_it_has() {
 fn what_the_end_of_a_call_cuts_off_is_measured_by_the_next() {
     let machine = StandIns::new();
     succeeded(&machine.run("--parts numerics piece-0.tar.gz piece-1.tar.gz", None));
-    // 30 of these seconds are kept for giving back, and a third of the others for training.
+    // 30 of these seconds are kept for giving back. The sleeping peer takes the others, however slow the machine is.
     let sleeps = Some(("STAND_IN_SLEEPS", "peer_jax.py"));
-    succeeded(&machine.run("--seconds 42", sleeps));
+    succeeded(&machine.run("--parts speed --seconds 42", sleeps));
     let steps = machine.given_back("step");
     assert!(steps.iter().all(|step| step["peer"] == "ours"), "{steps:?}");
-    assert!(machine.path("out/checkpoint.tar.gz").exists());
 
     succeeded(&machine.run("--parts speed", None));
     let steps = machine.given_back("step");
