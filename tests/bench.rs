@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use cpu_kernels::Isa;
+use cpu_kernels::isa::{self, Isa};
 use program::{COMPILE_FAST, fail, program, succeed, text, xla_flags};
 use serde_json::Value;
 
@@ -37,6 +37,7 @@ fn bench_prints_one_object_that_agrees_with_the_clock_and_with_summary() {
         (number("n"), number("batch_size"), number("depth")),
         (5.0, 4.0, 11.0)
     );
+    assert_eq!(report["isa"], cpu_kernels::isa().to_string());
     // Half of the timed steps took the median or longer, one after the other.
     assert!(
         number("compile_s") + 3.0 * number("step_ms") / 1e3 < took,
@@ -242,6 +243,40 @@ fn a_generic_instruction_set_does_without_the_kernels() {
 }
 
 #[test]
+fn the_reports_name_the_instruction_set() {
+    let report = |args: &[&str], isa: Isa| {
+        let output = program(args).env(isa::VARIABLE, isa.to_string()).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let of_json = |printed: &str| -> Value {
+        let report: Value = serde_json::from_str(printed).unwrap();
+        report["isa"].clone()
+    };
+    // Without the variable it is the processor's best.
+    let small = "--device cpu --depth 11 --batch-size 2 --steps 1 --warmup 1";
+    let small: Vec<_> = small.split(' ').collect();
+    let json = [&["bench", "--json"][..], &small].concat();
+    let own = program(&json).env_remove(isa::VARIABLE).output().unwrap();
+    let own = of_json(&String::from_utf8(own.stdout).unwrap());
+    assert_eq!(own, Isa::of_processor().to_string());
+    if !Isa::Avx2.is_present() {
+        println!("skipped for the kernels: this processor has no AVX2");
+        return;
+    }
+    let printed = report(&[&["bench"][..], &small].concat(), Isa::Avx2);
+    assert!(printed.contains("kernels     for avx2\n"), "{printed}");
+    let ops = ["bench", "--ops"];
+    let table = report(&[&ops[..], &small].concat(), Isa::Avx2);
+    assert!(table.lines().next().unwrap().contains("avx2"), "{table}");
+    let best = Isa::of_processor();
+    let json = report(&[&ops[..], &["--json"], &small].concat(), best);
+    assert_eq!(of_json(&json), best.to_string());
+}
+
+#[test]
 fn the_operations_add_up_to_the_work_of_a_step() {
     if !cpu_kernels::supported() {
         println!("skipped: this processor has no AVX2, or RESNET_XLA_ISA says generic");
@@ -262,6 +297,7 @@ fn check_operations(precision: &str) {
     let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
     let took = started.elapsed().as_secs_f64();
     assert_eq!(report["precision"], precision);
+    assert_eq!(report["isa"], cpu_kernels::isa().to_string());
 
     let rows = report["operations"].as_array().unwrap();
     let sum = |value: &dyn Fn(&Value) -> f64| -> f64 {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use cpu_kernels::isa::{self, Isa};
 use program::plugins::{cpu_plugin, has_hardware, libtpu};
 use program::{fail, program, program_as_shipped, run, succeed, text};
 use resnet_xla::device::plugin_kind::PluginKind;
@@ -348,6 +349,24 @@ fn doctor_says_what_a_plugin_says_of_its_extensions_memory_and_devices() {
 }
 
 #[test]
+fn doctor_names_the_instruction_set_of_the_cpus_kernels() {
+    if !Isa::Avx2.is_present() {
+        println!("skipped: this processor has no AVX2");
+        return;
+    }
+    for (named, isa) in [("auto", Isa::of_processor()), ("avx2", Isa::Avx2)] {
+        let mut command = doctor(&["--device", "cpu"]);
+        let output = command.env(isa::VARIABLE, named).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut lines = printed.lines();
+        let kernels = lines.find_map(|line| line.strip_prefix("kernels     for "));
+        // Where there is AMX too, the line goes on.
+        let said = kernels.unwrap().split(';').next();
+        assert_eq!(said, Some(&isa.to_string()[..]), "{printed}");
+    }
+}
+
+#[test]
 fn a_variable_that_names_no_plugin_says_what_it_should_be() {
     let message = device_error(doctor(&[]).env("XLA_PJRT_PLUGIN", "libtpu.so"));
     assert!(
@@ -540,16 +559,35 @@ fn a_cpu_plugin_runs_the_kernels_and_one_that_takes_none_says_so_and_does_withou
     }
     let folder = tempfile::tempdir().unwrap();
     let plain = without_extensions(folder.path(), &plugin);
-    let step = |plugin: &Path, more: &[&str]| {
+    let step = |device: &[&str], more: &[&str]| {
         let args = "bench --json --depth 11 --batch-size 4 --steps 2 --warmup 1";
-        let mut args: Vec<_> = args.split_whitespace().collect();
-        args.extend(["--plugin", text(plugin)]);
-        args.extend(more);
-        run(&args)
+        let args: Vec<_> = args.split_whitespace().collect();
+        run(&[&args[..], device, more].concat())
     };
     let kernels = ["--lowering", "kernels"];
-    let output = step(&plugin, &kernels);
-    assert!(output.status.success(), "{}", errors(&output));
+    let report = |device: &[&str], precision: &str| -> Value {
+        let output = step(
+            device,
+            &[&kernels[..], &["--precision", precision]].concat(),
+        );
+        assert!(output.status.success(), "{}", errors(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let plugin = ["--plugin", text(&plugin)];
+    // The kernels give the same bits. What XLA itself computes, its other version rounds otherwise, and the steps between the
+    // first loss and the last one make that larger.
+    for (precision, bounds) in [("f32", [1e-6, 1e-4]), ("bf16", [1e-3, 2e-2])] {
+        let expected = report(&["--device", "cpu"], precision);
+        let got = report(&plugin, precision);
+        assert_eq!(got["lowering"], "kernels", "{got}");
+        for (loss, bound) in ["first_loss", "last_loss"].iter().zip(bounds) {
+            let [got, expected] = [&got, &expected].map(|report| report[loss].as_f64().unwrap());
+            let apart = (got / expected - 1.0).abs();
+            println!("{precision} {loss}: {got} and {expected}, {apart:.1e} apart");
+            assert!(apart < bound, "{precision} {loss}: {got} and {expected}");
+        }
+    }
+    let plain = ["--plugin", text(&plain)];
     assert_eq!(step(&plain, &kernels).status.code(), Some(2));
     let output = step(&plain, &[]);
     assert!(output.status.success(), "{}", errors(&output));

@@ -10,8 +10,10 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 
+use cpu_kernels::isa::{self, Isa};
 use program::in_process::open_cpu;
 use resnet_xla::data::Batch;
 use resnet_xla::device::{Device, DeviceKind};
@@ -84,6 +86,38 @@ fn depth_11_without_the_fused_kernels_trains_as_keras_does() {
 #[test]
 fn depth_20_trains_as_keras_does() {
     compare(&committed(20), DeviceKind::Cpu, |class, _| allowed(class));
+}
+
+#[test]
+fn depths_11_and_20_train_as_keras_does_on_every_instruction_set() {
+    for isa in Isa::ALL {
+        if !isa.is_present() {
+            println!("skipped: {isa}, which this processor does not have");
+            continue;
+        }
+        // The tests above run on this process's own.
+        if isa == cpu_kernels::isa() {
+            continue;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "depth_11_trains_as_keras_does",
+                "depth_20_trains_as_keras_does",
+            ])
+            .args(["--exact", "--nocapture"])
+            .env(isa::VARIABLE, isa.to_string())
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{isa}: {printed}{errors}");
+        let said = format!(" on {isa}: largest deviations");
+        assert_eq!(
+            printed.matches(&said).count(),
+            2,
+            "{isa}: {printed}{errors}"
+        );
+    }
 }
 
 #[test]
@@ -247,8 +281,9 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     }
     assert_eq!(ours.len(), reference.tensors.len());
     println!(
-        "{}: largest deviations from Keras in float64",
-        path.display()
+        "{} on {}: largest deviations from Keras in float64",
+        path.display(),
+        cpu_kernels::isa()
     );
     println!("| tensors | this program | Keras in float32 |\n| --- | --- | --- |");
     for (class, (found, _)) in &largest {

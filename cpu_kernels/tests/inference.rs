@@ -25,6 +25,7 @@ trait Stored: Format {
 
     fn of(lanes: &Lanes) -> Self::Lanes;
     fn bits(lanes: &Self::Lanes) -> [u32; 16];
+    fn values(lanes: &Self::Lanes) -> Lanes;
 }
 
 impl Stored for F32 {
@@ -37,6 +38,10 @@ impl Stored for F32 {
     fn bits(lanes: &Lanes) -> [u32; 16] {
         lanes.map(f32::to_bits)
     }
+
+    fn values(lanes: &Lanes) -> Lanes {
+        *lanes
+    }
 }
 
 impl Stored for Bf16 {
@@ -48,6 +53,10 @@ impl Stored for Bf16 {
 
     fn bits(lanes: &Half) -> [u32; 16] {
         lanes.0.map(u32::from)
+    }
+
+    fn values(lanes: &Half) -> Lanes {
+        lanes.0.map(|x| f32::from_bits(u32::from(x) << 16))
     }
 }
 
@@ -130,14 +139,13 @@ fn kernels(layers: &[Layer]) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn images<F: Stored>(layer: &Layer) -> Vec<F::Lanes> {
-    let values = noise(7, layer.input_values());
-    norm::lanes(&values).iter().map(F::of).collect()
+fn lanes<F: Stored>(values: &[f32]) -> Vec<F::Lanes> {
+    norm::lanes(values).iter().map(F::of).collect()
 }
 
-/// The result, the layers one after another for all images.
-fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
-    let mut values = vec![images::<F>(&layers[0])];
+/// The result for the images `x`, the layers one after another for all of them.
+fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
+    let mut values = vec![lanes::<F>(x)];
     let kernels = kernels(layers);
     for (index, (layer, shape)) in layers.iter().zip(&SHAPES).enumerate() {
         let skip = shape.added.map(|[value, stride]| {
@@ -189,8 +197,8 @@ fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
     values.pop().unwrap()
 }
 
-/// The result, all layers at once.
-fn at_once<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
+/// The result for the images `x`, all layers at once.
+fn at_once<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
     let kernels = kernels(layers);
     let steps = layers.iter().zip(&SHAPES).zip(&kernels).enumerate();
     let steps: Vec<_> = steps
@@ -204,20 +212,30 @@ fn at_once<F: Stored>(isa: Isa, layers: &[Layer]) -> Vec<F::Lanes> {
         .collect();
     let nothing = F::of(&[f32::NAN; 16]);
     let mut y = vec![nothing; layers[layers.len() - 1].result_values() / 16];
-    let x = images::<F>(&layers[0]);
+    let x = lanes::<F>(x);
     inference::forward(isa, &Input::<F>::Value(&x), &steps, &mut y);
     y
 }
 
+fn bits<F: Stored>(lanes: &[F::Lanes]) -> Vec<[u32; 16]> {
+    lanes.iter().map(F::bits).collect()
+}
+
 fn check<F: Stored>() {
-    for isa in sets() {
-        for images in [1, 2, 3, 35] {
-            let layers = layers::<F>(images);
-            let bits = |lanes: Vec<F::Lanes>| -> Vec<_> { lanes.iter().map(F::bits).collect() };
-            let expected = bits(one_by_one::<F>(isa, &layers));
-            let got = bits(at_once::<F>(isa, &layers));
-            assert_eq!(got, expected, "{isa}, {:?}, {images} images", F::FORMAT);
+    for images in [1, 2, 3, 35] {
+        let layers = layers::<F>(images);
+        let x = noise(7, layers[0].input_values());
+        let mut on_first_set = None;
+        for isa in sets() {
+            let expected = bits::<F>(&one_by_one::<F>(isa, &layers, &x));
+            let got = bits::<F>(&at_once::<F>(isa, &layers, &x));
+            assert!(got == expected, "{isa}, {:?}, {images} images", F::FORMAT);
             assert!(expected.iter().flatten().any(|bits| *bits != 0));
+            // AMX sums pairs of bf16 in another order.
+            if F::VALUES == 1 || isa != Isa::Amx {
+                let first = on_first_set.get_or_insert_with(|| got.clone());
+                assert!(got == *first, "{isa} has bits of its own");
+            }
         }
     }
 }
@@ -232,7 +250,39 @@ fn images_get_the_bits_that_the_layers_give_one_after_another_in_bf16() {
     check::<Bf16>();
 }
 
-/// The stem's result in plain loops, and 0 where it is negative: whole numbers.
+/// Which values of a result are finite.
+fn finite<F: Stored>(lanes: &[F::Lanes]) -> Vec<bool> {
+    let values = lanes.iter().flat_map(F::values);
+    values.map(f32::is_finite).collect()
+}
+
+fn wrong_values<F: Stored>() {
+    let layers = layers::<F>(3);
+    // In the first pixel of the second image, which every stride meets.
+    let place = layers[0].input_len() * 16 + 5;
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let mut x = noise(7, layers[0].input_values());
+        x[place] = wrong;
+        for isa in sets() {
+            let got = finite::<F>(&at_once::<F>(isa, &layers, &x));
+            let expected = finite::<F>(&one_by_one::<F>(isa, &layers, &x));
+            assert_eq!(got, expected, "{isa}, {wrong}");
+            let images: Vec<bool> = got
+                .chunks(got.len() / 3)
+                .map(|image| image.contains(&false))
+                .collect();
+            assert_eq!(images, [false, true, false], "{isa}, {wrong}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_finite_number_reaches_the_result_of_its_image_alone() {
+    wrong_values::<F32>();
+    wrong_values::<Bf16>();
+}
+
+/// The stem's result in plain loops, and 0 where it is negative: whole numbers, or what is none.
 fn rectified(
     sizes: &plan::Stem,
     images: usize,
@@ -270,7 +320,7 @@ fn rectified(
                 sum += x * kernel[tap * outputs + o];
             }
         }
-        y.push(f32::max(sum, 0.0));
+        y.push(if sum < 0.0 { 0.0 } else { sum });
     }
     y
 }
@@ -323,18 +373,26 @@ fn check_stem<F: Stored>(image: [usize; 3], [side, stride]: [usize; 2], outputs:
         input: 0,
         added: None,
     };
-    let expected = rectified(&sizes, images, outputs, &x, &kernel);
-    let expected: Vec<_> = norm::lanes(&expected)
-        .iter()
-        .map(|lanes| F::bits(&F::of(lanes)))
-        .collect();
-    for isa in sets() {
-        let input = Input::<F>::Images(&x, Stem::new(sizes, &kernel, outputs));
-        let mut y = vec![F::of(&[f32::NAN; 16]); expected.len()];
-        inference::forward(isa, &input, &[step()], &mut y);
-        let got: Vec<_> = y.iter().map(F::bits).collect();
-        assert_eq!(got, expected, "{isa}, {:?}, {sizes:?}", F::FORMAT);
+    // A value of the second image is no number.
+    let mut wrong = x.clone();
+    wrong[sizes.image_len() * 3 / 2] = f32::NAN;
+    for x in [x, wrong] {
+        let expected = rectified(&sizes, images, outputs, &x, &kernel);
+        let expected = bits_of_numbers::<F>(&lanes::<F>(&expected));
+        for isa in sets() {
+            let input = Input::<F>::Images(&x, Stem::new(sizes, &kernel, outputs));
+            let mut y = vec![F::of(&[f32::NAN; 16]); expected.len() / 16];
+            inference::forward(isa, &input, &[step()], &mut y);
+            let got = bits_of_numbers::<F>(&y);
+            assert_eq!(got, expected, "{isa}, {:?}, {sizes:?}", F::FORMAT);
+        }
     }
+}
+
+/// The bits of all values but of those that are no numbers.
+fn bits_of_numbers<F: Stored>(lanes: &[F::Lanes]) -> Vec<Option<u32>> {
+    let values = lanes.iter().flat_map(F::values);
+    values.map(|v| (!v.is_nan()).then(|| v.to_bits())).collect()
 }
 
 #[test]

@@ -4,13 +4,19 @@
 //! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
 //! every factor is exact in bf16, every product and every sum in f32. That holds in the tiles of wide layers too: weights
 //! become quarters of at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results must be equal, but for the rounding of those that are stored in
-//! bf16. What tiles do to other numbers is in `reference/tiles.rs`.
+//! bf16. What becomes of other numbers is in `reference/direct.rs`, and in tiles in `reference/tiles.rs`.
 
 #![cfg(target_arch = "x86_64")]
 
+#[path = "reference/bound.rs"]
+mod bound;
 mod common;
+#[path = "reference/direct.rs"]
+mod direct;
 #[path = "reference/tiles.rs"]
 mod tiles;
+#[path = "reference/wrong_values.rs"]
+mod wrong_values;
 
 use cpu_kernels::format::{Bf16, F32, Format, Half, Lanes};
 use cpu_kernels::layer::{Gradients, Layer, Output, OutputGradient};
@@ -91,6 +97,7 @@ impl Stored for Bf16 {
 }
 
 /// A normalisation by whole numbers and powers of two.
+#[derive(Clone)]
 struct PlainNorm {
     mean: Vec<f32>,
     /// A quarter: multiplied by 2.
@@ -609,56 +616,4 @@ fn two_branches_meet_alone_and_in_front_of_a_1x1_layer() {
         junctions::<F32>(joined);
         junctions::<Bf16>(joined);
     }
-}
-
-/// Pixels of `channels` channels with a value that is not finite.
-fn wrong_pixels(y: &[f64], channels: usize) -> usize {
-    let is_wrong = |pixel: &&[f64]| pixel.iter().any(|v| !v.is_finite());
-    y.chunks(channels).filter(is_wrong).count()
-}
-
-fn wrong_values<F: Stored>() {
-    for (channels, shape) in [([16, 32], [1, 1]), ([16, 32], [3, 1]), ([128, 144], [3, 1])] {
-        for wrong in [f32::NAN, f32::INFINITY] {
-            let [inputs, outputs] = channels;
-            let taps = shape[0] * shape[0];
-            let mut case = Case::new([2, 6, 6], channels, shape);
-            case.kernel.iter_mut().for_each(|weight| *weight = 1.0);
-            let pixel = 6 * 3 + 2;
-            case.dy[pixel * outputs + 5] = wrong;
-            for isa in sets() {
-                let dy = &F::lanes(&case.dy);
-                let [dz, _, _, kernel] = case.backward_on::<F>(isa, &OutputGradient::Plain(dy));
-                assert_eq!(wrong_pixels(&dz, inputs), taps, "{isa}");
-                // All weights of the channel of the result.
-                assert_eq!(wrong_pixels(&kernel, outputs), taps * inputs, "{isa}");
-                assert_eq!(wrong_pixels(&kernel, 1), taps * inputs, "{isa}");
-            }
-            case.x[pixel * inputs + 5] = wrong;
-            for isa in sets() {
-                let (y, ..) = case.forward_on::<F>(isa);
-                assert_eq!(wrong_pixels(&y, outputs), taps, "{isa}");
-                assert!(
-                    y[pixel * outputs..][..outputs]
-                        .iter()
-                        .all(|v| !v.is_finite())
-                );
-            }
-            if shape[0] == 3 {
-                // Rows 2 to 4 and columns 1 to 3 lie in two rows and two columns of squares.
-                case.layer.pools = true;
-                for isa in sets() {
-                    let (y, ..) = case.forward_on::<F>(isa);
-                    assert_eq!(wrong_pixels(&y, outputs), 4, "{isa}");
-                }
-            }
-        }
-    }
-}
-
-/// The kernels leave no infinity and nothing that is not a number behind.
-#[test]
-fn what_is_no_finite_number_reaches_the_result() {
-    wrong_values::<F32>();
-    wrong_values::<Bf16>();
 }

@@ -302,7 +302,10 @@ impl Moments {
         let (mean, variance) = out.split_at_mut(total.mean.len());
         for c in 0..mean.len() {
             mean[c] = total.mean[c] as f32;
-            variance[c] = (total.squares[c] / total.count).max(0.0) as f32;
+            let squares = total.squares[c];
+            // Rounding may take it below 0. `max` would lose what is not a number.
+            let squares = if squares < 0.0 { 0.0 } else { squares };
+            variance[c] = (squares / total.count) as f32;
         }
     }
 }

@@ -3,6 +3,7 @@
 //! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, and in bf16 one of 2^-8 for each factor,
 //! of the sum of the sizes of all terms, on their way through Winograd's transforms.
 
+use super::bound::{Bound, exact_in};
 use super::common::{noise, sets};
 use super::{Bf16, Case, F32, Isa, OutputGradient, PlainNorm, Stored};
 
@@ -142,12 +143,6 @@ fn add_product(sum: &mut Square<4>, (a, b): (&Square<4>, &Square<4>)) {
     }
 }
 
-/// `values` with as many digits as the format holds.
-fn exact_in<F: Stored>(values: &[f32]) -> Vec<f32> {
-    let lanes = F::lanes(values);
-    lanes.iter().flat_map(F::values).collect()
-}
-
 /// A layer on noise, whose images the format holds. Its normalisation is exact: the activation is x where it is above 0.
 fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> Case {
     let case = Case::new(images, [inputs, outputs], [3, 1]);
@@ -164,48 +159,6 @@ fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> C
         skip: exact_in::<F>(&noise(3, dy)),
         dy: exact_in::<F>(&noise(4, dy)),
         ..case
-    }
-}
-
-/// How far a result may be from f64.
-#[derive(Clone, Copy)]
-struct Bound {
-    /// Of a term to f32.
-    roundings: usize,
-    /// Of each of a product's two factors, and of a result that is stored as images are: by this share.
-    factor: f64,
-    stored: f64,
-}
-
-impl Bound {
-    fn of<F: Stored>(roundings: usize, is_stored: bool) -> Self {
-        let factor = if F::VALUES > 1 { 2f64.powi(-8) } else { 0.0 };
-        Self {
-            roundings,
-            factor,
-            stored: if is_stored { factor } else { 0.0 },
-        }
-    }
-
-    /// Around `exact`, whose terms without their signs have the sum `terms`.
-    fn around(self, exact: f64, terms: f64) -> f64 {
-        let unit = self.roundings as f64 * 2f64.powi(-24);
-        let share = (1.0 + self.factor).powi(2) / (1.0 - unit) - 1.0;
-        share * terms * (1.0 + self.stored) + self.stored * exact.abs()
-    }
-
-    /// Whether all of `got` are within it, and how near to it the farthest is.
-    fn check(self, name: &str, got: &[f64], exact: &[f64], terms: &[f64]) {
-        let mut most = 0f64;
-        for ((got, exact), terms) in got.iter().zip(exact).zip(terms) {
-            let (apart, bound) = ((got - exact).abs(), self.around(*exact, *terms));
-            assert!(
-                apart <= bound,
-                "{name}: {got} for {exact} is off by {apart:e}, not {bound:e}"
-            );
-            most = most.max(apart / bound.max(f64::MIN_POSITIVE));
-        }
-        println!("{name}: at most {most:.3} of the bound");
     }
 }
 
@@ -237,11 +190,15 @@ fn check<F: Stored>(images: [usize; 3], tiles: usize, runs: usize) {
     for isa in sets() {
         let name = |result| format!("{isa}, {:?}, {result}", F::FORMAT);
         let (got, ..) = case.forward_on::<F>(isa);
-        Bound::of::<F>(inputs + 11, true).check(&name("y"), &got, &y, &y_terms);
+        Bound::new::<F>(inputs + 11, 2)
+            .stored()
+            .check(&name("y"), &got, &y, &y_terms);
         let dy = F::lanes(&case.dy);
         let [got_dz, _, _, got_kernel] = case.backward_on::<F>(isa, &OutputGradient::Plain(&dy));
-        Bound::of::<F>(outputs + 10, true).check(&name("dz"), &got_dz, &dz, &dz_terms);
-        let bound = Bound::of::<F>(tiles + runs + 24, false);
+        Bound::new::<F>(outputs + 10, 2)
+            .stored()
+            .check(&name("dz"), &got_dz, &dz, &dz_terms);
+        let bound = Bound::new::<F>(tiles + runs + 24, 2);
         bound.check(&name("kernel"), &got_kernel, &dkernel, &kernel_terms);
         // AMX sums pairs of bf16 in another order.
         if F::VALUES == 1 || isa != Isa::Amx {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Set, Task};
+use super::{Amx, Set, Task};
 use crate::isa::Isa;
 
 /// Shows that the processor has AVX2 and FMA.
@@ -20,6 +20,7 @@ impl Avx2 {
 // caller's.
 impl Set for Avx2 {
     type Register = __m256;
+    type Tiles = Amx;
 
     const WIDTH: usize = 8;
     const PANELS: usize = 1;
@@ -156,6 +157,11 @@ impl Set for Avx2 {
             let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
             _mm256_and_ps(pairs, upper)
         }
+    }
+
+    #[inline(always)]
+    fn tiles(self) -> Option<Amx> {
+        None
     }
 }
 

@@ -31,6 +31,7 @@ impl Avx512<true> {
 // the caller's.
 impl<const BF16: bool> Set for Avx512<BF16> {
     type Register = __m512;
+    type Tiles = Amx;
 
     const WIDTH: usize = 16;
     const PANELS: usize = 2;

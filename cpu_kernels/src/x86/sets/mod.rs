@@ -3,8 +3,11 @@
 mod amx;
 mod avx2;
 mod avx512;
+#[cfg(test)]
+mod emulated;
 
 use super::format::Format;
+use super::tiles::Tiles;
 use crate::isa::Isa;
 
 pub use amx::Amx;
@@ -24,6 +27,9 @@ pub trait Task {
 pub trait Set: Copy + Send + Sync {
     /// [`Self::WIDTH`] values of f32, or as many pairs of bf16.
     type Register: Copy;
+
+    /// What multiplies matrices of pairs of bf16, in sets that have it.
+    type Tiles: Tiles;
 
     /// Values in a register: a divisor of 16.
     const WIDTH: usize;
@@ -125,11 +131,8 @@ pub trait Set: Copy + Send + Sync {
         dot_pairs_in_two(self, a, b, c)
     }
 
-    /// What multiplies matrices of pairs of bf16, in sets that have it.
-    #[inline(always)]
-    fn tiles(self) -> Option<Amx> {
-        None
-    }
+    /// `None` in sets without tiles.
+    fn tiles(self) -> Option<Self::Tiles>;
 }
 
 /// [`Set::dot_pairs`] on a set without an instruction for it.
@@ -151,6 +154,9 @@ pub fn run<F: Format, T: Task>(isa: Isa, task: T) -> T::Output {
         Isa::Avx512 => Avx512::<false>::new().map(|set| set.run(task)),
         Isa::Avx512Bf16 | Isa::Amx if is_f32 => Avx512::<false>::new().map(|set| set.run(task)),
         Isa::Avx512Bf16 => Avx512::<true>::new().map(|set| set.run(task)),
+        // Tests have tiles on every processor.
+        #[cfg(test)]
+        Isa::Amx if !isa.is_present() => emulated::Emulated::new().map(|set| set.run(task)),
         Isa::Amx => Avx512::with_tiles().map(|set| set.run(task)),
         Isa::Generic => None,
     }

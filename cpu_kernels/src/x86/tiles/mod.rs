@@ -281,4 +281,9 @@ pub fn multiply_adds<T: Tiles>(mut tiles: T, rounds: usize) -> usize {
 #[cfg(test)]
 mod emulation;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub use emulation::Emulation;
