@@ -74,12 +74,7 @@ impl<'a> Machine<'a> {
     /// The results of one kind so far.
     fn results(&self, kind: &str) -> Vec<Value> {
         let lines = fs::read_to_string(self.work.join("state/results.jsonl")).unwrap();
-        let results = lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        results
-            .filter(|result: &Value| result["kind"] == kind)
-            .collect()
+        of_kind(&lines, kind)
     }
 }
 
@@ -220,14 +215,18 @@ impl StandIns {
         let mut command = Command::new("tar");
         command.args(["-xzOf", "out/state.tar.gz", "state/results.jsonl"]);
         let output = command.current_dir(self.folder.path()).output().unwrap();
-        let lines = succeeded(&output);
-        let results = lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        results
-            .filter(|result: &Value| result["kind"] == kind)
-            .collect()
+        of_kind(&succeeded(&output), kind)
     }
+}
+
+/// The results of one kind among `lines`.
+fn of_kind(lines: &str, kind: &str) -> Vec<Value> {
+    let results = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    results
+        .filter(|result: &Value| result["kind"] == kind)
+        .collect()
 }
 
 /// What a command printed, which must have succeeded.
