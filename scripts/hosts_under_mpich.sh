@@ -27,5 +27,6 @@ MPICXX=mpicxx.mpich ./setup mpi
 # The tests start `mpirun`.
 printf '#!/bin/sh\nexec mpirun.mpich "$@"\n' >"$folder/mpirun"
 chmod +x "$folder/mpirun"
-PATH=$folder:$PATH cargo test --release --test hosts -- --show-output two_and_four_processes a_signal_to_any_process \
-    processes_with_different_settings what_all_processes_find_wrong the_doctor_says
+PATH=$folder:$PATH cargo test --release --test hosts -- --show-output learning::two_and_four_processes \
+    ending::a_signal_to_any_process ending::what_all_processes_find_wrong agreement::processes_with_different_settings \
+    launching::the_doctor_says

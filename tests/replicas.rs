@@ -17,6 +17,7 @@ use resnet_xla::data::{
     TrainingOptions,
 };
 use resnet_xla::device::Device;
+use resnet_xla::device::backend::DeviceArray;
 use resnet_xla::model::choose::BatchNormMode;
 use resnet_xla::model::choose::UnitsChoice;
 use resnet_xla::model::choose::{self, ModelSettings};
@@ -25,6 +26,7 @@ use resnet_xla::model::metrics::BatchMetrics;
 use resnet_xla::model::network::Network;
 use resnet_xla::model::program::Program;
 use resnet_xla::model::state::HostState;
+use resnet_xla::model::sum;
 use serde_json::Value;
 use xla_graphs::Layout;
 
@@ -155,6 +157,21 @@ fn step_apart(a: &Program, b: &Program, state: &HostState, batch: &Batch) -> f64
     assert_eq!(a_metrics[0].count, batch.count as f64);
     let states = apart(a.layout(), &a_end, &b_end);
     f64::max(states, losses_apart(&a_metrics[0], &b_metrics[0]))
+}
+
+#[test]
+fn the_sum_that_processes_speak_through_is_the_same_on_every_replica() {
+    // The second ones add up to the most that half a word is.
+    let values = |replica: usize| [replica as f32, 65535.0 / 8.0, 0.5];
+    let inputs = (0..8).map(|replica| DEVICE.upload(&values(replica), &[3], replica).unwrap());
+    let inputs: Vec<_> = inputs.collect();
+    let inputs: Vec<Vec<&dyn DeviceArray>> = inputs.iter().map(|one| vec![one.as_ref()]).collect();
+    let sum = DEVICE.compile(&sum::over_replicas(3), 8).unwrap();
+    let outputs = sum.run(&inputs).unwrap();
+    assert_eq!(outputs.len(), 8);
+    for output in outputs {
+        assert_eq!(output[0].to_f32().unwrap(), [28.0, 65535.0, 4.0]);
+    }
 }
 
 #[test]

@@ -150,6 +150,8 @@ pub enum ConfigError {
         config: String,
         checkpoint: String,
     },
+    #[error("process 0, on {host}, whose folder of the run counts, cannot go on with it: {reason}")]
+    OfFirst { host: String, reason: String },
     #[error(transparent)]
     Depth(#[from] xla_graphs::GraphError),
 }

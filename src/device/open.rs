@@ -27,6 +27,23 @@ impl Device {
         }
     }
 
+    /// Whether this choice may open devices of several processes which no launcher has told of each other, so that only the
+    /// devices say which process this is: libtpu joins the hosts of a slice by itself, and an unknown plugin may do so too.
+    pub fn may_join_by_itself(choice: DeviceChoice, plugin: Option<&Path>) -> bool {
+        let kind = match (plugin, choice) {
+            (Some(path), _) => plugin_kind::kind_of(path),
+            (None, DeviceChoice::Tpu) => PluginKind::Tpu,
+            (None, DeviceChoice::Gpu) => PluginKind::Gpu,
+            (None, DeviceChoice::Cpu) => PluginKind::Cpu,
+            (None, DeviceChoice::Auto) => match plugins::in_variable() {
+                Ok(Some((kind, _))) => kind,
+                _ if hardware::check(&PluginKind::Tpu, Path::new("/")).is_ok() => PluginKind::Tpu,
+                _ => PluginKind::Cpu,
+            },
+        };
+        matches!(kind, PluginKind::Tpu | PluginKind::Named(_))
+    }
+
     /// [`Self::open`] as one of several processes, whose devices are all replicas of one program.
     pub fn open_among(
         group: Group,
@@ -149,5 +166,24 @@ impl Device {
             tried: tried.join(", "),
             setup: kind.setup().0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_tpu_and_a_plugin_that_is_not_known_may_join_processes_by_themselves() {
+        let may_join = Device::may_join_by_itself;
+        assert!(may_join(DeviceChoice::Tpu, None));
+        assert!(!may_join(DeviceChoice::Gpu, None));
+        assert!(!may_join(DeviceChoice::Cpu, None));
+        // A plugin counts, whatever the choice.
+        let plugin = |name: &str| may_join(DeviceChoice::Cpu, Some(Path::new(name)));
+        assert!(plugin("tpu/libtpu.so"));
+        assert!(plugin("new_chip.so"));
+        assert!(!plugin("cuda/xla_cuda_plugin.so"));
+        assert!(!plugin("cpu/libpjrt_cpu.so"));
     }
 }

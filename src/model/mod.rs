@@ -18,6 +18,7 @@ pub mod peers;
 pub mod program;
 pub mod program_folder;
 pub mod state;
+pub mod sum;
 pub mod summary;
 pub mod tracing;
 pub mod whitening;

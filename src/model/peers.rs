@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use xla_graphs::Layout;
-use xla_graphs::collective::Replicas;
 
 use crate::device::Device;
 use crate::device::backend::{DeviceArray, Executable, Hlo};
 use crate::model::state::HostState;
+use crate::model::sum;
 use crate::system::sha256;
 
 /// Words that are shared at once.
@@ -197,10 +197,9 @@ impl<'a> Peers<'a> {
         if let Some(known) = sums.get(&len) {
             return Ok(Arc::clone(known));
         }
-        let sum = xla_graphs::sum_over_replicas(Replicas(self.device.replicas), len)?;
         let compiled = self.device.load_or_compile(
             "the sum over processes",
-            Hlo::Traced(&sum),
+            Hlo::Bytes(&sum::over_replicas(len)),
             self.device.replicas,
         )?;
         let compiled: Arc<dyn Executable> = Arc::from(compiled.executable);

@@ -1,6 +1,5 @@
 //! [`crate::step`] in a build that traces nothing.
 
-use crate::collective::Replicas;
 use crate::error::{GraphError, Result};
 use crate::model::Model;
 
@@ -10,12 +9,6 @@ pub enum Computation {}
 /// `computation` as a serialised `HloModuleProto`.
 pub fn to_bytes(computation: &Computation) -> Result<Vec<u8>> {
     match *computation {}
-}
-
-/// # Errors
-/// [`GraphError::NoTracing`].
-pub fn sum_over_replicas(_: Replicas, _: usize) -> Result<Computation> {
-    Err(GraphError::NoTracing)
 }
 
 /// # Errors

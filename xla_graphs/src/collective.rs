@@ -2,9 +2,8 @@
 
 #[cfg(feature = "trace")]
 use {
-    crate::arrays::to_i64,
     crate::error::Result,
-    xla::{ElementType, XlaBuilder, XlaComputation, XlaOp},
+    xla::{XlaBuilder, XlaComputation, XlaOp},
 };
 
 /// The replicas that run the same program side by side, each on its own share of the batch.
@@ -48,14 +47,6 @@ impl Replicas {
         }
         Ok((sum / sum.builder().c0(self.0 as f32)?)?)
     }
-}
-
-/// The sum over all `replicas` of an f32 array of `len` values.
-#[cfg(feature = "trace")]
-pub fn sum_over_replicas(replicas: Replicas, len: usize) -> Result<XlaComputation> {
-    let builder = XlaBuilder::new("sum_over_replicas");
-    let values = builder.parameter(0, ElementType::F32, &to_i64(&[len]), "values")?;
-    Ok(replicas.sum(&values)?.build()?)
 }
 
 /// a + b for two scalars of the element type of `like`.

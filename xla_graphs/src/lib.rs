@@ -52,9 +52,7 @@ pub mod tensors;
 mod trained;
 
 #[cfg(not(feature = "trace"))]
-pub use absent::{Computation, eval_step, predict_step, sum_over_replicas, to_bytes, train_step};
-#[cfg(feature = "trace")]
-pub use collective::sum_over_replicas;
+pub use absent::{Computation, eval_step, predict_step, to_bytes, train_step};
 pub use error::{GraphError, Result};
 pub use model::Model;
 pub use network::{Architecture, Precision, ResNet};

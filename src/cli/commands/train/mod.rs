@@ -30,7 +30,7 @@ use crate::model::initialise::begin_averages;
 use crate::model::peers::Peers;
 use crate::model::program::{ExecutableOrigin, Program};
 use crate::model::state::HostState;
-use crate::model::tracing;
+use crate::model::tracing::{self, NoTracing};
 use crate::model::whitening;
 use crate::run::checkpoint::{CheckpointInfo, Position, Saver};
 use crate::run::observer::Observer;
@@ -91,21 +91,25 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         processes = Processes::alone();
     }
     check_coordinator(args, &processes)?;
-    if processes.is_first() {
-        let config = Config::settle(layers, named.clone(), args, args.resume)?;
-        return train_as(&processes, &named, config, args, process);
-    }
-    if processes.launcher != Launcher::TpuVm {
+    let devices_tell = processes.launcher == Launcher::TpuVm
+        || Device::may_join_by_itself(named.device, named.plugin.as_deref());
+    if !processes.is_first() && !devices_tell {
         process.logger.leave_the_rest_to_another();
     }
-    // The folder of a run to be resumed, which has its settings, need not be here.
-    let config = match args.resume {
+    let found = match args.resume && !processes.is_first() && !devices_tell {
+        // The folder of a run to be resumed, which has its settings, need not be here.
         true => Ok(named.clone()),
-        false => Config::settle(layers, named.clone(), args, false),
+        false => Config::settle(layers, named.clone(), args, args.resume),
     };
-    let trained = config.map_err(anyhow::Error::from);
-    let trained = trained.and_then(|config| train_as(&processes, &named, config, args, process));
-    trained.with_context(|| processes.clone())
+    let trained = match found {
+        // Another process may be the first, and see the folder.
+        Err(error) if !(args.resume && devices_tell) => Err(error.into()),
+        found => train_as(&processes, &named, found, args, process),
+    };
+    match processes.is_first() || devices_tell {
+        true => trained,
+        false => trained.with_context(|| processes.clone()),
+    }
 }
 
 /// Refuses an address, where the user typed one, at which a process that is alone would meet nobody.
@@ -121,21 +125,23 @@ fn check_coordinator(args: &TrainArgs, processes: &Processes) -> Result<(), Conf
     }
 }
 
-/// The run as one of `processes`, with what was `named` for it in this process, which makes its settings: `config`.
+/// The run as one of `processes`, with what was `named` for it in this process, and with its settings as this process has
+/// `found` them. Where it has not, and another process is the first, that one has them.
 fn train_as(
     processes: &Processes,
     named: &Config,
-    config: Config,
+    found: Result<Config, ConfigError>,
     args: &TrainArgs,
     process: &Process,
 ) -> Result<()> {
-    if config.program.is_none() {
-        tracing::check("training without --program")?;
+    if let Ok(config) = &found {
+        check_tracing(config)?;
+        if args.overwrite {
+            spare_inputs(args, config)?;
+        }
     }
+    let config = found.as_ref().unwrap_or(named);
     data::progress::choose(config.progress.of_loading());
-    if args.overwrite && processes.is_first() {
-        spare_inputs(args, &config)?;
-    }
     let plugin = config.plugin.as_deref();
     let group = Group {
         processes,
@@ -145,10 +151,29 @@ fn train_as(
         .with_cache(config.compile_cache.as_deref())
         .with_executables(&args.load_executable)?;
     let peers = Peers::new(&device);
-    if !peers.is_first() {
-        process.logger.leave_the_rest_to_another();
+    if peers.is_first() {
+        return train_among(&device, &peers, named, found, args, process);
     }
-    let config = together::agree_on_settings(&peers, named, config, args.resume)?;
+    process.logger.leave_the_rest_to_another();
+    let trained = train_among(&device, &peers, named, found, args, process);
+    trained.with_context(|| Processes {
+        index: device.process(),
+        count: device.processes(),
+        ..processes.clone()
+    })
+}
+
+/// The rest of [`train_as`], once the devices have said who this process is.
+fn train_among(
+    device: &Device,
+    peers: &Peers,
+    named: &Config,
+    found: Result<Config, ConfigError>,
+    args: &TrainArgs,
+    process: &Process,
+) -> Result<()> {
+    let config = together::agree_on_settings(peers, named, found, args.resume)?;
+    check_tracing(&config)?;
     check_split(config.batch_size, device.replicas)?;
     if peers.is_first() {
         RunDir::check(&config.out_dir, run_dir_mode(args))?;
@@ -158,15 +183,15 @@ fn train_as(
         program,
         settings,
         first,
-    } = prepare::prepare(&device, &peers, &config, args)?;
+    } = prepare::prepare(device, peers, &config, args)?;
     let Images {
         images,
         normalization,
     } = images;
     let shared = Shared {
         config: &config,
-        device: &device,
-        peers: &peers,
+        device,
+        peers,
         program: &program,
         settings: &settings,
         normalization,
@@ -175,6 +200,14 @@ fn train_as(
     match peers.is_first() {
         true => lead(&shared, images, first, args, process),
         false => follow::follow(&shared, images),
+    }
+}
+
+/// Refuses settings for which this build would have to trace computations, if it traces none.
+fn check_tracing(config: &Config) -> Result<(), NoTracing> {
+    match config.program {
+        Some(_) => Ok(()),
+        None => tracing::check("training without --program"),
     }
 }
 

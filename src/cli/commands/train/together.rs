@@ -7,13 +7,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use crate::cli::config::Config;
+use crate::cli::config::{Config, ConfigError};
 use crate::data::RunImages;
 use crate::model::choose;
 use crate::model::peers::Peers;
 use crate::model::state::HostState;
 use crate::run::checkpoint::Position;
-use crate::system::env_info;
+use crate::system::{env_info, proc};
 
 /// Where the run begins, as the first process finds it in the run's folder.
 #[derive(Serialize, Deserialize)]
@@ -23,16 +23,28 @@ pub struct Begin {
     pub done: bool,
 }
 
-/// The settings of the run: `config`, which must be the same in all processes, or where a run is resumed, those that
-/// the first process has from the run's folder. What was `named` for it must be the same in all then too.
+/// What the first process tells of the settings of a run to be resumed.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    /// The machine that it is on.
+    host: String,
+    /// As a text, or why it has none.
+    settings: Result<String, String>,
+}
+
+/// The settings of the run: those that each process has `found`, which must be the same in all, or where a run is resumed,
+/// those that the first process has from the run's folder. What was `named` for it must be the same in all then too.
+///
+/// # Errors
+/// [`PeersDiffer`](crate::model::peers::PeersDiffer); why the first process has found none, in all processes.
 pub fn agree_on_settings(
     peers: &Peers,
     named: &Config,
-    config: Config,
+    found: Result<Config, ConfigError>,
     resume: bool,
 ) -> Result<Config> {
     if !peers.are_there() {
-        return Ok(config);
+        return Ok(found?);
     }
     // Programs of two versions may have another number of settings, so these come first.
     peers.agree(&[
@@ -43,16 +55,34 @@ pub fn agree_on_settings(
     let config = match resume {
         true => {
             peers.agree(&named.shared()?)?;
-            let shared = Config::of_peer(&peers.share_text(config.to_toml()?)?)?;
-            match peers.is_first() {
-                true => config,
-                false => shared,
-            }
+            of_first(peers, found)?
         }
-        false => config,
+        false => found?,
     };
     peers.agree(&config.shared()?)?;
     Ok(config)
+}
+
+/// The settings that the first process has `found`, or in all processes why it has not. What the others have found counts
+/// for nothing.
+fn of_first(peers: &Peers, found: Result<Config, ConfigError>) -> Result<Config> {
+    let settings = match &found {
+        Ok(config) => Ok(config.to_toml()?),
+        Err(error) => Err(error.to_string()),
+    };
+    let host = proc::hostname().unwrap_or_default();
+    let told = serde_json::to_string(&Told { host, settings })?;
+    let told: Told = serde_json::from_str(&peers.share_text(told)?)?;
+    if peers.is_first() {
+        return Ok(found?);
+    }
+    match told.settings {
+        Ok(settings) => Ok(Config::of_peer(&settings)?),
+        Err(reason) => {
+            let host = told.host;
+            Err(ConfigError::OfFirst { host, reason }.into())
+        }
+    }
 }
 
 /// Loads the data in the first process, which may download them into a folder that all see, and then in the others.
