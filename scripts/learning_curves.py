@@ -280,4 +280,5 @@ def main():
     args.does(args)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -99,7 +99,7 @@ fn the_accuracy_with_views_is_that_of_the_mean_logits_of_images_moved_by_hand() 
     let (plain, other) = (logits(&test), logits(&mirrored(&test)));
     // The network does not see both alike, or nothing would be tested.
     assert_ne!(plain, other);
-    let flips = weighted_sum(&[(0.5, &plain), (0.5, &other)]);
+    let flips = weighted_sum(&[(0.5, &plain[..]), (0.5, &other[..])]);
 
     let scores = eval(&run, &["--tta", "flip"]);
     assert_eq!(scores["acc"], accuracy(&plain, &labels));
@@ -116,7 +116,7 @@ fn the_accuracy_with_views_is_that_of_the_mean_logits_of_images_moved_by_hand() 
         .as_flattened()
         .iter()
         .map(|logits| (0.125, &logits[..]));
-    let views: Vec<_> = [(0.25, &plain[..]), (0.25, &other)]
+    let views: Vec<_> = [(0.25, &plain[..]), (0.25, &other[..])]
         .into_iter()
         .chain(moved)
         .collect();
