@@ -1,17 +1,28 @@
 //! The real CIFAR-10, when it is there: `resnet-xla fetch` puts it into `data/`.
 
+mod program;
+
+use std::fs;
 use std::path::Path;
 
+use program::program_as_shipped;
 use resnet_xla::data::{DatasetKind, Normalization, PictureOptions, load};
+use serde_json::Value;
+
+/// Whether the files are there; prints that the test is skipped if they are not.
+fn is_there(data_dir: &Path) -> bool {
+    let test_images = data_dir.join("cifar-10-batches-bin/test_batch.bin");
+    let found = test_images.exists();
+    if !found {
+        println!("skipped: CIFAR-10 is not in {}", data_dir.display());
+    }
+    found
+}
 
 #[test]
 fn cifar_10_has_the_published_shapes_labels_and_statistics() {
     let data_dir = Path::new("data");
-    if !data_dir
-        .join("cifar-10-batches-bin/test_batch.bin")
-        .exists()
-    {
-        println!("skipped: CIFAR-10 is not in {}", data_dir.display());
+    if !is_there(data_dir) {
         return;
     }
     let dataset = load(DatasetKind::Cifar10, data_dir, PictureOptions::default()).unwrap();
@@ -36,4 +47,47 @@ fn cifar_10_has_the_published_shapes_labels_and_statistics() {
             );
         }
     }
+}
+
+/// The percentage that stands before `words` in `text`, of 10,000 images.
+fn images_right(text: &str, words: &str) -> u64 {
+    let (before, _) = text
+        .split_once(words)
+        .unwrap_or_else(|| panic!("no {words}"));
+    let percent = before.trim_end_matches(" %").rsplit(' ').next().unwrap();
+    (percent.parse::<f64>().unwrap() * 100.0).round() as u64
+}
+
+#[test]
+fn the_network_that_comes_with_the_program_scores_what_the_documents_say_to_the_last_image() {
+    if !is_there(Path::new("data")) {
+        return;
+    }
+    if !cpu_kernels::supported() {
+        println!(
+            "skipped: without kernels sums are rounded otherwise, and an image more or less may be right"
+        );
+        return;
+    }
+    let args =
+        "eval --device cpu --checkpoint assets/fast.safetensors --data-dir data --tta flip --json";
+    let args: Vec<&str> = args.split(' ').collect();
+    let output = program_as_shipped(&args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let scores: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let right = |of: &Value| (of["acc"].as_f64().unwrap() * 10_000.0).round() as u64;
+    assert_eq!(scores["images"], 10_000);
+
+    let assets = fs::read_to_string("assets/README.md").unwrap();
+    let plain = images_right(&assets, " of the 10,000 test images");
+    let flipped = images_right(&assets, " with flips");
+    assert_eq!([right(&scores), right(&scores["tta"])], [plain, flipped]);
+
+    let page = fs::read_to_string("docs/accuracy.md").unwrap();
+    let (_, shipped) = page
+        .split_once("The weights that come with the program")
+        .unwrap();
+    let shipped = shipped.replace('\n', " ");
+    assert_eq!(images_right(&shipped, " and"), plain);
+    assert_eq!(images_right(&shipped, " with flips"), flipped);
 }

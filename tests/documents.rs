@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "CONTRIBUTING.md",
+    "docs/accuracy.md",
     "docs/architecture.md",
     "docs/cloud-tpu.md",
     "docs/features.md",

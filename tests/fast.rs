@@ -88,6 +88,13 @@ fn weights_from_a_file_keep_their_first_convolution_and_random_ones_get_one_that
     );
     let random = stem_of(&path("random"));
     assert_ne!(stem_of(&path("whitened")), random);
+    // It may stay as it is, which is no mistake to warn of.
+    let said = train(
+        &path("frozen"),
+        &["--freeze-until", "stem", "--max-steps", "2"],
+    );
+    assert!(!said.contains("stay random"), "{said}");
+    assert_eq!(stem_of(&path("frozen")), stem_of(&path("whitened")));
 
     let weights = path("weights.safetensors");
     let export = [

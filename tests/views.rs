@@ -33,6 +33,27 @@ fn mirrored(split: &Split) -> Split {
     }
 }
 
+/// Every image moved by `by` pixels (at most one) along its rows and columns, with the outermost pixels as mirrors.
+fn shifted(split: &Split, by: i64) -> Split {
+    let images = split.images.to_array();
+    let last = images.dim().1 as i64 - 1;
+    let from = |at: usize| (last - (last - (at as i64 + by).abs()).abs()) as usize;
+    let moved = ndarray::Array4::from_shape_fn(images.dim(), |(number, y, x, channel)| {
+        images[[number, from(y), from(x), channel]]
+    });
+    Split {
+        images: moved.into(),
+        labels: split.labels.clone(),
+    }
+}
+
+/// The sum of rows of logits, each with its weight.
+fn weighted_sum(parts: &[(f32, &[f32])]) -> Vec<f32> {
+    let sum = |index: usize| parts.iter().map(|(weight, logits)| weight * logits[index]);
+    let len = parts[0].1.len();
+    (0..len).map(|index| sum(index).sum()).collect()
+}
+
 /// The share of rows whose largest logit is the label's.
 fn accuracy(logits: &[f32], labels: &[u16]) -> f64 {
     let rows = logits.chunks(10).zip(labels);
@@ -44,7 +65,7 @@ fn accuracy(logits: &[f32], labels: &[u16]) -> f64 {
 }
 
 #[test]
-fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image() {
+fn the_accuracy_with_views_is_that_of_the_mean_logits_of_images_moved_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     succeed(&quick_run(
@@ -76,20 +97,35 @@ fn the_accuracy_with_flips_is_that_of_the_mean_logits_of_image_and_mirror_image(
     };
     let labels = test.labels.to_vec();
     let (plain, other) = (logits(&test), logits(&mirrored(&test)));
-    let mean: Vec<f32> = plain
-        .iter()
-        .zip(&other)
-        .map(|(a, b)| 0.5 * a + 0.5 * b)
-        .collect();
     // The network does not see both alike, or nothing would be tested.
     assert_ne!(plain, other);
+    let flips = weighted_sum(&[(0.5, &plain[..]), (0.5, &other[..])]);
 
     let scores = eval(&run, &["--tta", "flip"]);
     assert_eq!(scores["acc"], accuracy(&plain, &labels));
     assert_eq!(scores["tta"]["views"], "flip");
-    assert_eq!(scores["tta"]["acc"], accuracy(&mean, &labels));
+    assert_eq!(scores["tta"]["acc"], accuracy(&flips, &labels));
     assert_eq!(eval(&run, &[])["tta"], Value::Null);
-    let crops = eval(&run, &["--tta", "crops", "--steps", "2"]);
-    assert_eq!(crops["images"], 100);
-    assert!(crops["tta"]["acc"].is_f64());
+
+    // The six views of airbench94 (`infer_mirror_translate`): half of the mean is the image in its place, with its mirror image.
+    let moved = [-1, 1].map(|by| {
+        let moved = shifted(&test, by);
+        [logits(&moved), logits(&mirrored(&moved))]
+    });
+    let moved = moved
+        .as_flattened()
+        .iter()
+        .map(|logits| (0.125, &logits[..]));
+    let views: Vec<_> = [(0.25, &plain[..]), (0.25, &other[..])]
+        .into_iter()
+        .chain(moved)
+        .collect();
+    let scores = eval(&run, &["--tta", "crops"]);
+    assert_eq!(scores["acc"], accuracy(&plain, &labels));
+    assert_eq!(
+        scores["tta"]["acc"],
+        accuracy(&weighted_sum(&views), &labels)
+    );
+    let first = eval(&run, &["--tta", "crops", "--steps", "2"]);
+    assert_eq!(first["images"], 100);
 }

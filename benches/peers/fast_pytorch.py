@@ -1,18 +1,27 @@
 """Trains the network of `--preset fast` by its recipe in PyTorch, on the same images, and prints a line an epoch.
 
     resnet-xla fetch
-    venv/bin/python benches/peers/fast_pytorch.py --data data/cifar-10-batches-bin [--precision bf16]
+    venv/bin/python benches/peers/fast_pytorch.py --out-dir runs/fast-pytorch-0 [--precision bf16] [--seed 1]
 
 Network, first values, schedule, optimiser and augmentation are those of `resnet-xla --preset fast` (docs/numerics.md has
-the formulas), but for the random numbers and for PyTorch's variances, which divide by n - 1. The test images are scored once, after the last epoch.
+the formulas), but for the random numbers and for PyTorch's variances, which divide by n - 1. The test images are scored once,
+after the last epoch, as they are and with their mirror images.
+
+The folder gets a row of history.csv after each epoch, and result.json at the end. A run that was stopped goes on from its last
+whole epoch when the same command is given again. Its seconds are those of training alone.
 """
 
 import argparse
+import csv
+import json
+import os
 import pathlib
+import sys
 import time
 
 import common
 import numpy as np
+import tables
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -131,67 +140,152 @@ def square(random):
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def accuracy(model, images, labels):
+def accuracies(model, images, labels):
+    """Of the images alone, and of the mean logits of image and mirror image."""
     model.eval()
+    plain = flipped = 0
     with torch.no_grad():
-        parts = zip(images.split(1000), labels.split(1000))
-        right = sum((model(x).argmax(1) == y).sum().item() for x, y in parts)
-    model.train()
-    return right / len(images)
+        for x, y in zip(images.split(1000), labels.split(1000)):
+            logits, mirrored = model(x), model(x.flip(3).contiguous(memory_format=torch.channels_last))
+            plain += (logits.argmax(1) == y).sum().item()
+            flipped += ((logits + mirrored).argmax(1) == y).sum().item()
+    return plain / len(images), flipped / len(images)
+
+
+class Data:
+    """Images [N, 3, 32, 32], normalised by the mean and deviation of the training images, and labels."""
+
+    def __init__(self, folder):
+        parts = [load(folder, f"data_batch_{number}.bin") for number in range(1, 6)]
+        images, self.labels = (torch.cat(part) for part in zip(*parts))
+        mean, deviation = (f(images, (0, 2, 3))[:, None, None] for f in (torch.mean, torch.std))
+        self.images = (images - mean) / deviation
+        test_images, self.test_labels = load(folder, "test_batch.bin")
+        self.test_images = ((test_images - mean) / deviation).contiguous(memory_format=torch.channels_last)
+
+
+class Run:
+    """A run between two epochs: all that the next one depends on."""
+
+    def __init__(self, args, data):
+        torch.manual_seed(args.seed)
+        self.args, self.data = args, data
+        self.random = torch.Generator().manual_seed(args.seed)
+        model = network()
+        whiten(model[0], data.images)
+        self.model = model.to(memory_format=torch.channels_last).train()
+        kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)][1:]
+        rest = [weight for weight in model.parameters() if all(weight is not kernel for kernel in kernels)]
+        groups = [{"params": kernels, "hidden": True}, {"params": rest, "hidden": False}]
+        self.optimiser = Muon(groups, dict(lr=args.lr, momentum=args.momentum, rest=args.rest_lr))
+        self.flips = torch.rand(len(data.images), generator=self.random) < 0.5
+        self.per_epoch = len(data.images) // BATCH
+        self.history = []
+
+    def epoch(self):
+        """Trains for one epoch. Returns early, with no row of the history, after `--max-steps` steps."""
+        args, number = self.args, len(self.history)
+        total, step = self.per_epoch * args.epochs, self.per_epoch * number
+        right = seen = loss_sum = 0
+        begun = time.perf_counter()
+        for x, y in batches(self.data.images, self.data.labels, number, self.flips, self.random):
+            rate = args.lr * (total - step) / total
+            loss, hits = self.step(x, y, rate)
+            loss_sum, right, seen, step = loss_sum + loss * len(y), right + hits, seen + len(y), step + 1
+            if step == args.max_steps:
+                print(f"{step} steps, loss {loss:.4f}, {(time.perf_counter() - begun) / step * 1e3:.0f} ms a step")
+                return
+        seconds = time.perf_counter() - begun
+        self.history.append({"epoch": number, "loss": loss_sum / seen, "acc": right / seen, "lr": rate, "seconds": seconds})
+
+    def step(self, x, y, rate):
+        """The loss before the step, and how many of the images were right."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.args.precision == "bf16"):
+            logits = self.model(x)
+            loss = F.cross_entropy(logits, y, label_smoothing=SMOOTHING)
+        loss.backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss.item(), (logits.argmax(1) == y).sum().item()
+
+    def settings(self):
+        """What a run that goes on must have in common with its beginning."""
+        names = ["epochs", "lr", "rest_lr", "momentum", "precision", "seed"]
+        return {name: getattr(self.args, name) for name in names}
+
+    def save(self, folder):
+        state = {
+            "settings": self.settings(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": self.random.get_state(),
+            "flips": self.flips,
+            "history": self.history,
+        }
+        # Renamed when it is whole: a run may be stopped at any time.
+        torch.save(state, folder / "checkpoint.tmp")
+        os.replace(folder / "checkpoint.tmp", folder / "checkpoint.pt")
+        with open(folder / "history.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, self.history[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    def go_on(self, folder):
+        """Takes up the run in `folder`, if there is one."""
+        if not (folder / "checkpoint.pt").exists():
+            return
+        state = torch.load(folder / "checkpoint.pt")
+        if state["settings"] != self.settings():
+            sys.exit(f"{folder} holds a run with {state['settings']}, and this one has {self.settings()}; take another --out-dir")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.random.set_state(state["random"])
+        self.flips, self.history = state["flips"], state["history"]
+
+    def result(self):
+        plain, flipped = accuracies(self.model, self.data.test_images, self.data.test_labels)
+        return self.settings() | {
+            "acc": plain,
+            "acc_flip": flipped,
+            "train_acc": self.history[-1]["acc"],
+            "minutes": sum(epoch["seconds"] for epoch in self.history) / 60,
+            "torch": torch.__version__,
+            "machine": tables.machine(),
+            "threads": torch.get_num_threads(),
+        }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data/cifar-10-batches-bin")
+    parser.add_argument("--out-dir", type=pathlib.Path, help="folder of the run; without it nothing is kept")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--lr", type=float, default=0.08)
     parser.add_argument("--rest-lr", type=float, default=0.5)
     parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps, to time them")
+    parser.add_argument("--max-steps", type=int, help="stop within the first epoch after so many steps, to time them")
     args = parser.parse_args()
-    torch.manual_seed(args.seed)
     torch.set_num_threads(common.threads())
-    random = torch.Generator().manual_seed(args.seed)
-
-    parts = [load(args.data, f"data_batch_{number}.bin") for number in range(1, 6)]
-    images, labels = (torch.cat(part) for part in zip(*parts))
-    mean, deviation = (f(images, (0, 2, 3))[:, None, None] for f in (torch.mean, torch.std))
-    images = (images - mean) / deviation
-    model = network()
-    whiten(model[0], images)
-    model = model.to(memory_format=torch.channels_last).train()
-    kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)][1:]
-    rest = [weight for weight in model.parameters() if all(weight is not kernel for kernel in kernels)]
-    groups = [{"params": kernels, "hidden": True}, {"params": rest, "hidden": False}]
-    optimiser = Muon(groups, dict(lr=args.lr, momentum=args.momentum, rest=args.rest_lr))
-    flips = torch.rand(len(images), generator=random) < 0.5
-    per_epoch = len(images) // BATCH
-    total, step, begun = per_epoch * args.epochs, 0, time.perf_counter()
-    for epoch in range(args.epochs):
-        right = seen = 0
-        for x, y in batches(images, labels, epoch, flips, random):
-            for group in optimiser.param_groups:
-                group["lr"] = args.lr * (total - step) / total
-            with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
-                logits = model(x)
-                loss = F.cross_entropy(logits, y, label_smoothing=SMOOTHING)
-            loss.backward()
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            right += (logits.argmax(1) == y).sum().item()
-            seen += len(y)
-            step += 1
-            if step == args.max_steps:
-                print(f"{step} steps, loss {loss.item():.4f}, {(time.perf_counter() - begun) / step * 1e3:.0f} ms a step")
-                return
-        print(f"epoch {epoch + 1}: acc {right / seen:.4f}, {(time.perf_counter() - begun) / 60:.1f} minutes", flush=True)
-    minutes = (time.perf_counter() - begun) / 60
-    test_images, test_labels = load(args.data, "test_batch.bin")
-    test_images = ((test_images - mean) / deviation).contiguous(memory_format=torch.channels_last)
-    score = accuracy(model, test_images, test_labels)
-    print(f"test accuracy {score:.4f}, {minutes:.1f} minutes of training, PyTorch {torch.__version__}, {args.precision}")
+    run = Run(args, Data(args.data))
+    if args.out_dir:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        run.go_on(args.out_dir)
+    for number in range(len(run.history), args.epochs):
+        run.epoch()
+        if len(run.history) == number:
+            return
+        last = run.history[-1]
+        print(f"epoch {number + 1}: loss {last['loss']:.4f}, acc {last['acc']:.4f}, {last['seconds']:.0f} s", flush=True)
+        if args.out_dir:
+            run.save(args.out_dir)
+    result = run.result()
+    print(json.dumps(result, indent=2))
+    if args.out_dir:
+        (args.out_dir / "result.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -283,7 +283,7 @@ impl Network {
 }
 
 /// What `--freeze-until` calls the first convolution, and a stage with its number.
-const STEM: &str = "stem";
+pub const STEM: &str = "stem";
 const STAGE: &str = "stage";
 
 /// Parses the name of layers that some network can freeze; [`Network::freezable`] has those of one.

@@ -1,10 +1,10 @@
-//! Optimisers against second implementations in f64.
+//! Optimisers against second implementations in f64, and against Keras's own steps.
 
 mod common;
 
 use common::{Graph, Input, input};
 use xla_graphs::average;
-use xla_graphs::optimiser::{Optimiser, Update, adam, muon, nesterov};
+use xla_graphs::optimiser::{Optimiser, Update, adam, muon, nesterov, sgd};
 use xla_graphs::table::Role;
 use xla_graphs::{Init, TensorSpec};
 
@@ -23,9 +23,20 @@ fn tensor(name: &str, dims: &[usize]) -> TensorSpec {
 /// The inputs, and weights and slots after each of two steps, with the gradients `g1` and `g2`.
 fn two_steps(optimiser: &Optimiser, tensors: &[TensorSpec]) -> ([Vec<f64>; 3], [Vec<Vec<f64>>; 2]) {
     let len = tensors.iter().map(TensorSpec::len).sum();
+    let inputs = ["w", "g1", "g2"].map(|name| input(name, &[len]));
+    let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+    let given = [0, 1, 2].map(|index| wide(&inputs[index].values));
+    (given, two_steps_from(&inputs, optimiser, tensors))
+}
+
+/// Weights and slots after each of two steps from the `inputs` `w`, `g1` and `g2`.
+fn two_steps_from(
+    inputs: &[Input; 3],
+    optimiser: &Optimiser,
+    tensors: &[TensorSpec],
+) -> [Vec<Vec<f64>>; 2] {
     let tensors: Vec<&TensorSpec> = tensors.iter().collect();
-    let inputs: Vec<Input> = ["w", "g1", "g2"].map(|name| input(name, &[len])).to_vec();
-    let graph = Graph::new(&inputs, |t| {
+    let graph = Graph::new(inputs, |t| {
         let mut weights = t.get("w")?.clone();
         let mut slots = vec![weights.zeros_like()?; optimiser.slots().len()];
         let mut outputs = Vec::new();
@@ -45,10 +56,9 @@ fn two_steps(optimiser: &Optimiser, tensors: &[TensorSpec]) -> ([Vec<f64>; 3], [
         Ok(outputs)
     });
     let wide = |values: &Vec<f32>| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-    let outputs: Vec<Vec<f64>> = graph.run(&inputs).iter().map(wide).collect();
+    let outputs: Vec<Vec<f64>> = graph.run(inputs).iter().map(wide).collect();
     let (first, second) = outputs.split_at(outputs.len() / 2);
-    let given = [0, 1, 2].map(|index| wide(&inputs[index].values));
-    (given, [first.to_vec(), second.to_vec()])
+    [first.to_vec(), second.to_vec()]
 }
 
 fn assert_near(what: &str, got: &[f64], expected: &[f64], bound: f64) {
@@ -58,6 +68,50 @@ fn assert_near(what: &str, got: &[f64], expected: &[f64], bound: f64) {
             (got - expected).abs() < bound,
             "{what}[{index}]: {got}, expected {expected}"
         );
+    }
+}
+
+/// Printed by tests/fixtures/optimiser_steps.py.
+#[test]
+fn two_steps_are_those_that_keras_takes() {
+    let tensors = [tensor("a/kernel", &[4])];
+    let values = |name, values: [f32; 4]| Input {
+        name,
+        dims: vec![4],
+        values: values.to_vec(),
+    };
+    let inputs = [
+        values("w", [0.5, -0.25, 0.125, 1.0]),
+        values("g1", [0.1, -0.2, 0.3, -0.4]),
+        values("g2", [-0.05, 0.15, 0.25, 0.35]),
+    ];
+    for (optimiser, expected) in [
+        (
+            sgd(MOMENTUM as f32),
+            [
+                [0.49000000, -0.23000000, 0.09500000, 1.04000000],
+                [0.48700000, -0.22900000, 0.04600000, 1.03700000],
+            ],
+        ),
+        (
+            nesterov(MOMENTUM as f32),
+            [
+                [0.48200000, -0.21400000, 0.07100000, 1.07200000],
+                [0.48460000, -0.22820000, 0.00680000, 1.03460000],
+            ],
+        ),
+        (
+            adam(MOMENTUM),
+            [
+                [0.40000316, -0.15000158, 0.02500105, 1.09999921],
+                [0.37891874, -0.14685870, -0.07358596, 1.09556449],
+            ],
+        ),
+    ] {
+        let steps = two_steps_from(&inputs, &optimiser, &tensors);
+        for (got, expected) in steps.iter().zip(expected) {
+            assert_near("weight", &got[0], &expected, 5e-7);
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub use summary::SummaryArgs;
 const EXAMPLES: &str = "\
 Examples:
   resnet-xla --preset quick              train a small network on the embedded sample
+  resnet-xla --preset fast               about 94 % of CIFAR-10 in less than an hour on 2 cores
   resnet-xla                             train ResNet-164 on CIFAR-10 as the Keras tutorial does
   resnet-xla --depth 20 --epochs 2       the same on a smaller network
   resnet-xla --device tpu                the same on a TPU; never falls back
@@ -95,6 +96,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   resnet-xla eval --checkpoint runs/keras
+  resnet-xla eval --checkpoint runs/fast --tta flip
   resnet-xla eval --checkpoint runs/keras --steps 10 --json")]
     Eval(EvalArgs),
 

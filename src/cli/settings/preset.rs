@@ -9,7 +9,7 @@ pub enum Preset {
     Keras,
     /// Depth 11 on the embedded sample, 3 epochs: under a minute on 2 cores
     Quick,
-    /// A shallow network on CIFAR-10 that learns in few epochs
+    /// A wide and shallow network on CIFAR-10, 24 epochs: about 94 % in less than an hour on 2 cores
     Fast,
 }
 

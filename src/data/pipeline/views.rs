@@ -72,4 +72,27 @@ mod tests {
             assert_eq!(views.iter().map(|view| view.weight).sum::<f32>(), 1.0);
         }
     }
+
+    #[test]
+    fn crops_are_the_six_views_of_airbench() {
+        // `infer_mirror_translate` of airbench94: padded by a pixel that is reflected, cut from its first and its last corner.
+        let views: Vec<_> = Tta::Crops
+            .views()
+            .into_iter()
+            .map(|view| {
+                let Transform { dy, dx, flip, fill } = view.transform;
+                assert_eq!((dy, fill), (dx, Fill::Reflect));
+                (dy, flip, view.weight)
+            })
+            .collect();
+        let expected = [
+            (0.0, false, 0.25),
+            (0.0, true, 0.25),
+            (-1.0, false, 0.125),
+            (-1.0, true, 0.125),
+            (1.0, false, 0.125),
+            (1.0, true, 0.125),
+        ];
+        assert_eq!(views, expected);
+    }
 }

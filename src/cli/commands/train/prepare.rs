@@ -15,6 +15,7 @@ use crate::data::{self, DatasetSpec, Normalization, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::model::choose::ModelSettings;
 use crate::model::initialise::initial_state;
+use crate::model::network::STEM;
 use crate::model::peers::Peers;
 use crate::model::program::Program;
 use crate::model::program_folder::{ProgramFolder, Use};
@@ -141,14 +142,20 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
             checkpoint::load_into(path, layout, random)?
         }
         None => {
-            if let Some(until) = &config.freeze_until {
-                log::warn!(
-                    "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
-                );
-            }
+            warn_of_random_layers(config);
             random
         }
     })
+}
+
+/// Says so if layers are to stay as random as they begin. A first convolution that whitens is not random.
+fn warn_of_random_layers(config: &Config) {
+    match &config.freeze_until {
+        Some(until) if !(config.whiten && until == STEM) => log::warn!(
+            "--freeze-until {until} without --init-weights: random layers stay random; name a checkpoint"
+        ),
+        _ => {}
+    }
 }
 
 /// Says so if the weights at `path` are for images that are normalised in another way than this kind of network's are. A file
