@@ -49,7 +49,11 @@ fn shifted(split: &Split, by: i64) -> Split {
 
 /// The sum of rows of logits, each with its weight.
 fn weighted_sum(parts: &[(f32, &[f32])]) -> Vec<f32> {
-    let sum = |index: usize| parts.iter().map(move |(weight, logits)| weight * logits[index]);
+    let sum = |index: usize| {
+        parts
+            .iter()
+            .map(move |(weight, logits)| weight * logits[index])
+    };
     let len = parts[0].1.len();
     (0..len).map(|index| sum(index).sum()).collect()
 }

@@ -2,17 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use cpu_kernels::isa::{self, Isa};
 use image::{Rgb, RgbImage};
-use memchr::memmem;
-use resnet_xla::system::env_info::COMMIT;
 use resnet_xla::system::sha256;
 
 use crate::program::runs::{checkpoints, copy_folder, quick_run};
-use crate::program::{executable, program, succeed, text};
+use crate::program::{program, succeed, text};
 use crate::together::{errors, mpirun_options, side_by_side, take_over, together_with};
 
 #[test]
@@ -105,46 +103,6 @@ fn processes_with_different_instruction_sets_all_end() {
     };
     let command = side_by_side(&options, &[], [Isa::Avx2, Isa::Generic].map(with));
     do_not_agree_on("instruction set", command);
-}
-
-/// The program in the new folder `folder`, with another commit stamped in than this build's.
-fn another_build(folder: &Path) -> PathBuf {
-    const LIBRARY: &str = "libresnet_xla.so";
-    let own = Path::new(env!("CARGO_BIN_EXE_resnet-xla"));
-    let beside = own.parent().unwrap();
-    let places = [beside.join("deps").join(LIBRARY), beside.join(LIBRARY)];
-    let library = places.iter().find(|path| path.is_file()).unwrap();
-    let mut bytes = fs::read(library).unwrap();
-    let stamps: Vec<usize> = memmem::find_iter(&bytes, COMMIT).collect();
-    assert!(!stamps.is_empty(), "{COMMIT} is not in {library:?}");
-    for stamp in stamps {
-        bytes[stamp] = if bytes[stamp] == b'0' { b'1' } else { b'0' };
-    }
-    fs::create_dir(folder).unwrap();
-    fs::write(folder.join(LIBRARY), bytes).unwrap();
-    let moved = folder.join("resnet-xla");
-    executable::write(&moved, &fs::read(own).unwrap());
-    moved
-}
-
-#[test]
-fn processes_of_different_builds_all_end() {
-    let Some(options) = mpirun_options() else {
-        return;
-    };
-    if COMMIT == "unknown" {
-        eprintln!(
-            "skipped: the program was built outside of a repository, so no commit is stamped into it"
-        );
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let run = folder.path().join("run");
-    let own = program(&quick_run(&run, ""));
-    let mut other = Command::new(another_build(&folder.path().join("another")));
-    other.args(own.get_args());
-    do_not_agree_on("build", side_by_side(&options, &[], [own, other]));
-    assert!(!run.exists());
 }
 
 /// Makes the training step in the folder of a program another one: its name.
