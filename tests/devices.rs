@@ -460,6 +460,20 @@ fn hold_lock() -> Option<Child> {
     Some(holder)
 }
 
+/// How far apart the logits of two ways of compiling depth 11 may be, as a share of the largest: the rounding of sums of
+/// 1,152 terms, the longest (a 3x3 convolution of 128 channels), in each of 11 layers.
+const LOGITS: f64 = 11.0 * 1152.0 * f32::EPSILON as f64 / 2.0;
+/// Of the sample.
+const TEST_IMAGES: usize = 500;
+
+fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max)
+}
+
 #[test]
 fn training_resuming_evaluation_predictions_and_report_work_through_a_plugin() {
     let Some(plugin) = cpu_plugin() else { return };
@@ -488,24 +502,22 @@ fn training_resuming_evaluation_predictions_and_report_work_through_a_plugin() {
     let result: Value = serde_json::from_str(&result).unwrap();
     assert_eq!(result["steps"], 4);
 
-    let scored = [
-        "eval",
-        "--checkpoint",
-        text(&run),
-        "--dataset",
-        "sample",
-        "--json",
-    ];
-    let here: Value = serde_json::from_str(&succeed(&scored)).unwrap();
-    let there: Value = serde_json::from_str(&on_plugin(&scored)).unwrap();
-    let (here, there) = (
-        here["loss"].as_f64().unwrap(),
-        there["loss"].as_f64().unwrap(),
-    );
-    assert!(
-        (here - there).abs() < 1e-3 * here,
-        "{here} here, {there} there"
-    );
+    let logits = |eval: &dyn Fn(&[&str]) -> String| {
+        let file = folder.path().join("logits.npy");
+        let scored = ["eval", "--checkpoint", text(&run), "--dataset", "sample"];
+        eval(&[&scored[..], &["--dump-logits", text(&file)]].concat());
+        let bytes = fs::read(&file).unwrap();
+        // The values come last.
+        let (values, _) = bytes[bytes.len() - TEST_IMAGES * 10 * 4..].as_chunks();
+        let values = values.iter().map(|value| f32::from_le_bytes(*value).into());
+        values.collect::<Vec<f64>>()
+    };
+    let (here, there) = (logits(&succeed), logits(&on_plugin));
+    let largest = here.iter().fold(0f64, |most, logit| most.max(logit.abs()));
+    let bound = LOGITS * largest;
+    let apart = largest_difference(&here, &there);
+    println!("logits: {apart:.1e} apart, {bound:.1e} allowed");
+    assert!(apart < bound, "{apart:.1e} is more than {bound:.1e}");
 
     let picture = folder.path().join("predictions.png");
     let predicted = [
@@ -519,8 +531,10 @@ fn training_resuming_evaluation_predictions_and_report_work_through_a_plugin() {
     let here = probabilities(&succeed(&predicted));
     let there = probabilities(&on_plugin(&predicted));
     assert!(here.len() >= 10);
-    let apart = here.iter().zip(&there).map(|(a, b)| (a - b).abs());
-    assert!(apart.fold(0.0, f64::max) < 1e-3, "{here:?} {there:?}");
+    // Its logarithm is a logit less the logarithm of the sum of their exponentials, which moves no further than they do; and
+    // a probability moves less than its logarithm.
+    let apart = largest_difference(&here, &there);
+    assert!(apart < 2.0 * bound, "{here:?} {there:?}");
     let page = folder.path().join("report.html");
     on_plugin(&["report", "--checkpoint", text(&run), "--out", text(&page)]);
     assert!(page.is_file() && picture.is_file());
@@ -565,27 +579,17 @@ fn a_cpu_plugin_runs_the_kernels_and_one_that_takes_none_says_so_and_does_withou
         run(&[&args[..], device, more].concat())
     };
     let kernels = ["--lowering", "kernels"];
-    let report = |device: &[&str], precision: &str| -> Value {
+    let plugin = ["--plugin", text(&plugin)];
+    // `plugin_kernels.rs` compares their bits with those on the runtime's own CPU, and `reference.rs` a step with Keras's.
+    for precision in ["f32", "bf16"] {
         let output = step(
-            device,
+            &plugin,
             &[&kernels[..], &["--precision", precision]].concat(),
         );
         assert!(output.status.success(), "{}", errors(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let plugin = ["--plugin", text(&plugin)];
-    // The kernels give the same bits. What XLA itself computes, its other version rounds otherwise, and the steps between the
-    // first loss and the last one make that larger.
-    for (precision, bounds) in [("f32", [1e-6, 1e-4]), ("bf16", [1e-3, 2e-2])] {
-        let expected = report(&["--device", "cpu"], precision);
-        let got = report(&plugin, precision);
-        assert_eq!(got["lowering"], "kernels", "{got}");
-        for (loss, bound) in ["first_loss", "last_loss"].iter().zip(bounds) {
-            let [got, expected] = [&got, &expected].map(|report| report[loss].as_f64().unwrap());
-            let apart = (got / expected - 1.0).abs();
-            println!("{precision} {loss}: {got} and {expected}, {apart:.1e} apart");
-            assert!(apart < bound, "{precision} {loss}: {got} and {expected}");
-        }
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["lowering"], "kernels", "{report}");
+        assert!(report["last_loss"].as_f64() > Some(0.0), "{report}");
     }
     let plain = ["--plugin", text(&plain)];
     assert_eq!(step(&plain, &kernels).status.code(), Some(2));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use program::plugins::cpu_plugin;
 use program::runs::{assert_same_end, quick_run};
 use program::shims::compile;
-use program::{program, succeed, text};
+use program::{program, succeed, tensorboard, text};
 use prost::Message;
 use serde_json::Value;
 
@@ -144,6 +144,14 @@ struct XSpace {
 struct XPlane {
     #[prost(string, tag = "2")]
     name: String,
+    #[prost(message, repeated, tag = "3")]
+    lines: Vec<XLine>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct XLine {
+    #[prost(string, tag = "2")]
+    name: String,
 }
 
 /// The files in which TensorBoard's profile plugin finds the profiles of the run in `folder`.
@@ -156,40 +164,70 @@ fn device_profiles(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn what_a_plugin_s_profiler_recorded_lies_where_tensorboard_looks() {
-    let Some(plugin) = cpu_plugin() else { return };
+    let Some(plugin_itself) = cpu_plugin() else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let include = Path::new(&std::env::var("XLA_EXTENSION_DIR").unwrap()).join("include");
     let with_profiler = folder.path().join("profiling_pjrt.so");
     let flags = ["-std=c++17", "-I", text(&include)];
     compile("c++", "profiling_plugin.cc", &with_profiler, &flags);
     let run = folder.path().join("run");
-    let log_of = |plugin: &Path, options: &str, real: &Path| {
+    let log_of = |plugin: &Path, options: &str, device: &str| {
         let args = quick_run(&run, options);
         let mut command = program(&[&args[..], &["--plugin", text(plugin)]].concat());
-        let output = command.env("REAL_PLUGIN", real).output().unwrap();
+        command
+            .env("REAL_PLUGIN", &plugin_itself)
+            .env("RECORDED_AS", device);
+        let output = command.output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{log}");
         log
     };
-    let log = log_of(
-        &with_profiler,
-        "--max-steps 4 --eval-steps 1 --profile 2",
-        &plugin,
-    );
+    let options = "--max-steps 4 --eval-steps 1 --profile 2";
+    let log = log_of(&with_profiler, options, "first");
     assert!(log.contains("tensorboard --logdir"), "{log}");
     assert_eq!(names(&bars(&run, "step")), ["step 1", "step 2"]);
     let files = device_profiles(&run);
     assert_eq!(files.len(), 1);
     assert!(text(&files[0]).ends_with(".xplane.pb"), "{files:?}");
     let space = XSpace::decode(&fs::read(&files[0]).unwrap()[..]).unwrap();
-    assert_eq!(space.planes[0].name, "started 1, stopped 1");
+    assert_eq!(space.planes[0].name, "/device:CUSTOM:first");
+    assert_eq!(space.planes[0].lines[0].name, "started 1, stopped 1");
+
+    // TensorBoard keeps what it has shown.
+    let is_shown = shown_devices(&run).inspect(|devices| assert_eq!(devices, &["first"]));
+    let kept = files[0].with_file_name("cache_version.txt");
+    match is_shown {
+        Some(_) => assert!(kept.is_file()),
+        None => fs::write(&kept, "1").unwrap(),
+    }
+    log_of(&with_profiler, &format!("--overwrite {options}"), "second");
+    assert!(!kept.exists());
+    if let Some(devices) = shown_devices(&run) {
+        assert_eq!(devices, ["second"]);
+    }
 
     // The plugin itself has no profiler, and says so.
-    let log = log_of(
-        &plugin,
-        "--overwrite --max-steps 1 --eval-steps 1 --profile 1",
-        &plugin,
-    );
+    let options = "--overwrite --max-steps 1 --eval-steps 1 --profile 1";
+    let log = log_of(&plugin_itself, options, "");
     assert!(log.contains("it has no extension Profiler"), "{log}");
-    assert_eq!(device_profiles(&run), Vec::<PathBuf>::new());
+    let profiles = device_profiles(&run).into_iter();
+    let profiles: Vec<_> = profiles
+        .filter(|file| text(file).ends_with(".xplane.pb"))
+        .collect();
+    assert_eq!(profiles, Vec::<PathBuf>::new());
+}
+
+/// The devices with a step of 2 ms in the profile that TensorBoard shows of the run in `folder`; `None` where its profile
+/// plugin is not there.
+fn shown_devices(folder: &Path) -> Option<Vec<String>> {
+    let events = tensorboard::shown_events(&folder.join("events"))?;
+    let name = |step: &Value| {
+        let device = tensorboard::process_of(step, &events);
+        let (_, name) = device.split_once("/device:CUSTOM:").unwrap();
+        name.to_owned()
+    };
+    let is_step = |event: &&Value| event["name"] == "a step" && event["dur"] == 2000;
+    Some(events.iter().filter(is_step).map(name).collect())
 }

@@ -14,7 +14,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use cpu_kernels::isa::{self, Isa};
-use program::in_process::open_cpu;
+use program::in_process::{open_cpu, open_cpu_plugin};
+use program::plugins::cpu_plugin;
+use program::text;
 use resnet_xla::data::Batch;
 use resnet_xla::device::{Device, DeviceKind};
 use resnet_xla::model::choose::PrecisionChoice;
@@ -35,8 +37,14 @@ use xla_graphs::{Architecture, ResNet};
 /// Names a fixture of depth 164; it is too large to be part of the project.
 const FIXTURE_164: &str = "RESNET_XLA_REFERENCE_164";
 
+/// Names the CPU plugin on which the tests of this process run, in place of the XLA runtime's own CPU.
+const PLUGIN: &str = "RESNET_XLA_TEST_PLUGIN";
+
 /// All tests of this process share the client.
-static DEVICE: LazyLock<Device> = LazyLock::new(|| open_cpu(1, ""));
+static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var_os(PLUGIN) {
+    Some(path) => open_cpu_plugin(Path::new(&path), ""),
+    None => open_cpu(1, ""),
+});
 
 /// The largest deviation allowed in `class`.
 ///
@@ -99,25 +107,38 @@ fn depths_11_and_20_train_as_keras_does_on_every_instruction_set() {
         if isa == cpu_kernels::isa() {
             continue;
         }
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "depth_11_trains_as_keras_does",
-                "depth_20_trains_as_keras_does",
-            ])
-            .args(["--exact", "--nocapture"])
-            .env(isa::VARIABLE, isa.to_string())
-            .output()
-            .unwrap();
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{isa}: {printed}{errors}");
-        let said = format!(" on {isa}: largest deviations");
-        assert_eq!(
-            printed.matches(&said).count(),
-            2,
-            "{isa}: {printed}{errors}"
-        );
+        let isa = isa.to_string();
+        train_elsewhere((isa::VARIABLE, &isa), &format!(" on cpu, {isa}"));
     }
+}
+
+#[test]
+fn depths_11_and_20_train_as_keras_does_on_a_cpu_plugin() {
+    let Some(plugin) = cpu_plugin() else { return };
+    let device = format!(" on cpu-plugin, {}", cpu_kernels::isa());
+    train_elsewhere((PLUGIN, text(&plugin)), &device);
+}
+
+/// Has another process, with a variable set, run depths 11 and 20, and checks that it did so on `device`.
+fn train_elsewhere((variable, value): (&str, &str), device: &str) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "depth_11_trains_as_keras_does",
+            "depth_20_trains_as_keras_does",
+        ])
+        .args(["--exact", "--nocapture"])
+        .env(variable, value)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{device}: {printed}{errors}");
+    let said = format!("{device}: largest deviations");
+    assert_eq!(
+        printed.matches(&said).count(),
+        2,
+        "{device}: {printed}{errors}"
+    );
 }
 
 #[test]
@@ -281,8 +302,9 @@ fn compare(path: &Path, kind: DeviceKind, allowed: impl Fn(&str, f64) -> f64) {
     }
     assert_eq!(ours.len(), reference.tensors.len());
     println!(
-        "{} on {}: largest deviations from Keras in float64",
+        "{} on {}, {}: largest deviations from Keras in float64",
         path.display(),
+        device.kind,
         cpu_kernels::isa()
     );
     println!("| tensors | this program | Keras in float32 |\n| --- | --- | --- |");

@@ -1,35 +1,17 @@
 //! The event files of a run, read back by TensorBoard itself.
-//!
-//! The Python with TensorBoard is `python3`, or the one that `TENSORBOARD_PYTHON` names.
 
 mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use program::runs::{checkpoints, quick_run};
-use program::{succeed, text};
+use program::{succeed, tensorboard, text};
 use serde_json::{Value, json};
 
 /// What TensorBoard's reader finds in `folder`; `None` where there is no TensorBoard.
 fn read_events(folder: &Path) -> Option<Value> {
-    let python = std::env::var("TENSORBOARD_PYTHON").unwrap_or("python3".to_owned());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_events.py");
-    let output = match Command::new(&python).arg(script).arg(folder).output() {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped: cannot start {python}: {error}");
-            return None;
-        }
-    };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) {
-        println!("skipped: {}; try TENSORBOARD_PYTHON", errors.trim());
-        return None;
-    }
-    assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    tensorboard::read("read_events.py", folder)
 }
 
 /// What the first two events of each file in `folder` are, by the order of the files: a version, and the step at which a

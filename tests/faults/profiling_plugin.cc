@@ -1,8 +1,9 @@
-// A PJRT plugin that is another one, $REAL_PLUGIN, with a profiler. What it records is an XSpace with a plane whose name
-// says how often it was started and stopped.
+// A PJRT plugin that is another one, $REAL_PLUGIN, with a profiler. What it records is an XSpace of a device called
+// $RECORDED_AS: a line whose name says how often the profiler was started and stopped, with one event, "a step", of 2 ms.
 
 #include <dlfcn.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -32,12 +33,31 @@ PLUGIN_Profiler_Error* Stop(PLUGIN_Profiler_Stop_Args*) {
   return nullptr;
 }
 
-PLUGIN_Profiler_Error* Collect(PLUGIN_Profiler_CollectData_Args* args) {
+// A field of a protocol buffer: a message or a text of less than 128 bytes.
+std::string Text(int number, const std::string& value) {
+  return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(value.size())} + value;
+}
+
+// The same with a number, seven bits in a byte.
+std::string Number(int number, uint64_t value) {
+  std::string field{static_cast<char>(number << 3)};
+  for (; value >= 128; value >>= 7) field += static_cast<char>(value | 128);
+  return field + static_cast<char>(value);
+}
+
+// As TensorFlow's xplane.proto numbers the fields.
+std::string Space() {
   std::string name = "started " + std::to_string(started) + ", stopped " + std::to_string(stopped);
-  // XSpace: field 1 is a plane, whose field 2 is its name.
-  std::string plane = std::string("\x12") + static_cast<char>(name.size()) + name;
+  std::string event = Number(1, 1) + Number(2, 0) + Number(3, 2'000'000'000);
+  std::string line = Number(1, 1) + Text(2, name) + Number(3, 1'000'000) + Text(4, event);
+  std::string described = Number(1, 1) + Text(2, Number(1, 1) + Text(2, "a step"));
+  std::string device = std::string("/device:CUSTOM:") + std::getenv("RECORDED_AS");
+  return Text(1, Text(2, device) + Text(3, line) + Text(4, described));
+}
+
+PLUGIN_Profiler_Error* Collect(PLUGIN_Profiler_CollectData_Args* args) {
   static std::string space;
-  space = std::string("\x0a") + static_cast<char>(plane.size()) + plane;
+  space = Space();
   // As XLA's own plugins do: their memory, with a zero at the end.
   args->buffer = reinterpret_cast<uint8_t*>(space.data());
   args->buffer_size_in_bytes = space.size() + 1;

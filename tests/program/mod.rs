@@ -8,6 +8,7 @@ pub mod plugins;
 pub mod runs;
 pub mod shims;
 pub mod small;
+pub mod tensorboard;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -16,7 +16,8 @@ use xla_graphs::network::{Block, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
 use xla_graphs::table::Role;
 use xla_graphs::{
-    Architecture, Model, ResNet, TensorSpec, eval_step, optimiser, predict_step, train_step,
+    Architecture, Model, Precision, ResNet, TensorSpec, eval_step, optimiser, predict_step,
+    train_step,
 };
 
 const LABELS: [i32; 4] = [3, 0, 9, 3];
@@ -96,6 +97,17 @@ fn both(
 fn a_training_step_is_the_same_as_a_loop() {
     for lowering in lowerings().into_iter().chain([Lowering::Tpu]) {
         check_training(|units| model(DEPTH, lowering, units));
+    }
+}
+
+#[test]
+fn a_training_step_in_bf16_is_the_same_as_a_loop() {
+    for lowering in lowerings() {
+        check_training(|units| {
+            let mut model = model(DEPTH, lowering, units);
+            model.network = model.network.with_precision(Precision::Bf16);
+            model
+        });
     }
 }
 

@@ -35,6 +35,8 @@ pub const EVENT_FILE_PREFIX: &str = "events.out.tfevents.";
 /// Where TensorBoard looks for profiles: below its folder of events, those of a run in a folder of its own.
 const DEVICE_PROFILES: &str = "events/plugins/profile/steps";
 const DEVICE_PROFILE_ENDING: &str = ".xplane.pb";
+/// While this file of TensorBoard's profile plugin is beside a profile, the plugin shows what it once made of it.
+const SHOWN_PROFILE: &str = "cache_version.txt";
 const ACCURACY_PLOT: &str = "accuracy";
 const LOSS_PLOT: &str = "loss";
 /// The folders that have files of a run besides its own.
@@ -233,6 +235,11 @@ impl RunDir {
     pub fn device_profile(&self, host: &str) -> PathBuf {
         self.device_profiles()
             .join(format!("{host}{DEVICE_PROFILE_ENDING}"))
+    }
+
+    /// A file beside it that another program keeps: without it TensorBoard reads profiles anew.
+    pub fn shown_profile(&self) -> PathBuf {
+        self.device_profiles().join(SHOWN_PROFILE)
     }
 
     pub fn checkpoints(&self) -> PathBuf {

@@ -83,6 +83,10 @@ fn each_path_is_where_the_design_puts_it() {
             run.device_profile("host"),
             "events/plugins/profile/steps/host.xplane.pb",
         ),
+        (
+            run.shown_profile(),
+            "events/plugins/profile/steps/cache_version.txt",
+        ),
     ];
     for (path, expected) in paths {
         assert_eq!(path, folder.path().join(expected));

@@ -1,6 +1,7 @@
 //! Where the time of the first steps goes: on the host as a Chrome trace, on the devices as TensorBoard reads it.
 
 use std::fs;
+use std::io;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -137,6 +138,13 @@ impl Recording {
         let folder = run_dir.device_profiles();
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         files::write_bytes(&run_dir.device_profile(&tensorboard::hostname()), &recorded)?;
+        // Or TensorBoard, if it has shown an earlier profile of the run, goes on showing that one.
+        let shown = run_dir.shown_profile();
+        if let Err(error) = fs::remove_file(&shown)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("removing {}", shown.display()));
+        }
         log::info!(
             "profile of the devices: tensorboard --logdir {} (with its profile plugin)",
             run_dir.events().display()

@@ -36,9 +36,9 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
     const FAST: &str = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false";
-    // `kernels.rs` compares with graphs that say where bf16 is rounded; XLA leaves such roundings out where it may.
+    // These compare with graphs that say where bf16 is rounded; XLA leaves such roundings out where it may.
     let exact = match env!("CARGO_CRATE_NAME") {
-        "kernels" => "--xla_allow_excess_precision=false",
+        "kernels" | "unit_loop" => "--xla_allow_excess_precision=false",
         _ => "",
     };
     let more = std::env::var("RESNET_XLA_TEST_XLA_FLAGS").unwrap_or_default();
