@@ -8,6 +8,8 @@
 
 use prost::Message;
 
+use crate::model::shape_proto::{LayoutProto, ProgramShapeProto, ShapeProto};
+
 /// XLA's number of the element type.
 const F32: i32 = 11;
 
@@ -22,7 +24,7 @@ const ENTRY: i64 = 7;
 
 /// The program, a serialised `HloModuleProto`: f32\[`len`\] on each replica in, their sum out, the same on each.
 pub fn over_replicas(len: usize) -> Vec<u8> {
-    let (number, list) = (ShapeProto::scalar(), ShapeProto::list(len));
+    let (number, list) = (scalar(), list(len));
     let add = ComputationProto {
         name: "add".to_owned(),
         instructions: vec![
@@ -88,28 +90,27 @@ fn program_shape(parameters: &[(&str, &ShapeProto)], result: &ShapeProto) -> Pro
     }
 }
 
-impl ShapeProto {
-    fn scalar() -> Self {
-        Self {
-            element_type: F32,
-            layout: Some(LayoutProto::default()),
-            ..Default::default()
-        }
-    }
-
-    fn list(len: usize) -> Self {
-        Self {
-            element_type: F32,
-            dimensions: vec![len as i64],
-            layout: Some(LayoutProto {
-                minor_to_major: vec![0],
-            }),
-            is_dynamic_dimension: vec![false],
-        }
+fn scalar() -> ShapeProto {
+    ShapeProto {
+        element_type: F32,
+        layout: Some(LayoutProto::default()),
+        ..Default::default()
     }
 }
 
-// The part of XLA's `hlo.proto` and `xla_data.proto` that such a program has, with its field numbers.
+fn list(len: usize) -> ShapeProto {
+    ShapeProto {
+        element_type: F32,
+        dimensions: vec![len as i64],
+        layout: Some(LayoutProto {
+            minor_to_major: vec![0],
+        }),
+        is_dynamic_dimension: vec![false],
+        ..Default::default()
+    }
+}
+
+// The part of XLA's `hlo.proto` that such a program has, with its field numbers.
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ModuleProto {
@@ -155,32 +156,4 @@ struct InstructionProto {
     operand_ids: Vec<i64>,
     #[prost(int64, repeated, tag = "38")]
     called_computation_ids: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ProgramShapeProto {
-    #[prost(message, repeated, tag = "1")]
-    parameters: Vec<ShapeProto>,
-    #[prost(message, optional, tag = "2")]
-    result: Option<ShapeProto>,
-    #[prost(string, repeated, tag = "3")]
-    parameter_names: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ShapeProto {
-    #[prost(int32, tag = "2")]
-    element_type: i32,
-    #[prost(int64, repeated, tag = "3")]
-    dimensions: Vec<i64>,
-    #[prost(message, optional, tag = "5")]
-    layout: Option<LayoutProto>,
-    #[prost(bool, repeated, tag = "6")]
-    is_dynamic_dimension: Vec<bool>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LayoutProto {
-    #[prost(int64, repeated, tag = "1")]
-    minor_to_major: Vec<i64>,
 }

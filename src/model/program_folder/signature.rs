@@ -3,6 +3,8 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::model::shape_proto::{ProgramShapeProto, ShapeProto};
+
 /// Inputs and outputs of a computation on one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +46,7 @@ impl Signature {
     }
 }
 
-/// The part of XLA's `hlo.proto` and `xla_data.proto` that says what goes in and out, with its field numbers.
+/// The part of XLA's `hlo.proto` that says what goes in and out, with its field numbers.
 #[derive(Clone, PartialEq, prost::Message)]
 struct HloModuleProto {
     #[prost(message, repeated, tag = "3")]
@@ -77,26 +79,6 @@ struct HloComputationProto {
     program_shape: Option<ProgramShapeProto>,
     #[prost(int64, tag = "5")]
     id: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ProgramShapeProto {
-    #[prost(message, repeated, tag = "1")]
-    parameters: Vec<ShapeProto>,
-    #[prost(message, optional, tag = "2")]
-    result: Option<ShapeProto>,
-    #[prost(string, repeated, tag = "3")]
-    parameter_names: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ShapeProto {
-    #[prost(int32, tag = "2")]
-    element_type: i32,
-    #[prost(int64, repeated, tag = "3")]
-    dimensions: Vec<i64>,
-    #[prost(message, repeated, tag = "4")]
-    tuple_shapes: Vec<ShapeProto>,
 }
 
 /// `f32[3,3,16,16]`.
