@@ -7,12 +7,14 @@
 
 use rayon::prelude::*;
 
-use super::format::{Format, Lanes};
+use super::aligned::Aligned;
+use super::format::{Format, Lanes, get, registers};
 use super::gemm::PANEL;
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
-use super::padded::{Padded, kernel_gradient};
+use super::padded::{Padded, kernel_gradient, rows_at_a_time};
 use super::pool;
+use super::prefetch::{Ahead, some};
 use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
@@ -66,33 +68,42 @@ impl<F: Format> Task for Forward<'_, F> {
     fn run<S: Set>(self, set: S) -> Moments {
         let (layer, norm) = (self.layer, self.norm);
         let ForwardShare { x, y, chosen, .. } = self.share;
-        let (output_len, len) = (layer.output_len(), layer.result_len());
+        let (input_len, output_len) = (layer.input_len(), layer.output_len());
+        let len = layer.result_len();
         let mut tiles = Tiles::new(layer);
         let together = images_together::<F>(tiles.as_ref(), y.len() / len);
         let size = [layer.height, layer.width];
         let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
-        let mut output = vec![[0.0; PANEL]; together * output_len];
+        let mut output = Aligned::zeros(together * output_len);
         let mut pooled = vec![[0.0; PANEL]; len];
         let mut results = Results::new(layer.output_parts());
         let walks = Walk::forward(layer);
-        let groups = x.chunks(together * layer.input_len());
-        for (group, (x, y)) in groups.zip(y.chunks_mut(together * len)).enumerate() {
-            let padded = &mut padded[..y.len() / len];
-            for (padded, x) in padded.iter_mut().zip(x.chunks_exact(layer.input_len())) {
+        let skips = self.skip.unwrap_or_default();
+        let (mut first, mut rest) = (0, y);
+        while !rest.is_empty() {
+            let images = together.min(rest.len() / len);
+            let group = Group { first, images };
+            let (y, later) = rest.split_at_mut(images * len);
+            let reads = [group.next(x, input_len), group.next(skips, len), &[], &[]];
+            let writes = some(later, 0, images * len);
+            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, tiles.as_ref()));
+            let padded = &mut padded[..images];
+            let inputs = group.of(x, input_len).chunks_exact(input_len);
+            for (padded, x) in padded.iter_mut().zip(inputs) {
                 padded.activate(set, norm, x);
             }
             match &mut tiles {
-                Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output),
+                Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output, ahead),
                 None => {
                     for padded in padded {
                         let width = layer.output_width();
-                        padded.convolve(set, walks, width, self.kernel, &mut output);
+                        padded.convolve(set, walks, width, self.kernel, &mut output, ahead);
                     }
                 }
             }
             let outputs = output.chunks_exact(output_len);
             for (image, (output, y)) in outputs.zip(y.chunks_exact_mut(len)).enumerate() {
-                let start = (group * together + image) * len;
+                let start = (first + image) * len;
                 if layer.pools {
                     let chosen = &mut chosen[start..][..len];
                     pool::largest::<S, F>(set, layer, output, &mut pooled, chosen);
@@ -102,8 +113,33 @@ impl<F: Format> Task for Forward<'_, F> {
                     results.store::<S, F>(set, output, skip, y);
                 }
             }
+            (first, rest) = (first + images, later);
         }
         results.moments()
+    }
+}
+
+/// The images of a task that are computed together.
+#[derive(Clone, Copy)]
+struct Group {
+    first: usize,
+    images: usize,
+}
+
+impl Group {
+    /// Their lanes among those of the task's images, each of which has `len`.
+    fn of<T>(self, lanes: &[T], len: usize) -> &[T] {
+        &lanes[self.first * len..][..self.images * len]
+    }
+
+    /// Those of the next group.
+    fn next<T>(self, lanes: &[T], len: usize) -> &[T] {
+        some(lanes, (self.first + self.images) * len, self.images * len)
+    }
+
+    /// How often their convolutions [ask](Ahead::step) for what lies ahead.
+    fn steps(self, layer: &Layer, tiles: Option<&Tiles>) -> usize {
+        tiles.map_or(self.images * layer.height, |tiles| tiles.steps(self.images))
     }
 }
 
@@ -159,7 +195,7 @@ impl<F: Format> Task for Backward<'_, F> {
             turned,
             ..
         } = self.0;
-        let input_len = layer.input_len();
+        let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
         let mut tiles = Tiles::new(layer);
         let together = images_together::<F>(tiles.as_ref(), dz.len() / input_len);
@@ -167,30 +203,40 @@ impl<F: Format> Task for Backward<'_, F> {
         let mut a = padded_images::<F>(together, size, layer.input_parts(), layer.stride);
         let size = [layer.output_height(), layer.output_width()];
         let mut d = padded_images::<F>(together, size, layer.output_parts(), 1);
-        let mut da = vec![[0.0; PANEL]; together * input_len];
+        let mut da = Aligned::zeros(together * input_len);
         let mut sums = Sums::new(layer.input_parts());
-        let len = tiles
+        let gradient_len = tiles
             .as_ref()
             .map_or(layer.kernel_len(), Tiles::gradient_len);
-        let mut kernel = vec![0.0; len];
-        let groups = x.chunks(together * input_len);
-        for (group, (x, dz)) in groups.zip(dz.chunks_mut(together * input_len)).enumerate() {
-            let images = dz.len() / input_len;
+        let mut kernel = vec![0.0; gradient_len];
+        let start = self.0.start;
+        let behind = self.0.dy.behind();
+        let behind = behind.map(|lanes| some(lanes, start, lanes.len()));
+        let (mut first, mut rest) = (0, dz);
+        while !rest.is_empty() {
+            let images = together.min(rest.len() / input_len);
+            let group = Group { first, images };
+            let (dz, later) = rest.split_at_mut(images * input_len);
+            let [behind, x_behind] = behind.map(|lanes| group.next(lanes, len));
+            let reads = [group.next(x, input_len), behind, x_behind, &[]];
+            let writes = some(later, 0, images * input_len);
+            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, tiles.as_ref()));
             let (a, d) = (&mut a[..images], &mut d[..images]);
+            let x = group.of(x, input_len);
             for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
                 a.activate(set, norm, x);
-                let start = self.0.start + (group * together + image) * layer.result_len();
+                let start = start + (first + image) * len;
                 output_gradient(set, layer, self.0.dy, start, &mut d[image]);
             }
             match &mut tiles {
                 Some(tiles) => {
                     tiles.add_kernel_gradient(set, a, d, &mut kernel);
-                    tiles.activation_gradient(set, d, turned, &mut da);
+                    tiles.activation_gradient(set, d, turned, &mut da, ahead);
                 }
                 None => {
-                    for (a, d) in a.iter_mut().zip(d) {
+                    for ((a, d), da) in a.iter_mut().zip(d).zip(da.chunks_exact_mut(input_len)) {
                         kernel_gradient(set, a, d, forward, &mut kernel);
-                        activation_gradient(set, layer, &back, d, turned, &mut da);
+                        activation_gradient(set, layer, &back, d, turned, da, ahead);
                     }
                 }
             }
@@ -201,6 +247,7 @@ impl<F: Format> Task for Backward<'_, F> {
             for ((a, da), (x, dz)) in images.zip(results) {
                 input_gradient(set, norm, x, a, da, dz, &mut sums);
             }
+            (first, rest) = (first + images, later);
         }
         Part {
             sums: sums.finish(),
@@ -246,18 +293,20 @@ fn activation_gradient<S: Set, F: Format>(
     d: &Padded<F>,
     mut turned: &[f32],
     da: &mut [Lanes],
+    ahead: &mut Ahead<F::Lanes>,
 ) {
     for rows in rows {
         for columns in columns {
             let len = rows.taps * columns.taps * layer.inputs * layer.outputs / F::VALUES;
             let (kernel, others) = turned.split_at(len);
-            d.convolve(set, [*rows, *columns], layer.width, kernel, da);
+            d.convolve(set, [*rows, *columns], layer.width, kernel, da, ahead);
             turned = others;
         }
     }
 }
 
-/// dz of an image, from the gradient `da` of its activations `a`.
+/// dz of an image, from the gradient `da` of its activations `a`: some channels of a few rows after the others, so that their
+/// sums stay in registers.
 #[inline(always)]
 fn input_gradient<S: Set, F: Format>(
     set: S,
@@ -268,16 +317,30 @@ fn input_gradient<S: Set, F: Format>(
     dz: &mut [F::Lanes],
     sums: &mut Sums,
 ) {
+    let [height, width] = a.size();
     let parts = norm.mean.len();
-    for (pixel, (da, dz)) in da
-        .chunks_exact(parts)
-        .zip(dz.chunks_exact_mut(parts))
-        .enumerate()
-    {
-        let (a, x) = (a.at(pixel), &x[pixel * parts..][..parts]);
+    let at_a_time = rows_at_a_time(width);
+    for first in (0..height).step_by(at_a_time) {
+        let rows = first..height.min(first + at_a_time);
         for part in 0..parts {
-            let seen = [&a[part], &x[part]];
-            sums.store_gradient::<S, F>(set, norm, part, seen, &da[part], &mut dz[part]);
+            for n in 0..registers::<S>() {
+                let mean = get(set, &norm.mean[part], n);
+                let mut running = sums.at(set, part, n);
+                for i in rows.clone() {
+                    let row = i * width * parts..(i + 1) * width * parts;
+                    let (x, da, dz) = (&x[row.clone()], &da[row.clone()], &mut dz[row]);
+                    let pixels = a
+                        .pixels_of_row(i)
+                        .chunks_exact(parts)
+                        .zip(x.chunks_exact(parts));
+                    let gradients = da.chunks_exact(parts).zip(dz.chunks_exact_mut(parts));
+                    for ((a, x), (da, dz)) in pixels.zip(gradients) {
+                        let seen = [&a[part], &x[part]];
+                        running.store_gradient::<F>(set, n, mean, seen, &da[part], &mut dz[part]);
+                    }
+                }
+                sums.put(set, part, n, running);
+            }
         }
     }
     sums.flush();

@@ -37,7 +37,15 @@ pub enum OutputGradient<'a, F: Format = F32> {
     },
 }
 
-impl<F: Format> OutputGradient<'_, F> {
+impl<'a, F: Format> OutputGradient<'a, F> {
+    /// What it is computed from, but for what is added at a junction.
+    pub fn behind(&self) -> [&'a [F::Lanes]; 2] {
+        match self {
+            Self::Junction { dz, x, .. } | Self::BehindNorm { dz, x, .. } => [*dz, *x],
+            Self::Plain(dy) | Self::Pooled { dy, .. } => [*dy, &[]],
+        }
+    }
+
     /// Register `n` of the gradient of the channels `part` that lie at `index`.
     ///
     /// # Panics

@@ -180,25 +180,6 @@ impl Sums {
         put(set, second, n, sums.second);
     }
 
-    /// [`Running::store_gradient`] of the channels `part` of a pixel.
-    #[inline(always)]
-    pub fn store_gradient<S: Set, F: Format>(
-        &mut self,
-        set: S,
-        norm: &Norm,
-        part: usize,
-        [a, x]: [&F::Lanes; 2],
-        da: &Lanes,
-        dz: &mut F::Lanes,
-    ) {
-        for n in 0..registers::<S>() {
-            let mut sums = self.at(set, part, n);
-            let mean = get(set, &norm.mean[part], n);
-            sums.store_gradient::<F>(set, n, mean, [a, x], da, dz);
-            self.put(set, part, n, sums);
-        }
-    }
-
     /// Moves the short sums into the long ones. Call it every few hundred pixels.
     pub fn flush(&mut self) {
         for (short, long) in self.short.iter_mut().zip(&mut self.long) {

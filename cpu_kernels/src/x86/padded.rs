@@ -4,6 +4,7 @@ use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::norm::{Norm, NormGradient};
+use super::prefetch::Ahead;
 use super::sets::Set;
 use super::walk::{TAPS, Walk};
 
@@ -123,11 +124,15 @@ impl<F: Format> Padded<F> {
         }
     }
 
-    /// The lanes of a pixel of the image without border.
+    /// Height and width of the image without border.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    /// Row `i` of the image without border, `[width, C]`.
     #[inline(always)]
-    pub fn at(&self, pixel: usize) -> &[F::Lanes] {
-        let (i, j) = (pixel / self.width, pixel % self.width);
-        &self.values[(i + 1) * self.row + (j + 1) * self.parts..][..self.parts]
+    pub fn pixels_of_row(&self, i: usize) -> &[F::Lanes] {
+        &self.values[(i + 1) * self.row + self.parts..][..self.width * self.parts]
     }
 
     /// The lanes from a pixel on, its row and column counted with the border.
@@ -152,6 +157,7 @@ impl<F: Format> Padded<F> {
         width: usize,
         kernel: &[f32],
         y: &mut [Lanes],
+        ahead: &mut Ahead<F::Lanes>,
     ) {
         if columns.stops == 0 {
             return;
@@ -172,6 +178,9 @@ impl<F: Format> Padded<F> {
                 panel: depth * PANEL,
             };
             for i in 0..rows.stops {
+                if first == 0 {
+                    ahead.step();
+                }
                 let start = (rows.from + i * rows.stride) * self.row + columns.from * self.parts;
                 let left = Left {
                     data: F::elements(&self.values[start..]),
@@ -254,7 +263,7 @@ pub fn kernel_gradient<S: Set, F: Format>(
 
 /// Rows of results summed before a block of them goes back to memory: the pixels of as many rows of the input are what
 /// a first level cache holds.
-fn rows_at_a_time(width: usize) -> usize {
+pub fn rows_at_a_time(width: usize) -> usize {
     const PIXELS: usize = 128;
     (PIXELS / width).max(1)
 }

@@ -252,20 +252,10 @@ fn ahead_of_tile<'n, S: Set, F: Format>(
 ) -> Ahead<'n, F::Lanes> {
     let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
     let of_result = |lanes, first| some(lanes, first, TILE * outputs);
-    let [behind, x_behind] = behind(dy).map(|lanes| of_result(lanes, at));
+    let [behind, x_behind] = dy.behind().map(|lanes| of_result(lanes, at));
     let reads = [behind, x_behind, of_result(sum, 0), x];
     let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
     Ahead::new(reads, some(dz, 0, TILE * inputs), steps)
-}
-
-/// What the gradient of the result is computed from, but for what is added.
-fn behind<'a, F: Format>(dy: &OutputGradient<'a, F>) -> [&'a [F::Lanes]; 2] {
-    match dy {
-        OutputGradient::Junction { dz, x, .. } | OutputGradient::BehindNorm { dz, x, .. } => {
-            [*dz, *x]
-        }
-        OutputGradient::Plain(dy) | OutputGradient::Pooled { dy, .. } => [*dy, &[]],
-    }
 }
 
 /// The gradient of `count` output pixels, which begins at `from` in `dy`, in panels.

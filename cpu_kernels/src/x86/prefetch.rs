@@ -27,6 +27,11 @@ impl<'a, T> Ahead<'a, T> {
         }
     }
 
+    /// Nothing lies ahead.
+    pub fn nothing() -> Self {
+        Self::new([&[]; 4], &[], 1)
+    }
+
     /// Asks for the next piece of each. It is the same code for all sets.
     #[inline(never)]
     pub fn step(&mut self) {

@@ -42,10 +42,13 @@ pub trait Transform<const N: usize, const M: usize> {
         steps: [usize; 2],
         n: usize,
     ) -> [[S::Register; M]; M] {
+        assert_square(from.len(), steps, N, N);
         let mut x = [[set.zero(); N]; N];
         for (a, x) in x.iter_mut().enumerate() {
             for (b, x) in x.iter_mut().enumerate() {
-                *x = F::get(set, &from[a * steps[0] + b * steps[1]], n);
+                // SAFETY: the whole square lies there.
+                let from = unsafe { from.get_unchecked(a * steps[0] + b * steps[1]) };
+                *x = F::get(set, from, n);
             }
         }
         Self::columns(set, &Self::columns(set, &x))
@@ -62,11 +65,13 @@ pub trait Transform<const N: usize, const M: usize> {
         to_steps: [usize; 2],
         [rows, columns]: [usize; 2],
     ) {
+        assert_square(to.len(), to_steps, rows.min(M), columns.min(M));
         for n in 0..registers::<S>() {
             let results = Self::of::<S, F>(set, from, steps, n);
             for (i, results) in results.iter().enumerate().take(rows) {
                 for (j, result) in results.iter().enumerate().take(columns) {
-                    let to = &mut to[i * to_steps[0] + j * to_steps[1]];
+                    // SAFETY: the whole square lies there.
+                    let to = unsafe { to.get_unchecked_mut(i * to_steps[0] + j * to_steps[1]) };
                     G::put(set, to, n, *result);
                 }
             }
@@ -84,6 +89,7 @@ pub trait Transform<const N: usize, const M: usize> {
         to: &mut [Lanes],
         to_steps: [usize; 2],
     ) {
+        assert_square(to.len(), to_steps, M, M);
         for n in 0..registers::<S>() {
             let results = Self::of::<S, F>(set, first, steps, n);
             let others = match second {
@@ -93,7 +99,9 @@ pub trait Transform<const N: usize, const M: usize> {
             for (i, (results, others)) in results.iter().zip(&others).enumerate() {
                 for (j, (result, other)) in results.iter().zip(others).enumerate() {
                     let element = G::to_elements(set, *result, *other);
-                    put(set, &mut to[i * to_steps[0] + j * to_steps[1]], n, element);
+                    // SAFETY: the whole square lies there.
+                    let to = unsafe { to.get_unchecked_mut(i * to_steps[0] + j * to_steps[1]) };
+                    put(set, to, n, element);
                 }
             }
         }
@@ -182,6 +190,17 @@ impl Transform<4, 3> for WeightGradients {
             set.add(sum, x[3]),
         ]
     }
+}
+
+/// One check for the whole of a square of `rows` and `columns`, `steps` apart, in place of one for each of its lanes.
+///
+/// # Panics
+/// When its last lanes lie behind the first `len`.
+#[inline(always)]
+fn assert_square(len: usize, steps: [usize; 2], rows: usize, columns: usize) {
+    let last = [(steps[0], rows), (steps[1], columns)]
+        .map(|(step, count)| step.saturating_mul(count.saturating_sub(1)));
+    assert!(last[0].saturating_add(last[1]) < len);
 }
 
 #[inline(always)]

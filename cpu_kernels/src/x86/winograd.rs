@@ -17,39 +17,50 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use kernel_contract as contract;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::format::{F32, Format, Lanes};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::Layer;
 use super::norm::lanes;
 use super::padded::Padded;
+use super::prefetch::Ahead;
 use super::sets::{self, Set, Task};
 use super::transforms::{Inputs, OutputGradients, Outputs, Transform, WeightGradients, Weights};
 use super::walk::TAPS;
 use crate::isa::Isa;
 
-/// Channels of the wider side of a layer that is computed in tiles, at least: networks of fewer keep their bits.
+/// Channels of the wider side of a wide layer, at least.
 const WIDE: usize = 128;
 
-/// Channels of its narrower side, at least: with 16, loading and storing the tiles takes as long as is saved.
+/// Channels of its narrower side, at least.
 const NARROW: usize = 32;
 
 /// Places in a transformed tile.
 const PLACES: usize = SIDE * SIDE;
 const SIDE: usize = 4;
 
-/// Tiles that are multiplied at a time, at most, or pairs of them. With fewer, kernels that do not fit into a core's cache
-/// would be read more often; with more, less of the tiles would fit into it.
+/// Tiles of a wide layer that are multiplied at a time, at most, or pairs of them. With fewer, kernels that do not fit into
+/// a core's cache would be read more often; with more, less of the tiles would fit into it.
 const AT_A_TIME: usize = 64;
+
+/// Those of other layers, whose kernels fit.
+const AT_A_TIME_NARROW: usize = 32;
 
 /// Parts of a result that are computed before they are transformed, at most: their products stay in a core's cache.
 const TOGETHER: usize = 2;
 
-/// Whether training computes the 3x3 layer `layer` in tiles. It depends on the layer alone, because the bits depend on it.
+/// Whether training computes the 3x3 layer `layer` in tiles: those without a stride, but in bf16 only wide ones, as little is
+/// gained with fewer channels. It depends on the layer alone, because the bits depend on it.
 pub fn suits(layer: &Layer) -> bool {
+    layer.stride == 1 && (layer.format == contract::Format::F32 || is_wide(layer))
+}
+
+fn is_wide(layer: &Layer) -> bool {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
-    inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW && layer.stride == 1
+    inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW
 }
 
 /// The places of a kernel `[3, 3, C, O]`, as products over its channels C take them: `[O / 16, 16, C / VALUES, 16]` elements
@@ -115,20 +126,34 @@ pub struct Tiles {
 impl Tiles {
     /// `None` where it does not [suit](suits).
     pub fn new(layer: &Layer) -> Option<Self> {
-        suits(layer).then(|| Self {
+        if !suits(layer) {
+            return None;
+        }
+        let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
+        let at_a_time = match is_wide(layer) {
+            true => AT_A_TIME,
+            false => AT_A_TIME_NARROW,
+        };
+        Some(Self {
             grid: Grid {
                 height: layer.height,
                 width: layer.width,
+                at_a_time,
             },
-            inputs: Matrices::new(layer.input_parts()),
-            outputs: Matrices::new(layer.output_parts()),
-            products: Matrices::new(TOGETHER),
+            inputs: Matrices::new(at_a_time, inputs),
+            outputs: Matrices::new(at_a_time, outputs),
+            products: Matrices::new(at_a_time, TOGETHER.min(inputs.max(outputs))),
         })
     }
 
     /// Images that should be computed together: enough for the products over the tiles.
     pub fn images<F: Format>(&self) -> usize {
-        (F::VALUES * AT_A_TIME / self.grid.tiles()).max(1)
+        (F::VALUES * self.grid.at_a_time / self.grid.tiles()).max(1)
+    }
+
+    /// How often one of the convolutions of `images` images [asks](Ahead::step) for what lies ahead.
+    pub fn steps(&self, images: usize) -> usize {
+        self.grid.runs(images, 1).count() * PLACES
     }
 
     /// The values of what [`Self::add_kernel_gradient`] adds to.
@@ -144,9 +169,19 @@ impl Tiles {
         a: &[Padded<F>],
         kernel: &[f32],
         y: &mut [Lanes],
+        ahead: &mut Ahead<F::Lanes>,
     ) {
         let matrices = [&mut self.inputs, &mut self.products];
-        convolve(set, self.grid, a, kernel, matrices, self.outputs.parts, y);
+        convolve(
+            set,
+            self.grid,
+            a,
+            kernel,
+            matrices,
+            self.outputs.parts,
+            y,
+            ahead,
+        );
     }
 
     /// The gradient `da` `[n, H, W, C]` of the images, from that of their results `d`. The kernel is turned, and then
@@ -158,9 +193,19 @@ impl Tiles {
         d: &[Padded<F>],
         turned: &[f32],
         da: &mut [Lanes],
+        ahead: &mut Ahead<F::Lanes>,
     ) {
         let matrices = [&mut self.outputs, &mut self.products];
-        convolve(set, self.grid, d, turned, matrices, self.inputs.parts, da);
+        convolve(
+            set,
+            self.grid,
+            d,
+            turned,
+            matrices,
+            self.inputs.parts,
+            da,
+            ahead,
+        );
     }
 
     /// Adds to `sums` `[16, C, O]` what becomes the kernel's gradient by [`kernel_gradient`], from images `a` and the
@@ -176,19 +221,19 @@ impl Tiles {
         let (inputs, outputs) = (&mut self.inputs, &mut self.outputs);
         let channels = outputs.channels();
         let len = inputs.channels() * channels;
-        for run in self.grid.runs(a.len(), F::VALUES * AT_A_TIME) {
+        for run in self.grid.runs(a.len(), F::VALUES) {
             inputs.fill_along_tiles::<Inputs, S, F, 4>(set, self.grid, a, run.clone(), 0);
             outputs.fill_along_tiles::<OutputGradients, S, F, 2>(set, self.grid, d, run.clone(), 1);
             for (place, sums) in sums.chunks_exact_mut(len).enumerate() {
                 let product = Product {
                     left: Left {
-                        data: inputs.place(place),
+                        data: inputs.place(place, 1),
                         row: 1,
                         step: inputs.row * PANEL,
                         segment: 0,
                     },
                     right: Right {
-                        data: outputs.place(place),
+                        data: outputs.place(place, 1),
                         step: outputs.row * PANEL,
                         segment: 0,
                         panel: PANEL,
@@ -228,18 +273,22 @@ fn convolve<S: Set, F: Format>(
     [tiles, products]: [&mut Matrices; 2],
     parts: usize,
     y: &mut [Lanes],
+    ahead: &mut Ahead<F::Lanes>,
 ) {
     let channels = tiles.channels() / F::VALUES;
     let len = channels * PANEL;
     let row = products.row * PANEL;
-    for run in grid.runs(images.len(), AT_A_TIME) {
+    for run in grid.runs(images.len(), 1) {
         tiles.fill_along_channels::<S, F>(set, grid, images, run.clone());
         for first in (0..parts).step_by(products.parts) {
             let panels = first..parts.min(first + products.parts);
             for place in 0..PLACES {
+                if first == 0 {
+                    ahead.step();
+                }
                 let product = Product {
                     left: Left {
-                        data: tiles.place(place),
+                        data: tiles.place(place, F::VALUES),
                         row: tiles.row * PANEL,
                         step: 1,
                         segment: 0,
@@ -270,6 +319,8 @@ fn convolve<S: Set, F: Format>(
 struct Grid {
     height: usize,
     width: usize,
+    /// Tiles, or pairs of them.
+    at_a_time: usize,
 }
 
 impl Grid {
@@ -278,34 +329,32 @@ impl Grid {
         self.height.div_ceil(2) * self.width.div_ceil(2)
     }
 
-    /// The image of a tile, and the row and the column of its first pixel.
+    /// Of each of the tiles `run`: its image, and the row and the column of its first pixel.
     #[inline(always)]
-    fn place(self, tile: usize) -> [usize; 3] {
+    fn places(self, run: Range<usize>) -> impl Iterator<Item = [usize; 3]> {
         let across = self.width.div_ceil(2);
-        let (image, tile) = (tile / self.tiles(), tile % self.tiles());
-        [image, tile / across * 2, tile % across * 2]
+        let (image, tile) = (run.start / self.tiles(), run.start % self.tiles());
+        let mut next = [image, tile / across * 2, tile % across * 2];
+        run.map(move |_| {
+            let place = next;
+            let [image, i, j] = place;
+            next = if j + 2 < self.width {
+                [image, i, j + 2]
+            } else if i + 2 < self.height {
+                [image, i + 2, 0]
+            } else {
+                [image + 1, 0, 0]
+            };
+            place
+        })
     }
 
-    /// The lanes of `images` from a tile's first pixel on, which lies `border` pixels from the border's corner; from a row
-    /// to the next, and from a pixel to the next.
-    #[inline(always)]
-    fn pixels<F: Format>(
-        self,
-        images: &[Padded<F>],
-        tile: usize,
-        border: usize,
-    ) -> (&[F::Lanes], [usize; 2]) {
-        let [image, i, j] = self.place(tile);
-        let image = &images[image];
-        (image.lanes_from(i + border, j + border), image.steps())
-    }
-
-    /// The tiles of `images` images, in runs of `most` at most and of almost equal length: the last of a product's rows
-    /// would not use the registers if there were few of them.
-    fn runs(self, images: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    /// The tiles of `images` images, `values` of them in an element, in runs of almost equal length: the last of a product's
+    /// rows would not use the registers if there were few of them.
+    fn runs(self, images: usize, values: usize) -> impl Iterator<Item = Range<usize>> {
         const ROWS: usize = 4;
         let tiles = images * self.tiles();
-        let runs = tiles.div_ceil(most);
+        let runs = tiles.div_ceil(values * self.at_a_time);
         let len = tiles.div_ceil(runs).next_multiple_of(ROWS);
         (0..tiles)
             .step_by(len)
@@ -313,27 +362,24 @@ impl Grid {
     }
 }
 
-/// A matrix `[tiles, C]` for each place in a tile, of elements along the axis that a product sums: f32, or pairs of bf16.
-/// Pairs along the channels fill the first half of a tile's lanes; pairs of tiles have lanes as one of f32 has.
+/// Tiles `[tiles, 16, C]`: at each of their 16 places a matrix `[tiles, C]`, of elements along the axis that a product sums,
+/// f32 or pairs of bf16. Pairs along the channels fill the first half of a tile's lanes; pairs of tiles have lanes as one
+/// of f32 has.
 struct Matrices {
-    values: Vec<Lanes>,
+    values: Aligned<Lanes>,
     parts: usize,
-    /// Lanes from a tile's to the next one's, and from a matrix to the next. Odd numbers: what lies powers of two apart
-    /// shares few places of a cache.
+    /// Lanes from a tile to the next. An odd number: what lies powers of two apart shares few places of a cache.
     row: usize,
-    matrix: usize,
 }
 
 impl Matrices {
-    /// For tiles of `parts` times 16 channels.
-    fn new(parts: usize) -> Self {
-        let row = parts | 1;
-        let matrix = (AT_A_TIME * row) | 1;
+    /// For `tiles` tiles, or pairs of them, of `parts` times 16 channels.
+    fn new(tiles: usize, parts: usize) -> Self {
+        let row = PLACES * parts + 1;
         Self {
-            values: vec![[0.0; PANEL]; PLACES * matrix],
+            values: Aligned::zeros(tiles * row),
             parts,
             row,
-            matrix,
         }
     }
 
@@ -341,12 +387,14 @@ impl Matrices {
         self.parts * PANEL
     }
 
-    fn place(&self, place: usize) -> &[f32] {
-        self.values[place * self.matrix..].as_flattened()
+    /// The matrix of a place, of elements of which `along` values are along the channels.
+    fn place(&self, place: usize, along: usize) -> &[f32] {
+        &self.values.as_flattened()[place * self.channels() / along..]
     }
 
     fn place_mut(&mut self, place: usize) -> &mut [f32] {
-        self.values[place * self.matrix..].as_flattened_mut()
+        let first = place * self.channels();
+        &mut self.values.as_flattened_mut()[first..]
     }
 
     /// The tiles `run` of `images`, transformed, as elements along the channels.
@@ -358,13 +406,13 @@ impl Matrices {
         images: &[Padded<F>],
         run: Range<usize>,
     ) {
-        let to_steps = square_steps(SIDE, self.matrix * F::VALUES);
-        let values = F::in_elements(&mut self.values);
-        for (index, tile) in run.enumerate() {
-            let (pixels, steps) = grid.pixels(images, tile, 0);
-            let places = &mut values[index * self.row * F::VALUES..];
-            for part in 0..self.parts {
-                let (from, to) = (&pixels[part..], &mut places[part..]);
+        let parts = self.parts;
+        let to_steps = square_steps(SIDE, parts);
+        let tiles = F::in_elements(&mut self.values).chunks_exact_mut(self.row * F::VALUES);
+        for ([image, i, j], tile) in grid.places(run).zip(tiles) {
+            let (pixels, steps) = (images[image].lanes_from(i, j), images[image].steps());
+            for part in 0..parts {
+                let (from, to) = (&pixels[part..], &mut tile[part..]);
                 Inputs::square::<S, F, F>(set, from, steps, to, to_steps, [SIDE, SIDE]);
             }
         }
@@ -381,19 +429,19 @@ impl Matrices {
         run: Range<usize>,
         border: usize,
     ) {
-        let to_steps = square_steps(SIDE, self.matrix);
-        let end = run.end;
-        for (index, tile) in run.step_by(F::VALUES).enumerate() {
-            let (pixels, steps) = grid.pixels(images, tile, border);
-            let next = match tile + 1 < end && F::VALUES > 1 {
-                true => Some(grid.pixels(images, tile + 1, border).0),
-                false => None,
-            };
-            let places = &mut self.values[index * self.row..];
-            for part in 0..self.parts {
-                let next = next.map(|next| &next[part..]);
-                let (from, to) = (&pixels[part..], &mut places[part..]);
-                T::elements::<S, F, F>(set, from, next, steps, to, to_steps);
+        let parts = self.parts;
+        let to_steps = square_steps(SIDE, parts);
+        let mut places = grid.places(run);
+        let pixels = |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
+        for tile in self.values.chunks_exact_mut(self.row) {
+            let Some(first) = places.next() else { break };
+            let second = if F::VALUES > 1 { places.next() } else { None };
+            let (steps, first, second) =
+                (images[first[0]].steps(), pixels(first), second.map(pixels));
+            for part in 0..parts {
+                let second = second.map(|second| &second[part..]);
+                let (from, to) = (&first[part..], &mut tile[part..]);
+                T::elements::<S, F, F>(set, from, second, steps, to, to_steps);
             }
         }
     }
@@ -409,17 +457,20 @@ impl Matrices {
         parts: usize,
         y: &mut [Lanes],
     ) {
-        let steps = square_steps(SIDE, self.matrix);
+        let steps = square_steps(SIDE, self.parts);
         let to_steps = square_steps(grid.width, parts);
-        for (index, tile) in run.enumerate() {
-            let [image, i, j] = grid.place(tile);
-            let inside = [grid.height - i, grid.width - j];
-            let places = &self.values[index * self.row..];
+        for ([image, i, j], tile) in grid.places(run).zip(self.values.chunks_exact(self.row)) {
             let pixel = (image * grid.height + i) * grid.width + j;
             let y = &mut y[pixel * parts..];
             for (panel, part) in panels.clone().enumerate() {
-                let (from, to) = (&places[panel..], &mut y[part..]);
-                Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
+                let (from, to) = (&tile[panel..], &mut y[part..]);
+                // Almost all tiles lie inside: for them the compiler knows how many rows and columns there are.
+                if i + 1 < grid.height && j + 1 < grid.width {
+                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, [2, 2]);
+                } else {
+                    let inside = [grid.height - i, grid.width - j];
+                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::x86::norm::Norm;
 use crate::x86::padded::Padded;
 use crate::x86::pointwise::{self, TILE};
 use crate::x86::pool;
+use crate::x86::prefetch::Ahead;
 use crate::x86::result::store_one;
 use crate::x86::sets::{Set, Task};
 use crate::x86::walk::Walk;
@@ -214,10 +215,13 @@ impl<F: Format> Task for Conv3x3<'_, F> {
         let (walks, width) = (Walk::forward(layer), layer.output_width());
         let kernel = self.share.kernel;
         if let Some((y, false)) = self.share.place(0, layer.output_pixels()) {
-            return self.padded.convolve(set, walks, width, kernel, y);
+            return self
+                .padded
+                .convolve(set, walks, width, kernel, y, &mut Ahead::nothing());
         }
         let output = &mut self.output[..layer.output_len()];
-        self.padded.convolve(set, walks, width, kernel, output);
+        self.padded
+            .convolve(set, walks, width, kernel, output, &mut Ahead::nothing());
         if layer.pools {
             let pooled = &mut self.pooled[..layer.result_len()];
             let chosen = &mut self.chosen[..layer.result_len()];
