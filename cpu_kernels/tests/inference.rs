@@ -126,16 +126,33 @@ fn layers<F: Stored>(images: usize) -> Vec<Layer> {
     layers
 }
 
-fn norm(seed: usize, channels: usize) -> Norm {
+/// Numbers of the network. In f32 they are whole and few, so that all sums are exact: inference computes 3x3 layers directly,
+/// training some of them in tiles, whose sums are others.
+fn numbers<F: Stored>(seed: usize, count: usize) -> Vec<f32> {
+    let mut numbers = noise(seed, count);
+    if F::VALUES == 1 {
+        for number in &mut numbers {
+            *number = (*number / 0.95).trunc();
+        }
+    }
+    numbers
+}
+
+fn norm<F: Stored>(seed: usize, channels: usize) -> Norm {
+    if F::VALUES == 1 {
+        let [mean, beta] = [1, 4].map(|n| numbers::<F>(10 * seed + n, channels));
+        let (variance, gamma) = (vec![0.25; channels], vec![0.5; channels]);
+        return Norm::new(&mean, &variance, &gamma, &beta, 0.0);
+    }
     let [mean, variance, gamma, beta] = [1, 2, 3, 4].map(|n| noise(10 * seed + n, channels));
     let variance: Vec<f32> = variance.iter().map(|v| v.abs() + 0.5).collect();
     Norm::new(&mean, &variance, &gamma, &beta, 1e-3)
 }
 
-fn kernels(layers: &[Layer]) -> Vec<Vec<f32>> {
+fn kernels<F: Stored>(layers: &[Layer]) -> Vec<Vec<f32>> {
     let kernels = layers.iter().enumerate();
     kernels
-        .map(|(index, layer)| noise(10 * index, layer.kernel_len()))
+        .map(|(index, layer)| numbers::<F>(10 * index, layer.kernel_len()))
         .collect()
 }
 
@@ -146,7 +163,7 @@ fn lanes<F: Stored>(values: &[f32]) -> Vec<F::Lanes> {
 /// The result for the images `x`, the layers one after another for all of them.
 fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
     let mut values = vec![lanes::<F>(x)];
-    let kernels = kernels(layers);
+    let kernels = kernels::<F>(layers);
     for (index, (layer, shape)) in layers.iter().zip(&SHAPES).enumerate() {
         let skip = shape.added.map(|[value, stride]| {
             let [height, width, channels] = match value {
@@ -182,7 +199,7 @@ fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes>
             1 => pointwise::forward::<F>,
             _ => conv3x3::forward::<F>,
         };
-        let (x, norm) = (&values[shape.input], &norm(index, layer.inputs));
+        let (x, norm) = (&values[shape.input], &norm::<F>(index, layer.inputs));
         forward(
             isa,
             layer,
@@ -199,12 +216,12 @@ fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes>
 
 /// The result for the images `x`, all layers at once.
 fn at_once<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
-    let kernels = kernels(layers);
+    let kernels = kernels::<F>(layers);
     let steps = layers.iter().zip(&SHAPES).zip(&kernels).enumerate();
     let steps: Vec<_> = steps
         .map(|(index, ((layer, shape), kernel))| Step {
             layer: *layer,
-            norm: norm(index, layer.inputs),
+            norm: norm::<F>(index, layer.inputs),
             kernel,
             input: shape.input,
             added: shape.added.map(|[value, stride]| Added { value, stride }),
@@ -224,7 +241,10 @@ fn bits<F: Stored>(lanes: &[F::Lanes]) -> Vec<[u32; 16]> {
 fn check<F: Stored>() {
     for images in [1, 2, 3, 35] {
         let layers = layers::<F>(images);
-        let x = noise(7, layers[0].input_values());
+        let mut x = noise(7, layers[0].input_values());
+        if F::VALUES == 1 {
+            x.iter_mut().for_each(|x| *x = (*x * 4.0).round());
+        }
         let mut on_first_set = None;
         for isa in sets() {
             let expected = bits::<F>(&one_by_one::<F>(isa, &layers, &x));

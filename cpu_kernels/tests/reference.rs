@@ -2,9 +2,9 @@
 //! f64.
 //!
 //! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
-//! every factor is exact in bf16, every product and every sum in f32. That holds in the tiles of wide layers too: weights
-//! become quarters of at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results must be equal, but for the rounding of those that are stored in
-//! bf16. What becomes of other numbers is in `reference/direct.rs`, and in tiles in `reference/tiles.rs`.
+//! every factor is exact in bf16, every product and every sum in f32. That holds in tiles too: weights become quarters of
+//! at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results must be
+//! equal, but for the rounding of those that are stored in bf16. What becomes of other numbers is in `reference/direct.rs`, and in tiles in `reference/tiles.rs`.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -330,7 +330,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    // Computed in tiles: odd sides, one row, one column, one pixel; more tiles in an image than are
+    // Computed in tiles in both formats: odd sides, one row, one column, one pixel; more tiles in an image than are
     // multiplied at a time, and more images in a task.
     for images in [
         [3, 5, 7],
@@ -343,6 +343,7 @@ fn cases() -> Vec<Case> {
         [1040, 1, 1],
     ] {
         cases.push(Case::new(images, [128, 144], [3, 1]));
+        cases.push(Case::new(images, [32, 48], [3, 1]));
     }
     for channels in [[144, 128], [32, 128], [128, 48]] {
         cases.push(Case::new([2, 6, 6], channels, [3, 1]));

@@ -240,11 +240,11 @@ impl<F: Format> Task for Backward<'_, F> {
                     }
                 }
             }
-            let images = a.iter().zip(da.chunks_exact(input_len));
+            let activations = a.iter().zip(da.chunks_exact(input_len));
             let results = x
                 .chunks_exact(input_len)
                 .zip(dz.chunks_exact_mut(input_len));
-            for ((a, da), (x, dz)) in images.zip(results) {
+            for ((a, da), (x, dz)) in activations.zip(results) {
                 input_gradient(set, norm, x, a, da, dz, &mut sums);
             }
             (first, rest) = (first + images, later);

@@ -13,15 +13,19 @@ use super::{
 
 /// Images whose sizes divide nothing evenly, with more images than tasks and more pixels than a tile.
 const IMAGES: [[usize; 3]; 4] = [[3, 5, 7], [2, 33, 3], [19, 4, 4], [1, 1, 1]];
-const SHAPES: [[usize; 2]; 5] = [[1, 1], [1, 2], [3, 1], [3, 2], [3, 3]];
+const SHAPES: [[usize; 2]; 4] = [[1, 1], [1, 2], [3, 2], [3, 3]];
 
-fn all_cases<F: Stored>() -> impl Iterator<Item = Case> {
-    let of_images = |images| SHAPES.map(|shape| noisy_case::<F>(images, [32, 48], shape));
-    let wide = [
-        noisy_case::<F>([2, 5, 6], [80, 16], [1, 1]),
-        noisy_case::<F>([2, 5, 6], [112, 80], [3, 1]),
-    ];
-    IMAGES.into_iter().flat_map(of_images).chain(wide)
+fn all_cases<F: Stored>() -> Vec<Case> {
+    let mut cases = vec![noisy_case::<F>([2, 5, 6], [80, 16], [1, 1])];
+    for images in IMAGES {
+        cases.extend(SHAPES.map(|shape| noisy_case::<F>(images, [32, 48], shape)));
+    }
+    // In f32 these are computed in tiles.
+    if F::VALUES > 1 {
+        cases.extend(IMAGES.map(|images| noisy_case::<F>(images, [32, 48], [3, 1])));
+        cases.push(noisy_case::<F>([2, 5, 6], [112, 80], [3, 1]));
+    }
+    cases
 }
 
 /// A layer on noise, whose images the format holds. Its normalisation has a few digits: its result is exact in f32, where no
@@ -115,12 +119,12 @@ fn check_sums(case: &Case, dz: &[f64], [dgamma, dbeta]: [&[f64]; 2], name: &str)
 
 #[test]
 fn direct_layers_are_as_near_to_f64_as_the_roundings_of_their_sums_allow() {
-    all_cases::<F32>().for_each(|case| check::<F32>(&case));
+    all_cases::<F32>().iter().for_each(check::<F32>);
 }
 
 #[test]
 fn in_bf16_they_are_as_near_as_the_rounding_of_each_factor_allows() {
-    all_cases::<Bf16>().for_each(|case| check::<Bf16>(&case));
+    all_cases::<Bf16>().iter().for_each(check::<Bf16>);
 }
 
 /// A batch norm of `channels`, none of whose results is exact.
@@ -194,7 +198,7 @@ fn all_results<F: Stored>(case: &Case, isa: Isa) -> Vec<Vec<f64>> {
 
 /// Checks that all sets give the bits that AVX2 gives; but AMX, which sums pairs of bf16 in another order.
 fn check_bits<F: Stored>() {
-    let mut cases: Vec<Case> = all_cases::<F>().collect();
+    let mut cases = all_cases::<F>();
     let mut pooling = noisy_case::<F>([3, 5, 7], [32, 48], [3, 1]);
     pooling.layer.pools = true;
     cases.push(pooling);

@@ -1,4 +1,4 @@
-//! Wide layers, which are computed in tiles, on numbers that are rounded: how far from f64 they may be.
+//! Layers that are computed in tiles, on numbers that are rounded: how far from f64 they may be.
 //!
 //! docs/numerics.md derives the bounds: so many roundings of a unit of 2^-24 each, and in bf16 one of 2^-8 for each factor,
 //! of the sum of the sizes of all terms, on their way through Winograd's transforms.
@@ -163,8 +163,12 @@ fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> C
 }
 
 /// Checks a layer on `images`, whose tasks have so many `tiles`, which are multiplied in so many `runs`.
-fn check<F: Stored>(images: [usize; 3], tiles: usize, runs: usize) {
-    let [inputs, outputs] = [128, 144];
+fn check<F: Stored>(
+    [inputs, outputs]: [usize; 2],
+    images: [usize; 3],
+    tiles: usize,
+    runs: usize,
+) {
     let case = noisy_case::<F>(images, [inputs, outputs]);
     let (a, dy) = (case.activations(), super::in_f64(&case.dy));
     let of = |channels, values| Images {
@@ -209,16 +213,23 @@ fn check<F: Stored>(images: [usize; 3], tiles: usize, runs: usize) {
     }
 }
 
+/// Channels of wide layers.
+const WIDE: [usize; 2] = [128, 144];
+
 #[test]
-fn wide_layers_are_as_near_to_f64_as_the_roundings_of_tiles_allow() {
-    check::<F32>([2, 8, 8], 16, 1);
-    check::<F32>([1, 17, 17], 81, 2);
-    check::<F32>([3, 5, 7], 12, 1);
+fn layers_in_tiles_are_as_near_to_f64_as_the_roundings_of_tiles_allow() {
+    check::<F32>(WIDE, [2, 8, 8], 16, 1);
+    check::<F32>(WIDE, [1, 17, 17], 81, 2);
+    check::<F32>(WIDE, [3, 5, 7], 12, 1);
+    check::<F32>([16, 48], [2, 8, 8], 16, 1);
+    check::<F32>([48, 16], [1, 17, 17], 81, 3);
+    check::<F32>([64, 80], [19, 4, 4], 8, 1);
+    check::<F32>([32, 32], [3, 5, 7], 12, 1);
 }
 
 #[test]
 fn in_bf16_they_are_as_near_as_one_more_rounding_of_each_factor_allows() {
-    check::<Bf16>([2, 8, 8], 16, 1);
-    check::<Bf16>([1, 23, 23], 144, 2);
-    check::<Bf16>([3, 5, 7], 12, 1);
+    check::<Bf16>(WIDE, [2, 8, 8], 16, 1);
+    check::<Bf16>(WIDE, [1, 23, 23], 144, 2);
+    check::<Bf16>(WIDE, [3, 5, 7], 12, 1);
 }
