@@ -136,7 +136,7 @@ pub fn own_hello(processes: &Processes) -> Hello {
         program: format!(
             "resnet-xla {} ({})",
             env!("CARGO_PKG_VERSION"),
-            env_info::COMMIT
+            env_info::build()
         ),
         processes: processes.count as u32,
         process: processes.index as u32,
