@@ -304,9 +304,10 @@ fn a_process_that_is_killed_ends_the_others_with_its_name() {
             (_, [first, second]) => [second.end(), first.end()],
         };
         assert_eq!(code, Some(1), "{said}");
+        let host = proc::hostname().unwrap();
         let ended = match killed {
             0 => format!("error: process 0 at {address} has ended"),
-            _ => "error: process 1 of 2 has ended".to_owned(),
+            _ => format!("error: process 1 of 2, on {host}, has ended"),
         };
         assert!(said.contains(&ended), "{said}");
         assert!(said.contains("go on with --resume"), "{said}");

@@ -10,11 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The variable for the seconds without a beat after which a process counts as hanging.
+use crate::device::seconds::{self, SecondsError};
+
+/// The variable for the seconds without a beat after which a process counts as hanging; 0: none does.
 pub const VARIABLE: &str = "RESNET_XLA_HANG_SECONDS";
 
 /// Without [`VARIABLE`].
 pub const LIMIT: Duration = Duration::from_secs(8);
+
+/// With 0 in [`VARIABLE`]: longer than any run.
+pub const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 const BETWEEN_BEATS: Duration = Duration::from_millis(250);
 
@@ -29,6 +34,18 @@ pub const PROMISED: Duration = Duration::from_secs(10);
 
 /// How many times as long a process that beats may keep the others waiting before they say so.
 const PATIENCE: u32 = 8;
+
+/// How long a process may give no sign of life.
+///
+/// # Errors
+/// [`VARIABLE`] is no number of seconds.
+pub fn limit() -> Result<Duration, SecondsError> {
+    let limit = seconds::limit(VARIABLE, 0, LIMIT)?;
+    Ok(match limit.is_zero() {
+        true => NEVER,
+        false => limit,
+    })
+}
 
 /// The thread that sends and hears the beats.
 pub struct Heartbeat {

@@ -81,7 +81,8 @@ impl Device {
         let visible = std::env::var(plugin_kind::VISIBLE_GPUS).ok();
         let visible = visible.as_deref();
         let gpus = hardware::gpus_seen(&proc::kernel_id(), Path::new("/"), visible);
-        let joined = coordinator::join(group, &gpus, coordinator::patience()?)?;
+        let patience = coordinator::patience(coordinator::UNTIL_ALL_START)?;
+        let joined = coordinator::join(group.processes, group.place()?, &gpus, patience)?;
         let Processes { index, count, .. } = *group.processes;
         options.extend(PluginKind::options_among(
             (index, count),

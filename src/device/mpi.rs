@@ -22,7 +22,6 @@ use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::leave::{End, LINGERING};
 use crate::device::processes::Processes;
 use crate::device::runtime;
-use crate::device::seconds;
 use crate::system::{proc, watch};
 
 /// XLA's numbers of element types.
@@ -145,7 +144,7 @@ fn join_by(library: Option<PathBuf>, processes: &Processes) -> Result<(), Device
         reason,
     };
     // Before the others wait for this process.
-    let limit = seconds::limit(heartbeat::VARIABLE, heartbeat::LIMIT)?;
+    let limit = heartbeat::limit()?;
     // MPI's own plugins look for its functions among the global symbols.
     // SAFETY: the library is the one that setup made for this runtime; its initialisers need nothing.
     let loaded = unsafe { Library::open(Some(&library), RTLD_NOW | RTLD_GLOBAL) };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::device::coordinator::Group;
+use crate::device::coordinator::{self, Group};
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
 use crate::device::replicas::ReplicaChoice;
@@ -25,6 +25,11 @@ impl Device {
             1 => Ok(device),
             hosts => Err(DeviceError::Slice { hosts }),
         }
+    }
+
+    /// Whether the plugin has joined this process with others by itself, so that nothing watches them yet.
+    pub fn is_joined_by_plugin(&self) -> bool {
+        self.processes() > 1 && self.kind != DeviceKind::Cpu && !coordinator::is_watching()
     }
 
     /// Whether this choice may open devices of several processes which no launcher has told of each other, so that only the

@@ -1,6 +1,6 @@
 //! What a run ran on and with: the content of `env.json`.
 
-use std::{collections::BTreeMap, env, thread};
+use std::{collections::BTreeMap, env, hint, thread};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,6 +12,13 @@ pub const COMMIT: &str = match option_env!("RESNET_XLA_GIT_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
+
+/// [`COMMIT`], for comparison with another process's.
+pub fn build() -> &'static str {
+    // Without the black box the compiler makes instructions of its bytes. Behind it they lie in the program's data, where a
+    // test makes another build of a copy.
+    hint::black_box(COMMIT)
+}
 
 /// The program, the machine and the settings from outside that a run's result may depend on.
 #[derive(Debug, Clone, Serialize)]

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cpu_kernels::isa::{self, Isa};
 use image::{Rgb, RgbImage};
-use resnet_xla::system::sha256;
+use resnet_xla::system::{env_info, sha256};
 
 use crate::program::runs::{checkpoints, copy_folder, quick_run};
-use crate::program::{program, succeed, text};
+use crate::program::{executable, program, succeed, text};
 use crate::together::{errors, mpirun_options, side_by_side, take_over, together_with};
 
 #[test]
@@ -56,6 +56,43 @@ fn do_not_agree_on(field: &str, mut mpirun: Command) {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     let named = format!("the processes do not agree on `{field}`: process 1");
     assert_eq!(errors.matches(&named).count(), 2, "{errors}");
+}
+
+/// The program in `folder` as another build of it: a copy of it and of its library, in which the commit is another.
+fn other_build(folder: &Path) -> PathBuf {
+    const LIBRARY: &str = "libresnet_xla.so";
+    let program = folder.join("resnet-xla");
+    let built = fs::read(env!("CARGO_BIN_EXE_resnet-xla")).unwrap();
+    executable::write(&program, &built);
+    let mut library = fs::read(Path::new(env!("RESNET_XLA_BUILT_IN")).join(LIBRARY)).unwrap();
+    let commit = env_info::COMMIT.as_bytes();
+    let last = library.len() - commit.len();
+    let places: Vec<usize> = (0..last)
+        .filter(|&at| library[at..].starts_with(commit))
+        .collect();
+    assert!(!places.is_empty(), "the library does not say its commit");
+    // No digit of a commit.
+    places.into_iter().for_each(|at| library[at] = b'x');
+    fs::write(folder.join(LIBRARY), library).unwrap();
+    program
+}
+
+#[test]
+fn processes_of_different_builds_all_end() {
+    let Some(options) = mpirun_options() else {
+        return;
+    };
+    if env_info::COMMIT == "unknown" {
+        eprintln!("skipped: only a build of a commit can be told from another");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let this = program(&quick_run(&run, ""));
+    let mut other = Command::new(other_build(folder.path()));
+    other.args(this.get_args());
+    do_not_agree_on("build", side_by_side(&options, &[], [this, other]));
+    assert!(!run.exists());
 }
 
 #[test]

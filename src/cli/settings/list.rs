@@ -76,11 +76,11 @@ fn device() -> [Setting; 10] {
             .free(),
         Setting::new(
             "coordinator",
-            "Where processes on GPUs meet: the machine of process 0, and a port that is free there",
+            "Where processes on GPUs or a TPU slice meet: the machine of process 0, and a port that is free there",
             str::parse::<Address>,
         )
         .value_name("HOST:PORT")
-        .stated("what MASTER_ADDR and MASTER_PORT say, or srun")
+        .stated("what MASTER_ADDR and MASTER_PORT say, or srun; on a slice that machine, port 29500")
         .free(),
         Setting::choice::<PrecisionChoice>("precision", "Number format of activations and kernels")
             .stated("f32 on CPU, bf16 on TPU"),

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::device::processes::{Launcher, Processes, Variables};
+
+/// The port where nobody names one.
+const PORT: u16 = 29_500;
 
 /// The first port of jobs of Slurm: above those that Linux gives to connections.
 const SLURM_PORT: u32 = 61_000;
@@ -101,6 +104,27 @@ impl From<Address> for String {
 }
 
 impl Address {
+    /// Where other machines reach this one: its address on the network that leads everywhere else, and [`PORT`].
+    ///
+    /// # Errors
+    /// No network leads anywhere.
+    pub fn own() -> io::Result<Self> {
+        // Nothing is sent: the system only chooses from which of its addresses it would. That one is for documentation.
+        const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(ELSEWHERE)?;
+        Ok(Self {
+            host: socket.local_addr()?.ip().to_string(),
+            port: PORT,
+        })
+    }
+
+    /// The same host at another `port`.
+    pub fn at_port(&self, port: u16) -> Self {
+        let host = self.host.clone();
+        Self { host, port }
+    }
+
     /// What the host's name leads to.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
@@ -344,6 +368,17 @@ mod tests {
             ("node[1", None),
         ] {
             assert_eq!(first_node(list).as_deref(), first, "{list}");
+        }
+    }
+
+    #[test]
+    fn its_own_address_is_one_at_which_this_machine_can_listen() {
+        match Address::own() {
+            Ok(own) => {
+                assert!(own.to_string().ends_with(":29500"), "{own}");
+                assert!(own.at_port(0).listen().is_ok(), "{own}");
+            }
+            Err(_) => println!("skipped: this machine has no network"),
         }
     }
 

@@ -61,6 +61,8 @@ pub enum CoordinatorError {
     },
     #[error("{process} cannot open its devices, so all end: {reason}")]
     Failed { process: String, reason: String },
+    #[error("no network leads from the machine of process 0 to others ({0})")]
+    NoNetwork(std::io::Error),
     #[error("the processes do not fit together: {0}")]
     Refused(String),
     #[error("{0}")]

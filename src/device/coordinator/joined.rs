@@ -7,37 +7,37 @@ use std::time::{Duration, Instant};
 
 use pjrt::{KeyValueStore, StoreError};
 
-use super::Group;
 use super::beats::Pulse;
 use super::error::{CoordinatorError, fault};
-use super::meeting::{Meeting, Reached, own_hello};
+use super::meeting::{Meeting, Place, Reached, own_hello};
 use super::overheard::Overheard;
 use super::server::Server;
-use super::watch::{self, Part};
+use super::watch::{self, HOSTS, Part};
 use crate::device::heartbeat;
 use crate::device::processes::Processes;
-use crate::device::seconds;
 use crate::system::proc;
 
-/// Brings the processes of `group` together, and waits for `patience` until all are there. Those that say the same as
-/// `gpus` have the same GPUs to divide.
+/// Brings `processes` together at `place`, and waits for `patience` until all are there. Those that say the same as `gpus`
+/// have the same GPUs to divide.
 pub fn join<'a>(
-    group: Group<'a>,
+    processes: &'a Processes,
+    place: Place,
     gpus: &str,
     patience: Duration,
 ) -> Result<Joined<'a>, CoordinatorError> {
-    let limit = seconds::limit(heartbeat::VARIABLE, heartbeat::LIMIT)?;
+    let limit = heartbeat::limit()?;
+    let Place { at, listener } = place;
     let meeting = Meeting {
         patience,
         until: Instant::now() + patience,
-        processes: group.processes,
-        at: group.meeting()?,
+        processes,
+        at,
     };
     let Reached {
         store,
         server,
         pulse,
-    } = meeting.store(own_hello(group.processes))?;
+    } = meeting.store(own_hello(processes), listener)?;
     let mut joined = Joined {
         meeting,
         store,
@@ -51,7 +51,7 @@ pub fn join<'a>(
     let all = joined.of_all(GPUS, gpus);
     let all = all.and_then(|gpus| Ok((gpus, joined.of_all(HOSTS, &host)?)));
     let (gpus, hosts) = all.inspect_err(|error| joined.tell(error))?;
-    joined.here = among_equals(&gpus, group.processes.index);
+    joined.here = among_equals(&gpus, processes.index);
     joined.hosts = hosts;
     Ok(joined)
 }
@@ -74,7 +74,6 @@ pub struct Joined<'a> {
 
 /// Beginnings of the program's own keys, which no plugin uses.
 const GPUS: &str = "resnet-xla/gpus";
-const HOSTS: &str = "resnet-xla/host";
 const READY: &str = "resnet-xla/ready";
 const LEFT: &str = "resnet-xla/left";
 
@@ -221,6 +220,7 @@ mod tests {
     use std::sync::Mutex;
     use std::thread;
 
+    use super::super::Group;
     use super::super::address::{Address, Named};
     use super::super::message;
     use super::super::tests::process;
@@ -239,7 +239,9 @@ mod tests {
             processes: &processes,
             coordinator: Some(&address),
         };
-        let joined = join(group, "", Duration::from_millis(300));
+        let place = group.place();
+        let joined =
+            place.and_then(|place| join(&processes, place, "", Duration::from_millis(300)));
         joined.err().expect("nobody else is there")
     }
 

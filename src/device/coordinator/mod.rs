@@ -7,7 +7,8 @@
 //!                                         └─ others: client ─────────────┘
 //! ```
 //!
-//! It carries what the plugin must know before its devices can talk to each other, and nothing of a step.
+//! It carries what the plugin must know before its devices can talk to each other, and nothing of a step. Then it watches
+//! the processes until they end. Those of a TPU slice, which find each other, meet for that alone.
 
 pub mod address;
 mod beats;
@@ -28,19 +29,23 @@ use std::time::Duration;
 
 use crate::device::plugin_kind::PluginKind;
 use crate::device::processes::{Launcher, Processes};
-use crate::device::seconds;
+use crate::device::{heartbeat, seconds};
 
 use self::address::{Address, Named};
 
 pub use self::error::CoordinatorError;
 pub use self::joined::{Joined, join};
-pub use self::watch::leave;
+pub use self::meeting::Place;
+pub use self::watch::{is_watching, leave};
 
 /// The variable for the seconds that processes wait for each other.
 pub const VARIABLE: &str = "RESNET_XLA_MEET_SECONDS";
 
 /// Without [`VARIABLE`]: nodes of a cluster may take minutes to start a process.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const UNTIL_ALL_START: Duration = Duration::from_secs(300);
+
+/// Likewise, where all have started and only the network may keep them apart.
+pub const UNTIL_ALL_ANSWER: Duration = Duration::from_secs(20);
 
 /// The processes of a run, and where they meet if a setting says so.
 #[derive(Clone, Copy)]
@@ -79,15 +84,35 @@ impl<'a> Group<'a> {
             said_by: self.processes.source.clone(),
         })
     }
+
+    /// [`Self::meeting`], where process 0 listens from now on.
+    ///
+    /// # Errors
+    /// Those of [`Self::meeting`]; process 0 cannot listen there.
+    pub fn place(self) -> Result<Place, CoordinatorError> {
+        let at = self.meeting()?;
+        match self.processes.is_first() {
+            true => Place::to_listen_at(at),
+            false => Ok(Place::to_call(at)),
+        }
+    }
 }
 
-/// How long processes wait for each other: until all have come, and then once more until all have opened their devices,
-/// which may take a machine with many of them longer than was left.
+/// How long processes wait for each other, by default `usual`: until all have come, and then once more until all have opened
+/// their devices, which may take a machine with many of them longer than was left.
 ///
 /// # Errors
 /// [`VARIABLE`] is no number of seconds.
-pub fn patience() -> Result<Duration, CoordinatorError> {
-    Ok(seconds::limit(VARIABLE, PATIENCE)?)
+pub fn patience(usual: Duration) -> Result<Duration, CoordinatorError> {
+    Ok(seconds::limit(VARIABLE, 1, usual)?)
+}
+
+/// Whether no process shall count as hanging.
+///
+/// # Errors
+/// [`heartbeat::VARIABLE`] is no number of seconds.
+pub fn is_patient_for_ever() -> Result<bool, CoordinatorError> {
+    Ok(heartbeat::limit()? == heartbeat::NEVER)
 }
 
 #[cfg(test)]

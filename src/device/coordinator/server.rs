@@ -11,7 +11,7 @@ use pjrt::{KeyValueStore, StoreError, StoreErrorKind};
 use super::beats::Heard;
 use super::message::{self, Answer, Hello, MOST, MOST_HELLO, Request};
 use super::table::Table;
-use super::watch;
+use super::watch::{self, HOSTS};
 use crate::system::text;
 
 /// The most bytes of all keys and values.
@@ -132,8 +132,8 @@ impl Desk {
         let words = watch::last_words(process as usize);
         let reason = match (self.table.try_get(words.as_bytes()), answered) {
             (Ok(words), _) => text::one_line(&String::from_utf8_lossy(&words)).into_owned(),
-            (Err(_), Ok(())) => gone(&hello, "its connection was closed"),
-            (Err(_), Err(error)) => gone(&hello, &error.to_string()),
+            (Err(_), Ok(())) => self.gone(&hello, "its connection was closed"),
+            (Err(_), Err(error)) => self.gone(&hello, &error.to_string()),
         };
         self.table
             .close(StoreError::new(StoreErrorKind::Lost, reason));
@@ -172,6 +172,18 @@ impl Desk {
         }
     }
 
+    /// What there is to say of a process that ended without a word.
+    fn gone(&self, hello: &Hello, reason: &str) -> String {
+        let (process, count) = (hello.process, hello.processes);
+        let host = self.table.try_get(format!("{HOSTS}/{process}").as_bytes());
+        let host = host.map_or(String::new(), |host| {
+            format!(", on {},", text::one_line(&String::from_utf8_lossy(&host)))
+        });
+        format!(
+            "process {process} of {count}{host} has ended, or the network to it ({reason}); see what it said last"
+        )
+    }
+
     /// Takes note of a process, or refuses it, and with it the whole run if that has not begun.
     fn admit(&self, hello: &Hello) -> Result<(), StoreError> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,14 +198,6 @@ impl Desk {
         }
         Err(refusal)
     }
-}
-
-/// What there is to say of a process that ended without a word.
-fn gone(hello: &Hello, reason: &str) -> String {
-    let (process, count) = (hello.process, hello.processes);
-    format!(
-        "process {process} of {count} has ended, or the network to it ({reason}); see what it said last"
-    )
 }
 
 /// Why `hello` does not fit to what process 0 says, `own`, and to the others, which are at `places`; none if it does.

@@ -18,6 +18,9 @@ use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::leave::{End, LINGERING};
 use crate::system::{text, watch};
 
+/// Beginning of the keys under which processes put the names of their machines.
+pub const HOSTS: &str = "resnet-xla/host";
+
 /// Process 0 puts it when all have come to an end that they agreed on.
 const END: &[u8] = b"resnet-xla/end";
 
@@ -66,6 +69,11 @@ pub fn start(part: Part, pulse: Option<Pulse>, hosts: Vec<String>, limit: Durati
     if let Err(error) = beating {
         log::warn!("a process that hangs is not noticed: {error}");
     }
+}
+
+/// Whether this process watches the others.
+pub fn is_watching() -> bool {
+    WATCHED.get().is_some()
 }
 
 /// Parts from the other processes, if this one watches any.

@@ -4,6 +4,7 @@ mod follow;
 mod prepare;
 mod resumed;
 mod together;
+mod watched;
 mod words;
 
 use std::sync::Arc;
@@ -90,9 +91,11 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
         // The VMs of a slice are joined by its TPUs alone.
         processes = Processes::alone();
     }
-    check_coordinator(args, &processes)?;
     let devices_tell = processes.launcher == Launcher::TpuVm
         || Device::may_join_by_itself(named.device, named.plugin.as_deref());
+    if !devices_tell {
+        check_coordinator(args, processes.count, &processes.source)?;
+    }
     if !processes.is_first() && !devices_tell {
         process.logger.leave_the_rest_to_another();
     }
@@ -112,14 +115,14 @@ fn train(args: &TrainArgs, process: &Process) -> Result<()> {
     }
 }
 
-/// Refuses an address, where the user typed one, at which a process that is alone would meet nobody.
-fn check_coordinator(args: &TrainArgs, processes: &Processes) -> Result<(), ConfigError> {
-    match processes.count == 1 && args.types("coordinator") {
+/// Refuses an address, where the user typed one, at which one of `count` processes would meet nobody.
+fn check_coordinator(args: &TrainArgs, count: usize, said_by: &str) -> Result<(), ConfigError> {
+    match count == 1 && args.types("coordinator") {
         true => Err(ConfigError::Unread {
             option: "coordinator",
             readers: "several processes (--processes N --process I, where no launcher says it)"
                 .to_owned(),
-            got: format!("one ({})", processes.source),
+            got: format!("one ({said_by})"),
         }),
         false => Ok(()),
     }
@@ -172,7 +175,9 @@ fn train_among(
     args: &TrainArgs,
     process: &Process,
 ) -> Result<()> {
+    check_coordinator(args, device.processes(), "its devices")?;
     let config = together::agree_on_settings(peers, named, found, args.resume)?;
+    watched::watch(device, peers, config.coordinator.as_ref())?;
     check_tracing(&config)?;
     check_split(config.batch_size, device.replicas)?;
     if peers.is_first() {

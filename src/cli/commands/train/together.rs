@@ -49,7 +49,7 @@ pub fn agree_on_settings(
     // Programs of two versions may have another number of settings, so these come first.
     peers.agree(&[
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("build", env_info::COMMIT.to_owned()),
+        ("build", env_info::build().to_owned()),
         ("--resume", resume.to_string()),
     ])?;
     let config = match resume {
