@@ -1,4 +1,4 @@
-//! Loads the program's library; all unsafe code of the front is here.
+//! Loads the program's library.
 
 use std::convert::Infallible;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Starts the program: in the shared library next to it, or in a build without the XLA runtime in the binary itself.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod large_blocks;
 #[cfg(feature = "trace")]
 mod library;
 #[cfg(feature = "trace")]
