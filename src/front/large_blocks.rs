@@ -74,7 +74,8 @@ pub unsafe extern "C" fn posix_memalign(
 pub unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: as the caller promises.
     unsafe {
-        if libc::malloc_usable_size(block) >= LARGE && lock().give_back(block as usize) {
+        let size = libc::malloc_usable_size(block);
+        if size >= LARGE && lock().give_back(block as usize, size) {
             FREED.notify_all();
         } else {
             next_free(block);
@@ -187,11 +188,14 @@ impl Blocks {
         }
     }
 
-    /// Whether the block at `address` is one of these; it is then free.
-    fn give_back(&mut self, address: usize) -> bool {
+    /// Whether the block at `address` is one of these; it is then free. Its size may not be what it was: the C library's
+    /// `realloc` tells nobody.
+    fn give_back(&mut self, address: usize, size: usize) -> bool {
         let mut all = self.0.iter_mut().flatten();
         let block = all.find(|block| block.address == address);
-        block.map(|block| block.state = State::Free).is_some()
+        block
+            .map(|block| (block.size, block.state) = (size, State::Free))
+            .is_some()
     }
 
     /// Takes a free block out, if there is one.
@@ -202,8 +206,14 @@ impl Blocks {
         Some(block.address)
     }
 
-    /// Adds a block that is taken. Where there is no room, it is like any other block.
+    /// Adds a block that is taken, in place of one that was there before and that `realloc` moved. Where there is no room,
+    /// it is like any other block.
     fn add(&mut self, address: usize, size: usize) {
+        let was_here =
+            |place: &&mut Option<Block>| place.is_some_and(|block| block.address == address);
+        if let Some(place) = self.0.iter_mut().find(was_here) {
+            *place = None;
+        }
         if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
             *place = Some(Block {
                 address,
@@ -227,10 +237,10 @@ mod tests {
         assert_eq!(blocks.take(64, 15), None);
         assert!(blocks.is_worth_waiting(64, 15));
         assert!(!blocks.is_worth_waiting(64, 31));
-        for address in [64, 128, 256] {
-            assert!(blocks.give_back(address));
+        for (address, size) in [(64, 30), (128, 10), (256, 20)] {
+            assert!(blocks.give_back(address, size));
         }
-        assert!(!blocks.give_back(192));
+        assert!(!blocks.give_back(192, 40));
         assert!(!blocks.is_worth_waiting(64, 15));
         assert_eq!(blocks.take(64, 15), Some(256));
         assert_eq!(blocks.take(128, 15), None);
@@ -238,12 +248,26 @@ mod tests {
         // Held for long: nobody waits for them, until they have been free.
         blocks.expect_none();
         assert!(!blocks.is_worth_waiting(64, 15));
-        blocks.give_back(64);
+        blocks.give_back(64, 30);
         assert_eq!(blocks.take(64, 15), Some(64));
         assert!(blocks.is_worth_waiting(64, 15));
         // The one of 10 is too small for anybody, and goes.
         assert_eq!(blocks.forget_free(), Some(128));
         assert_eq!(blocks.forget_free(), None);
+    }
+
+    #[test]
+    fn a_block_that_was_resized_or_moved_has_the_size_that_it_has_now() {
+        let mut blocks = Blocks([None; 32]);
+        blocks.add(64, 30);
+        assert!(blocks.give_back(64, 20));
+        assert_eq!(blocks.take(64, 25), None);
+        assert_eq!(blocks.take(64, 20), Some(64));
+        // Moved away, and its place is given to another.
+        blocks.add(64, 40);
+        assert!(blocks.give_back(64, 40));
+        assert_eq!(blocks.take(64, 35), Some(64));
+        assert_eq!(blocks.take(64, 10), None, "one entry alone");
     }
 
     /// The functions of this file are those that the test's process calls.

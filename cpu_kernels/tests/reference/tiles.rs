@@ -163,12 +163,7 @@ fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> C
 }
 
 /// Checks a layer on `images`, whose tasks have so many `tiles`, which are multiplied in so many `runs`.
-fn check<F: Stored>(
-    [inputs, outputs]: [usize; 2],
-    images: [usize; 3],
-    tiles: usize,
-    runs: usize,
-) {
+fn check<F: Stored>([inputs, outputs]: [usize; 2], images: [usize; 3], tiles: usize, runs: usize) {
     let case = noisy_case::<F>(images, [inputs, outputs]);
     let (a, dy) = (case.activations(), super::in_f64(&case.dy));
     let of = |channels, values| Images {
