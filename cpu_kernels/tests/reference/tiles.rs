@@ -163,12 +163,7 @@ fn noisy_case<F: Stored>(images: [usize; 3], [inputs, outputs]: [usize; 2]) -> C
 }
 
 /// Checks a layer on `images`, whose tasks have so many `tiles`, which are multiplied in so many `runs`.
-fn check<F: Stored>(
-    [inputs, outputs]: [usize; 2],
-    images: [usize; 3],
-    tiles: usize,
-    runs: usize,
-) {
+fn check<F: Stored>([inputs, outputs]: [usize; 2], images: [usize; 3], tiles: usize, runs: usize) {
     let case = noisy_case::<F>(images, [inputs, outputs]);
     let (a, dy) = (case.activations(), super::in_f64(&case.dy));
     let of = |channels, values| Images {
@@ -232,4 +227,8 @@ fn in_bf16_they_are_as_near_as_one_more_rounding_of_each_factor_allows() {
     check::<Bf16>(WIDE, [2, 8, 8], 16, 1);
     check::<Bf16>(WIDE, [1, 23, 23], 144, 2);
     check::<Bf16>(WIDE, [3, 5, 7], 12, 1);
+    check::<Bf16>([16, 48], [2, 8, 8], 16, 1);
+    check::<Bf16>([48, 16], [1, 17, 17], 81, 2);
+    check::<Bf16>([64, 80], [19, 4, 4], 8, 1);
+    check::<Bf16>([32, 32], [3, 5, 7], 12, 1);
 }
