@@ -102,58 +102,107 @@ const fn shape(
     }
 }
 
-/// The layers of [`SHAPES`] for so many images.
-fn layers<F: Stored>(images: usize) -> Vec<Layer> {
-    let mut sizes = vec![[SIDES[0], SIDES[1], CHANNELS]];
-    let mut layers = Vec::new();
-    for shape in &SHAPES {
-        let [height, width, inputs] = sizes[shape.input];
-        let [side, stride] = shape.kernel;
-        let layer = Layer {
-            images,
-            height,
-            width,
-            inputs,
-            outputs: shape.outputs,
-            side,
-            stride,
-            pools: shape.pools,
-            format: F::FORMAT,
-        };
-        sizes.push([layer.result_height(), layer.result_width(), layer.outputs]);
-        layers.push(layer);
-    }
-    layers
+/// Which numbers a network has.
+#[derive(Clone, Copy, PartialEq)]
+enum Numbers {
+    /// Those that fill all digits.
+    Noise,
+    /// Small whole ones, with one weight for each channel of a result, so that all sums are exact in both formats, also in
+    /// the tiles that training computes.
+    Whole,
 }
 
-/// Numbers of the network. In f32 they are whole and few, so that all sums are exact: inference computes 3x3 layers directly,
-/// training some of them in tiles, whose sums are others.
-fn numbers<F: Stored>(seed: usize, count: usize) -> Vec<f32> {
-    let mut numbers = noise(seed, count);
-    if F::VALUES == 1 {
-        for number in &mut numbers {
-            *number = (*number / 0.95).trunc();
+/// What is computed from which weights.
+struct Network {
+    shapes: [Shape; 8],
+    numbers: Numbers,
+}
+
+/// All layers of [`SHAPES`].
+const WHOLE: Network = Network {
+    shapes: SHAPES,
+    numbers: Numbers::Whole,
+};
+
+/// Those that training computes directly, as inference computes all. The others are 1x1.
+const DIRECT: Network = Network {
+    shapes: {
+        let mut shapes = SHAPES;
+        shapes[4].kernel = [1, 1];
+        shapes[5] = shape(5, 80, [1, 1], None);
+        shapes
+    },
+    numbers: Numbers::Noise,
+};
+
+impl Network {
+    /// The layers for so many images.
+    fn layers<F: Stored>(&self, images: usize) -> Vec<Layer> {
+        let mut sizes = vec![[SIDES[0], SIDES[1], CHANNELS]];
+        let mut layers = Vec::new();
+        for shape in &self.shapes {
+            let [height, width, inputs] = sizes[shape.input];
+            let [side, stride] = shape.kernel;
+            let layer = Layer {
+                images,
+                height,
+                width,
+                inputs,
+                outputs: shape.outputs,
+                side,
+                stride,
+                pools: shape.pools,
+                format: F::FORMAT,
+            };
+            sizes.push([layer.result_height(), layer.result_width(), layer.outputs]);
+            layers.push(layer);
+        }
+        layers
+    }
+
+    /// Values of images.
+    fn images(&self, count: usize) -> Vec<f32> {
+        let noise = noise(7, count).into_iter();
+        match self.numbers {
+            Numbers::Noise => noise.collect(),
+            Numbers::Whole => noise.map(|x| (x * 4.0).round()).collect(),
         }
     }
-    numbers
-}
 
-fn norm<F: Stored>(seed: usize, channels: usize) -> Norm {
-    if F::VALUES == 1 {
-        let [mean, beta] = [1, 4].map(|n| numbers::<F>(10 * seed + n, channels));
-        let (variance, gamma) = (vec![0.25; channels], vec![0.5; channels]);
-        return Norm::new(&mean, &variance, &gamma, &beta, 0.0);
+    fn norm(&self, seed: usize, channels: usize) -> Norm {
+        let [mean, variance, gamma, beta] = [1, 2, 3, 4].map(|n| noise(10 * seed + n, channels));
+        match self.numbers {
+            Numbers::Noise => {
+                let variance: Vec<f32> = variance.iter().map(|v| v.abs() + 0.5).collect();
+                Norm::new(&mean, &variance, &gamma, &beta, 1e-3)
+            }
+            Numbers::Whole => {
+                let [mean, beta] = [mean, beta].map(|values| values.into_iter().map(f32::round));
+                let (mean, beta): (Vec<_>, Vec<_>) = (mean.collect(), beta.collect());
+                let (variance, gamma) = (vec![0.25; channels], vec![0.5; channels]);
+                Norm::new(&mean, &variance, &gamma, &beta, 0.0)
+            }
+        }
     }
-    let [mean, variance, gamma, beta] = [1, 2, 3, 4].map(|n| noise(10 * seed + n, channels));
-    let variance: Vec<f32> = variance.iter().map(|v| v.abs() + 0.5).collect();
-    Norm::new(&mean, &variance, &gamma, &beta, 1e-3)
+
+    fn kernels(&self, layers: &[Layer]) -> Vec<Vec<f32>> {
+        let kernel = |(index, layer): (usize, &Layer)| match self.numbers {
+            Numbers::Noise => noise(10 * index, layer.kernel_len()),
+            Numbers::Whole => one_weight_each(10 * index, layer),
+        };
+        layers.iter().enumerate().map(kernel).collect()
+    }
 }
 
-fn kernels<F: Stored>(layers: &[Layer]) -> Vec<Vec<f32>> {
-    let kernels = layers.iter().enumerate();
-    kernels
-        .map(|(index, layer)| numbers::<F>(10 * index, layer.kernel_len()))
-        .collect()
+/// A kernel that takes each channel of the result from one value, with a weight of 1 or -1.
+fn one_weight_each(seed: usize, layer: &Layer) -> Vec<f32> {
+    let mut kernel = vec![0.0; layer.kernel_len()];
+    let values = layer.kernel_len() / layer.outputs;
+    for (o, choice) in noise(seed, layer.outputs).into_iter().enumerate() {
+        let value = (choice.abs() * values as f32) as usize;
+        kernel[value * layer.outputs + o] = 1f32.copysign(choice);
+    }
+    kernel
 }
 
 fn lanes<F: Stored>(values: &[f32]) -> Vec<F::Lanes> {
@@ -161,10 +210,15 @@ fn lanes<F: Stored>(values: &[f32]) -> Vec<F::Lanes> {
 }
 
 /// The result for the images `x`, the layers one after another for all of them.
-fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
+fn one_by_one<F: Stored>(
+    network: &Network,
+    isa: Isa,
+    layers: &[Layer],
+    x: &[f32],
+) -> Vec<F::Lanes> {
     let mut values = vec![lanes::<F>(x)];
-    let kernels = kernels::<F>(layers);
-    for (index, (layer, shape)) in layers.iter().zip(&SHAPES).enumerate() {
+    let kernels = network.kernels(layers);
+    for (index, (layer, shape)) in layers.iter().zip(&network.shapes).enumerate() {
         let skip = shape.added.map(|[value, stride]| {
             let [height, width, channels] = match value {
                 0 => [SIDES[0], SIDES[1], CHANNELS],
@@ -199,7 +253,7 @@ fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes>
             1 => pointwise::forward::<F>,
             _ => conv3x3::forward::<F>,
         };
-        let (x, norm) = (&values[shape.input], &norm::<F>(index, layer.inputs));
+        let (x, norm) = (&values[shape.input], &network.norm(index, layer.inputs));
         forward(
             isa,
             layer,
@@ -215,13 +269,13 @@ fn one_by_one<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes>
 }
 
 /// The result for the images `x`, all layers at once.
-fn at_once<F: Stored>(isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
-    let kernels = kernels::<F>(layers);
-    let steps = layers.iter().zip(&SHAPES).zip(&kernels).enumerate();
+fn at_once<F: Stored>(network: &Network, isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
+    let kernels = network.kernels(layers);
+    let steps = layers.iter().zip(&network.shapes).zip(&kernels).enumerate();
     let steps: Vec<_> = steps
         .map(|(index, ((layer, shape), kernel))| Step {
             layer: *layer,
-            norm: norm::<F>(index, layer.inputs),
+            norm: network.norm(index, layer.inputs),
             kernel,
             input: shape.input,
             added: shape.added.map(|[value, stride]| Added { value, stride }),
@@ -238,17 +292,14 @@ fn bits<F: Stored>(lanes: &[F::Lanes]) -> Vec<[u32; 16]> {
     lanes.iter().map(F::bits).collect()
 }
 
-fn check<F: Stored>() {
+fn check<F: Stored>(network: &Network) {
     for images in [1, 2, 3, 35] {
-        let layers = layers::<F>(images);
-        let mut x = noise(7, layers[0].input_values());
-        if F::VALUES == 1 {
-            x.iter_mut().for_each(|x| *x = (*x * 4.0).round());
-        }
+        let layers = network.layers::<F>(images);
+        let x = network.images(layers[0].input_values());
         let mut on_first_set = None;
         for isa in sets() {
-            let expected = bits::<F>(&one_by_one::<F>(isa, &layers, &x));
-            let got = bits::<F>(&at_once::<F>(isa, &layers, &x));
+            let expected = bits::<F>(&one_by_one::<F>(network, isa, &layers, &x));
+            let got = bits::<F>(&at_once::<F>(network, isa, &layers, &x));
             assert!(got == expected, "{isa}, {:?}, {images} images", F::FORMAT);
             assert!(expected.iter().flatten().any(|bits| *bits != 0));
             // AMX sums pairs of bf16 in another order.
@@ -262,12 +313,12 @@ fn check<F: Stored>() {
 
 #[test]
 fn images_get_the_bits_that_the_layers_give_one_after_another_in_f32() {
-    check::<F32>();
+    [DIRECT, WHOLE].iter().for_each(check::<F32>);
 }
 
 #[test]
 fn images_get_the_bits_that_the_layers_give_one_after_another_in_bf16() {
-    check::<Bf16>();
+    [DIRECT, WHOLE].iter().for_each(check::<Bf16>);
 }
 
 /// Which values of a result are finite.
@@ -277,15 +328,15 @@ fn finite<F: Stored>(lanes: &[F::Lanes]) -> Vec<bool> {
 }
 
 fn wrong_values<F: Stored>() {
-    let layers = layers::<F>(3);
+    let layers = WHOLE.layers::<F>(3);
     // In the first pixel of the second image, which every stride meets.
     let place = layers[0].input_len() * 16 + 5;
     for wrong in [f32::NAN, f32::INFINITY] {
-        let mut x = noise(7, layers[0].input_values());
+        let mut x = WHOLE.images(layers[0].input_values());
         x[place] = wrong;
         for isa in sets() {
-            let got = finite::<F>(&at_once::<F>(isa, &layers, &x));
-            let expected = finite::<F>(&one_by_one::<F>(isa, &layers, &x));
+            let got = finite::<F>(&at_once::<F>(&WHOLE, isa, &layers, &x));
+            let expected = finite::<F>(&one_by_one::<F>(&WHOLE, isa, &layers, &x));
             assert_eq!(got, expected, "{isa}, {wrong}");
             let images: Vec<bool> = got
                 .chunks(got.len() / 3)

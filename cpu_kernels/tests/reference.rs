@@ -330,7 +330,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    // Computed in tiles in both formats: odd sides, one row, one column, one pixel; more tiles in an image than are
+    // Computed in tiles: odd sides, one row, one column, one pixel; more tiles in an image than are
     // multiplied at a time, and more images in a task.
     for images in [
         [3, 5, 7],

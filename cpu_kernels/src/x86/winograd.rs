@@ -1,4 +1,4 @@
-//! Wide 3x3 layers by Winograd's F(2x2, 3x3): 16 multiplications for 2x2 results instead of 36.
+//! 3x3 layers without a stride by Winograd's F(2x2, 3x3): 16 multiplications for 2x2 results instead of 36.
 //!
 //! An image of results is divided into tiles of 2x2, each from 4x4 pixels. What they have at one of 16 places becomes a
 //! matrix, and each of the three convolutions of a layer is 16 products of such matrices:
@@ -17,7 +17,6 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use kernel_contract as contract;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
@@ -32,35 +31,26 @@ use super::transforms::{Inputs, OutputGradients, Outputs, Transform, WeightGradi
 use super::walk::TAPS;
 use crate::isa::Isa;
 
-/// Channels of the wider side of a wide layer, at least.
-const WIDE: usize = 128;
-
-/// Channels of its narrower side, at least.
-const NARROW: usize = 32;
-
 /// Places in a transformed tile.
 const PLACES: usize = SIDE * SIDE;
 const SIDE: usize = 4;
 
-/// Tiles of a wide layer that are multiplied at a time, at most, or pairs of them. With fewer, kernels that do not fit into
-/// a core's cache would be read more often; with more, less of the tiles would fit into it.
-const AT_A_TIME: usize = 64;
-
-/// Those of other layers, whose kernels fit.
-const AT_A_TIME_NARROW: usize = 32;
-
 /// Parts of a result that are computed before they are transformed, at most: their products stay in a core's cache.
 const TOGETHER: usize = 2;
 
-/// Whether training computes the 3x3 layer `layer` in tiles: those without a stride, but in bf16 only wide ones, as little is
-/// gained with fewer channels. It depends on the layer alone, because the bits depend on it.
+/// Whether training computes the 3x3 layer `layer` in tiles. It depends on the layer alone, because the bits depend on it.
 pub fn suits(layer: &Layer) -> bool {
-    layer.stride == 1 && (layer.format == contract::Format::F32 || is_wide(layer))
+    layer.stride == 1
 }
 
-fn is_wide(layer: &Layer) -> bool {
+/// Tiles that are multiplied at a time, at most, or pairs of them. With fewer, kernels that do not fit into a core's cache
+/// would be read more often; with more, less of the tiles would fit into it.
+fn at_a_time(layer: &Layer) -> usize {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
-    inputs.max(outputs) >= WIDE && inputs.min(outputs) >= NARROW
+    match inputs.max(outputs) >= 128 && inputs.min(outputs) >= 32 {
+        true => 64,
+        false => 32,
+    }
 }
 
 /// The places of a kernel `[3, 3, C, O]`, as products over its channels C take them: `[O / 16, 16, C / VALUES, 16]` elements
@@ -130,10 +120,7 @@ impl Tiles {
             return None;
         }
         let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
-        let at_a_time = match is_wide(layer) {
-            true => AT_A_TIME,
-            false => AT_A_TIME_NARROW,
-        };
+        let at_a_time = at_a_time(layer);
         Some(Self {
             grid: Grid {
                 height: layer.height,

@@ -227,4 +227,8 @@ fn in_bf16_they_are_as_near_as_one_more_rounding_of_each_factor_allows() {
     check::<Bf16>(WIDE, [2, 8, 8], 16, 1);
     check::<Bf16>(WIDE, [1, 23, 23], 144, 2);
     check::<Bf16>(WIDE, [3, 5, 7], 12, 1);
+    check::<Bf16>([16, 48], [2, 8, 8], 16, 1);
+    check::<Bf16>([48, 16], [1, 17, 17], 81, 2);
+    check::<Bf16>([64, 80], [19, 4, 4], 8, 1);
+    check::<Bf16>([32, 32], [3, 5, 7], 12, 1);
 }
