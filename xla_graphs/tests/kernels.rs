@@ -206,14 +206,17 @@ impl Chain {
     }
 }
 
-/// Both sides round to bf16 in the same places. Where a sum differs in the last digits of f32, what is stored may be the
-/// other neighbour: a unit of bf16, 2^-7 of the value at most. How far a sum may be from f64 is tested in
-/// `cpu_kernels/tests/reference.rs`.
+/// Both sides round to bf16 in the same places, but in 3x3 layers with stride 1, whose tiles round elsewhere. Where a sum
+/// differs in the last digits of f32, what is stored may be the other neighbour: a unit of bf16, 2^-7 of the value at most.
+/// How far a sum may be from f64, also in tiles, is tested in `cpu_kernels/tests/reference.rs`.
 const BF16_UNIT: f32 = 1.0 / 128.0;
 
 fn check(x_dims: [usize; 4], shapes: [Shape; 2]) {
     check_in(PrimitiveType::F32, ROUNDING, x_dims, shapes);
-    check_in(PrimitiveType::Bf16, BF16_UNIT + ROUNDING, x_dims, shapes);
+    let is_in_tiles = |Shape(side, stride, _): &Shape| [*side, *stride] == [3, 1];
+    if !shapes.iter().any(is_in_tiles) {
+        check_in(PrimitiveType::Bf16, BF16_UNIT + ROUNDING, x_dims, shapes);
+    }
 }
 
 fn check_in(images: PrimitiveType, bound: f32, x_dims: [usize; 4], shapes: [Shape; 2]) {
@@ -274,12 +277,14 @@ fn images_of_one_pixel() {
 fn sides_that_no_block_of_rows_divides() {
     check([2, 5, 11, 16], [Shape(3, 1, 32), Shape(1, 1, 16)]);
     check([2, 13, 7, 32], [Shape(1, 1, 16), Shape(3, 1, 48)]);
+    check([2, 13, 7, 32], [Shape(1, 1, 16), Shape(3, 2, 48)]);
 }
 
 #[test]
 fn more_images_than_tasks_and_more_pixels_than_a_tile() {
     check([35, 12, 12, 16], [Shape(1, 1, 16), Shape(3, 1, 16)]);
     check([18, 3, 4, 16], [Shape(3, 1, 16), Shape(1, 1, 16)]);
+    check([35, 12, 12, 16], [Shape(3, 2, 16), Shape(1, 1, 16)]);
 }
 
 /// The chain's input with the moving statistics of `bn`.
@@ -360,11 +365,9 @@ fn a_junction_gives_the_same_bits_alone_and_in_front_of_a_layer() {
     }
 }
 
-/// In tiles, which round to bf16 elsewhere: `cpu_kernels/tests/reference/tiles.rs` has the bounds of that.
 #[test]
 fn wide_3x3_layers() {
-    let shapes = [Shape(3, 1, 128), Shape(3, 1, 144)];
-    check_in(PrimitiveType::F32, ROUNDING, [5, 7, 6, 128], shapes);
+    check([5, 7, 6, 128], [Shape(3, 1, 128), Shape(3, 1, 144)]);
 }
 
 #[test]
