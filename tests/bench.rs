@@ -205,7 +205,7 @@ fn a_step_on_a_cpu_plugin_keeps_its_memory_for_the_next() {
         return;
     };
     if let Some(faults) = page_faults(&["--plugin", text(&plugin)]) {
-        // Its temporaries have PAGES. Its threads may still touch scratch memory of their own for the first time.
+        // Its temporaries have 40,000 pages. Its threads may still touch scratch memory of their own for the first time.
         assert!(faults < 10_000.0, "{faults}");
     }
 }
