@@ -104,7 +104,7 @@ impl From<Address> for String {
 }
 
 impl Address {
-    /// Where other machines reach this one: its address on the network that leads everywhere else, and [`PORT`].
+    /// Where other machines reach this one: its address on the network that leads everywhere else, at port 29500.
     ///
     /// # Errors
     /// No network leads anywhere.

@@ -110,7 +110,7 @@ pub fn patience(usual: Duration) -> Result<Duration, CoordinatorError> {
 /// Whether no process shall count as hanging.
 ///
 /// # Errors
-/// [`heartbeat::VARIABLE`] is no number of seconds.
+/// `RESNET_XLA_HANG_SECONDS` is no number of seconds.
 pub fn is_patient_for_ever() -> Result<bool, CoordinatorError> {
     Ok(heartbeat::limit()? == heartbeat::NEVER)
 }

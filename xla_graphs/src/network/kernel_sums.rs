@@ -64,7 +64,7 @@ pub(crate) fn backward(
         da = (da + (other.conv).backward_input(params, &dims, other.dy)?)?;
     }
     let sums = [dbeta, (product * &saved.rstd)?];
-    let dz = relu::backward(y, &da)?;
+    let dz = relu::backward_again(y, &da)?;
     bn.input_gradient_of(params, saved, &dz, sums, replicas, gradients)?
         .dx()
 }
