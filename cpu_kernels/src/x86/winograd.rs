@@ -159,16 +159,7 @@ impl Tiles {
         ahead: &mut Ahead<F::Lanes>,
     ) {
         let matrices = [&mut self.inputs, &mut self.products];
-        convolve(
-            set,
-            self.grid,
-            a,
-            kernel,
-            matrices,
-            self.outputs.parts,
-            y,
-            ahead,
-        );
+        convolve(set, self.grid, a, kernel, matrices, y, ahead);
     }
 
     /// The gradient `da` `[n, H, W, C]` of the images, from that of their results `d`. The kernel is turned, and then
@@ -183,16 +174,7 @@ impl Tiles {
         ahead: &mut Ahead<F::Lanes>,
     ) {
         let matrices = [&mut self.outputs, &mut self.products];
-        convolve(
-            set,
-            self.grid,
-            d,
-            turned,
-            matrices,
-            self.inputs.parts,
-            da,
-            ahead,
-        );
+        convolve(set, self.grid, d, turned, matrices, da, ahead);
     }
 
     /// Adds to `sums` `[16, C, O]` what becomes the kernel's gradient by [`kernel_gradient`], from images `a` and the
@@ -249,8 +231,8 @@ pub fn kernel_gradient<S: Set>(set: S, mut sums: Vec<f32>) -> Vec<f32> {
     sums
 }
 
-/// The convolutions `y` of `images`, of `parts` times 16 channels: their tiles become the first matrices, and the second
-/// ones are the products of some of the parts.
+/// The convolutions `y` of `images`: their tiles become the first matrices, and the second ones are the products of some
+/// parts of 16 channels.
 #[inline(always)]
 fn convolve<S: Set, F: Format>(
     set: S,
@@ -258,12 +240,12 @@ fn convolve<S: Set, F: Format>(
     images: &[Padded<F>],
     kernel: &[f32],
     [tiles, products]: [&mut Matrices; 2],
-    parts: usize,
     y: &mut [Lanes],
     ahead: &mut Ahead<F::Lanes>,
 ) {
     let channels = tiles.channels() / F::VALUES;
     let len = channels * PANEL;
+    let parts = kernel.len() / (PLACES * len);
     let row = products.row * PANEL;
     for run in grid.runs(images.len(), 1) {
         tiles.fill_along_channels::<S, F>(set, grid, images, run.clone());
