@@ -9,8 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use prost::Message;
 use serde::Serialize;
 
+use crate::model::shape_proto::ShapeProto;
+
 /// The part of XLA's `hlo.proto` that the estimate needs, with its field numbers.
 pub mod proto {
+    use crate::model::shape_proto::ShapeProto;
+
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct HloModuleProtoWithConfig {
         /// A serialised [`HloModuleProto`]: a message and its bytes look the same on the wire.
@@ -58,19 +62,9 @@ pub mod proto {
         #[prost(int32, repeated, tag = "4")]
         pub s32s: Vec<i32>,
     }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct ShapeProto {
-        #[prost(int32, tag = "2")]
-        pub element_type: i32,
-        #[prost(int64, repeated, tag = "3")]
-        pub dimensions: Vec<i64>,
-        #[prost(message, repeated, tag = "4")]
-        pub tuple_shapes: Vec<ShapeProto>,
-    }
 }
 
-use proto::{HloComputationProto, HloInstructionProto, HloModuleProto, ShapeProto};
+use proto::{HloComputationProto, HloInstructionProto, HloModuleProto};
 
 /// Why a program cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -329,7 +323,7 @@ mod tests {
             shape: Some(ShapeProto {
                 element_type: 11,
                 dimensions: vec![2, 3],
-                tuple_shapes: Vec::new(),
+                ..ShapeProto::default()
             }),
             literal: None,
             called_computation_ids: calls.to_vec(),

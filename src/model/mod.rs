@@ -17,7 +17,7 @@ pub mod optimisers;
 pub mod peers;
 pub mod program;
 pub mod program_folder;
-mod shape_proto;
+pub mod shape_proto;
 pub mod state;
 pub mod sum;
 pub mod summary;
