@@ -121,8 +121,8 @@ impl Chain {
         }
         let results = self.results(&params, images).unwrap();
         let all = results[0].concat_in_dim(&results[1..], 0).unwrap();
-        let traced = kernels::complete(all.build().unwrap()).unwrap();
-        (xla_graphs::to_bytes(&traced).unwrap(), inputs)
+        let hlo = kernels::complete(&all.build().unwrap()).unwrap();
+        (hlo, inputs)
     }
 
     /// Forwards, in inference and backwards: all that the kernels give, flat and in f32.

@@ -438,8 +438,7 @@ fn training_logits(
     let (logits, _) = network
         .forward(&params, &images, Replicas(1), &mut Tensors::new())
         .unwrap();
-    let traced = kernels::complete(logits.build().unwrap()).unwrap();
-    let hlo = xla_graphs::to_bytes(&traced).unwrap();
+    let hlo = kernels::complete(&logits.build().unwrap()).unwrap();
     let inputs = buffers.iter().map(Box::as_ref).collect();
     let outputs = device.compile(&hlo, 1).unwrap().run(&[inputs]).unwrap();
     let logits = outputs[0][0].to_f32().unwrap();

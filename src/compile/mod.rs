@@ -101,12 +101,12 @@ pub fn run(
     };
     let model = choose::build(settings, kind)?;
     let start = Instant::now();
-    let computation = match step {
+    let hlo = match step {
         Step::Train => train_step(&model),
         Step::Eval => eval_step(&model),
         Step::Predict => predict_step(&model),
     };
-    let hlo = xla_graphs::to_bytes(&computation.context("tracing")?)?;
+    let hlo = hlo.context("tracing")?;
     let traced = start.elapsed();
 
     let options = pjrt::compile_options(target.chips());

@@ -1,35 +1,15 @@
 //! What drives devices: one interface, with a member for the CPU of the XLA runtime and one for every plugin.
 //!
-//! Programs go in traced or serialised, so that a back end need not know who traced them.
+//! Programs go in as serialised `HloModuleProto`s, so that a back end need not know who traced them.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use half::bf16;
-use xla_graphs::Computation;
 
 use crate::device::saved_executable::Compiler;
-
-/// A program before it is compiled.
-#[derive(Clone, Copy)]
-pub enum Hlo<'a> {
-    Traced(&'a Computation),
-    /// A serialised `HloModuleProto`.
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Hlo<'a> {
-    /// The program as a serialised `HloModuleProto`.
-    pub fn to_bytes(self) -> Result<Cow<'a, [u8]>> {
-        Ok(match self {
-            Self::Traced(computation) => xla_graphs::to_bytes(computation)?.into(),
-            Self::Bytes(bytes) => bytes.into(),
-        })
-    }
-}
 
 /// What this process's part in collectives of several processes has been so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,8 +44,8 @@ pub trait Backend: Send + Sync {
     /// What there is to know about the back end and its devices, a line each.
     fn report(&self) -> Result<Vec<String>>;
 
-    /// Compiles `hlo` for the first `replicas` devices; of several processes, for all.
-    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>>;
+    /// Compiles `hlo`, a serialised `HloModuleProto`, for the first `replicas` devices; of several processes, for all.
+    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>>;
 
     /// What a compiled program for the first `replicas` devices depends on besides the program; none where it cannot
     /// be kept.

@@ -7,7 +7,7 @@ use cpu_client::{Buffer, Client, CpuError, Executable as CpuExecutable};
 use cpu_kernels::Isa;
 use xla::TfLogLevel;
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
 use crate::device::mpi::{self, MpiCpu};
 use crate::device::processes::Processes;
 use crate::device::{Device, DeviceError, DeviceKind, flags, identity, runtime};
@@ -90,8 +90,8 @@ impl Backend for EmbeddedCpu {
             .collect::<Result<_, _>>()?)
     }
 
-    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>> {
-        let executable = self.client.compile(&hlo.to_bytes()?, replicas)?;
+    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
+        let executable = self.client.compile(hlo, replicas)?;
         Ok(Box::new(executable))
     }
 

@@ -14,9 +14,7 @@ use anyhow::{Context, Result, ensure};
 use half::bf16;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::device::backend::{
-    Backend, Collectives, DeviceArray, Executable, Hlo, Values, boxed, own,
-};
+use crate::device::backend::{Backend, Collectives, DeviceArray, Executable, Values, boxed, own};
 use crate::device::error::DeviceError;
 use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::leave::{End, LINGERING};
@@ -358,9 +356,8 @@ impl Backend for MpiCpu {
         })
     }
 
-    fn compile(&self, hlo: Hlo, _replicas: usize) -> Result<Box<dyn Executable>> {
+    fn compile(&self, hlo: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
         let client = Arc::clone(&self.client);
-        let hlo = hlo.to_bytes()?;
         let mut raw = ptr::null_mut();
         // SAFETY: the bytes and the pointer are valid for the call.
         check(unsafe {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pjrt::{Buffer, Client, KeyValueStore, LoadedExecutable, PjrtError, Plugin, Program, Value};
 
-use crate::device::backend::{Backend, DeviceArray, Executable, Hlo, Values, boxed, own};
+use crate::device::backend::{Backend, DeviceArray, Executable, Values, boxed, own};
 use crate::device::error::DeviceError;
 use crate::device::identity;
 use crate::device::saved_executable::Compiler;
@@ -147,10 +147,9 @@ impl Backend for PluginDevices {
         Ok(lines)
     }
 
-    fn compile(&self, hlo: Hlo, replicas: usize) -> Result<Box<dyn Executable>> {
+    fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
         let options = self.options(replicas)?;
-        let hlo = hlo.to_bytes()?;
-        let executable = self.client.compile(Program::Hlo(&hlo), &options)?;
+        let executable = self.client.compile(Program::Hlo(hlo), &options)?;
         Ok(Box::new(executable))
     }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::device::Device;
-use crate::device::backend::{Executable, Hlo};
+use crate::device::backend::Executable;
 use crate::device::compile_cache::{self, CompileCache};
 use crate::device::saved_executable::{SavedExecutable, SavedExecutableError};
 use crate::system::sha256;
@@ -56,7 +56,7 @@ pub enum Origin {
 impl Device {
     /// Compiles `hlo`, a serialised `HloModuleProto`, for the devices of `replicas` replicas.
     pub fn compile(&self, hlo: &[u8], replicas: usize) -> Result<Box<dyn Executable>> {
-        self.backend.compile(Hlo::Bytes(hlo), replicas)
+        self.backend.compile(hlo, replicas)
     }
 
     /// The same device, which keeps compiled programs in the folder `named` ([`CompileCache::chosen`]), if they can be
@@ -95,9 +95,8 @@ impl Device {
 
     /// The program `name`, whose computation is `hlo`, for the devices of `replicas` replicas: loaded from a file of
     /// [`Self::with_executables`], loaded from the cache, or compiled, which is kept.
-    pub fn load_or_compile(&self, name: &str, hlo: Hlo, replicas: usize) -> Result<Compiled> {
-        let hlo = hlo.to_bytes()?.into_owned();
-        self.compile_unless_found(self.look_for(name, hlo, replicas)?)
+    pub fn load_or_compile(&self, name: &str, hlo: &[u8], replicas: usize) -> Result<Compiled> {
+        self.compile_unless_found(self.look_for(name, hlo.to_owned(), replicas)?)
     }
 
     /// Whether a file of [`Self::with_executables`] has the program `name`.
@@ -154,9 +153,8 @@ impl Device {
             return Ok(found);
         }
         let start = Instant::now();
-        let hlo = Hlo::Bytes(&sought.hlo);
         let compiled = Compiled {
-            executable: self.backend.compile(hlo, sought.replicas)?,
+            executable: self.backend.compile(&sought.hlo, sought.replicas)?,
             origin: Origin::Compiler,
             compiling: start.elapsed(),
         };
@@ -202,7 +200,7 @@ mod tests {
             Ok(Vec::new())
         }
 
-        fn compile(&self, _hlo: Hlo, _replicas: usize) -> Result<Box<dyn Executable>> {
+        fn compile(&self, _hlo: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
             anyhow::bail!("there is no compiler")
         }
 
@@ -217,7 +215,7 @@ mod tests {
         let named = folder.path().join("cache");
         let device = Device::new(Box::new(Keepless), DeviceKind::Other).with_cache(Some(&named));
         assert!(device.cache.is_none() && !named.exists());
-        let error = device.load_or_compile("train_step", Hlo::Bytes(b""), 1);
+        let error = device.load_or_compile("train_step", b"", 1);
         assert_eq!(error.err().unwrap().to_string(), "there is no compiler");
     }
 }

@@ -7,6 +7,7 @@ use std::f64::consts::TAU;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use xla_graphs::table::Array;
 use xla_graphs::{Init, Layout, TensorSpec, average};
@@ -21,8 +22,8 @@ const TRUNCATED_DEVIATION: f64 = 0.879_625_661_034_239_8;
 
 /// The state that training starts from: kernels and gammas as Keras initialises them, momentum 0.
 pub fn initial_state(layout: &Layout, seed: u64) -> HostState {
-    let values = layout.state().iter().map(|t| values(t, seed)).collect();
-    HostState::new(values)
+    let state = layout.state().par_iter();
+    HostState::new(state.map(|tensor| values(tensor, seed)).collect())
 }
 
 /// `state`, with the average of each weight, where there is one, at the weight's value.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use xla_graphs::Layout;
 
 use crate::device::Device;
-use crate::device::backend::{DeviceArray, Executable, Hlo};
+use crate::device::backend::{DeviceArray, Executable};
 use crate::model::state::HostState;
 use crate::model::sum;
 use crate::system::sha256;
@@ -199,7 +199,7 @@ impl<'a> Peers<'a> {
         }
         let compiled = self.device.load_or_compile(
             "the sum over processes",
-            Hlo::Bytes(&sum::over_replicas(len)),
+            &sum::over_replicas(len),
             self.device.replicas,
         )?;
         let compiled: Arc<dyn Executable> = Arc::from(compiled.executable);

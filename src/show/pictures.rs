@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use image::{Rgb, RgbImage, imageops};
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
 use plotters::{coord::Shift, element::BitMapElement, prelude::*};
 
 use crate::data::{DatasetSpec, Split};
@@ -214,11 +215,14 @@ impl Grid {
 fn enlarged(index: usize, tile: &Tile, scale: u32) -> Result<RgbImage, PictureError> {
     let image = rgb(index, tile)?;
     let large = shown_side(tile.side) * scale;
-    let filter = match tile.side as u32 <= CELL {
-        true => imageops::FilterType::Nearest,
-        false => imageops::FilterType::Triangle,
-    };
-    Ok(imageops::resize(&image, large, large, filter))
+    let side = tile.side as u32;
+    if !(1..=CELL).contains(&side) {
+        return Ok(imageops::resize(&image, large, large, FilterType::Triangle));
+    }
+    let times = large / side;
+    Ok(RgbImage::from_fn(large, large, |x, y| {
+        *image.get_pixel(x / times, y / times)
+    }))
 }
 
 /// Rows and columns in the picture of an image of `side` rows and columns.

@@ -3,6 +3,7 @@
 //! Each test runs a copy of the script in a folder of its own (`checkout`), with its own cache and a `PATH` that holds just
 //! the tools named there. In place of the registry stands `registry`.
 
+mod bound;
 mod cache;
 mod calls;
 mod checkout;

@@ -3,28 +3,20 @@
 use crate::error::{GraphError, Result};
 use crate::model::Model;
 
-/// A traced computation, of which there is none.
-pub enum Computation {}
-
-/// `computation` as a serialised `HloModuleProto`.
-pub fn to_bytes(computation: &Computation) -> Result<Vec<u8>> {
-    match *computation {}
-}
-
 /// # Errors
 /// [`GraphError::NoTracing`].
-pub fn train_step(_: &Model) -> Result<Computation> {
+pub fn train_step(_: &Model) -> Result<Vec<u8>> {
     Err(GraphError::NoTracing)
 }
 
 /// # Errors
 /// [`GraphError::NoTracing`].
-pub fn eval_step(_: &Model) -> Result<Computation> {
+pub fn eval_step(_: &Model) -> Result<Vec<u8>> {
     Err(GraphError::NoTracing)
 }
 
 /// # Errors
 /// [`GraphError::NoTracing`].
-pub fn predict_step(_: &Model) -> Result<Computation> {
+pub fn predict_step(_: &Model) -> Result<Vec<u8>> {
     Err(GraphError::NoTracing)
 }

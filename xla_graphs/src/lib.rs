@@ -2,7 +2,7 @@
 //! update in one program.
 //!
 //! This crate only builds graphs. It opens no device, reads no file and starts no thread; give it a
-//! [`Model`] and it returns a [`Computation`] whose inputs and outputs follow the model's
+//! [`Model`] and it returns a serialised `HloModuleProto` whose inputs and outputs follow the model's
 //! [`Layout`].
 //!
 //! ```text
@@ -52,14 +52,11 @@ pub mod tensors;
 mod trained;
 
 #[cfg(not(feature = "trace"))]
-pub use absent::{Computation, eval_step, predict_step, to_bytes, train_step};
+pub use absent::{eval_step, predict_step, train_step};
 pub use error::{GraphError, Result};
 pub use model::Model;
 pub use network::{Architecture, Precision, ResNet};
 pub use optimiser::Optimiser;
 #[cfg(feature = "trace")]
-pub use step::{eval_step, predict_step, to_bytes, train_step};
+pub use step::{eval_step, predict_step, train_step};
 pub use table::{Init, Layout, TensorSpec};
-/// A traced computation.
-#[cfg(feature = "trace")]
-pub use xla::XlaComputation as Computation;

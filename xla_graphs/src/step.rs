@@ -10,7 +10,7 @@
 //! Every input and output is an array (no tuples inside): first the flat arrays of the state
 //! ([`Layout::arrays`]), then the batch. Images and weights are always parameters, never constants.
 
-use xla::{ElementType, XlaBuilder, XlaComputation, XlaOp};
+use xla::{ElementType, XlaBuilder, XlaOp};
 
 use crate::arrays::to_i64;
 use crate::average;
@@ -22,11 +22,6 @@ use crate::table::{Array, Layout, NETWORK_ARRAYS};
 use crate::tensors::{Place, Tensors};
 use crate::trained::Trained;
 
-/// `computation` as a serialised `HloModuleProto`.
-pub fn to_bytes(computation: &XlaComputation) -> Result<Vec<u8>> {
-    kernels::without_number(&computation.proto().to_bytes()?)
-}
-
 /// Forward, backward and update of one batch.
 ///
 /// Inputs: the state's arrays ([`Layout::arrays`]), images `[N, H, W, 3]` f32, labels `[N]` s32,
@@ -34,7 +29,7 @@ pub fn to_bytes(computation: &XlaComputation) -> Result<Vec<u8>> {
 /// mixes labels, each image's second label `[N]` s32 and the share of its first `[N]` f32. Outputs: the next
 /// state, its buffers shared with the input's (donated), and the metrics ([`crate::model::metrics`]) of this batch. With a
 /// loss that is not finite the next state is the old one.
-pub fn train_step(model: &Model) -> Result<XlaComputation> {
+pub fn train_step(model: &Model) -> Result<Vec<u8>> {
     let layout = model.layout();
     let mut inputs = Inputs::new("train_step");
     let state = inputs.state(&layout, &layout.arrays())?;
@@ -93,7 +88,7 @@ pub fn train_step(model: &Model) -> Result<XlaComputation> {
 /// Inputs: the network's arrays (the first [`NETWORK_ARRAYS`]), images `[N, H, W, 3]` f32, labels `[N]`
 /// s32, weights `[N]` f32 (1 for an image that counts, 0 for padding). Outputs: the metrics
 /// ([`crate::model::metrics`]), logits `[N, classes]` f32.
-pub fn eval_step(model: &Model) -> Result<XlaComputation> {
+pub fn eval_step(model: &Model) -> Result<Vec<u8>> {
     let layout = model.layout();
     let mut inputs = Inputs::new("eval_step");
     let network = inputs.state(&layout, &layout.arrays()[..NETWORK_ARRAYS])?;
@@ -109,7 +104,7 @@ pub fn eval_step(model: &Model) -> Result<XlaComputation> {
 }
 
 /// Logits `[N, classes]` of images `[N, H, W, 3]`; inputs: the network's arrays, then the images.
-pub fn predict_step(model: &Model) -> Result<XlaComputation> {
+pub fn predict_step(model: &Model) -> Result<Vec<u8>> {
     let layout = model.layout();
     let mut inputs = Inputs::new("predict_step");
     let network = inputs.state(&layout, &layout.arrays()[..NETWORK_ARRAYS])?;
@@ -283,7 +278,7 @@ impl Inputs {
         Ok(self.builder.c0(1f32)?.broadcast(&[len as i64])?)
     }
 
-    fn build(&self, outputs: &[XlaOp]) -> Result<XlaComputation> {
-        kernels::complete(self.builder.build(&self.builder.tuple(outputs)?)?)
+    fn build(&self, outputs: &[XlaOp]) -> Result<Vec<u8>> {
+        kernels::complete(&self.builder.build(&self.builder.tuple(outputs)?)?)
     }
 }

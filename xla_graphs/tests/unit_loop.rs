@@ -10,7 +10,6 @@ use std::{env, fs};
 use common::{
     ROUNDING, array, arrays, compile, execute_computation, initial, input, lowerings, without_kinks,
 };
-use xla::XlaComputation;
 use xla_graphs::collective::Replicas;
 use xla_graphs::network::{Block, Units};
 use xla_graphs::ops::{Lowering, batch_norm};
@@ -84,7 +83,7 @@ fn kind(spec: &TensorSpec) -> (bool, &str) {
 /// The outputs of `trace` for each kind of tracing the network of `model`: unrolled, loop.
 fn both(
     model: impl Fn(Units) -> Model,
-    trace: impl Fn(&Model) -> XlaComputation,
+    trace: impl Fn(&Model) -> Vec<u8>,
     run: impl Fn(&Model, &xla::PjRtLoadedExecutable) -> Vec<Vec<f32>>,
 ) -> [Vec<Vec<f32>>; 2] {
     [Units::Unrolled, Units::Loop].map(|units| {
@@ -196,7 +195,7 @@ fn a_program_with_loops_has_as_many_layers_at_any_depth() {
         let model = model(depth, Lowering::Native, units);
         let steps = [train_step, eval_step, predict_step];
         steps.map(|trace| {
-            let text = trace(&model).unwrap().proto().to_string().unwrap();
+            let text = common::text(&trace(&model).unwrap());
             text.matches(&format!(" {operation}(")).count()
         })
     };
@@ -324,7 +323,7 @@ fn each_stage_of_an_architecture_has_as_many_units_as_it_says() {
         network: network.with_units(Units::Loop),
         ..model(11, Lowering::Native, Units::Loop)
     };
-    let text = train_step(&model).unwrap().proto().to_string().unwrap();
+    let text = common::text(&train_step(&model).unwrap());
     // The last three units, forward and back.
     assert_eq!(text.matches(" while(").count(), 2);
 }
@@ -354,7 +353,7 @@ fn replicas_meet_in_the_batch_norms_of_a_loop() {
         replicas: Replicas(8),
         ..model(164, Lowering::Native, Units::Loop)
     };
-    let text = train_step(&model).unwrap().proto().to_string().unwrap();
+    let text = common::text(&train_step(&model).unwrap());
     // Two units of three batch norms in each stage, and one at the end, forward and back.
     assert_eq!(
         text.matches(" all-reduce(").count(),

@@ -25,7 +25,7 @@ pub struct Operation {
 
 impl Operation {
     pub fn new(device: &Device, traced: &Traced) -> Result<Self> {
-        let executable = device.compile(&traced.computation.proto().to_bytes()?, 1)?;
+        let executable = device.compile(&traced.hlo, 1)?;
         let bytes: usize = traced.inputs.iter().map(Input::bytes).sum();
         let copies = ROTATION.div_ceil(bytes).clamp(2, MOST_COPIES);
         let copy = |_| {

@@ -4,7 +4,7 @@
 //! here. Where a batch's sums are taken differs: the kernels sum what they write, for the
 //! batch norm behind them; composed of XLA's operations, a batch norm sums what it reads.
 
-use xla::{ElementType, PrimitiveType, XlaBuilder, XlaComputation, XlaOp};
+use xla::{ElementType, PrimitiveType, XlaBuilder, XlaOp};
 use xla_graphs::collective::Replicas;
 use xla_graphs::ops::batch_norm::{self, BatchNorm};
 use xla_graphs::ops::conv::{Conv, Padding};
@@ -26,7 +26,8 @@ const MOMENTUM: f32 = 0.9;
 
 /// A computation and what it takes.
 pub struct Traced {
-    pub computation: XlaComputation,
+    /// A serialised `HloModuleProto`.
+    pub hlo: Vec<u8>,
     pub inputs: Vec<Input>,
 }
 
@@ -91,7 +92,7 @@ pub fn trace(
     }
     let outputs = graph.builder.tuple(&outputs)?;
     Ok(Traced {
-        computation: kernels::complete(graph.builder.build(&outputs)?)?,
+        hlo: kernels::complete(&graph.builder.build(&outputs)?)?,
         inputs: graph.inputs,
     })
 }

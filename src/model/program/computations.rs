@@ -4,11 +4,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use xla_graphs::{Computation, Model};
+use xla_graphs::Model;
 
 use super::Program;
 use super::origin::ExecutableOrigin;
-use crate::device::backend::{Executable, Hlo};
+use crate::device::backend::Executable;
 use crate::device::saved_executable::SavedExecutableError;
 use crate::device::{Compiled, Sought};
 use crate::system::memory;
@@ -16,7 +16,7 @@ use crate::system::memory;
 /// One of the computations.
 pub(super) struct Step {
     name: &'static str,
-    trace: fn(&Model) -> xla_graphs::Result<Computation>,
+    trace: fn(&Model) -> xla_graphs::Result<Vec<u8>>,
     /// What [`Program::look_ahead`] found.
     ahead: Mutex<Option<Ahead>>,
     ready: OnceLock<Ready>,
@@ -43,7 +43,7 @@ struct Ready {
 impl Step {
     pub(super) fn new(
         name: &'static str,
-        trace: fn(&Model) -> xla_graphs::Result<Computation>,
+        trace: fn(&Model) -> xla_graphs::Result<Vec<u8>>,
     ) -> Self {
         Self {
             name,
@@ -153,7 +153,7 @@ impl Program<'_> {
             None => {
                 let traced = (step.trace)(&self.model);
                 let traced = traced.with_context(|| format!("tracing {}", step.name))?;
-                ("traced", Hlo::Traced(&traced).to_bytes()?.into_owned())
+                ("traced", traced)
             }
         };
         let traced = start.elapsed();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use xla_graphs::ops::Lowering;
 use xla_graphs::table::NETWORK_ARRAYS;
-use xla_graphs::{Computation, Layout, Model, eval_step, predict_step, train_step};
+use xla_graphs::{Layout, Model, eval_step, predict_step, train_step};
 
 use crate::device::{self, DeviceKind};
 use crate::model::choose::{self, ModelSettings};
@@ -40,7 +40,7 @@ const COMPUTATIONS: [(&str, Trace); 3] = [
 /// A longer file is no manifest.
 const MANIFEST_LIMIT: u64 = 64 << 20;
 
-type Trace = fn(&Model) -> xla_graphs::Result<Computation>;
+type Trace = fn(&Model) -> xla_graphs::Result<Vec<u8>>;
 
 /// What a command does with the computations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +81,7 @@ pub fn write(
     }
     let mut sums = Sums::default();
     for (name, trace) in COMPUTATIONS {
-        let computation = trace(&model).with_context(|| format!("tracing {name}"))?;
-        let hlo = xla_graphs::to_bytes(&computation)?;
+        let hlo = trace(&model).with_context(|| format!("tracing {name}"))?;
         manifest.sign(name, &hlo)?;
         let file = file_name(name);
         files::write_bytes(&path.join(&file), &hlo)?;

@@ -5,7 +5,8 @@
 use std::sync::LazyLock;
 
 use xla::{
-    ElementType, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaBuilder, XlaComputation, XlaOp,
+    ElementType, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaBuilder,
+    XlaComputation, XlaOp,
 };
 use xla_graphs::ops::{Lowering, kernels};
 use xla_graphs::tensors::Tensors;
@@ -75,9 +76,18 @@ fn next(seed: &mut u32) -> f32 {
     (*seed >> 8) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// Compiles `computation` for the CPU.
-pub fn compile(computation: &XlaComputation) -> PjRtLoadedExecutable {
-    CLIENT.compile(computation).unwrap()
+/// Compiles the computation of `hlo`, a serialised `HloModuleProto`, for the CPU.
+pub fn compile(hlo: &[u8]) -> PjRtLoadedExecutable {
+    let module = HloModuleProto::parse_proto(hlo, true).unwrap();
+    CLIENT
+        .compile(&XlaComputation::from_proto(&module))
+        .unwrap()
+}
+
+/// The computation of `hlo` as XLA writes it down.
+pub fn text(hlo: &[u8]) -> String {
+    let module = HloModuleProto::parse_proto(hlo, true).unwrap();
+    module.to_string().unwrap()
 }
 
 /// Runs a step whose inputs are `before`, labels, `after`; returns its outputs.
@@ -126,9 +136,8 @@ impl Graph {
         }
         let outputs = trace(&tensors).unwrap();
         let computation = builder.build(&builder.tuple(&outputs).unwrap()).unwrap();
-        let computation = kernels::complete(computation).unwrap();
         Self {
-            executable: compile(&computation),
+            executable: compile(&kernels::complete(&computation).unwrap()),
         }
     }
 

@@ -4,6 +4,7 @@ use xla_graphs::collective::Replicas;
 use xla_graphs::ops::Lowering;
 use xla_graphs::{Model, eval_step, train_step};
 
+use crate::common::text;
 use crate::trainer::model;
 
 #[test]
@@ -20,9 +21,8 @@ fn check_meetings(lowering: Lowering) {
             sync_batch_norm,
             ..model(lowering)
         };
-        let text = |computation: xla::XlaComputation| computation.proto().to_string().unwrap();
-        let trained = text(train_step(&model).unwrap());
-        let evaluated = text(eval_step(&model).unwrap());
+        let trained = text(&train_step(&model).unwrap());
+        let evaluated = text(&eval_step(&model).unwrap());
         [trained, evaluated].map(|text| text.matches(" all-reduce(").count())
     };
     assert_eq!(all_reduces(1, true), [0, 0]);

@@ -36,7 +36,7 @@ pub use call::unwritten;
 pub use features::Features;
 pub use gradient::{BehindNorm, Gradient, Junction};
 pub use inference::{Inference, Skip, Value};
-pub use typed::{complete, without_number};
+pub use typed::complete;
 
 /// y = conv(relu(bn(x))) + skip, with the statistics of y over all `replicas`.
 ///

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use kernel_contract::Kernel;
-use xla::{HloModuleProto, XlaComputation};
+use xla::XlaComputation;
 
 use super::wire::{Content, Field, fields, numbers, put_bytes, put_number};
 use crate::error::{GraphError, Result};
@@ -53,30 +53,17 @@ const TYPED_FFI: u64 = 4;
 /// `TUPLE` of `PrimitiveType`.
 const TUPLE: u64 = 13;
 
-/// `computation` with its calls of kernels as the kernels are called. Every computation that may have such calls must
-/// go through here before it is compiled.
+/// `computation` as a serialised `HloModuleProto`, with its calls of kernels as the kernels are called. Every computation
+/// that may have such calls must go through here before it is compiled.
+///
+/// XLA numbers the modules of a process. That number is left out: the same computation has the same bytes, whatever was
+/// traced before it.
 ///
 /// # Errors
 /// [`GraphError::Proto`] when XLA's own form of the computation is not what we know.
-pub fn complete(computation: XlaComputation) -> Result<XlaComputation> {
+pub fn complete(computation: &XlaComputation) -> Result<Vec<u8>> {
     let module = computation.proto().to_bytes()?;
-    let completed = completed(&module).ok_or(GraphError::Proto)?;
-    if completed == module {
-        return Ok(computation);
-    }
-    let module = HloModuleProto::parse_proto(&completed, true)?;
-    Ok(XlaComputation::from_proto(&module))
-}
-
-/// `module` without the number that XLA gives to each one of a process: the same computation has the same bytes then,
-/// whatever was compiled before it.
-///
-/// # Errors
-/// As [`complete`].
-pub fn without_number(module: &[u8]) -> Result<Vec<u8>> {
-    let all = fields(module).ok_or(GraphError::Proto)?;
-    let kept = all.iter().filter(|f| f.number != field::MODULE_NUMBER);
-    Ok(kept.flat_map(|field| field.raw).copied().collect())
+    completed(&module).ok_or(GraphError::Proto)
 }
 
 fn completed(module: &[u8]) -> Option<Vec<u8>> {
@@ -86,6 +73,7 @@ fn completed(module: &[u8]) -> Option<Vec<u8>> {
             Content::Bytes(computation) if field.number == field::MODULE_COMPUTATIONS => {
                 put_bytes(&mut out, field.number, &completed_computation(computation)?);
             }
+            _ if field.number == field::MODULE_NUMBER => {}
             _ => out.extend_from_slice(field.raw),
         }
     }
