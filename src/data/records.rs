@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use byteorder::WriteBytesExt;
+use multiversion::multiversion;
 use ndarray::{ArrayView3, Axis};
 
 use crate::data::dataset::{CHANNELS, Split};
@@ -153,6 +154,7 @@ impl Part<'_> {
 }
 
 /// Puts the red, green and blue values of each pixel next to each other, in `image`.
+#[multiversion(targets("x86_64+avx2"))]
 fn interleave(planes: &[u8; IMAGE_LEN], image: &mut [u8; IMAGE_LEN]) {
     let (red, others) = planes.split_at(SIDE * SIDE);
     let (green, blue) = others.split_at(SIDE * SIDE);

@@ -10,7 +10,7 @@ use super::Program;
 use super::origin::ExecutableOrigin;
 use crate::device::backend::Executable;
 use crate::device::saved_executable::SavedExecutableError;
-use crate::device::{Compiled, Sought};
+use crate::device::{Compiled, Origin, Sought};
 use crate::system::memory;
 
 /// One of the computations.
@@ -134,7 +134,9 @@ impl Program<'_> {
         let compiled = self.device.compile_unless_found(ahead.sought);
         let compiled = compiled.map_err(|error| self.not_compiled(step, error))?;
         memory::give_back_freed_memory();
-        memory::give_back_library_pages();
+        if compiled.origin == Origin::Compiler {
+            memory::give_back_library_pages();
+        }
         let took = ahead.looked + start.elapsed();
         let origin = ExecutableOrigin::new(step.name, &compiled, ahead.traced, took);
         origin.log(ahead.source);
