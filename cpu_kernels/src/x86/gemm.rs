@@ -3,8 +3,12 @@
 use std::marker::PhantomData;
 
 use super::format::Format;
+use super::prefetch::{Ahead, Piece, Shares};
 use super::sets::{Set, Task};
 use super::tiles::OnTiles;
+
+/// Steps along the summed axis between which memory is asked for.
+const STRETCH: usize = 8;
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
@@ -56,9 +60,26 @@ impl Product<'_> {
     /// When a factor or `out` is too short.
     #[inline(always)]
     pub fn compute<S: Set, F: Format>(&self, set: S, out: &mut [f32], out_row: usize, add: bool) {
+        self.compute_beside::<S, F>(set, out, out_row, add, None);
+    }
+
+    /// [`Self::compute`], which asks meanwhile for what lies `ahead`.
+    #[inline(always)]
+    pub fn compute_beside<S: Set, F: Format>(
+        &self,
+        set: S,
+        out: &mut [f32],
+        out_row: usize,
+        add: bool,
+        mut ahead: Option<&mut Ahead<F::Lanes>>,
+    ) {
         if F::VALUES > 1
             && let Some(tiles) = set.tiles()
         {
+            if let Some(ahead) = ahead {
+                let piece = ahead.during(self.work(self.rows, self.panels));
+                piece.in_shares(1).ask();
+            }
             return set.run(OnTiles {
                 product: self,
                 tiles,
@@ -76,6 +97,8 @@ impl Product<'_> {
             let mut row = 0;
             while row < self.rows {
                 let height = S::height(self.rows - row, panels, F::VALUES > 1);
+                let ahead = ahead.as_mut();
+                let piece = ahead.map(|ahead| ahead.during(self.work(height, panels)));
                 // SAFETY: `has_terms` has bounded every address: the blocks cover rows 0 to `rows` and all panels once.
                 unsafe {
                     let at = At {
@@ -84,12 +107,19 @@ impl Product<'_> {
                         c: out.as_mut_ptr().add(row * out_row + panel * PANEL),
                         out_row,
                         add,
+                        piece: piece.unwrap_or(Piece::NONE),
                     };
                     self.block::<S, F>(set, height, panels, at);
                 }
                 row += height;
             }
         }
+    }
+
+    /// Multiplications of a left value with a right panel for `rows` and `panels`.
+    #[inline(always)]
+    fn work(&self, rows: usize, panels: usize) -> usize {
+        rows * panels * self.depth.segments * self.depth.length
     }
 
     /// Whether there is anything to compute.
@@ -144,6 +174,8 @@ struct At {
     c: *mut f32,
     out_row: usize,
     add: bool,
+    /// What to ask for meanwhile.
+    piece: Piece,
 }
 
 /// A block of `R` rows, `N` registers wide, of [`Product::compute`]. Whoever makes one knows that all its elements lie
@@ -173,7 +205,9 @@ impl<const R: usize, const N: usize, F: Format> Task for Block<'_, R, N, F> {
         let Product {
             left, right, depth, ..
         } = self.product;
-        let At { a, b, c, .. } = self.at;
+        let At { a, b, c, piece, .. } = self.at;
+        let stretches = depth.segments * depth.length.div_ceil(STRETCH);
+        let mut piece = piece.in_shares(stretches);
         // SAFETY: all elements lie there.
         unsafe {
             let mut sums = [[set.zero(); N]; R];
@@ -181,9 +215,23 @@ impl<const R: usize, const N: usize, F: Format> Task for Block<'_, R, N, F> {
                 let (a, b) = (a.add(index * left.segment), b.add(index * right.segment));
                 // A constant step of 1 lets the compiler keep one index for all rows.
                 if left.step == 1 {
-                    add_segment::<S, F, R, N>(set, &mut sums, a, left.row, 1, b, self.product);
+                    add_segment::<S, F, R, N>(
+                        set,
+                        &mut sums,
+                        [a, b],
+                        [left.row, 1],
+                        self.product,
+                        &mut piece,
+                    );
                 } else {
-                    add_segment::<S, F, R, N>(set, &mut sums, a, 1, left.step, b, self.product);
+                    add_segment::<S, F, R, N>(
+                        set,
+                        &mut sums,
+                        [a, b],
+                        [1, left.step],
+                        self.product,
+                        &mut piece,
+                    );
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
@@ -200,7 +248,8 @@ impl<const R: usize, const N: usize, F: Format> Task for Block<'_, R, N, F> {
     }
 }
 
-/// Adds one segment's products to `sums`. The segment's factors begin at `a` and `b`.
+/// Adds one segment's products to `sums`. The segment's factors begin at `a` and `b`; a left one is `row` behind that of
+/// the row before, and `step` behind the one before in its row.
 ///
 /// # Safety
 /// As many elements as `product` says must lie there.
@@ -208,27 +257,33 @@ impl<const R: usize, const N: usize, F: Format> Task for Block<'_, R, N, F> {
 unsafe fn add_segment<S: Set, F: Format, const R: usize, const N: usize>(
     set: S,
     sums: &mut [[S::Register; N]; R],
-    a: *const f32,
-    row: usize,
-    step: usize,
-    b: *const f32,
+    [a, b]: [*const f32; 2],
+    [row, step]: [usize; 2],
     product: &Product,
+    piece: &mut Shares,
 ) {
-    // SAFETY: the caller's.
-    unsafe {
-        for k in 0..product.depth.length {
-            let b = b.add(k * product.right.step);
-            let mut factors = [set.zero(); N];
-            for (n, factor) in factors.iter_mut().enumerate() {
-                *factor = set.load(b.add(column::<S>(n, product.right.panel)));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = set.broadcast(a.add(r * row + k * step));
-                for (sum, other) in sums.iter_mut().zip(factors) {
-                    *sum = F::multiply_add(set, factor, other, *sum);
+    let Product { right, depth, .. } = product;
+    let mut from = 0;
+    while from < depth.length {
+        piece.ask();
+        let to = depth.length.min(from + STRETCH);
+        // SAFETY: the caller's.
+        unsafe {
+            for k in from..to {
+                let b = b.add(k * right.step);
+                let mut factors = [set.zero(); N];
+                for (n, factor) in factors.iter_mut().enumerate() {
+                    *factor = set.load(b.add(column::<S>(n, right.panel)));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let factor = set.broadcast(a.add(r * row + k * step));
+                    for (sum, other) in sums.iter_mut().zip(factors) {
+                        *sum = F::multiply_add(set, factor, other, *sum);
+                    }
                 }
             }
         }
+        from = to;
     }
 }
 

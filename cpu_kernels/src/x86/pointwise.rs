@@ -71,15 +71,16 @@ impl<F: Format> Task for Forward<'_, F> {
             let skips = self.skip.unwrap_or_default();
             let next_skip = some(skips, (first + TILE) * parts, TILE * parts);
             let next = [inputs.of_next_tile(x, first), next_skip, &[], &[]];
-            let steps = layer.input_parts() + blocks::<S, F>(set, parts);
-            let ahead = &mut Ahead::new(next, &[], steps);
+            let (y, y_later) = y[first * parts..].split_at_mut(count * parts);
+            let next_y = some(&*y_later, 0, TILE * parts);
+            let ahead = &mut Ahead::new(next, next_y, multiplications::<F>(layer));
             let x = inputs.of_tile(x, first, count);
-            activate::<S, F>(set, self.norm, x, &mut a, ahead);
+            activate::<S, F>(set, self.norm, x, &mut a);
             let mut tile = ForwardTile::<F> {
                 a: &a,
                 kernel: self.kernel,
                 skip: self.skip.map(|skip| &skip[first * parts..]),
-                y: &mut y[first * parts..][..count * parts],
+                y,
                 parts,
                 out: &mut out,
                 results: &mut results,
@@ -112,9 +113,11 @@ impl<F: Format> OfParts for ForwardTile<'_, '_, F> {
         let rows = rows_of_block::<S, F>(set, P);
         for (block, y) in self.y.chunks_mut(rows * self.parts).enumerate() {
             let first = block * rows;
-            self.ahead.step();
-            let out = &mut self.out[..y.len() / self.parts * P];
-            product_of_parts::<S, F>(set, self.a, self.kernel, [first, part], P, out, false);
+            let rows = y.len() / self.parts;
+            let out = &mut self.out[..rows * P];
+            let product = product_of_parts::<F>(self.a, self.kernel, [first, part], [rows, P]);
+            let ahead = Some(&mut *self.ahead);
+            product.compute_beside::<S, F>(set, out.as_flattened_mut(), P * PANEL, false, ahead);
             let stored = Stored::<F> {
                 product: out,
                 row: P,
@@ -208,12 +211,12 @@ impl<F: Format> Task for Backward<'_, F> {
                 _ => (&mut scattered[..], &mut [][..]),
             };
             let later = [&*sum, tiles.of_next_tile(x, first), &*dz_later];
-            let ahead = &mut ahead_of_tile(set, layer, dy, at + TILE * outputs, later);
+            let ahead = &mut ahead_of_tile(layer, dy, at + TILE * outputs, later);
 
             let Buffers { a, d, da, pairs } = &mut buffers;
             let x = tiles.of_tile(x, first, count);
-            activate::<S, F>(set, norm, x, a, ahead);
-            output_gradient(set, dy, at, tile_sum, [count, outputs], d, ahead);
+            activate::<S, F>(set, norm, x, a);
+            output_gradient(set, dy, at, tile_sum, [count, outputs], d);
             kernel_gradient::<S, F>(set, a, d, count, pairs, &mut kernel, ahead);
             let mut tile = BackwardTile::<F> {
                 mean: &norm.mean,
@@ -243,8 +246,7 @@ impl<F: Format> Task for Backward<'_, F> {
 /// What the next tile of the way back takes: the gradient of its result, which begins at `at` in `dy`, and what is left of
 /// the other branch's gradient, of the input and of the result `dz`.
 #[inline(always)]
-fn ahead_of_tile<'n, S: Set, F: Format>(
-    set: S,
+fn ahead_of_tile<'n, F: Format>(
     layer: &Layer,
     dy: &OutputGradient<'n, F>,
     at: usize,
@@ -254,8 +256,9 @@ fn ahead_of_tile<'n, S: Set, F: Format>(
     let of_result = |lanes, first| some(lanes, first, TILE * outputs);
     let [behind, x_behind] = dy.behind().map(|lanes| of_result(lanes, at));
     let reads = [behind, x_behind, of_result(sum, 0), x];
-    let steps = 2 * inputs + outputs + blocks::<S, F>(set, inputs);
-    Ahead::new(reads, some(dz, 0, TILE * inputs), steps)
+    // Those for the kernel's gradient are as many as those for the activations'.
+    let work = 2 * multiplications::<F>(layer);
+    Ahead::new(reads, some(dz, 0, TILE * inputs), work)
 }
 
 /// The gradient of `count` output pixels, which begins at `from` in `dy`, in panels.
@@ -267,7 +270,6 @@ fn output_gradient<S: Set, F: Format>(
     sum: &mut [F::Lanes],
     [count, outputs]: [usize; 2],
     d: &mut [F::Lanes],
-    ahead: &mut Ahead<F::Lanes>,
 ) {
     if let OutputGradient::Junction {
         norm,
@@ -277,10 +279,9 @@ fn output_gradient<S: Set, F: Format>(
     } = dy
     {
         let branch = [&dz[from..], &x[from..]];
-        put_together::<S, F>(set, (norm, *joined), branch, outputs, sum, d, ahead);
+        put_together::<S, F>(set, (norm, *joined), branch, outputs, sum, d);
     } else {
         for (part, panel) in d.chunks_exact_mut(TILE).enumerate() {
-            ahead.step();
             for n in 0..registers::<S>() {
                 for (p, lanes) in panel[..count].iter_mut().enumerate() {
                     let index = from + p * outputs + part;
@@ -301,10 +302,8 @@ fn put_together<S: Set, F: Format>(
     outputs: usize,
     sum: &mut [F::Lanes],
     d: &mut [F::Lanes],
-    ahead: &mut Ahead<F::Lanes>,
 ) {
     for (part, panel) in d.chunks_exact_mut(TILE).enumerate() {
-        ahead.step();
         for n in 0..registers::<S>() {
             let norm = norm.of_register(set, part, n);
             let branch = dz.chunks_exact(outputs).zip(x.chunks_exact(outputs));
@@ -343,9 +342,11 @@ impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
         let blocks = self.dz.chunks_mut(rows * parts);
         for (block, (x, dz)) in self.x.chunks(rows * parts).zip(blocks).enumerate() {
             let first = block * rows;
-            self.ahead.step();
-            let da = &mut self.da[..x.len() / parts * P];
-            product_of_parts::<S, F>(set, self.d, self.turned, [first, part], P, da, false);
+            let rows = x.len() / parts;
+            let da = &mut self.da[..rows * P];
+            let product = product_of_parts::<F>(self.d, self.turned, [first, part], [rows, P]);
+            let ahead = Some(&mut *self.ahead);
+            product.compute_beside::<S, F>(set, da.as_flattened_mut(), P * PANEL, false, ahead);
             for n in 0..registers::<S>() {
                 let mut running = [self.sums.at(set, part, n); P];
                 let mut means = [set.zero(); P];
@@ -379,11 +380,9 @@ fn rows_of_block<S: Set, F: Format>(set: S, panels: usize) -> usize {
     S::height(TILE, panels.min(S::PANELS), F::VALUES > 1)
 }
 
-/// The blocks of a tile with `parts` parts of results, at least about so many.
-#[inline(always)]
-fn blocks<S: Set, F: Format>(set: S, parts: usize) -> usize {
-    let panels = parts.min(parts::MOST);
-    parts / panels * TILE / rows_of_block::<S, F>(set, panels)
+/// Multiplications of a value of a tile with a panel of the kernel.
+fn multiplications<F: Format>(layer: &Layer) -> usize {
+    TILE * layer.input_parts() * F::ELEMENTS * layer.output_parts()
 }
 
 /// The input's pixels under those of tiles.
@@ -446,16 +445,9 @@ pub fn input_pixel(layer: &Layer, index: usize) -> usize {
 
 /// The activations of a tile's pixels `x` `[pixels, C]`, in panels.
 #[inline(always)]
-fn activate<S: Set, F: Format>(
-    set: S,
-    norm: &Norm,
-    x: &[F::Lanes],
-    tile: &mut [F::Lanes],
-    ahead: &mut Ahead<F::Lanes>,
-) {
+fn activate<S: Set, F: Format>(set: S, norm: &Norm, x: &[F::Lanes], tile: &mut [F::Lanes]) {
     let parts = norm.mean.len();
     for (part, panel) in tile.chunks_exact_mut(TILE).enumerate() {
-        ahead.step();
         for n in 0..registers::<S>() {
             let norm = norm.of_register(set, part, n);
             for (x, lanes) in x.chunks_exact(parts).zip(&mut *panel) {
@@ -488,26 +480,25 @@ pub fn product<S: Set, F: Format>(
     out: &mut [Lanes],
     add: bool,
 ) {
-    product_of_parts::<S, F>(set, tile, matrix, [0, 0], out.len() / count, out, add);
+    let panels = out.len() / count;
+    let product = product_of_parts::<F>(tile, matrix, [0, 0], [count, panels]);
+    product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, add);
 }
 
-/// Some of the same: `out` `[_, panels]`, of the rows from `row` and the panels from `panel` on.
+/// Some of the same: `rows` rows from `row` on, and `panels` panels from `panel` on.
 #[inline(always)]
-fn product_of_parts<S: Set, F: Format>(
-    set: S,
-    tile: &[F::Lanes],
-    matrix: &[f32],
+fn product_of_parts<'a, F: Format>(
+    tile: &'a [F::Lanes],
+    matrix: &'a [f32],
     [row, panel]: [usize; 2],
-    panels: usize,
-    out: &mut [Lanes],
-    add: bool,
-) {
+    [rows, panels]: [usize; 2],
+) -> Product<'a> {
     let depth = Depth {
         segments: tile.len() / TILE,
         length: F::ELEMENTS,
     };
     let of_panel = depth.segments * depth.length * PANEL;
-    let product = Product {
+    Product {
         left: Left {
             data: F::elements(&tile[row..]),
             row: F::ELEMENTS,
@@ -521,10 +512,9 @@ fn product_of_parts<S: Set, F: Format>(
             panel: of_panel,
         },
         depth,
-        rows: out.len() / panels,
+        rows,
         panels,
-    };
-    product.compute::<S, F>(set, out.as_flattened_mut(), panels * PANEL, add);
+    }
 }
 
 /// Adds aᵀ · d of a tile to `kernel` `[C, O]`.
@@ -546,7 +536,6 @@ fn kernel_gradient<S: Set, F: Format>(
         .chunks_exact(panel)
         .zip(kernel.chunks_exact_mut(PANEL * outputs))
     {
-        ahead.step();
         let product = Product {
             left: Left {
                 data: a,
@@ -567,6 +556,6 @@ fn kernel_gradient<S: Set, F: Format>(
             rows: PANEL,
             panels: outputs / PANEL,
         };
-        product.compute::<S, F>(set, kernel, outputs, true);
+        product.compute_beside::<S, F>(set, kernel, outputs, true, Some(&mut *ahead));
     }
 }

@@ -1,29 +1,42 @@
 //! Asking for memory before it is needed.
 
-use std::arch::asm;
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// Bytes that memory gives at a time.
 const LINE: usize = 64;
 
 /// What the next tile reads and writes, asked for piece by piece while this one is computed: the processor itself looks ahead
 /// only while a tile is being read, and not beyond a page.
+///
+/// A core waits for a few dozen lines at a time. Asked for more at once, it stands still; so the pieces are small, and lie
+/// between multiplications. They go to the second level cache: a tile's own values fill the first.
 pub struct Ahead<'a, T> {
-    reads: [&'a [T]; 4],
-    writes: &'a [T],
-    /// Of each of them.
-    piece: usize,
+    /// What was not yet asked for, reads before writes.
+    left: [&'a [T]; 5],
+    lines: usize,
+    asked: usize,
+    work: usize,
+    done: usize,
+}
+
+/// A piece: lines behind one another.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    start: *const i8,
+    lines: usize,
 }
 
 impl<'a, T> Ahead<'a, T> {
-    /// `steps` pieces of each.
-    pub fn new(reads: [&'a [T]; 4], writes: &'a [T], steps: usize) -> Self {
-        let longest = reads.iter().map(|values| values.len()).max().unwrap_or(0);
-        let piece = longest.max(writes.len()).div_ceil(steps);
+    /// For a tile that takes `work`, in any unit.
+    pub fn new(reads: [&'a [T]; 4], writes: &'a [T], work: usize) -> Self {
+        let [a, b, c, d] = reads;
+        let left = [a, b, c, d, writes];
         Self {
-            reads,
-            writes,
-            piece: piece.next_multiple_of(LINE / size_of::<T>()),
+            left,
+            lines: left.iter().map(|values| lines(values)).sum(),
+            asked: 0,
+            work: work.max(1),
+            done: 0,
         }
     }
 
@@ -32,29 +45,81 @@ impl<'a, T> Ahead<'a, T> {
         Self::new([&[]; 4], &[], 1)
     }
 
-    /// Asks for the next piece of each. It is the same code for all sets.
-    #[inline(never)]
+    /// Asks for what is due after one more unit of work.
     pub fn step(&mut self) {
-        for values in &mut self.reads {
-            let (piece, later) = values.split_at(self.piece.min(values.len()));
-            *values = later;
-            let start = piece.as_ptr().cast::<i8>();
-            for at in (0..size_of_val(piece)).step_by(LINE) {
-                // SAFETY: it lies in the piece; nothing is read.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) };
+        self.done += 1;
+        loop {
+            let piece = self.piece();
+            if piece.lines == 0 {
+                return;
             }
-        }
-        let (piece, later) = self.writes.split_at(self.piece.min(self.writes.len()));
-        self.writes = later;
-        for at in (0..size_of_val(piece)).step_by(LINE) {
-            let start = piece.as_ptr().cast::<i8>();
-            // SAFETY: it lies in the piece; nothing is read or written. Processors without this instruction do nothing.
-            unsafe {
-                let line = start.add(at);
-                asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
-            }
+            piece.in_shares(1).ask();
         }
     }
+
+    /// What is due during the next `work`, or the first part of it; the rest is due with the next piece.
+    #[inline(never)]
+    pub fn during(&mut self, work: usize) -> Piece {
+        self.done += work;
+        self.piece()
+    }
+
+    fn piece(&mut self) -> Piece {
+        let due = (self.lines * self.done / self.work).min(self.lines) - self.asked;
+        let left = self.left.iter_mut().find(|values| !values.is_empty());
+        let Some(values) = left else {
+            return Piece::NONE;
+        };
+        let count = due.min(lines(values));
+        let (piece, later) = values.split_at((count * (LINE / size_of::<T>())).min(values.len()));
+        *values = later;
+        self.asked += count;
+        Piece {
+            start: piece.as_ptr().cast(),
+            lines: count,
+        }
+    }
+}
+
+impl Piece {
+    pub const NONE: Self = Self {
+        start: std::ptr::null(),
+        lines: 0,
+    };
+
+    /// The same, to be asked for in `count` shares.
+    #[inline(always)]
+    pub fn in_shares(self, count: usize) -> Shares {
+        Shares {
+            each: self.lines.div_ceil(count),
+            left: self,
+        }
+    }
+}
+
+/// A piece in shares of `each` lines.
+pub struct Shares {
+    left: Piece,
+    each: usize,
+}
+
+impl Shares {
+    /// Asks for the next share.
+    #[inline(always)]
+    pub fn ask(&mut self) {
+        let lines = self.each.min(self.left.lines);
+        for _ in 0..lines {
+            // SAFETY: nothing is read, whatever lies there.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.left.start) };
+            self.left.start = self.left.start.wrapping_add(LINE);
+        }
+        self.left.lines -= lines;
+    }
+}
+
+/// Lines that `values` take.
+fn lines<T>(values: &[T]) -> usize {
+    size_of_val(values).div_ceil(LINE)
 }
 
 /// `count` values from `first` on, as far as there are any.
@@ -62,4 +127,37 @@ impl<'a, T> Ahead<'a, T> {
 pub fn some<T>(values: &[T], first: usize, count: usize) -> &[T] {
     let values = values.get(first..).unwrap_or_default();
     &values[..count.min(values.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_is_asked_for_once_and_not_before_its_share_of_the_work() {
+        let values = vec![[0f32; 16]; 1000];
+        let ranges = [
+            &values[..100],
+            &values[200..237],
+            &[],
+            &values[300..301],
+            &values[400..500],
+        ];
+        let [a, b, c, d, writes] = ranges;
+        for work in [1, 7, 60, 1000] {
+            let mut ahead = Ahead::new([a, b, c, d], writes, work);
+            let (mut asked, mut done) = (Vec::new(), 0);
+            // The work, and a few moments more for what is due where a range ends.
+            for _ in 0..work + ranges.len() {
+                let more = usize::from(done < work);
+                done += more;
+                let piece = ahead.during(more);
+                asked.extend((0..piece.lines).map(|line| piece.start.wrapping_add(line * LINE)));
+                assert!(asked.len() * work <= 238 * done, "{work} {done}");
+            }
+            let lines = ranges.into_iter().flatten();
+            let lines: Vec<_> = lines.map(|line| line.as_ptr().cast::<i8>()).collect();
+            assert_eq!(asked, lines, "{work}");
+        }
+    }
 }
