@@ -95,8 +95,8 @@ impl Device {
 
     /// The program `name`, whose computation is `hlo`, for the devices of `replicas` replicas: loaded from a file of
     /// [`Self::with_executables`], loaded from the cache, or compiled, which is kept.
-    pub fn load_or_compile(&self, name: &str, hlo: &[u8], replicas: usize) -> Result<Compiled> {
-        self.compile_unless_found(self.look_for(name, hlo.to_owned(), replicas)?)
+    pub fn load_or_compile(&self, name: &str, hlo: Vec<u8>, replicas: usize) -> Result<Compiled> {
+        self.compile_unless_found(self.look_for(name, hlo, replicas)?)
     }
 
     /// Whether a file of [`Self::with_executables`] has the program `name`.
@@ -215,7 +215,7 @@ mod tests {
         let named = folder.path().join("cache");
         let device = Device::new(Box::new(Keepless), DeviceKind::Other).with_cache(Some(&named));
         assert!(device.cache.is_none() && !named.exists());
-        let error = device.load_or_compile("train_step", b"", 1);
+        let error = device.load_or_compile("train_step", Vec::new(), 1);
         assert_eq!(error.err().unwrap().to_string(), "there is no compiler");
     }
 }

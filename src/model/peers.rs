@@ -199,7 +199,7 @@ impl<'a> Peers<'a> {
         }
         let compiled = self.device.load_or_compile(
             "the sum over processes",
-            &sum::over_replicas(len),
+            sum::over_replicas(len),
             self.device.replicas,
         )?;
         let compiled: Arc<dyn Executable> = Arc::from(compiled.executable);
