@@ -1,9 +1,8 @@
 //! What is no finite number: the kernels leave no infinity and nothing that is not a number behind.
 
+use super::behind::{Behind, COUNT};
 use super::common::sets;
-use super::{
-    Behind, Bf16, COUNT, Case, F32, Isa, NormGradient, OutputGradient, Stored, norm, whole_numbers,
-};
+use super::{Bf16, Case, F32, Isa, NormGradient, OutputGradient, Stored, norm, whole_numbers};
 
 /// Both kinds.
 const WRONG: [f32; 2] = [f32::NAN, f32::INFINITY];
