@@ -2,8 +2,7 @@
 
 use xla::{ElementType, XlaOp};
 use xla_graphs::Result;
-use xla_graphs::ops::loss;
-use xla_graphs::tensors::Tensors;
+use xla_graphs::ops::loss::{self, Loss};
 
 use crate::common::{Graph, Input, check_gradients, input};
 use crate::only;
@@ -25,6 +24,21 @@ fn smoothed_loss(logits: &[f32], label: usize, smoothing: f64) -> f64 {
     (1.0 - smoothing) * (log_sum - row[label]) + smoothing * (log_sum - mean)
 }
 
+/// The gradient of the mean `loss` of `logits` `[N, classes]`.
+fn check_mean(logits: Input, loss: impl Fn(&XlaOp) -> Result<Loss>) {
+    let dims: Vec<_> = logits.dims.iter().map(|size| *size as i64).collect();
+    let images = logits.dims[0];
+    check_gradients(
+        &[logits],
+        &["z"],
+        |t| Ok(loss(t.get("z")?)?.cross_entropy.reduce_mean(&[0], false)?),
+        |t, dy| {
+            let dz = loss::backward(&loss(t.get("z")?)?, images)?;
+            only("z", (dz * dy.broadcast(&dims)?)?)
+        },
+    );
+}
+
 #[test]
 fn smoothed_cross_entropy() {
     const SMOOTHING: f32 = 0.2;
@@ -39,15 +53,7 @@ fn smoothed_cross_entropy() {
         let expected = smoothed_loss(row, image % classes, 0.2);
         assert!((f64::from(got) - expected).abs() < 1e-6, "{got} {expected}");
     }
-    check_gradients(
-        &[logits],
-        &["z"],
-        |t| Ok(loss(t.get("z")?)?.cross_entropy.reduce_mean(&[0], false)?),
-        |t, dy| {
-            let dz = loss::backward(&loss(t.get("z")?)?, batch)?;
-            only("z", (&dz * dy.broadcast_in_dim(&[6, 4], &[])?)?)
-        },
-    );
+    check_mean(logits, loss);
 }
 
 #[test]
@@ -80,15 +86,7 @@ fn cross_entropy_of_two_labels_is_the_mean_of_that_of_each_by_their_shares() {
         let first_wins = row.iter().all(|z| *z <= row[image]);
         assert_eq!(correct[image] == 1.0, first_wins);
     }
-    check_gradients(
-        &[logits],
-        &["z"],
-        |t| Ok(loss(t.get("z")?)?.cross_entropy.reduce_mean(&[0], false)?),
-        |t, dy| {
-            let dz = loss::backward(&loss(t.get("z")?)?, batch)?;
-            only("z", (&dz * dy.broadcast_in_dim(&[4, 5], &[])?)?)
-        },
-    );
+    check_mean(logits, loss);
 }
 
 #[test]
@@ -96,17 +94,7 @@ fn softmax_cross_entropy() {
     for (batch, classes) in [(6, 4), (1, 3), (3, 1)] {
         let mut logits = input("z", &[batch, classes]);
         logits.values.iter_mut().for_each(|v| *v *= 3.0);
-        let mean = |t: &Tensors| {
-            let z = t.get("z")?;
-            let loss = loss::forward(z, &labels(z)?, None, 0.0)?;
-            Ok(loss.cross_entropy.reduce_mean(&[0], false)?)
-        };
-        check_gradients(&[logits], &["z"], mean, |t, dy| {
-            let z = t.get("z")?;
-            let dz = loss::backward(&loss::forward(z, &labels(z)?, None, 0.0)?, batch)?;
-            let spread = dy.broadcast(&[batch as i64, classes as i64])?;
-            only("z", (dz * spread)?)
-        });
+        check_mean(logits, |z| loss::forward(z, &labels(z)?, None, 0.0));
     }
 }
 

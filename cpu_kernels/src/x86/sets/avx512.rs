@@ -136,8 +136,7 @@ impl<const BF16: bool> Set for Avx512<BF16> {
     unsafe fn load_bf16(self, at: *const u16) -> __m512 {
         unsafe {
             let halves = _mm512_zextsi256_si512(_mm256_loadu_si256(at.cast()));
-            let order = _mm512_loadu_si512(UPPER_HALVES.as_ptr().cast());
-            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
+            in_order(&UPPER_HALVES, halves)
         }
     }
 
@@ -159,8 +158,7 @@ impl<const BF16: bool> Set for Avx512<BF16> {
         unsafe {
             let even = _mm512_castsi256_si512(_mm256_loadu_si256(even.cast()));
             let halves = _mm512_inserti64x4::<1>(even, _mm256_loadu_si256(odd.cast()));
-            let order = _mm512_loadu_si512(EVEN_AND_ODD.as_ptr().cast());
-            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
+            in_order(&EVEN_AND_ODD, halves)
         }
     }
 
@@ -169,8 +167,7 @@ impl<const BF16: bool> Set for Avx512<BF16> {
         unsafe {
             if BF16 {
                 let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(odd, even));
-                let order = _mm512_loadu_si512(EVEN_AND_ODD.as_ptr().cast());
-                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
+                return in_order(&EVEN_AND_ODD, halves);
             }
             let even = _mm512_srli_epi32::<16>(nearest_bf16(even));
             // The upper halves of each 32 bits from the odd values.
@@ -208,6 +205,19 @@ impl<const BF16: bool> Set for Avx512<BF16> {
     #[inline(always)]
     fn tiles(self) -> Option<Amx> {
         if BF16 { self.tiles } else { None }
+    }
+}
+
+/// 32 values of 16 bits, rearranged: at each place the one whose number `order` has there.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[inline(always)]
+unsafe fn in_order(order: &[u16; 32], values: __m512i) -> __m512 {
+    // SAFETY: the caller's, and a register's values lie in `order`.
+    unsafe {
+        let order = _mm512_loadu_si512(order.as_ptr().cast());
+        _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, values))
     }
 }
 
