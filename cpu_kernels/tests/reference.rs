@@ -2,9 +2,10 @@
 //! f64.
 //!
 //! The images, the kernels and the gradients are small whole numbers, and the normalisations multiply by powers of two:
-//! every factor is exact in bf16, every product and every sum in f32. That holds in tiles too: weights become quarters of
-//! at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results must be
-//! equal, but for the rounding of those that are stored in bf16. What becomes of other numbers is in `reference/direct.rs`, and in tiles in `reference/tiles.rs`.
+//! every factor is exact in bf16, every product and every sum in f32. That holds in tiles of 2x2 results too: weights become
+//! quarters of at most 18, sums of four activations quarters of at most 196. So whatever the order of the sums, the results
+//! must be equal, but for the rounding of those that are stored in bf16. What becomes of other numbers is in
+//! `reference/direct.rs`, and in tiles in `reference/tiles.rs`. Tiles of 4x4 results round whole numbers too.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -167,6 +168,7 @@ fn taps(layer: &Layer, mut each: impl FnMut(usize, usize, usize)) {
 }
 
 /// A layer with its inputs.
+#[derive(Clone)]
 struct Case {
     layer: Layer,
     norm: PlainNorm,
@@ -255,6 +257,15 @@ impl Case {
         [dz, dgamma, dbeta, dkernel]
     }
 
+    /// Whether it is computed in tiles of 4x4 results.
+    fn is_in_large_tiles<F: Stored>(&self) -> bool {
+        let Layer { height, width, .. } = self.layer;
+        let multiplications =
+            |side: usize| height.div_ceil(side) * width.div_ceil(side) * (side + 2).pow(2);
+        let is_in_tiles = self.layer.side == 3 && self.layer.stride == 1;
+        is_in_tiles && F::VALUES == 1 && multiplications(4) < multiplications(2)
+    }
+
     fn layer_in<F: Stored>(&self) -> Layer {
         Layer {
             format: F::FORMAT,
@@ -334,7 +345,7 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    // Computed in tiles: odd sides, one row, one column, one pixel; more tiles in an image than are
+    // Computed in tiles of 2x2, in f32 those of them with few pixels along a side: odd sides, one row, one column, one pixel; more tiles in an image than are
     // multiplied at a time, and more images in a task.
     for images in [
         [3, 5, 7],
@@ -355,12 +366,18 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// [`cases`] whose results are exact.
+fn exact_cases<F: Stored>() -> impl Iterator<Item = Case> {
+    let cases = cases().into_iter();
+    cases.filter(|case| !case.is_in_large_tiles::<F>())
+}
+
 fn in_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
 fn forwards<F: Stored>() {
-    for case in cases() {
+    for case in exact_cases::<F>() {
         let expected: Vec<f64> = case.forward().into_iter().map(F::rounded).collect();
         for isa in sets() {
             let (y, moments, _) = case.forward_on::<F>(isa);
@@ -401,7 +418,7 @@ fn check_moments(y: &[f64], moments: &[f32], pixels: usize) {
 }
 
 fn backwards<F: Stored>() {
-    for case in cases() {
+    for case in exact_cases::<F>() {
         let expected = case.backward::<F>(&in_f64(&case.dy));
         for isa in sets() {
             let got = case.backward_on::<F>(isa, &OutputGradient::Plain(&F::lanes(&case.dy)));

@@ -19,7 +19,7 @@ use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
 use super::walk::{TAPS, Walk, groups};
-use super::winograd::{self, Tiles};
+use super::winograd::{self, Convolution, KernelGradient};
 use crate::isa::Isa;
 
 /// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one, or pooled where `layer` says so.
@@ -35,9 +35,10 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let kernel = &match winograd::suits(layer) {
-        true => winograd::transformed::<F>(isa, kernel, layer.inputs, layer.outputs),
-        false => F::pack(kernel, 9 * layer.inputs, layer.outputs),
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let kernel = &match winograd::tile(layer) {
+        Some(results) => winograd::transformed::<F>(isa, kernel, [inputs, outputs], results),
+        None => F::pack(kernel, 9 * inputs, outputs),
     };
     tasks::forward(layer, x, out, |share| {
         let task = Forward::<F> {
@@ -70,8 +71,9 @@ impl<F: Format> Task for Forward<'_, F> {
         let ForwardShare { x, y, chosen, .. } = self.share;
         let (input_len, output_len) = (layer.input_len(), layer.output_len());
         let len = layer.result_len();
-        let mut tiles = Tiles::new(layer);
-        let together = images_together::<F>(tiles.as_ref(), y.len() / len);
+        let mut tiles = winograd::tile(layer).map(|results| Convolution::forward(layer, results));
+        let together = tiles.as_ref().map_or(1, Convolution::images::<F>);
+        let together = together.min(y.len() / len);
         let size = [layer.height, layer.width];
         let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
         let mut output = Aligned::zeros(together * output_len);
@@ -93,7 +95,7 @@ impl<F: Format> Task for Forward<'_, F> {
                 padded.activate(set, norm, x);
             }
             match &mut tiles {
-                Some(tiles) => tiles.forward(set, padded, self.kernel, &mut output, ahead),
+                Some(tiles) => tiles.compute(set, padded, self.kernel, &mut output, ahead),
                 None => {
                     for padded in padded {
                         let width = layer.output_width();
@@ -138,14 +140,9 @@ impl Group {
     }
 
     /// How often their convolutions [ask](Ahead::step) for what lies ahead.
-    fn steps(self, layer: &Layer, tiles: Option<&Tiles>) -> usize {
+    fn steps(self, layer: &Layer, tiles: Option<&Convolution>) -> usize {
         tiles.map_or(self.images * layer.height, |tiles| tiles.steps(self.images))
     }
-}
-
-/// Of a task's images, how many are computed together: one, but for tiles.
-fn images_together<F: Format>(tiles: Option<&Tiles>, images: usize) -> usize {
-    tiles.map_or(1, Tiles::images::<F>).min(images)
 }
 
 /// Room for `count` images with their borders: see [`Padded::new`].
@@ -197,18 +194,28 @@ impl<F: Format> Task for Backward<'_, F> {
         } = self.0;
         let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
-        let mut tiles = Tiles::new(layer);
-        let together = images_together::<F>(tiles.as_ref(), dz.len() / input_len);
+        let mut tiles = winograd::tile(layer).map(|results| {
+            let back = Convolution::back(layer, results);
+            (back, KernelGradient::new(layer, results))
+        });
+        let together = match &tiles {
+            Some((back, gradient)) => back.images::<F>().max(gradient.images::<F>()),
+            None => 1,
+        };
+        let together = together.min(dz.len() / input_len);
         let size = [layer.height, layer.width];
         let mut a = padded_images::<F>(together, size, layer.input_parts(), layer.stride);
         let size = [layer.output_height(), layer.output_width()];
         let mut d = padded_images::<F>(together, size, layer.output_parts(), 1);
         let mut da = Aligned::zeros(together * input_len);
         let mut sums = Sums::new(layer.input_parts());
-        let gradient_len = tiles
-            .as_ref()
-            .map_or(layer.kernel_len(), Tiles::gradient_len);
-        let mut kernel = vec![0.0; gradient_len];
+        let mut kernel = vec![
+            0.0;
+            match &tiles {
+                Some((_, gradient)) => gradient.sums(),
+                None => layer.kernel_len(),
+            }
+        ];
         let start = self.0.start;
         let behind = self.0.dy.behind();
         let behind = behind.map(|lanes| some(lanes, start, lanes.len()));
@@ -220,7 +227,8 @@ impl<F: Format> Task for Backward<'_, F> {
             let [behind, x_behind] = behind.map(|lanes| group.next(lanes, len));
             let reads = [group.next(x, input_len), behind, x_behind, &[]];
             let writes = some(later, 0, images * input_len);
-            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, tiles.as_ref()));
+            let back_in_tiles = tiles.as_ref().map(|(back, _)| back);
+            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, back_in_tiles));
             let (a, d) = (&mut a[..images], &mut d[..images]);
             let x = group.of(x, input_len);
             for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
@@ -229,9 +237,9 @@ impl<F: Format> Task for Backward<'_, F> {
                 output_gradient(set, layer, self.0.dy, start, &mut d[image]);
             }
             match &mut tiles {
-                Some(tiles) => {
-                    tiles.add_kernel_gradient(set, a, d, &mut kernel);
-                    tiles.activation_gradient(set, d, turned, &mut da, ahead);
+                Some((back, gradient)) => {
+                    gradient.add(set, a, d, &mut kernel);
+                    back.compute(set, d, turned, &mut da, ahead);
                 }
                 None => {
                     for ((a, d), da) in a.iter_mut().zip(d).zip(da.chunks_exact_mut(input_len)) {
@@ -252,7 +260,7 @@ impl<F: Format> Task for Backward<'_, F> {
         Part {
             sums: sums.finish(),
             kernel: match tiles {
-                Some(_) => winograd::kernel_gradient(set, kernel),
+                Some((_, gradient)) => gradient.finish(set, kernel),
                 None => kernel,
             },
         }
@@ -347,14 +355,14 @@ fn input_gradient<S: Set, F: Format>(
 }
 
 /// The kernel `[3, 3, C, O]` as [`activation_gradient`] takes it: turned by half a turn and its channels exchanged,
-/// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Tiles::activation_gradient`] takes it.
+/// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Convolution::compute`] takes it.
 fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer) -> Vec<f32> {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let taps: Vec<_> = kernel.chunks_exact(inputs * outputs).collect();
-    if winograd::suits(layer) {
+    if let Some(results) = winograd::tile(layer) {
         let turned = taps.par_iter().rev();
         let turned: Vec<_> = turned.map(|tap| transpose(tap, inputs, outputs)).collect();
-        return winograd::transformed::<F>(isa, &turned.concat(), outputs, inputs);
+        return winograd::transformed::<F>(isa, &turned.concat(), [outputs, inputs], results);
     }
     let mut packed = Vec::with_capacity(kernel.len());
     for rows in groups(layer.stride) {

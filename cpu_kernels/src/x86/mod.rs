@@ -18,7 +18,6 @@ mod result;
 mod sets;
 mod tasks;
 mod tiles;
-mod transforms;
 mod walk;
 mod winograd;
 

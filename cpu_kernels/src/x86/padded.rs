@@ -8,8 +8,8 @@ use super::prefetch::Ahead;
 use super::sets::Set;
 use super::walk::{TAPS, Walk};
 
-/// An image with a border of zeros one pixel wide, at the right wider where that fills the last pair of a row, and at the
-/// bottom where it makes their number even: `[rows, row, C]`.
+/// An image with a border of zeros one pixel wide, at the right and at the bottom wider where that fills the last tile or
+/// the last pair: `[rows, row, C]`.
 pub struct Padded<F: Format> {
     values: Aligned<F::Lanes>,
     height: usize,
@@ -24,13 +24,17 @@ pub struct Padded<F: Format> {
     pairs: [Vec<Lanes>; TAPS],
 }
 
+/// Pixels along a side of the largest tile.
+const TILE: usize = 4;
+
 impl<F: Format> Padded<F> {
     /// For images of `height` and `width` with `parts` times 16 channels. [`kernel_gradient`] multiplies pixels `stride`
     /// apart.
     pub fn new([height, width]: [usize; 2], parts: usize, stride: usize) -> Self {
-        let row = (width + stride + 1).next_multiple_of(2 * stride) * parts;
+        let [rows, row] = [height, width].map(|size| size.next_multiple_of(TILE) + 2);
+        let row = (row + stride - 1).next_multiple_of(2 * stride) * parts;
         Self {
-            values: Aligned::zeros((height + 2).next_multiple_of(2) * row),
+            values: Aligned::zeros(rows * row),
             height,
             width,
             parts,

@@ -7,17 +7,47 @@ use super::{Bf16, Case, F32, Isa, NormGradient, OutputGradient, Stored, norm, wh
 /// Both kinds.
 const WRONG: [f32; 2] = [f32::NAN, f32::INFINITY];
 
-/// The pixel that has a wrong value, inside an image of 6x6, and its channel.
-const PIXEL: usize = 6 * 3 + 2;
+/// The row, column and channel of the first image's wrong value.
+const PIXEL: [usize; 2] = [3, 2];
 const CHANNEL: usize = 5;
 
-/// Layers of each kind with weights of 1: directly and in tiles.
-fn cases() -> [Case; 3] {
-    [([16, 32], 1), ([16, 32], 3), ([128, 144], 3)].map(|(channels, side)| {
-        let mut case = Case::new([2, 6, 6], channels, [side, 1]);
+/// Layers of each kind with weights of 1: directly, in small tiles, and in f32 in large ones.
+fn cases() -> [Case; 4] {
+    let shapes = [
+        ([2, 6, 6], [16, 32], 1),
+        ([2, 6, 6], [16, 32], 3),
+        ([2, 6, 6], [128, 144], 3),
+        ([2, 8, 8], [16, 32], 3),
+    ];
+    shapes.map(|(images, channels, side)| {
+        let mut case = Case::new(images, channels, [side, 1]);
         case.kernel.fill(1.0);
         case
     })
+}
+
+impl Case {
+    fn wrong_pixel(&self) -> usize {
+        PIXEL[0] * self.layer.width + PIXEL[1]
+    }
+
+    /// Results that the wrong pixel reaches: those that its kernel covers; but in large tiles all of the first, which takes it
+    /// in the last row and column but one, and the first row of the one below, whose first row of pixels it lies in.
+    fn reached<F: Stored>(&self) -> usize {
+        match self.is_in_large_tiles::<F>() {
+            true => 16 + 4,
+            false => self.layer.side * self.layer.side,
+        }
+    }
+
+    /// Squares of 2x2 results that it reaches: those that rows 2 to 4 and columns 1 to 3 lie in, or rows 0 to 4 and columns 0
+    /// to 3.
+    fn reached_squares<F: Stored>(&self) -> usize {
+        match self.is_in_large_tiles::<F>() {
+            true => 3 * 2,
+            false => 2 * 2,
+        }
+    }
 }
 
 /// Pixels of `channels` channels with a value that is not finite.
@@ -29,29 +59,29 @@ fn wrong_pixels(y: &[f64], channels: usize) -> usize {
 fn forwards<F: Stored>() {
     for mut case in cases() {
         let (inputs, outputs) = (case.layer.inputs, case.layer.outputs);
-        let right = case.x[PIXEL * inputs + CHANNEL];
+        let pixel = case.wrong_pixel();
+        let right = case.x[pixel * inputs + CHANNEL];
         for wrong in WRONG {
             case.layer.pools = false;
-            case.x[PIXEL * inputs + CHANNEL] = wrong;
+            case.x[pixel * inputs + CHANNEL] = wrong;
             for isa in sets() {
                 let (y, moments, _) = case.forward_on::<F>(isa);
-                let taps = case.layer.side * case.layer.side;
-                assert_eq!(wrong_pixels(&y, outputs), taps, "{isa}");
-                let at_pixel = &y[PIXEL * outputs..][..outputs];
+                assert_eq!(wrong_pixels(&y, outputs), case.reached::<F>(), "{isa}");
+                let at_pixel = &y[pixel * outputs..][..outputs];
                 assert!(at_pixel.iter().all(|v| !v.is_finite()), "{isa}");
                 assert!(moments.iter().all(|v| !v.is_finite()), "{isa}: {moments:?}");
             }
             if case.layer.side == 3 {
-                // Rows 2 to 4 and columns 1 to 3 lie in two rows and two columns of squares.
                 case.layer.pools = true;
                 for isa in sets() {
                     let (y, ..) = case.forward_on::<F>(isa);
-                    assert_eq!(wrong_pixels(&y, outputs), 4, "{isa}");
+                    let reached = case.reached_squares::<F>();
+                    assert_eq!(wrong_pixels(&y, outputs), reached, "{isa}");
                 }
             }
         }
         case.layer.pools = false;
-        case.x[PIXEL * inputs + CHANNEL] = right;
+        case.x[pixel * inputs + CHANNEL] = right;
         case.norm.mean[CHANNEL] = f32::NAN;
         for isa in sets() {
             let (y, ..) = case.forward_on::<F>(isa);
@@ -71,10 +101,13 @@ fn check_gradients<F: Stored>(case: &Case, isa: Isa, dy: &OutputGradient<F>, add
     let Case { layer, .. } = case;
     let mut sum = F::lanes(added);
     let [dz, dgamma, dbeta, kernel] = case.backward_from::<F>(isa, dy, &mut sum);
-    let taps = layer.side * layer.side;
-    assert_eq!(wrong_pixels(&dz, layer.inputs), taps, "{isa}");
+    assert_eq!(
+        wrong_pixels(&dz, layer.inputs),
+        case.reached::<F>(),
+        "{isa}"
+    );
     // All weights of the channel of the result.
-    let weights = taps * layer.inputs;
+    let weights = layer.side * layer.side * layer.inputs;
     assert_eq!(wrong_pixels(&kernel, layer.outputs), weights, "{isa}");
     assert_eq!(wrong_pixels(&kernel, 1), weights, "{isa}");
     for c in 0..layer.inputs {
@@ -97,7 +130,7 @@ fn backwards<F: Stored>() {
         let added = whole_numbers(25, case.dy.len(), 2);
         for (wrong, place) in WRONG.into_iter().flat_map(|w| [0, 1, 2].map(|p| (w, p))) {
             let mut arrays = [case.dy.clone(), case.skip.clone(), added.clone()];
-            arrays[place][PIXEL * layer.outputs + CHANNEL] = wrong;
+            arrays[place][case.wrong_pixel() * layer.outputs + CHANNEL] = wrong;
             let [dz, x, _] = arrays.each_ref().map(|values| F::lanes(values));
             for isa in sets() {
                 if place == 0 {
@@ -112,7 +145,10 @@ fn backwards<F: Stored>() {
                     let mut alone = F::lanes(&arrays[2]);
                     norm::backward::<F>(isa, &behind.gradient(), &dz, &x, joined, &mut alone);
                     let alone = F::in_f64(&alone);
-                    assert!(!alone[PIXEL * layer.outputs + CHANNEL].is_finite(), "{isa}");
+                    assert!(
+                        !alone[case.wrong_pixel() * layer.outputs + CHANNEL].is_finite(),
+                        "{isa}"
+                    );
                     assert_eq!(wrong_pixels(&alone, 1), 1, "{isa}");
                     if layer.side == 1 {
                         let junction = OutputGradient::Junction {

@@ -1,6 +1,6 @@
-//! The transforms of Winograd's F(2x2, 3x3), of 16 neighbouring channels at a time.
+//! The transforms of Winograd's F(2x2, 3x3) and F(4x4, 3x3), of 16 neighbouring channels at a time.
 //!
-//! With three weights k, four neighbouring pixels d give two results y of a convolution, from four products instead of six:
+//! With three weights k, in F(2x2, 3x3) four neighbouring pixels d give two results y of a convolution, from four products instead of six:
 //!
 //! ```text
 //!                            1  0 -1  0         1  0  0
@@ -9,11 +9,24 @@
 //!                            0 -1  0  1         0  0  1
 //! ```
 //!
+//! In F(4x4, 3x3) six pixels give four results from six products. Its matrices are those of the points 0, ±a, ±b and ∞, with
+//! a = 5/8 and b = 3/2, which round less than the usual 1 and 2. With p = a²b², s = a² + b²,
+//! n = 1 / (2a²(a² − b²)) and m = 1 / (2b²(b² − a²)):
+//!
+//! ```text
+//!      p   0   −s   0   1  0         1/p   0   0
+//!      0 −ab² −b²   a   1  0         n    na  na²          1   1   1   1   1   0
+//! Bᵀ = 0  ab² −b²  −a   1  0     G = n   −na  na²     Aᵀ = 0   a  −a   b  −b   0
+//!      0 −a²b −a²   b   1  0         m    mb  mb²          0   a²  a²  b²  b²  0
+//!      0  a²b −a²  −b   1  0         m   −mb  mb²          0   a³ −a³  b³ −b³  1
+//!      0   p   0   −s   0  1         0     0   1
+//! ```
+//!
 //! On images, each goes along the columns and then along the rows. docs/numerics.md has the rest, and what it rounds.
 
-use super::format::{F32, Format, Lanes, get, put, registers};
-use super::gemm::PANEL;
-use super::sets::Set;
+use super::super::format::{Format, Lanes, get, put, registers};
+use super::super::gemm::PANEL;
+use super::super::sets::Set;
 
 /// A transform of `N` values along a side of a square into `M`.
 pub trait Transform<const N: usize, const M: usize> {
@@ -106,20 +119,6 @@ pub trait Transform<const N: usize, const M: usize> {
             }
         }
     }
-
-    /// Squares `[N, N, len]`, transformed in their own place: `[M, M, len]`, where M is no more than N.
-    #[inline(always)]
-    fn in_place<S: Set>(set: S, squares: &mut [Lanes], len: usize) {
-        for at in 0..len {
-            let squares = &mut squares[at..];
-            for n in 0..registers::<S>() {
-                let results = Self::of::<S, F32>(set, squares, [N * len, len], n);
-                for (index, result) in results.iter().flatten().enumerate() {
-                    put(set, &mut squares[index * len], n, *result);
-                }
-            }
-        }
-    }
 }
 
 /// Bᵀ: of a tile's pixels.
@@ -192,6 +191,107 @@ impl Transform<4, 3> for WeightGradients {
     }
 }
 
+/// Powers of the points a and b of F(4x4, 3x3), and what else its matrices consist of. All but [`P_INVERSE`], [`N`] and [`M`]
+/// are exact in f32.
+const A: f32 = 5.0 / 8.0;
+const A2: f32 = A * A;
+const A3: f32 = A * A * A;
+const B: f32 = 3.0 / 2.0;
+const B2: f32 = B * B;
+const B3: f32 = B * B * B;
+const P: f32 = A2 * B2;
+const SUM: f32 = A2 + B2;
+const P_INVERSE: f32 = 1.0 / P;
+const N: [f32; 3] = over_three_powers(A, 2.0 * A2 * (A2 - B2));
+const M: [f32; 3] = over_three_powers(B, 2.0 * B2 * (B2 - A2));
+
+/// 1, x and x², each divided by `divisor`.
+const fn over_three_powers(x: f32, divisor: f32) -> [f32; 3] {
+    [1.0 / divisor, x / divisor, x * x / divisor]
+}
+
+impl Transform<6, 6> for Inputs {
+    #[inline(always)]
+    fn along<S: Set>(set: S, x: [S::Register; 6]) -> [S::Register; 6] {
+        let (even_a, odd_a) = (add(set, -B2, x[2], x[4]), add(set, -B2, x[1], x[3]));
+        let (even_b, odd_b) = (add(set, -A2, x[2], x[4]), add(set, -A2, x[1], x[3]));
+        [
+            add(set, P, x[0], add(set, -SUM, x[2], x[4])),
+            add(set, A, odd_a, even_a),
+            add(set, -A, odd_a, even_a),
+            add(set, B, odd_b, even_b),
+            add(set, -B, odd_b, even_b),
+            add(set, P, x[1], add(set, -SUM, x[3], x[5])),
+        ]
+    }
+}
+
+impl Transform<3, 6> for Weights {
+    #[inline(always)]
+    fn along<S: Set>(set: S, x: [S::Register; 3]) -> [S::Register; 6] {
+        let even_a = add(set, N[2], x[2], times(set, N[0], x[0]));
+        let even_b = add(set, M[2], x[2], times(set, M[0], x[0]));
+        let (odd_a, odd_b) = (times(set, N[1], x[1]), times(set, M[1], x[1]));
+        [
+            times(set, P_INVERSE, x[0]),
+            set.add(even_a, odd_a),
+            set.subtract(even_a, odd_a),
+            set.add(even_b, odd_b),
+            set.subtract(even_b, odd_b),
+            x[2],
+        ]
+    }
+}
+
+impl Transform<6, 4> for Outputs {
+    #[inline(always)]
+    fn along<S: Set>(set: S, x: [S::Register; 6]) -> [S::Register; 4] {
+        let (sum_a, difference_a) = (set.add(x[1], x[2]), set.subtract(x[1], x[2]));
+        let (sum_b, difference_b) = (set.add(x[3], x[4]), set.subtract(x[3], x[4]));
+        [
+            set.add(set.add(x[0], sum_a), sum_b),
+            add(set, B, difference_b, times(set, A, difference_a)),
+            add(set, B2, sum_b, times(set, A2, sum_a)),
+            add(set, B3, difference_b, add(set, A3, difference_a, x[5])),
+        ]
+    }
+}
+
+impl Transform<4, 6> for OutputGradients {
+    #[inline(always)]
+    fn along<S: Set>(set: S, x: [S::Register; 4]) -> [S::Register; 6] {
+        let (even_a, even_b) = (add(set, A2, x[2], x[0]), add(set, B2, x[2], x[0]));
+        let odd_a = add(set, A3, x[3], times(set, A, x[1]));
+        let odd_b = add(set, B3, x[3], times(set, B, x[1]));
+        [
+            x[0],
+            set.add(even_a, odd_a),
+            set.subtract(even_a, odd_a),
+            set.add(even_b, odd_b),
+            set.subtract(even_b, odd_b),
+            x[3],
+        ]
+    }
+}
+
+impl Transform<6, 3> for WeightGradients {
+    #[inline(always)]
+    fn along<S: Set>(set: S, x: [S::Register; 6]) -> [S::Register; 3] {
+        let (sum_a, difference_a) = (set.add(x[1], x[2]), set.subtract(x[1], x[2]));
+        let (sum_b, difference_b) = (set.add(x[3], x[4]), set.subtract(x[3], x[4]));
+        [
+            add(
+                set,
+                P_INVERSE,
+                x[0],
+                add(set, N[0], sum_a, times(set, M[0], sum_b)),
+            ),
+            add(set, N[1], difference_a, times(set, M[1], difference_b)),
+            add(set, N[2], sum_a, add(set, M[2], sum_b, x[5])),
+        ]
+    }
+}
+
 /// One check for the whole of a square of `rows` and `columns`, `steps` apart, in place of one for each of its lanes.
 ///
 /// # Panics
@@ -205,5 +305,17 @@ fn assert_square(len: usize, steps: [usize; 2], rows: usize, columns: usize) {
 
 #[inline(always)]
 fn half<S: Set>(set: S, x: S::Register) -> S::Register {
-    set.multiply_add(x, get(set, &[0.5; PANEL], 0), set.zero())
+    times(set, 0.5, x)
+}
+
+/// factor · x.
+#[inline(always)]
+fn times<S: Set>(set: S, factor: f32, x: S::Register) -> S::Register {
+    add(set, factor, x, set.zero())
+}
+
+/// factor · x + y, rounded once.
+#[inline(always)]
+fn add<S: Set>(set: S, factor: f32, x: S::Register, y: S::Register) -> S::Register {
+    set.multiply_add(x, get(set, &[factor; PANEL], 0), y)
 }

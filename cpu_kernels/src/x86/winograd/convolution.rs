@@ -1,0 +1,220 @@
+//! A convolution in tiles: products over the channels.
+
+use std::ops::Range;
+
+use super::super::aligned::Aligned;
+use super::super::format::{F32, Format, Lanes};
+use super::super::gemm::{Depth, Left, PANEL, Product, Right};
+use super::super::layer::Layer;
+use super::super::padded::Padded;
+use super::super::prefetch::Ahead;
+use super::super::sets::Set;
+use super::grid::Grid;
+use super::transforms::{Inputs, Outputs, Transform};
+use super::{LARGE, SMALL, is_large, places, small_at_a_time, square_steps};
+
+/// The tiles of some images, and their products with a kernel.
+pub struct Convolution {
+    grid: Grid,
+    tiles: Matrices,
+    products: Matrices,
+}
+
+impl Convolution {
+    /// From a layer's input to its output, in tiles with so many `results` along a side.
+    pub fn forward(layer: &Layer, results: usize) -> Self {
+        Self::new(layer, results, layer.input_parts(), layer.output_parts())
+    }
+
+    /// From the gradient of a layer's output to that of its input.
+    pub fn back(layer: &Layer, results: usize) -> Self {
+        Self::new(layer, results, layer.output_parts(), layer.input_parts())
+    }
+
+    fn new(layer: &Layer, results: usize, from: usize, to: usize) -> Self {
+        // The products of a few parts stay in a core's cache until they are transformed.
+        let (at_a_time, together) = match results {
+            LARGE => (24, 4),
+            _ => (small_at_a_time(layer), 2),
+        };
+        let grid = Grid::new(layer, results, at_a_time);
+        Self {
+            grid,
+            tiles: Matrices::new(grid, from),
+            products: Matrices::new(grid, to.min(together)),
+        }
+    }
+
+    /// Images that should be computed together.
+    pub fn images<F: Format>(&self) -> usize {
+        self.grid.images::<F>()
+    }
+
+    /// How often [`Self::compute`] [asks](Ahead::step) for what lies ahead of `images` images.
+    pub fn steps(&self, images: usize) -> usize {
+        self.grid.runs(images, 1).count() * places(self.grid.results)
+    }
+
+    /// The convolutions `y` `[n, H, W, O]` of `images`, with a kernel that is [transformed](super::transformed): their tiles
+    /// become the first matrices, and the second ones are the products of some parts of 16 channels.
+    #[inline(always)]
+    pub fn compute<S: Set, F: Format>(
+        &mut self,
+        set: S,
+        images: &[Padded<F>],
+        kernel: &[f32],
+        y: &mut [Lanes],
+        ahead: &mut Ahead<F::Lanes>,
+    ) {
+        let Self {
+            grid,
+            tiles,
+            products,
+        } = self;
+        let is_large = is_large::<F>(grid.results);
+        let places = places(grid.results);
+        let channels = tiles.channels() / F::VALUES;
+        let len = channels * PANEL;
+        let parts = kernel.len() / (places * len);
+        let row = products.row * PANEL;
+        for run in grid.runs(images.len(), 1) {
+            let tiles_of_run = Run {
+                set,
+                grid: *grid,
+                run,
+            };
+            match is_large {
+                true => tiles_of_run.fill::<F, 6>(tiles, images),
+                false => tiles_of_run.fill::<F, 4>(tiles, images),
+            }
+            for first in (0..parts).step_by(products.parts) {
+                let panels = first..parts.min(first + products.parts);
+                for place in 0..places {
+                    if first == 0 {
+                        ahead.step();
+                    }
+                    let product = Product {
+                        left: Left {
+                            data: tiles.place(place, F::VALUES),
+                            row: tiles.row * PANEL,
+                            step: 1,
+                            segment: 0,
+                        },
+                        right: Right {
+                            data: &kernel[(first * places + place) * len..],
+                            step: PANEL,
+                            segment: 0,
+                            panel: places * len,
+                        },
+                        depth: Depth {
+                            segments: 1,
+                            length: channels,
+                        },
+                        rows: tiles_of_run.run.len(),
+                        panels: panels.len(),
+                    };
+                    product.compute::<S, F>(set, products.place_mut(place), row, false);
+                }
+                match is_large {
+                    true => tiles_of_run.results::<LARGE, 6>(products, panels, parts, y),
+                    false => tiles_of_run.results::<SMALL, 4>(products, panels, parts, y),
+                }
+            }
+        }
+    }
+}
+
+/// Tiles `[tiles, places, C]`: at each of their places a matrix `[tiles, C]`, of elements along the channels. Pairs of bf16
+/// fill the first half of a tile's lanes.
+struct Matrices {
+    values: Aligned<Lanes>,
+    parts: usize,
+    /// Lanes from a tile to the next. An odd number: what lies powers of two apart shares few places of a cache.
+    row: usize,
+}
+
+impl Matrices {
+    /// For as many tiles of a grid as are multiplied at a time, of `parts` times 16 channels.
+    fn new(grid: Grid, parts: usize) -> Self {
+        let row = places(grid.results) * parts + 1;
+        Self {
+            values: Aligned::zeros(grid.at_a_time * row),
+            parts,
+            row,
+        }
+    }
+
+    fn channels(&self) -> usize {
+        self.parts * PANEL
+    }
+
+    /// The matrix of a place, of elements with so many `values`.
+    fn place(&self, place: usize, values: usize) -> &[f32] {
+        &self.values.as_flattened()[place * self.channels() / values..]
+    }
+
+    fn place_mut(&mut self, place: usize) -> &mut [f32] {
+        let first = place * self.channels();
+        &mut self.values.as_flattened_mut()[first..]
+    }
+}
+
+/// The transforms of the tiles `run`.
+struct Run<S> {
+    set: S,
+    grid: Grid,
+    run: Range<usize>,
+}
+
+impl<S: Set> Run<S> {
+    /// Fills `matrices` with the tiles of `images`, transformed.
+    #[inline(always)]
+    fn fill<F: Format, const SIDE: usize>(&self, matrices: &mut Matrices, images: &[Padded<F>])
+    where
+        Inputs: Transform<SIDE, SIDE>,
+    {
+        let parts = matrices.parts;
+        let to_steps = square_steps(SIDE, parts);
+        let row = matrices.row * F::VALUES;
+        let tiles = F::in_elements(&mut matrices.values).chunks_exact_mut(row);
+        for ([image, i, j], tile) in self.grid.corners(self.run.clone()).zip(tiles) {
+            let (pixels, steps) = (images[image].lanes_from(i, j), images[image].steps());
+            for part in 0..parts {
+                let (from, to) = (&pixels[part..], &mut tile[part..]);
+                Inputs::square::<S, F, F>(self.set, from, steps, to, to_steps, [SIDE, SIDE]);
+            }
+        }
+    }
+
+    /// The results of `products`, transformed, to the parts `panels` of images `y` `[n, H, W, O]` that have `parts`.
+    #[inline(always)]
+    fn results<const RESULTS: usize, const SIDE: usize>(
+        &self,
+        products: &Matrices,
+        panels: Range<usize>,
+        parts: usize,
+        y: &mut [Lanes],
+    ) where
+        Outputs: Transform<SIDE, RESULTS>,
+    {
+        let Self { set, grid, .. } = *self;
+        let steps = square_steps(SIDE, products.parts);
+        let to_steps = square_steps(grid.width, parts);
+        let tiles = products.values.chunks_exact(products.row);
+        for ([image, i, j], tile) in grid.corners(self.run.clone()).zip(tiles) {
+            let pixel = (image * grid.height + i) * grid.width + j;
+            let y = &mut y[pixel * parts..];
+            for (panel, part) in panels.clone().enumerate() {
+                let (from, to) = (&tile[panel..], &mut y[part..]);
+                // Almost all tiles lie inside: for them the compiler knows how many rows and columns there are.
+                if i + RESULTS <= grid.height && j + RESULTS <= grid.width {
+                    let all = [RESULTS, RESULTS];
+                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, all);
+                } else {
+                    let inside = [grid.height - i, grid.width - j];
+                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! 3x3 layers without a stride in tiles, by Winograd: F(2x2, 3x3) takes 16 multiplications for 2x2 results instead of 36, and
+//! F(4x4, 3x3) takes 36 for 4x4 instead of 144.
+//!
+//! An image of results is divided into tiles of 2x2, each from 4x4 pixels, or of 4x4, each from 6x6. What they have at one
+//! of these places becomes a matrix, and each of the three convolutions of a layer is a product of such matrices for each
+//! place:
+//!
+//! ```text
+//!  pixels ─► Inputs ──────────┐
+//!                             ├─► products over the channels ─► Outputs ─► results       forwards, and with the turned
+//!  kernel ─► Weights ─────────┘                                                          kernel backwards
+//!  pixels ─► Inputs ──────────┐
+//!                             ├─► products over the tiles ─► WeightGradients ─► gradient of the kernel
+//!  gradient ► OutputGradients ┘
+//! ```
+//!
+//! In bf16 a transform's results are rounded once, and stored as the pairs that the product takes.
+
+mod convolution;
+mod grid;
+mod kernel_gradient;
+mod transforms;
+mod weights;
+
+pub use convolution::Convolution;
+pub use kernel_gradient::KernelGradient;
+pub use weights::transformed;
+
+use super::format::Format;
+use super::layer::Layer;
+use super::walk::TAPS;
+
+/// Results along a side of a tile.
+const SMALL: usize = 2;
+const LARGE: usize = 4;
+
+/// Results along a side of the tiles in which training computes the 3x3 layer `layer`, or `None` where it computes it
+/// directly. It depends on the layer alone, because the bits depend on it. In bf16, where transformed values are rounded,
+/// large tiles would lose too much.
+pub fn tile(layer: &Layer) -> Option<usize> {
+    let multiplications = |results: usize| {
+        layer.height.div_ceil(results) * layer.width.div_ceil(results) * places(results)
+    };
+    let is_large = layer.format == kernel_contract::Format::F32
+        && multiplications(LARGE) < multiplications(SMALL);
+    (layer.stride == 1).then_some(if is_large { LARGE } else { SMALL })
+}
+
+/// Whether tiles are large. Those of bf16 never are, and the compiler leaves out what they would need.
+#[inline(always)]
+fn is_large<F: Format>(results: usize) -> bool {
+    F::VALUES == 1 && results == LARGE
+}
+
+/// Pixels of a tile with so many `results` along a side, and places of what it is transformed into.
+const fn places(results: usize) -> usize {
+    let side = results + TAPS - 1;
+    side * side
+}
+
+/// The steps of a square of `side` rows whose values are `step` lanes apart.
+#[inline(always)]
+fn square_steps(side: usize, step: usize) -> [usize; 2] {
+    [side * step, step]
+}
+
+/// Small tiles, or pairs of them, that are multiplied at a time. With fewer, kernels that do not fit into a core's cache
+/// would be read more often; with more, less of the tiles would fit into it.
+fn small_at_a_time(layer: &Layer) -> usize {
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    match inputs.max(outputs) >= 128 && inputs.min(outputs) >= 32 {
+        true => 64,
+        false => 32,
+    }
+}
