@@ -259,11 +259,13 @@ impl Case {
 
     /// Whether it is computed in tiles of 4x4 results.
     fn is_in_large_tiles<F: Stored>(&self) -> bool {
-        let Layer { height, width, .. } = self.layer;
-        let multiplications =
-            |side: usize| height.div_ceil(side) * width.div_ceil(side) * (side + 2).pow(2);
-        let is_in_tiles = self.layer.side == 3 && self.layer.stride == 1;
-        is_in_tiles && F::VALUES == 1 && multiplications(4) < multiplications(2)
+        let layer = &self.layer;
+        let tiles = |side: usize| layer.height.div_ceil(side) * layer.width.div_ceil(side);
+        let has_fewer_products = 36 * tiles(4) < 16 * tiles(2);
+        let is_narrow = layer.inputs * layer.outputs <= 160 * 160;
+        let has_many_tiles = layer.images.div_ceil(16) * tiles(4) >= 16;
+        let is_in_tiles = F::VALUES == 1 && layer.side == 3 && layer.stride == 1;
+        is_in_tiles && has_fewer_products && (is_narrow || has_many_tiles)
     }
 
     fn layer_in<F: Stored>(&self) -> Layer {

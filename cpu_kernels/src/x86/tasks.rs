@@ -30,7 +30,7 @@ pub fn to_and_fro<T: Send, R: Send>(mut shares: Vec<T>, task: impl Fn(T) -> R + 
 }
 
 /// Images of a task.
-fn images_of_a_task(layer: &Layer) -> usize {
+pub fn images_of_a_task(layer: &Layer) -> usize {
     layer.images.div_ceil(TASKS).max(1)
 }
 

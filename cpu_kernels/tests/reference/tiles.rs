@@ -355,6 +355,8 @@ fn layers_in_tiles_are_as_near_to_f64_as_the_roundings_of_tiles_allow() {
     check::<F32>(&small(), [16, 48], [35, 5, 5], 27, 1);
     check::<F32>(&small(), [48, 16], [67, 6, 6], 45, 2);
     check::<F32>(&small(), [32, 32], [5, 2, 2], 1, 1);
+    // A wide kernel and few tiles.
+    check::<F32>(&small(), [176, 160], [3, 8, 8], 16, 1);
 }
 
 #[test]
@@ -366,6 +368,8 @@ fn so_they_are_in_large_tiles() {
     check::<F32>(&large(), [48, 16], [1, 35, 34], 44, 2);
     check::<F32>(&large(), [64, 80], [19, 4, 4], 2, 1);
     check::<F32>(&large(), [32, 32], [2, 33, 3], 9, 1);
+    // A wide kernel and enough tiles.
+    check::<F32>(&large(), [176, 160], [2, 13, 16], 16, 1);
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub use weights::transformed;
 
 use super::format::Format;
 use super::layer::Layer;
+use super::tasks::images_of_a_task;
 use super::walk::TAPS;
 
 /// Results along a side of a tile.
@@ -35,14 +36,17 @@ const SMALL: usize = 2;
 const LARGE: usize = 4;
 
 /// Results along a side of the tiles in which training computes the 3x3 layer `layer`, or `None` where it computes it
-/// directly. It depends on the layer alone, because the bits depend on it. In bf16, where transformed values are rounded,
-/// large tiles would lose too much.
+/// directly. It depends on the layer alone, because the bits depend on it.
 pub fn tile(layer: &Layer) -> Option<usize> {
-    let multiplications = |results: usize| {
-        layer.height.div_ceil(results) * layer.width.div_ceil(results) * places(results)
-    };
-    let is_large = layer.format == kernel_contract::Format::F32
-        && multiplications(LARGE) < multiplications(SMALL);
+    let tiles = |results: usize| layer.height.div_ceil(results) * layer.width.div_ceil(results);
+    let has_fewer_products = tiles(LARGE) * places(LARGE) < tiles(SMALL) * places(SMALL);
+    // A transformed kernel is read from memory once for each run of a task's tiles, where it does not fit into a cache: for
+    // few of them that takes longer than the products that large tiles save.
+    let is_read_seldom =
+        layer.inputs * layer.outputs <= 160 * 160 || images_of_a_task(layer) * tiles(LARGE) >= 16;
+    // In bf16, where transformed values are rounded, large tiles would lose too much.
+    let is_f32 = layer.format == kernel_contract::Format::F32;
+    let is_large = is_f32 && has_fewer_products && is_read_seldom;
     (layer.stride == 1).then_some(if is_large { LARGE } else { SMALL })
 }
 
