@@ -206,14 +206,8 @@ impl<S: Set> Run<S> {
             let y = &mut y[pixel * parts..];
             for (panel, part) in panels.clone().enumerate() {
                 let (from, to) = (&tile[panel..], &mut y[part..]);
-                // Almost all tiles lie inside: for them the compiler knows how many rows and columns there are.
-                if i + RESULTS <= grid.height && j + RESULTS <= grid.width {
-                    let all = [RESULTS, RESULTS];
-                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, all);
-                } else {
-                    let inside = [grid.height - i, grid.width - j];
-                    Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
-                }
+                let inside = [grid.height - i, grid.width - j];
+                Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);
             }
         }
     }

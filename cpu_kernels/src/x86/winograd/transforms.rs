@@ -67,8 +67,8 @@ pub trait Transform<const N: usize, const M: usize> {
         Self::columns(set, &Self::columns(set, &x))
     }
 
-    /// All registers of the square that begins with `from`, to that which begins with `to`: `rows` and `columns` of it,
-    /// rounded to the format `G`.
+    /// All registers of the square that begins with `from`, to that which begins with `to`: `rows` and `columns` of it, or as
+    /// many as there are, rounded to the format `G`.
     #[inline(always)]
     fn square<S: Set, F: Format, G: Format>(
         set: S,
@@ -78,14 +78,17 @@ pub trait Transform<const N: usize, const M: usize> {
         to_steps: [usize; 2],
         [rows, columns]: [usize; 2],
     ) {
-        assert_square(to.len(), to_steps, rows.min(M), columns.min(M));
+        let [rows, columns] = [rows.min(M), columns.min(M)];
+        assert_square(to.len(), to_steps, rows, columns);
         for n in 0..registers::<S>() {
             let results = Self::of::<S, F>(set, from, steps, n);
-            for (i, results) in results.iter().enumerate().take(rows) {
-                for (j, result) in results.iter().enumerate().take(columns) {
-                    // SAFETY: the whole square lies there.
-                    let to = unsafe { to.get_unchecked_mut(i * to_steps[0] + j * to_steps[1]) };
-                    G::put(set, to, n, *result);
+            // Almost all squares are whole: for them the compiler knows how many rows and columns there are.
+            let inside = [rows, columns];
+            // SAFETY: the whole square lies there.
+            unsafe {
+                match inside == [M, M] {
+                    true => store::<S, G, M>(set, &results, n, to, to_steps, [M, M]),
+                    false => store::<S, G, M>(set, &results, n, to, to_steps, inside),
                 }
             }
         }
@@ -117,6 +120,28 @@ pub trait Transform<const N: usize, const M: usize> {
                     put(set, to, n, element);
                 }
             }
+        }
+    }
+}
+
+/// Stores `rows` and `columns` of `results` as register `n` of the square that begins with `to`.
+///
+/// # Safety
+/// They must lie there, `to_steps` apart.
+#[inline(always)]
+unsafe fn store<S: Set, G: Format, const M: usize>(
+    set: S,
+    results: &[[S::Register; M]; M],
+    n: usize,
+    to: &mut [G::Lanes],
+    to_steps: [usize; 2],
+    [rows, columns]: [usize; 2],
+) {
+    for (i, results) in results.iter().enumerate().take(rows) {
+        for (j, result) in results.iter().enumerate().take(columns) {
+            // SAFETY: the caller's.
+            let to = unsafe { to.get_unchecked_mut(i * to_steps[0] + j * to_steps[1]) };
+            G::put(set, to, n, *result);
         }
     }
 }
