@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::super::aligned::Aligned;
 use super::super::format::{F32, Format, Lanes};
 use super::super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::super::layer::Layer;
@@ -10,6 +9,7 @@ use super::super::padded::Padded;
 use super::super::prefetch::Ahead;
 use super::super::sets::Set;
 use super::grid::Grid;
+use super::matrices::Matrices;
 use super::transforms::{Inputs, Outputs, Transform};
 use super::{LARGE, SMALL, is_large, places, small_at_a_time, square_steps};
 
@@ -121,41 +121,6 @@ impl Convolution {
                 }
             }
         }
-    }
-}
-
-/// Tiles `[tiles, places, C]`: at each of their places a matrix `[tiles, C]`, of elements along the channels. Pairs of bf16
-/// fill the first half of a tile's lanes.
-struct Matrices {
-    values: Aligned<Lanes>,
-    parts: usize,
-    /// Lanes from a tile to the next. An odd number: what lies powers of two apart shares few places of a cache.
-    row: usize,
-}
-
-impl Matrices {
-    /// For as many tiles of a grid as are multiplied at a time, of `parts` times 16 channels.
-    fn new(grid: Grid, parts: usize) -> Self {
-        let row = places(grid.results) * parts + 1;
-        Self {
-            values: Aligned::zeros(grid.at_a_time * row),
-            parts,
-            row,
-        }
-    }
-
-    fn channels(&self) -> usize {
-        self.parts * PANEL
-    }
-
-    /// The matrix of a place, of elements with so many `values`.
-    fn place(&self, place: usize, values: usize) -> &[f32] {
-        &self.values.as_flattened()[place * self.channels() / values..]
-    }
-
-    fn place_mut(&mut self, place: usize) -> &mut [f32] {
-        let first = place * self.channels();
-        &mut self.values.as_flattened_mut()[first..]
     }
 }
 

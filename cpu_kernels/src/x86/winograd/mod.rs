@@ -19,6 +19,7 @@
 mod convolution;
 mod grid;
 mod kernel_gradient;
+mod matrices;
 mod transforms;
 mod weights;
 

@@ -256,23 +256,17 @@ impl Transform<3, 6> for Weights {
     fn along<S: Set>(set: S, x: [S::Register; 3]) -> [S::Register; 6] {
         let even_a = add(set, N[2], x[2], times(set, N[0], x[0]));
         let even_b = add(set, M[2], x[2], times(set, M[0], x[0]));
-        let (odd_a, odd_b) = (times(set, N[1], x[1]), times(set, M[1], x[1]));
-        [
-            times(set, P_INVERSE, x[0]),
-            set.add(even_a, odd_a),
-            set.subtract(even_a, odd_a),
-            set.add(even_b, odd_b),
-            set.subtract(even_b, odd_b),
-            x[2],
-        ]
+        let [a, minus_a] = sum_and_difference(set, even_a, times(set, N[1], x[1]));
+        let [b, minus_b] = sum_and_difference(set, even_b, times(set, M[1], x[1]));
+        [times(set, P_INVERSE, x[0]), a, minus_a, b, minus_b, x[2]]
     }
 }
 
 impl Transform<6, 4> for Outputs {
     #[inline(always)]
     fn along<S: Set>(set: S, x: [S::Register; 6]) -> [S::Register; 4] {
-        let (sum_a, difference_a) = (set.add(x[1], x[2]), set.subtract(x[1], x[2]));
-        let (sum_b, difference_b) = (set.add(x[3], x[4]), set.subtract(x[3], x[4]));
+        let [sum_a, difference_a] = sum_and_difference(set, x[1], x[2]);
+        let [sum_b, difference_b] = sum_and_difference(set, x[3], x[4]);
         [
             set.add(set.add(x[0], sum_a), sum_b),
             add(set, B, difference_b, times(set, A, difference_a)),
@@ -288,22 +282,17 @@ impl Transform<4, 6> for OutputGradients {
         let (even_a, even_b) = (add(set, A2, x[2], x[0]), add(set, B2, x[2], x[0]));
         let odd_a = add(set, A3, x[3], times(set, A, x[1]));
         let odd_b = add(set, B3, x[3], times(set, B, x[1]));
-        [
-            x[0],
-            set.add(even_a, odd_a),
-            set.subtract(even_a, odd_a),
-            set.add(even_b, odd_b),
-            set.subtract(even_b, odd_b),
-            x[3],
-        ]
+        let [a, minus_a] = sum_and_difference(set, even_a, odd_a);
+        let [b, minus_b] = sum_and_difference(set, even_b, odd_b);
+        [x[0], a, minus_a, b, minus_b, x[3]]
     }
 }
 
 impl Transform<6, 3> for WeightGradients {
     #[inline(always)]
     fn along<S: Set>(set: S, x: [S::Register; 6]) -> [S::Register; 3] {
-        let (sum_a, difference_a) = (set.add(x[1], x[2]), set.subtract(x[1], x[2]));
-        let (sum_b, difference_b) = (set.add(x[3], x[4]), set.subtract(x[3], x[4]));
+        let [sum_a, difference_a] = sum_and_difference(set, x[1], x[2]);
+        let [sum_b, difference_b] = sum_and_difference(set, x[3], x[4]);
         [
             add(
                 set,
@@ -326,6 +315,12 @@ fn assert_square(len: usize, steps: [usize; 2], rows: usize, columns: usize) {
     let last = [(steps[0], rows), (steps[1], columns)]
         .map(|(step, count)| step.saturating_mul(count.saturating_sub(1)));
     assert!(last[0].saturating_add(last[1]) < len);
+}
+
+/// x + y and x − y.
+#[inline(always)]
+fn sum_and_difference<S: Set>(set: S, x: S::Register, y: S::Register) -> [S::Register; 2] {
+    [set.add(x, y), set.subtract(x, y)]
 }
 
 #[inline(always)]

@@ -1,6 +1,5 @@
 //! In tiles of 2x2 results: the products at all places are added up, and transformed at last.
 
-use super::super::super::aligned::Aligned;
 use super::super::super::format::{F32, Format, Lanes, put, registers};
 use super::super::super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::super::super::layer::Layer;
@@ -8,6 +7,7 @@ use super::super::super::padded::Padded;
 use super::super::super::sets::Set;
 use super::super::super::walk::TAPS;
 use super::super::grid::Grid;
+use super::super::matrices::Matrices;
 use super::super::transforms::{Inputs, OutputGradients, Transform, WeightGradients};
 use super::super::{SMALL, small_at_a_time, square_steps};
 
@@ -50,19 +50,19 @@ impl SmallTiles {
         let len = inputs.channels() * channels;
         for run in self.grid.runs(a.len(), F::VALUES) {
             let corners = self.grid.corners(run.clone());
-            inputs.fill::<Inputs, S, F, SIDE>(set, corners, a, 0);
+            fill::<Inputs, S, F, SIDE>(inputs, set, corners, a, 0);
             let corners = self.grid.corners(run.clone());
-            outputs.fill::<OutputGradients, S, F, SMALL>(set, corners, d, 1);
+            fill::<OutputGradients, S, F, SMALL>(outputs, set, corners, d, 1);
             for (place, sums) in sums.chunks_exact_mut(len).enumerate() {
                 let product = Product {
                     left: Left {
-                        data: inputs.place(place),
+                        data: inputs.place(place, 1),
                         row: 1,
                         step: inputs.row * PANEL,
                         segment: 0,
                     },
                     right: Right {
-                        data: outputs.place(place),
+                        data: outputs.place(place, 1),
                         step: outputs.row * PANEL,
                         segment: 0,
                         panel: PANEL,
@@ -102,55 +102,27 @@ impl SmallTiles {
     }
 }
 
-/// Tiles `[tiles, 16, C]`: at each of their places a matrix `[tiles, C]` of elements along the tiles, f32 or pairs of bf16.
-struct Matrices {
-    values: Aligned<Lanes>,
-    parts: usize,
-    /// Lanes from a tile to the next. An odd number: what lies powers of two apart shares few places of a cache.
-    row: usize,
-}
-
-impl Matrices {
-    /// For as many tiles of a grid, or pairs of them, as are multiplied at a time, of `parts` times 16 channels.
-    fn new(grid: Grid, parts: usize) -> Self {
-        let row = PLACES * parts + 1;
-        Self {
-            values: Aligned::zeros(grid.at_a_time * row),
-            parts,
-            row,
-        }
-    }
-
-    fn channels(&self) -> usize {
-        self.parts * PANEL
-    }
-
-    fn place(&self, place: usize) -> &[f32] {
-        self.values[place * self.parts..].as_flattened()
-    }
-
-    /// The tiles at the `corners` of `images`, transformed. Their first pixels lie `border` pixels from the border's corner.
-    #[inline(always)]
-    fn fill<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
-        &mut self,
-        set: S,
-        mut corners: impl Iterator<Item = [usize; 3]>,
-        images: &[Padded<F>],
-        border: usize,
-    ) {
-        let parts = self.parts;
-        let to_steps = square_steps(SIDE, parts);
-        let pixels = |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
-        for tile in self.values.chunks_exact_mut(self.row) {
-            let Some(first) = corners.next() else { break };
-            let second = if F::VALUES > 1 { corners.next() } else { None };
-            let (steps, first, second) =
-                (images[first[0]].steps(), pixels(first), second.map(pixels));
-            for part in 0..parts {
-                let second = second.map(|second| &second[part..]);
-                let (from, to) = (&first[part..], &mut tile[part..]);
-                T::elements::<S, F, F>(set, from, second, steps, to, to_steps);
-            }
+/// Fills `matrices` with the tiles at the `corners` of `images`, transformed, as elements along the tiles. Their first pixels lie
+/// `border` pixels from the border's corner.
+#[inline(always)]
+fn fill<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
+    matrices: &mut Matrices,
+    set: S,
+    mut corners: impl Iterator<Item = [usize; 3]>,
+    images: &[Padded<F>],
+    border: usize,
+) {
+    let parts = matrices.parts;
+    let to_steps = square_steps(SIDE, parts);
+    let pixels = |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
+    for tile in matrices.values.chunks_exact_mut(matrices.row) {
+        let Some(first) = corners.next() else { break };
+        let second = if F::VALUES > 1 { corners.next() } else { None };
+        let (steps, first, second) = (images[first[0]].steps(), pixels(first), second.map(pixels));
+        for part in 0..parts {
+            let second = second.map(|second| &second[part..]);
+            let (from, to) = (&first[part..], &mut tile[part..]);
+            T::elements::<S, F, F>(set, from, second, steps, to, to_steps);
         }
     }
 }
