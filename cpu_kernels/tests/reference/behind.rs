@@ -52,7 +52,7 @@ fn backwards_behind_norm<F: Stored>() {
         let in_f32: Vec<f32> = dy.iter().map(|value| *value as f32).collect();
         for isa in sets() {
             // Where sums are not exact, they are those of the gradient in front of the norm.
-            let expected = match case.is_in_large_tiles::<F>() {
+            let expected = match case.is_in_large_tiles() {
                 true => case.backward_on::<F>(isa, &OutputGradient::Plain(&F::lanes(&in_f32))),
                 false => exact.clone(),
             };

@@ -54,7 +54,7 @@ fn pooled<F: Stored>() {
         pooling([17, 4, 4], [128, 144], 1),
     ];
     for case in cases {
-        if case.is_in_large_tiles::<F>() {
+        if case.is_in_large_tiles() {
             pooled_of_the_layer_alone::<F>(&case);
             continue;
         }

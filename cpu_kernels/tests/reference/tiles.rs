@@ -278,7 +278,7 @@ fn check<F: Stored>(
     runs: usize,
 ) {
     let case = noisy_case::<F>(images, [inputs, outputs]);
-    assert_eq!(case.is_in_large_tiles::<F>(), winograd.results == 4);
+    assert_eq!(case.is_in_large_tiles(), winograd.results == 4);
     let (a, dy) = (case.activations(), super::in_f64(&case.dy));
     let of = |channels, values| Images {
         sizes: images,
@@ -322,7 +322,7 @@ fn check<F: Stored>(
         bound.check(&name("kernel"), &got_kernel, &dkernel, &kernel_terms);
         if winograd.results == 4 {
             for (got, exact) in [(&got, &y), (&got_dz, &dz), (&got_kernel, &dkernel)] {
-                check_mean_deviation(&isa.to_string(), got, exact);
+                check_mean_deviation::<F>(&isa.to_string(), got, exact);
             }
         }
         // AMX sums pairs of bf16 in another order.
@@ -334,14 +334,15 @@ fn check<F: Stored>(
     }
 }
 
-/// Checks that results are not farther from f64 than some roundings of f32 carry them by chance: matrices that do not quite
-/// belong together would stay within the bounds. The numbers are the same on each processor; they are 0.3 to 1.2e-6.
-fn check_mean_deviation(name: &str, got: &[f64], exact: &[f64]) {
+/// Checks that results are not farther from f64 than some roundings carry them by chance: matrices that do not quite belong
+/// together would stay within the bounds. The numbers are the same on each processor; they are 0.3 to 1.2e-6 in f32.
+fn check_mean_deviation<F: Stored>(name: &str, got: &[f64], exact: &[f64]) {
     let deviation: f64 = got.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = exact.iter().map(|value| value.powi(2)).sum();
     let share = (deviation / size).sqrt();
     println!("{name}: {share:.2e} from f64");
-    assert!(share < 2f64.powi(-19), "{name}: {share:e} from f64");
+    let most = if F::VALUES > 1 { -6 } else { -19 };
+    assert!(share < 2f64.powi(most), "{name}: {share:e} from f64");
 }
 
 /// Channels of wide layers.
@@ -375,11 +376,17 @@ fn so_they_are_in_large_tiles() {
 #[test]
 fn in_bf16_they_are_as_near_as_one_more_rounding_of_each_factor_allows() {
     let check = check::<Bf16>;
-    check(&small(), WIDE, [2, 8, 8], 16, 1);
-    check(&small(), WIDE, [1, 23, 23], 144, 2);
-    check(&small(), WIDE, [3, 5, 7], 12, 1);
-    check(&small(), [16, 48], [2, 8, 8], 16, 1);
-    check(&small(), [48, 16], [1, 17, 17], 81, 2);
-    check(&small(), [64, 80], [19, 4, 4], 8, 1);
-    check(&small(), [32, 32], [3, 5, 7], 12, 1);
+    check(&small(), WIDE, [2, 6, 6], 9, 1);
+    check(&small(), WIDE, [2, 1, 6], 3, 1);
+    check(&small(), [16, 48], [35, 5, 5], 27, 1);
+    check(&small(), [48, 16], [131, 6, 6], 81, 2);
+    check(&small(), [32, 32], [5, 2, 2], 1, 1);
+    check(&small(), [176, 160], [3, 8, 8], 16, 1);
+    check(&large(), WIDE, [2, 8, 8], 4, 1);
+    check(&large(), WIDE, [3, 5, 7], 4, 1);
+    check(&large(), [16, 48], [2, 8, 32], 16, 1);
+    check(&large(), [48, 16], [1, 47, 46], 72, 2);
+    check(&large(), [64, 80], [19, 4, 4], 2, 1);
+    check(&large(), [32, 32], [2, 33, 3], 9, 1);
+    check(&large(), [176, 160], [2, 13, 16], 16, 1);
 }

@@ -11,7 +11,7 @@ use super::super::sets::Set;
 use super::grid::Grid;
 use super::matrices::Matrices;
 use super::transforms::{Inputs, Outputs, Transform};
-use super::{LARGE, SMALL, is_large, places, small_at_a_time, square_steps};
+use super::{LARGE, SMALL, places, small_at_a_time, square_steps};
 
 /// The tiles of some images, and their products with a kernel.
 pub struct Convolution {
@@ -71,7 +71,7 @@ impl Convolution {
             tiles,
             products,
         } = self;
-        let is_large = is_large::<F>(grid.results);
+        let is_large = grid.results == LARGE;
         let places = places(grid.results);
         let channels = tiles.channels() / F::VALUES;
         let len = channels * PANEL;

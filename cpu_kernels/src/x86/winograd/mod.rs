@@ -27,7 +27,6 @@ pub use convolution::Convolution;
 pub use kernel_gradient::KernelGradient;
 pub use weights::transformed;
 
-use super::format::Format;
 use super::layer::Layer;
 use super::tasks::images_of_a_task;
 use super::walk::TAPS;
@@ -45,16 +44,8 @@ pub fn tile(layer: &Layer) -> Option<usize> {
     // few of them that takes longer than the products that large tiles save.
     let is_read_seldom =
         layer.inputs * layer.outputs <= 160 * 160 || images_of_a_task(layer) * tiles(LARGE) >= 16;
-    // In bf16, where transformed values are rounded, large tiles would lose too much.
-    let is_f32 = layer.format == kernel_contract::Format::F32;
-    let is_large = is_f32 && has_fewer_products && is_read_seldom;
+    let is_large = has_fewer_products && is_read_seldom;
     (layer.stride == 1).then_some(if is_large { LARGE } else { SMALL })
-}
-
-/// Whether tiles are large. Those of bf16 never are, and the compiler leaves out what they would need.
-#[inline(always)]
-fn is_large<F: Format>(results: usize) -> bool {
-    F::VALUES == 1 && results == LARGE
 }
 
 /// Pixels of a tile with so many `results` along a side, and places of what it is transformed into.

@@ -10,7 +10,7 @@ use super::super::norm::lanes;
 use super::super::sets::{self, Set, Task};
 use super::super::walk::TAPS;
 use super::transforms::{Transform, Weights};
-use super::{is_large, places, square_steps};
+use super::{LARGE, places, square_steps};
 use crate::isa::Isa;
 
 /// The places of a kernel `[3, 3, C, O]` for tiles with so many `results` along a side, as products over its channels C take
@@ -55,9 +55,9 @@ impl<F: Format> Task for TransformedPanel<'_, F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) {
-        match is_large::<F>(self.results) {
-            true => self.transform::<S, 6>(set),
-            false => self.transform::<S, 4>(set),
+        match self.results {
+            LARGE => self.transform::<S, 6>(set),
+            _ => self.transform::<S, 4>(set),
         }
     }
 }

@@ -11,11 +11,12 @@ use super::super::super::walk::TAPS;
 use super::super::grid::Grid;
 use super::super::transforms::{Inputs, OutputGradients, Transform, WeightGradients};
 use super::super::{LARGE, square_steps};
+use super::elements;
 
 const SIDE: usize = 6;
 const PLACES: usize = SIDE * SIDE;
 
-/// Tiles that are multiplied at a time. With fewer, products would be transformed more often.
+/// Tiles that are multiplied at a time, or pairs of them. With fewer, products would be transformed more often.
 const AT_A_TIME: usize = 64;
 
 /// Parts of a block of the input's channels and of the output's. Their products stay in a core's cache.
@@ -60,24 +61,25 @@ impl LargeTiles {
         kernel: &mut [f32],
     ) {
         let kernel = kernel.as_chunks_mut().0;
-        for run in self.grid.runs(a.len(), 1) {
+        for run in self.grid.runs(a.len(), F::VALUES) {
             let corners = self.grid.corners(run.clone());
             self.inputs.fill::<Inputs, S, F, SIDE>(set, corners, a, 0);
             let corners = self.grid.corners(run.clone());
             let outputs = &mut self.outputs;
             outputs.fill::<OutputGradients, S, F, LARGE>(set, corners, d, 1);
+            let elements = run.len().div_ceil(F::VALUES);
             for c in (0..self.inputs.parts).step_by(self.inputs.block) {
                 for o in (0..self.outputs.parts).step_by(self.outputs.block) {
-                    self.multiply::<S, F>(set, [c, o], run.len());
+                    self.multiply::<S, F>(set, [c, o], elements);
                     self.add_products(set, [c, o], kernel);
                 }
             }
         }
     }
 
-    /// The products, over so many `tiles`, of the blocks that begin with the parts `c` and `o`.
+    /// The products, over so many `elements`, of the blocks that begin with the parts `c` and `o`.
     #[inline(always)]
-    fn multiply<S: Set, F: Format>(&mut self, set: S, [c, o]: [usize; 2], tiles: usize) {
+    fn multiply<S: Set, F: Format>(&mut self, set: S, [c, o]: [usize; 2], elements: usize) {
         let (inputs, outputs) = (&self.inputs, &self.outputs);
         let len = self.products.len() / PLACES;
         for (place, products) in self.products.chunks_exact_mut(len).enumerate() {
@@ -96,7 +98,7 @@ impl LargeTiles {
                 },
                 depth: Depth {
                     segments: 1,
-                    length: tiles,
+                    length: elements,
                 },
                 rows: inputs.of_block(c) * PANEL,
                 panels: outputs.of_block(o),
@@ -130,7 +132,7 @@ impl LargeTiles {
     }
 }
 
-/// Tiles `[blocks, 36, tiles, channels of a block]`: at each place of a block a matrix.
+/// Tiles `[blocks, 36, tiles, channels of a block]`, or pairs of them: at each place of a block a matrix of elements.
 struct Blocks {
     values: Aligned<Lanes>,
     parts: usize,
@@ -179,15 +181,15 @@ impl Blocks {
         images: &[Padded<F>],
         border: usize,
     ) {
-        let to_steps = square_steps(SIDE, self.place);
-        for (tile, [image, i, j]) in corners.enumerate() {
-            let image = &images[image];
-            let pixels = image.lanes_from(i + border, j + border);
+        let (steps, to_steps) = (images[0].steps(), square_steps(SIDE, self.place));
+        let tiles = elements(corners, images, border).enumerate();
+        for (tile, (first, second)) in tiles {
             for part in 0..self.parts {
                 let (block, within) = (part / self.block, part % self.block);
                 let at = block * PLACES * self.place + tile * self.block + within;
-                let (from, to) = (&pixels[part..], &mut self.values[at..]);
-                T::elements::<S, F, F>(set, from, None, image.steps(), to, to_steps);
+                let second = second.map(|second| &second[part..]);
+                let (from, to) = (&first[part..], &mut self.values[at..]);
+                T::elements::<S, F, F>(set, from, second, steps, to, to_steps);
             }
         }
     }

@@ -54,9 +54,7 @@ impl KernelGradient {
     ) {
         match self {
             Self::Small(tiles) => tiles.add(set, a, d, sums),
-            // For bf16, which has no large tiles, the compiler leaves this out.
-            Self::Large(tiles) if F::VALUES == 1 => tiles.add(set, a, d, sums),
-            Self::Large(_) => unreachable!("bf16 has no large tiles"),
+            Self::Large(tiles) => tiles.add(set, a, d, sums),
         }
     }
 
@@ -68,4 +66,20 @@ impl KernelGradient {
             Self::Large(_) => sums,
         }
     }
+}
+
+/// The tiles at the `corners` of `images`, one for each element along the tiles, or two where elements are pairs, by their lanes
+/// from the first pixel on. It lies `border` pixels from the border's corner.
+#[inline(always)]
+fn elements<'a, F: Format>(
+    mut corners: impl Iterator<Item = [usize; 3]>,
+    images: &'a [Padded<F>],
+    border: usize,
+) -> impl Iterator<Item = (&'a [F::Lanes], Option<&'a [F::Lanes]>)> {
+    let pixels = move |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
+    std::iter::from_fn(move || {
+        let first = corners.next()?;
+        let second = if F::VALUES > 1 { corners.next() } else { None };
+        Some((pixels(first), second.map(pixels)))
+    })
 }

@@ -10,6 +10,7 @@ use super::super::grid::Grid;
 use super::super::matrices::Matrices;
 use super::super::transforms::{Inputs, OutputGradients, Transform, WeightGradients};
 use super::super::{SMALL, small_at_a_time, square_steps};
+use super::elements;
 
 const SIDE: usize = 4;
 const PLACES: usize = SIDE * SIDE;
@@ -108,17 +109,14 @@ impl SmallTiles {
 fn fill<T: Transform<N, SIDE>, S: Set, F: Format, const N: usize>(
     matrices: &mut Matrices,
     set: S,
-    mut corners: impl Iterator<Item = [usize; 3]>,
+    corners: impl Iterator<Item = [usize; 3]>,
     images: &[Padded<F>],
     border: usize,
 ) {
     let parts = matrices.parts;
-    let to_steps = square_steps(SIDE, parts);
-    let pixels = |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
-    for tile in matrices.values.chunks_exact_mut(matrices.row) {
-        let Some(first) = corners.next() else { break };
-        let second = if F::VALUES > 1 { corners.next() } else { None };
-        let (steps, first, second) = (images[first[0]].steps(), pixels(first), second.map(pixels));
+    let (steps, to_steps) = (images[0].steps(), square_steps(SIDE, parts));
+    let tiles = matrices.values.chunks_exact_mut(matrices.row);
+    for (tile, (first, second)) in tiles.zip(elements(corners, images, border)) {
         for part in 0..parts {
             let second = second.map(|second| &second[part..]);
             let (from, to) = (&first[part..], &mut tile[part..]);
