@@ -94,13 +94,21 @@ fn pooled_of_the_layer_alone<F: Stored>(case: &Case) {
     alone.layer.pools = false;
     for isa in sets() {
         let (y, ..) = alone.forward_on::<F>(isa);
-        let (squares, chosen) = (case.squares(), case.chosen(&y));
-        let indices: Vec<usize> = squares.iter().zip(&chosen).map(|(s, c)| s[*c]).collect();
-        let largest: Vec<f64> = indices.iter().map(|index| y[*index]).collect();
         let (got, moments, numbers) = case.forward_on::<F>(isa);
+        let (squares, first) = (case.squares(), case.chosen(&y));
+        let chosen: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
+        let of_squares = |chosen: &[usize]| -> Vec<usize> {
+            squares.iter().zip(chosen).map(|(s, c)| s[*c]).collect()
+        };
+        let at = |indices: &[usize]| -> Vec<f64> { indices.iter().map(|i| y[*i]).collect() };
+        let indices = of_squares(&chosen);
+        let largest = at(&of_squares(&first));
         assert_eq!(got, largest, "{isa}: {:?}", case.layer);
-        let chosen: Vec<f32> = chosen.iter().map(|number| *number as f32).collect();
-        assert_eq!(numbers, in_f64(&chosen), "{isa}: {:?}", case.layer);
+        // In bf16 values are rounded behind pooling: of those that are equal then, another than the first may have been larger.
+        assert_eq!(at(&indices), largest, "{isa}: {:?}", case.layer);
+        if F::VALUES == 1 {
+            assert_eq!(chosen, first, "{isa}: {:?}", case.layer);
+        }
         check_moments(&largest, &moments, TILE);
         let mut spread = vec![0.0; y.len()];
         for (index, dy) in indices.iter().zip(&case.dy) {
@@ -109,7 +117,7 @@ fn pooled_of_the_layer_alone<F: Stored>(case: &Case) {
         let expected = alone.backward_on::<F>(isa, &OutputGradient::Plain(&F::lanes(&spread)));
         let gradient: OutputGradient<F> = OutputGradient::Pooled {
             dy: &F::lanes(&case.dy[..largest.len()]),
-            chosen: &F::lanes(&chosen),
+            chosen: &F::lanes(&numbers.iter().map(|n| *n as f32).collect::<Vec<_>>()),
         };
         let got = case.backward_on(isa, &gradient);
         assert_eq!(got, expected, "{isa}: {:?}", case.layer);
