@@ -321,9 +321,9 @@ fn check<F: Stored>(
         let bound = Bound::new::<F>(tiles + runs + of_gradient, 2);
         bound.check(&name("kernel"), &got_kernel, &dkernel, &kernel_terms);
         if winograd.results == 4 {
-            for (got, exact) in [(&got, &y), (&got_dz, &dz), (&got_kernel, &dkernel)] {
-                check_mean_deviation::<F>(&isa.to_string(), got, exact);
-            }
+            check_mean_deviation::<F>(&name("y"), &got, &y);
+            check_mean_deviation::<F>(&name("dz"), &got_dz, &dz);
+            check_mean_deviation::<F>(&name("kernel"), &got_kernel, &dkernel);
         }
         // AMX sums pairs of bf16 in another order.
         if F::VALUES == 1 || isa != Isa::Amx {
@@ -335,7 +335,8 @@ fn check<F: Stored>(
 }
 
 /// Checks that results are not farther from f64 than some roundings carry them by chance: matrices that do not quite belong
-/// together would stay within the bounds. The numbers are the same on each processor; they are 0.3 to 1.2e-6 in f32.
+/// together would stay within the bounds. The numbers are the same on each processor; they are 0.3 to 1.2e-6 in f32
+/// and 0.0086 to 0.0132 in bf16.
 fn check_mean_deviation<F: Stored>(name: &str, got: &[f64], exact: &[f64]) {
     let deviation: f64 = got.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = exact.iter().map(|value| value.powi(2)).sum();
