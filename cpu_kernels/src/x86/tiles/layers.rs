@@ -8,15 +8,21 @@ use crate::x86::layer::{Gradients, Layer, Output, OutputGradient};
 use crate::x86::norm::Norm;
 use crate::x86::{conv3x3, pointwise};
 
-/// Images of odd sizes, input and output channels, side and stride. The last one is computed in Winograd's tiles.
-const LAYERS: [([usize; 3], [usize; 2], [usize; 2]); 6] = [
+/// Images, input and output channels, side and stride.
+type Sizes = ([usize; 3], [usize; 2], [usize; 2]);
+
+/// Layers with images of odd sizes. The last two are computed in Winograd's tiles of 2x2.
+const LAYERS: [Sizes; 6] = [
     ([3, 5, 7], [32, 48], [1, 1]),
     ([2, 33, 3], [80, 16], [1, 1]),
     ([2, 5, 7], [16, 32], [1, 2]),
-    ([19, 4, 3], [32, 48], [3, 1]),
     ([2, 7, 5], [48, 16], [3, 2]),
+    ([19, 5, 2], [32, 48], [3, 1]),
     ([2, 5, 6], [128, 144], [3, 1]),
 ];
+
+/// One in tiles of 4x4.
+const IN_LARGE_TILES: Sizes = ([33, 8, 7], [48, 32], [3, 1]);
 
 /// A layer with its inputs.
 struct Case {
@@ -63,11 +69,7 @@ fn values(lanes: &[Half]) -> Vec<f32> {
 impl Case {
     /// With arrays by `numbers`, from their number, their length and the largest value.
     fn new(
-        ([images, height, width], [inputs, outputs], [side, stride]): (
-            [usize; 3],
-            [usize; 2],
-            [usize; 2],
-        ),
+        ([images, height, width], [inputs, outputs], [side, stride]): Sizes,
         numbers: impl Fn(u32, usize, u32) -> Vec<f32>,
     ) -> Self {
         let layer = Layer {
@@ -182,7 +184,7 @@ fn on_other_numbers_they_differ_by_the_roundings_of_their_sums() {
         return;
     }
     // Where tiles of pixels are transformed, the terms are others.
-    for sizes in &LAYERS[..LAYERS.len() - 1] {
+    for sizes in &LAYERS[..LAYERS.len() - 2] {
         let case = Case::new(*sizes, noise);
         let (on_tiles, other) = (case.on(Isa::Amx), case.on(Isa::of_processor()));
         let terms = Case::new(*sizes, noise).sizes().on(Isa::of_processor());
@@ -215,4 +217,30 @@ fn check(name: &str, [got, other, terms]: [&Vec<f32>; 3], count: usize, unit: f3
             "{name}: {got} and {other}, terms of {terms}"
         );
     }
+}
+
+/// In large tiles sums of whole numbers are not exact either, and a result may be small where others of its tile are large. So
+/// the results differ by what the roundings of f32 are on the mean, and images, which are stored in bf16, by few of its own.
+#[test]
+fn in_large_tiles_they_hardly_differ_on_the_mean() {
+    if !has_kernels() {
+        return;
+    }
+    let case = Case::new(IN_LARGE_TILES, noise);
+    let (on_tiles, other) = (case.on(Isa::Amx), case.on(Isa::of_processor()));
+    let images = 2f32.powi(-11);
+    check_mean("y", [&on_tiles.y, &other.y], images);
+    check_mean("dz", [&on_tiles.dz, &other.dz], images);
+    check_mean("kernel", [&on_tiles.kernel, &other.kernel], 2f32.powi(-19));
+    assert!(on_tiles.kernel != other.kernel, "no order of sums differs");
+}
+
+/// Checks that two results differ by at most `share` of their size, by the roots of mean squares.
+fn check_mean(name: &str, [got, other]: [&Vec<f32>; 2], share: f32) {
+    assert_eq!(got.len(), other.len(), "{name}");
+    let apart: f32 = got.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f32 = other.iter().map(|value| value.powi(2)).sum();
+    let apart = (apart / size).sqrt();
+    println!("{name}: {apart:e} apart");
+    assert!(apart <= share, "{name}: {apart:e} apart, not {share:e}");
 }
