@@ -7,7 +7,7 @@ use super::super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::super::layer::Layer;
 use super::super::padded::Padded;
 use super::super::prefetch::Ahead;
-use super::super::sets::Set;
+use super::super::sets::{Set, Task};
 use super::grid::Grid;
 use super::matrices::Matrices;
 use super::transforms::{Inputs, Outputs, Transform};
@@ -71,22 +71,18 @@ impl Convolution {
             tiles,
             products,
         } = self;
-        let is_large = grid.results == LARGE;
         let places = places(grid.results);
         let channels = tiles.channels() / F::VALUES;
         let len = channels * PANEL;
         let parts = kernel.len() / (places * len);
         let row = products.row * PANEL;
         for run in grid.runs(images.len(), 1) {
-            let tiles_of_run = Run {
-                set,
+            set.run(Fill {
                 grid: *grid,
-                run,
-            };
-            match is_large {
-                true => tiles_of_run.fill::<F, 6>(tiles, images),
-                false => tiles_of_run.fill::<F, 4>(tiles, images),
-            }
+                run: run.clone(),
+                images,
+                matrices: tiles,
+            });
             for first in (0..parts).step_by(products.parts) {
                 let panels = first..parts.min(first + products.parts);
                 for place in 0..places {
@@ -110,66 +106,102 @@ impl Convolution {
                             segments: 1,
                             length: channels,
                         },
-                        rows: tiles_of_run.run.len(),
+                        rows: run.len(),
                         panels: panels.len(),
                     };
                     product.compute::<S, F>(set, products.place_mut(place), row, false);
                 }
-                match is_large {
-                    true => tiles_of_run.results::<LARGE, 6>(products, panels, parts, y),
-                    false => tiles_of_run.results::<SMALL, 4>(products, panels, parts, y),
-                }
+                set.run(Results {
+                    grid: *grid,
+                    run: run.clone(),
+                    products,
+                    panels,
+                    parts,
+                    y,
+                });
             }
         }
     }
 }
 
-/// The transforms of the tiles `run`.
-struct Run<S> {
-    set: S,
+/// The tiles `run` of `images`, transformed, as `matrices`.
+struct Fill<'a, F: Format> {
     grid: Grid,
     run: Range<usize>,
+    images: &'a [Padded<F>],
+    matrices: &'a mut Matrices,
 }
 
-impl<S: Set> Run<S> {
-    /// Fills `matrices` with the tiles of `images`, transformed.
+impl<F: Format> Task for Fill<'_, F> {
+    type Output = ();
+
     #[inline(always)]
-    fn fill<F: Format, const SIDE: usize>(&self, matrices: &mut Matrices, images: &[Padded<F>])
+    fn run<S: Set>(self, set: S) {
+        match self.grid.results {
+            LARGE => self.tiles::<S, 6>(set),
+            _ => self.tiles::<S, 4>(set),
+        }
+    }
+}
+
+impl<F: Format> Fill<'_, F> {
+    #[inline(always)]
+    fn tiles<S: Set, const SIDE: usize>(self, set: S)
     where
         Inputs: Transform<SIDE, SIDE>,
     {
-        let parts = matrices.parts;
+        let parts = self.matrices.parts;
         let to_steps = square_steps(SIDE, parts);
-        let row = matrices.row * F::VALUES;
-        let tiles = F::in_elements(&mut matrices.values).chunks_exact_mut(row);
-        for ([image, i, j], tile) in self.grid.corners(self.run.clone()).zip(tiles) {
-            let (pixels, steps) = (images[image].lanes_from(i, j), images[image].steps());
+        let row = self.matrices.row * F::VALUES;
+        let tiles = F::in_elements(&mut self.matrices.values).chunks_exact_mut(row);
+        for ([image, i, j], tile) in self.grid.corners(self.run).zip(tiles) {
+            let image = &self.images[image];
+            let (pixels, steps) = (image.lanes_from(i, j), image.steps());
             for part in 0..parts {
                 let (from, to) = (&pixels[part..], &mut tile[part..]);
-                Inputs::square::<S, F, F>(self.set, from, steps, to, to_steps, [SIDE, SIDE]);
+                Inputs::square::<S, F, F>(set, from, steps, to, to_steps, [SIDE, SIDE]);
             }
         }
     }
+}
 
-    /// The results of `products`, transformed, to the parts `panels` of images `y` `[n, H, W, O]` that have `parts`.
+/// The results of `products` of the tiles `run`, transformed, to the parts `panels` of images `y` `[n, H, W, O]` that have
+/// `parts`.
+struct Results<'a> {
+    grid: Grid,
+    run: Range<usize>,
+    products: &'a Matrices,
+    panels: Range<usize>,
+    parts: usize,
+    y: &'a mut [Lanes],
+}
+
+impl Task for Results<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn results<const RESULTS: usize, const SIDE: usize>(
-        &self,
-        products: &Matrices,
-        panels: Range<usize>,
-        parts: usize,
-        y: &mut [Lanes],
-    ) where
+    fn run<S: Set>(self, set: S) {
+        match self.grid.results {
+            LARGE => self.tiles::<S, LARGE, 6>(set),
+            _ => self.tiles::<S, SMALL, 4>(set),
+        }
+    }
+}
+
+impl Results<'_> {
+    #[inline(always)]
+    fn tiles<S: Set, const RESULTS: usize, const SIDE: usize>(self, set: S)
+    where
         Outputs: Transform<SIDE, RESULTS>,
     {
-        let Self { set, grid, .. } = *self;
-        let steps = square_steps(SIDE, products.parts);
+        let Self { grid, parts, .. } = self;
+        let steps = square_steps(SIDE, self.products.parts);
         let to_steps = square_steps(grid.width, parts);
-        let tiles = products.values.chunks_exact(products.row);
-        for ([image, i, j], tile) in grid.corners(self.run.clone()).zip(tiles) {
+        let tiles = self.products.values.chunks_exact(self.products.row);
+        for ([image, i, j], tile) in grid.corners(self.run).zip(tiles) {
             let pixel = (image * grid.height + i) * grid.width + j;
-            let y = &mut y[pixel * parts..];
-            for (panel, part) in panels.clone().enumerate() {
+            let y = &mut self.y[pixel * parts..];
+            for (panel, part) in self.panels.clone().enumerate() {
                 let (from, to) = (&tile[panel..], &mut y[part..]);
                 let inside = [grid.height - i, grid.width - j];
                 Outputs::square::<S, F32, F32>(set, from, steps, to, to_steps, inside);

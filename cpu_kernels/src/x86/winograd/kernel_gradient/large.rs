@@ -6,7 +6,7 @@ use super::super::super::format::{F32, Format, Lanes, get, put, registers};
 use super::super::super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::super::super::layer::Layer;
 use super::super::super::padded::Padded;
-use super::super::super::sets::Set;
+use super::super::super::sets::{Set, Task};
 use super::super::super::walk::TAPS;
 use super::super::grid::Grid;
 use super::super::transforms::{Inputs, OutputGradients, Transform, WeightGradients};
@@ -71,7 +71,11 @@ impl LargeTiles {
             for c in (0..self.inputs.parts).step_by(self.inputs.block) {
                 for o in (0..self.outputs.parts).step_by(self.outputs.block) {
                     self.multiply::<S, F>(set, [c, o], elements);
-                    self.add_products(set, [c, o], kernel);
+                    set.run(AddProducts {
+                        tiles: self,
+                        blocks: [c, o],
+                        kernel,
+                    });
                 }
             }
         }
@@ -107,17 +111,33 @@ impl LargeTiles {
             product.compute::<S, F>(set, products, outputs.channels(), false);
         }
     }
+}
 
-    /// Adds the products of these blocks to `kernel`, transformed.
+/// Adds the products of the blocks of inputs and outputs that begin with these parts to `kernel`, transformed.
+struct AddProducts<'a> {
+    tiles: &'a LargeTiles,
+    blocks: [usize; 2],
+    kernel: &'a mut [Lanes],
+}
+
+impl Task for AddProducts<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn add_products<S: Set>(&self, set: S, [c, o]: [usize; 2], kernel: &mut [Lanes]) {
-        let (inputs, outputs) = (&self.inputs, &self.outputs);
-        let steps = square_steps(SIDE, self.products.len() / PLACES);
+    fn run<S: Set>(self, set: S) {
+        let LargeTiles {
+            inputs,
+            outputs,
+            products,
+            ..
+        } = self.tiles;
+        let [c, o] = self.blocks;
+        let steps = square_steps(SIDE, products.len() / PLACES);
         let tap = inputs.parts * PANEL * outputs.parts;
         for row in 0..inputs.of_block(c) * PANEL {
             for panel in 0..outputs.of_block(o) {
-                let from = &self.products[row * outputs.block + panel..];
-                let to = &mut kernel[(c * PANEL + row) * outputs.parts + o + panel..];
+                let from = &products[row * outputs.block + panel..];
+                let to = &mut self.kernel[(c * PANEL + row) * outputs.parts + o + panel..];
                 for n in 0..registers::<S>() {
                     let weights = <WeightGradients as Transform<SIDE, TAPS>>::of::<S, F32>(
                         set, from, steps, n,
