@@ -1,7 +1,7 @@
 //! Pooling behind a convolution.
 
 use super::common::sets;
-use super::{Bf16, Case, F32, OutputGradient, Stored, TILE, check_moments, in_f64};
+use super::{Bf16, Case, F32, OutputGradient, Stored, TILE, check_moments};
 
 /// A case with pooling behind its convolution, and without a skip.
 fn pooling(sizes: [usize; 3], channels: [usize; 2], stride: usize) -> Case {
