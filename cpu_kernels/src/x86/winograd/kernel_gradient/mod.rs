@@ -71,11 +71,11 @@ impl KernelGradient {
 /// The tiles at the `corners` of `images`, one for each element along the tiles, or two where elements are pairs, by their lanes
 /// from the first pixel on. It lies `border` pixels from the border's corner.
 #[inline(always)]
-fn elements<'a, F: Format>(
+fn elements<F: Format>(
     mut corners: impl Iterator<Item = [usize; 3]>,
-    images: &'a [Padded<F>],
+    images: &[Padded<F>],
     border: usize,
-) -> impl Iterator<Item = (&'a [F::Lanes], Option<&'a [F::Lanes]>)> {
+) -> impl Iterator<Item = (&[F::Lanes], Option<&[F::Lanes]>)> {
     let pixels = move |[image, i, j]: [usize; 3]| images[image].lanes_from(i + border, j + border);
     std::iter::from_fn(move || {
         let first = corners.next()?;
