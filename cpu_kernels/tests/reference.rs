@@ -347,8 +347,8 @@ fn cases() -> Vec<Case> {
             }
         }
     }
-    // Computed in tiles, those with few pixels along a side in tiles of 2x2: odd sides, one row, one column, one pixel; more tiles in an image than are
-    // multiplied at a time, and more images in a task.
+    // Computed in tiles, those with few pixels along a side in tiles of 2x2: odd sides, one row, one column, one pixel; in both
+    // sizes more tiles in an image than are multiplied at a time, and more images in a task.
     for images in [
         [3, 5, 7],
         [2, 8, 8],
@@ -356,6 +356,7 @@ fn cases() -> Vec<Case> {
         [1, 17, 17],
         [2, 1, 6],
         [2, 7, 1],
+        [1, 2, 270],
         [5, 2, 2],
         [1040, 1, 1],
     ] {

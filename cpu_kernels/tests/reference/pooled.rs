@@ -52,6 +52,8 @@ fn pooled<F: Stored>() {
         pooling([2, 9, 8], [16, 48], 2),
         pooling([3, 5, 7], [144, 128], 1),
         pooling([17, 4, 4], [128, 144], 1),
+        pooling([19, 6, 5], [48, 32], 1),
+        pooling([3, 5, 6], [128, 144], 1),
     ];
     for case in cases {
         if case.is_in_large_tiles() {
