@@ -15,9 +15,6 @@ use kernel_contract::plan::{self, Added, Start};
 
 use common::{noise, sets};
 
-/// Images of the network, not square. After a stride they are 5x6, which training computes in tiles of 2x2 results: those of
-/// 4x4 round whole numbers.
-const SIDES: [usize; 2] = [9, 11];
 const CHANNELS: usize = 16;
 
 /// A format, and how a test writes and reads it.
@@ -72,7 +69,7 @@ struct Shape {
     added: Option<[usize; 2]>,
 }
 
-/// Of each kind of layer one at least: with strides, a projection, a skip around one layer, pooling, and skips that have
+/// Of each kind of layer that inference computes directly one at least: with strides, a projection, a skip around one layer, pooling, and skips that have
 /// fewer channels than the result, and more pixels.
 const SHAPES: [Shape; 8] = [
     shape(0, 32, [1, 1], None),
@@ -80,13 +77,28 @@ const SHAPES: [Shape; 8] = [
     shape(0, 48, [1, 2], None),
     shape(2, 48, [1, 1], Some([3, 1])),
     shape(4, 48, [3, 1], Some([4, 1])),
-    Shape {
-        pools: true,
-        ..shape(5, 80, [3, 1], None)
-    },
+    pooled(shape(5, 80, [3, 1], None)),
     shape(6, 96, [1, 1], Some([6, 1])),
     shape(7, 112, [3, 2], Some([7, 2])),
 ];
+
+/// 3x3 alone, which inference computes in tiles of 4x4 results and, behind pooling, of 2x2. Training does the same with so
+/// many pixels and channels.
+const SHAPES_IN_TILES: [Shape; 6] = [
+    shape(0, 32, [3, 1], None),
+    shape(1, 48, [3, 1], Some([1, 1])),
+    pooled(shape(2, 160, [3, 1], None)),
+    shape(3, 176, [3, 1], None),
+    shape(4, 192, [3, 1], Some([4, 1])),
+    pooled(shape(5, 144, [3, 1], None)),
+];
+
+const fn pooled(shape: Shape) -> Shape {
+    Shape {
+        pools: true,
+        ..shape
+    }
+}
 
 const fn shape(
     input: usize,
@@ -115,19 +127,24 @@ enum Numbers {
 
 /// What is computed from which weights.
 struct Network {
-    shapes: [Shape; 8],
+    /// Height and width of its images.
+    sides: [usize; 2],
+    shapes: &'static [Shape],
     numbers: Numbers,
 }
 
-/// All layers of [`SHAPES`].
+/// All layers of [`SHAPES`]. After a stride images are 5x6, which training computes in tiles of 2x2 results: those of 4x4
+/// round whole numbers.
 const WHOLE: Network = Network {
-    shapes: SHAPES,
+    sides: [9, 11],
+    shapes: &SHAPES,
     numbers: Numbers::Whole,
 };
 
-/// Those that training computes directly, as inference computes all. The others are 1x1.
+/// Those that training computes directly too. The others are 1x1.
 const DIRECT: Network = Network {
-    shapes: {
+    sides: [9, 11],
+    shapes: &{
         let mut shapes = SHAPES;
         shapes[4].kernel = [1, 1];
         shapes[5] = shape(5, 80, [1, 1], None);
@@ -136,12 +153,20 @@ const DIRECT: Network = Network {
     numbers: Numbers::Noise,
 };
 
+/// See [`SHAPES_IN_TILES`].
+const IN_TILES: Network = Network {
+    sides: [14, 15],
+    shapes: &SHAPES_IN_TILES,
+    numbers: Numbers::Noise,
+};
+
 impl Network {
     /// The layers for so many images.
     fn layers<F: Stored>(&self, images: usize) -> Vec<Layer> {
-        let mut sizes = vec![[SIDES[0], SIDES[1], CHANNELS]];
+        let [height, width] = self.sides;
+        let mut sizes = vec![[height, width, CHANNELS]];
         let mut layers = Vec::new();
-        for shape in &self.shapes {
+        for shape in self.shapes {
             let [height, width, inputs] = sizes[shape.input];
             let [side, stride] = shape.kernel;
             let layer = Layer {
@@ -219,10 +244,10 @@ fn one_by_one<F: Stored>(
 ) -> Vec<F::Lanes> {
     let mut values = vec![lanes::<F>(x)];
     let kernels = network.kernels(layers);
-    for (index, (layer, shape)) in layers.iter().zip(&network.shapes).enumerate() {
+    for (index, (layer, shape)) in layers.iter().zip(network.shapes).enumerate() {
         let skip = shape.added.map(|[value, stride]| {
             let [height, width, channels] = match value {
-                0 => [SIDES[0], SIDES[1], CHANNELS],
+                0 => [network.sides[0], network.sides[1], CHANNELS],
                 _ => {
                     let layer = &layers[value - 1];
                     [layer.result_height(), layer.result_width(), layer.outputs]
@@ -272,7 +297,7 @@ fn one_by_one<F: Stored>(
 /// The result for the images `x`, all layers at once.
 fn at_once<F: Stored>(network: &Network, isa: Isa, layers: &[Layer], x: &[f32]) -> Vec<F::Lanes> {
     let kernels = network.kernels(layers);
-    let steps = layers.iter().zip(&network.shapes).zip(&kernels).enumerate();
+    let steps = layers.iter().zip(network.shapes).zip(&kernels).enumerate();
     let steps: Vec<_> = steps
         .map(|(index, ((layer, shape), kernel))| Step {
             layer: *layer,
@@ -314,12 +339,12 @@ fn check<F: Stored>(network: &Network) {
 
 #[test]
 fn images_get_the_bits_that_the_layers_give_one_after_another_in_f32() {
-    [DIRECT, WHOLE].iter().for_each(check::<F32>);
+    [DIRECT, WHOLE, IN_TILES].iter().for_each(check::<F32>);
 }
 
 #[test]
 fn images_get_the_bits_that_the_layers_give_one_after_another_in_bf16() {
-    [DIRECT, WHOLE].iter().for_each(check::<Bf16>);
+    [DIRECT, WHOLE, IN_TILES].iter().for_each(check::<Bf16>);
 }
 
 /// Which values of a result are finite.
@@ -328,16 +353,16 @@ fn finite<F: Stored>(lanes: &[F::Lanes]) -> Vec<bool> {
     values.map(f32::is_finite).collect()
 }
 
-fn wrong_values<F: Stored>() {
-    let layers = WHOLE.layers::<F>(3);
+fn wrong_values<F: Stored>(network: &Network) {
+    let layers = network.layers::<F>(3);
     // In the first pixel of the second image, which every stride meets.
     let place = layers[0].input_len() * 16 + 5;
     for wrong in [f32::NAN, f32::INFINITY] {
-        let mut x = WHOLE.images(layers[0].input_values());
+        let mut x = network.images(layers[0].input_values());
         x[place] = wrong;
         for isa in sets() {
-            let got = finite::<F>(&at_once::<F>(&WHOLE, isa, &layers, &x));
-            let expected = finite::<F>(&one_by_one::<F>(&WHOLE, isa, &layers, &x));
+            let got = finite::<F>(&at_once::<F>(network, isa, &layers, &x));
+            let expected = finite::<F>(&one_by_one::<F>(network, isa, &layers, &x));
             assert_eq!(got, expected, "{isa}, {wrong}");
             let images: Vec<bool> = got
                 .chunks(got.len() / 3)
@@ -350,8 +375,10 @@ fn wrong_values<F: Stored>() {
 
 #[test]
 fn what_is_no_finite_number_reaches_the_result_of_its_image_alone() {
-    wrong_values::<F32>();
-    wrong_values::<Bf16>();
+    for network in [WHOLE, IN_TILES] {
+        wrong_values::<F32>(&network);
+        wrong_values::<Bf16>(&network);
+    }
 }
 
 /// The stem's result in plain loops, and 0 where it is negative: whole numbers, or what is none.

@@ -14,12 +14,11 @@ use super::aligned::Aligned;
 use super::format::{Format, Lanes};
 use super::layer::Layer;
 use super::norm::Norm;
-use super::padded::Padded;
 use super::pointwise::TILE;
-use super::sets;
+use super::{sets, winograd};
 use crate::isa::Isa;
 use stem::Convolution;
-use step::{Conv3x3, Pointwise, Share, Skip, Sum};
+use step::{Bordered, Conv3x3, Pointwise, Share, Skip, Sum};
 
 pub use stem::Stem;
 
@@ -51,7 +50,7 @@ pub fn forward<F: Format>(isa: Isa, input: &Input<F>, steps: &[Step], y: &mut [F
     let Some(last) = steps.last() else {
         return;
     };
-    let network = Network::new(input, steps);
+    let network = Network::new(isa, input, steps);
     // Those of the threads that wait for an image. There are never more of them than threads.
     let idle = Mutex::new(Vec::new());
     let take = || idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -71,12 +70,12 @@ pub fn forward<F: Format>(isa: Isa, input: &Input<F>, steps: &[Step], y: &mut [F
 struct Network<'a, F: Format> {
     input: &'a Input<'a, F>,
     steps: &'a [Step<'a>],
-    /// The kernel of each step, packed.
+    /// The kernel of each step, packed or [transformed](winograd::transformed).
     kernels: Vec<Aligned<f32>>,
     /// The buffer of each value but the last, which is the result. Without a stem, the first is not in its buffer.
     buffers: Vec<usize>,
-    /// The sizes of the images with a border that 3x3 layers read.
-    padded: Vec<[usize; 3]>,
+    /// The 3x3 layers, one of those that are alike.
+    bordered: Vec<Layer>,
 }
 
 /// What a thread computes an image in.
@@ -85,8 +84,8 @@ struct Scratch<F: Format> {
     stem: stem::Scratch,
     /// As [`Network::buffers`] counts them.
     buffers: Vec<Aligned<F::Lanes>>,
-    /// One for each of [`Network::padded`].
-    padded: Vec<Padded<F>>,
+    /// One for each of [`Network::bordered`].
+    bordered: Vec<Bordered<F>>,
     /// The activations of a tile, in panels.
     tile: Aligned<F::Lanes>,
     /// A convolution's output, of a tile or of an image.
@@ -97,25 +96,30 @@ struct Scratch<F: Format> {
 }
 
 impl<'a, F: Format> Network<'a, F> {
-    fn new(input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
+    fn new(isa: Isa, input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
         let pack = |step: &Step| {
-            let Layer {
-                side,
-                inputs,
-                outputs,
-                ..
-            } = step.layer;
-            Aligned::from(&F::pack(step.kernel, side * side * inputs, outputs)[..])
+            let layer = &step.layer;
+            let (inputs, outputs) = (layer.inputs, layer.outputs);
+            let packed = match winograd::tile_of_an_image(layer) {
+                Some(results) => {
+                    winograd::transformed::<F>(isa, step.kernel, [inputs, outputs], results)
+                }
+                None => F::pack(step.kernel, layer.side * layer.side * inputs, outputs),
+            };
+            Aligned::from(&packed[..])
         };
-        let mut padded: Vec<_> = steps.iter().filter_map(border).collect();
-        padded.sort_unstable();
-        padded.dedup();
+        let mut bordered = Vec::new();
+        for layer in steps.iter().map(|step| step.layer) {
+            if layer.side > 1 && !bordered.contains(&layer) {
+                bordered.push(layer);
+            }
+        }
         Self {
             input,
             steps,
             kernels: steps.par_iter().map(pack).collect(),
             buffers: buffers(steps),
-            padded,
+            bordered,
         }
     }
 
@@ -170,7 +174,7 @@ impl<'a, F: Format> Network<'a, F> {
         let step = &self.steps[index];
         let Scratch {
             buffers,
-            padded,
+            bordered,
             tile,
             output,
             pooled,
@@ -193,8 +197,8 @@ impl<'a, F: Format> Network<'a, F> {
             },
             y,
         };
-        let place = border(step).and_then(|size| self.padded.binary_search(&size).ok());
-        match place {
+        let alike = |layer: &Layer| *layer == step.layer;
+        match self.bordered.iter().position(alike) {
             None => sets::run::<F, _>(
                 isa,
                 Pointwise {
@@ -204,12 +208,12 @@ impl<'a, F: Format> Network<'a, F> {
                 },
             ),
             Some(place) => {
-                let padded = &mut padded[place];
+                let bordered = &mut bordered[place];
                 sets::run::<F, _>(
                     isa,
                     Conv3x3 {
                         share,
-                        padded,
+                        bordered,
                         output,
                         pooled,
                         chosen,
@@ -238,11 +242,7 @@ impl<F: Format> Scratch<F> {
                 Input::Value(_) => stem::Scratch::default(),
             },
             buffers: (0..buffers).map(|_| Aligned::zeros(value)).collect(),
-            padded: network
-                .padded
-                .iter()
-                .map(|&[height, width, parts]| Padded::new([height, width], parts, 1))
-                .collect(),
+            bordered: network.bordered.iter().map(Bordered::new).collect(),
             tile: Aligned::zeros(TILE * most(Layer::input_parts)),
             output: Aligned::zeros(most(|layer| match layer.side {
                 1 => TILE * layer.output_parts(),
@@ -252,12 +252,6 @@ impl<F: Format> Scratch<F> {
             chosen: Aligned::zeros(pooled),
         }
     }
-}
-
-/// The height, the width and the channels in lanes of the image with a border that `step` reads, if it does.
-fn border(step: &Step) -> Option<[usize; 3]> {
-    let layer = &step.layer;
-    (layer.side > 1).then(|| [layer.height, layer.width, layer.input_parts()])
 }
 
 /// A buffer for each value. Values share one where the first is not read any more when the second is written, or where

@@ -1,10 +1,13 @@
 //! One layer of an image.
 
+use std::slice;
+
 use kernel_contract::plan::Added;
 
 use super::Step;
 use crate::x86::format::{Format, Lanes, registers};
 use crate::x86::gemm::PANEL;
+use crate::x86::layer::Layer;
 use crate::x86::norm::Norm;
 use crate::x86::padded::Padded;
 use crate::x86::pointwise::{self, TILE};
@@ -13,11 +16,12 @@ use crate::x86::prefetch::Ahead;
 use crate::x86::result::store_one;
 use crate::x86::sets::{Set, Task};
 use crate::x86::walk::Walk;
+use crate::x86::winograd::{self, Convolution};
 
 /// A step of an image.
 pub struct Share<'a, F: Format> {
     pub step: &'a Step<'a>,
-    /// Packed.
+    /// Packed or [transformed](winograd::transformed).
     pub kernel: &'a [f32],
     pub x: &'a [F::Lanes],
     pub sum: Sum<'a, F>,
@@ -195,10 +199,43 @@ fn activate<S: Set, F: Format>(
     pointwise::end_pairs::<F>(tile, starts.len());
 }
 
+/// The image with a border that a 3x3 layer reads, and its tiles where it is computed in them.
+pub struct Bordered<F: Format> {
+    padded: Padded<F>,
+    tiles: Option<Convolution>,
+}
+
+impl<F: Format> Bordered<F> {
+    pub fn new(layer: &Layer) -> Self {
+        let tiles = winograd::tile_of_an_image(layer);
+        Self {
+            padded: Padded::new([layer.height, layer.width], layer.input_parts(), 1),
+            tiles: tiles.map(|results| Convolution::forward(layer, results)),
+        }
+    }
+
+    /// The convolution `y` of the image.
+    #[inline(always)]
+    fn convolve<S: Set>(&mut self, set: S, layer: &Layer, kernel: &[f32], y: &mut [Lanes]) {
+        let (padded, ahead) = (&self.padded, &mut Ahead::nothing());
+        match &mut self.tiles {
+            Some(tiles) => tiles.compute(set, slice::from_ref(padded), kernel, y, ahead),
+            None => padded.convolve(
+                set,
+                Walk::forward(layer),
+                layer.output_width(),
+                kernel,
+                y,
+                ahead,
+            ),
+        }
+    }
+}
+
 /// A step of 3x3.
 pub struct Conv3x3<'a, F: Format> {
     pub share: Share<'a, F>,
-    pub padded: &'a mut Padded<F>,
+    pub bordered: &'a mut Bordered<F>,
     pub output: &'a mut [Lanes],
     pub pooled: &'a mut [Lanes],
     pub chosen: &'a mut [F::Lanes],
@@ -208,27 +245,31 @@ impl<F: Format> Task for Conv3x3<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Set>(mut self, set: S) {
-        let Step { layer, norm, .. } = self.share.step;
-        let x = &self.share.x[..layer.input_len()];
-        self.padded.activate(set, norm, x);
-        let (walks, width) = (Walk::forward(layer), layer.output_width());
-        let kernel = self.share.kernel;
-        if let Some((y, false)) = self.share.place(0, layer.output_pixels()) {
-            return self
-                .padded
-                .convolve(set, walks, width, kernel, y, &mut Ahead::nothing());
-        }
+    fn run<S: Set>(self, set: S) {
+        let Self {
+            mut share,
+            bordered,
+            ..
+        } = self;
+        let Step { layer, norm, .. } = share.step;
+        let (x, kernel) = (&share.x[..layer.input_len()], share.kernel);
+        bordered.padded.activate(set, norm, x);
         let output = &mut self.output[..layer.output_len()];
-        self.padded
-            .convolve(set, walks, width, kernel, output, &mut Ahead::nothing());
+        let (y, is_result) = match share.place(0, layer.output_pixels()) {
+            Some((y, false)) => (y, true),
+            _ => (&mut *output, false),
+        };
+        bordered.convolve(set, layer, kernel, y);
+        if is_result {
+            return;
+        }
         if layer.pools {
             let pooled = &mut self.pooled[..layer.result_len()];
             let chosen = &mut self.chosen[..layer.result_len()];
             pool::largest::<S, F>(set, layer, output, pooled, chosen);
-            self.share.store(set, 0, pooled);
+            share.store(set, 0, pooled);
         } else {
-            self.share.store(set, 0, output);
+            share.store(set, 0, output);
         }
     }
 }

@@ -66,11 +66,42 @@ impl Convolution {
         y: &mut [Lanes],
         ahead: &mut Ahead<F::Lanes>,
     ) {
+        set.run(Compute {
+            convolution: self,
+            images,
+            kernel,
+            y,
+            ahead,
+        });
+    }
+}
+
+/// [`Convolution::compute`].
+struct Compute<'a, 'b, F: Format> {
+    convolution: &'a mut Convolution,
+    images: &'a [Padded<F>],
+    kernel: &'a [f32],
+    y: &'a mut [Lanes],
+    ahead: &'a mut Ahead<'b, F::Lanes>,
+}
+
+impl<F: Format> Task for Compute<'_, '_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Set>(self, set: S) {
         let Self {
+            images,
+            kernel,
+            y,
+            ahead,
+            ..
+        } = self;
+        let Convolution {
             grid,
             tiles,
             products,
-        } = self;
+        } = self.convolution;
         let places = places(grid.results);
         let channels = tiles.channels() / F::VALUES;
         let len = channels * PANEL;
