@@ -5,13 +5,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use resnet_xla::bench::{noise_records, noise_source};
+use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use resnet_xla::bench::noise_records;
 use resnet_xla::data::{
-    Augment, Batch, Cutout, Normalization, Resampler, Split, Transform, parse_records,
+    Augment, Batch, BatchSource, Cutout, Mix, Normalization, Resampler, Split, TrainingOptions,
+    Transform, parse_records,
 };
 
 const BATCH: usize = 128;
+/// Pixels along a side of the square that cutout takes: `fast`'s.
+const CUTOUT: usize = 12;
+const NORMALIZATION: Normalization = Normalization {
+    mean: [127.5; 3],
+    std: [73.9; 3],
+};
 const AUGMENTS: [(&str, Augment); 4] = [
     ("keras", Augment::Keras),
     ("crop", Augment::Crop),
@@ -36,14 +43,10 @@ fn decode(criterion: &mut Criterion) {
 fn one_image(criterion: &mut Criterion) {
     let split = split();
     let side = split.side();
-    let normalization = Normalization {
-        mean: [127.5; 3],
-        std: [73.9; 3],
-    };
     let mut group = criterion.benchmark_group("augment and normalise");
     group.throughput(Throughput::Elements(1));
     for (name, augment) in AUGMENTS {
-        let mut resampler = Resampler::new(side, &normalization);
+        let mut resampler = Resampler::new(side, &NORMALIZATION);
         let mut out = vec![0.0; split.image(0).len()];
         let mut sample = 0;
         group.bench_function(name, |bencher| {
@@ -57,16 +60,15 @@ fn one_image(criterion: &mut Criterion) {
 }
 
 fn cutout(criterion: &mut Criterion) {
-    const LENGTH: usize = 16;
     let split = split();
     let side = split.side();
     let mut image = vec![1.0; split.image(0).len()];
     let mut sample = 0;
     let mut group = criterion.benchmark_group("cutout");
     group.throughput(Throughput::Elements(1));
-    group.bench_function(LENGTH.to_string(), |bencher| {
+    group.bench_function(CUTOUT.to_string(), |bencher| {
         bencher.iter(|| {
-            Cutout::draw(LENGTH, side, 0, 0, sample).apply(side, &mut image);
+            Cutout::draw(CUTOUT, side, 0, 0, sample).apply(side, &mut image);
             sample = (sample + 1) % split.len() as u32;
         });
     });
@@ -77,16 +79,44 @@ fn batch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("batch");
     group.throughput(Throughput::Elements(BATCH as u64));
     for (name, augment) in AUGMENTS {
-        let source = noise_source(Arc::clone(&split), augment, BATCH, 0);
-        let mut batch = Batch::default();
-        let mut step = 0;
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                source.fill(step % source.steps_per_epoch(), &mut batch);
-                step += 1;
-            });
-        });
+        group.bench_function(name, |bencher| fill(bencher, &split, augment, 0, None));
     }
+    let mixes = [
+        ("cutout", None),
+        ("cutout, mixup", Some(Mix::Blend { alpha: 0.2 })),
+        ("cutout, cutmix", Some(Mix::Paste { alpha: 1.0 })),
+    ];
+    for (name, mix) in mixes {
+        let name = format!("translate, {name}");
+        let run = |bencher: &mut Bencher| fill(bencher, &split, Augment::Translate, CUTOUT, mix);
+        group.bench_function(name, run);
+    }
+}
+
+/// Times a training batch of `split`.
+fn fill(
+    bencher: &mut Bencher,
+    split: &Arc<Split>,
+    augment: Augment,
+    cutout: usize,
+    mix: Option<Mix>,
+) {
+    let options = TrainingOptions {
+        augment,
+        cutout,
+        mix,
+        seed: 0,
+        batch_size: BATCH,
+        shuffle: true,
+        steps_per_epoch: Some(split.len().div_ceil(BATCH) as u64),
+    };
+    let source = BatchSource::training(Arc::clone(split), NORMALIZATION, options);
+    let mut batch = Batch::default();
+    let mut step = 0;
+    bencher.iter(|| {
+        source.fill(step % source.steps_per_epoch(), &mut batch);
+        step += 1;
+    });
 }
 
 criterion_group!(benches, decode, one_image, cutout, batch);

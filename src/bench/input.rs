@@ -101,7 +101,7 @@ pub fn seconds_of_batches(source: &BatchSource, batch_size: usize) -> f64 {
 
 /// Training batches of `split`, which is made of [`noise_records`]. An epoch has every image at least
 /// once.
-pub fn noise_source(
+pub(super) fn noise_source(
     split: Arc<Split>,
     augment: Augment,
     batch_size: usize,

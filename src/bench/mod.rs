@@ -30,7 +30,7 @@ mod step;
 
 pub use build::Build;
 pub use host::{HostBench, HostReport};
-pub use input::{InputBench, InputReport, noise_records, noise_source};
+pub use input::{InputBench, InputReport, noise_records};
 #[cfg(feature = "trace")]
 pub use ops::{OpsBench, OpsReport, Pair};
 pub use pictures::{PicturesBench, PicturesReport};
