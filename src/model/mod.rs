@@ -18,6 +18,7 @@ pub mod peers;
 pub mod program;
 pub mod program_folder;
 pub mod shape_proto;
+mod stages;
 pub mod state;
 pub mod sum;
 pub mod summary;
