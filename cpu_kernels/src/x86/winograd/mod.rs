@@ -48,16 +48,18 @@ pub fn tile(layer: &Layer) -> Option<usize> {
     (layer.stride == 1).then_some(if is_large { LARGE } else { SMALL })
 }
 
-/// The same where inference takes each image through the layer on its own: tiles in which an image has at least 16 of them,
-/// because with fewer, reading the larger kernel takes longer than the products that they save.
+/// The same where inference takes each image through the layer on its own: the largest tiles of which an image has at least
+/// four along either side. With fewer, a kernel that is larger once it is transformed would be read for few products. How
+/// many images there are is left out, because no image's bits depend on the others.
 pub fn tile_of_an_image(layer: &Layer) -> Option<usize> {
-    let tiles_along_a_side = |results: usize| layer.height.min(layer.width).div_ceil(results);
-    let has_many = |results: &usize| tiles_along_a_side(*results) >= 4;
-    let is_in_tiles = layer.side == TAPS && layer.stride == 1;
+    if layer.side != TAPS || layer.stride != 1 {
+        return None;
+    }
+    let side = layer.height.min(layer.width);
     let sizes = [LARGE, SMALL];
     sizes
         .into_iter()
-        .find(|results| is_in_tiles && has_many(results))
+        .find(|results| side.div_ceil(*results) >= 4)
 }
 
 /// Pixels of a tile with so many `results` along a side, and places of what it is transformed into.
