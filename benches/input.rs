@@ -6,19 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
-use resnet_xla::bench::noise_records;
+use resnet_xla::bench::{NOISE_NORMALIZATION, noise_options, noise_records};
 use resnet_xla::data::{
-    Augment, Batch, BatchSource, Cutout, Mix, Normalization, Resampler, Split, TrainingOptions,
-    Transform, parse_records,
+    Augment, Batch, BatchSource, Cutout, Mix, Resampler, Split, TrainingOptions, Transform,
+    parse_records,
 };
 
 const BATCH: usize = 128;
 /// Pixels along a side of the square that cutout takes: `fast`'s.
 const CUTOUT: usize = 12;
-const NORMALIZATION: Normalization = Normalization {
-    mean: [127.5; 3],
-    std: [73.9; 3],
-};
 const AUGMENTS: [(&str, Augment); 4] = [
     ("keras", Augment::Keras),
     ("crop", Augment::Crop),
@@ -46,7 +42,7 @@ fn one_image(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("augment and normalise");
     group.throughput(Throughput::Elements(1));
     for (name, augment) in AUGMENTS {
-        let mut resampler = Resampler::new(side, &NORMALIZATION);
+        let mut resampler = Resampler::new(side, &NOISE_NORMALIZATION);
         let mut out = vec![0.0; split.image(0).len()];
         let mut sample = 0;
         group.bench_function(name, |bencher| {
@@ -102,15 +98,11 @@ fn fill(
     mix: Option<Mix>,
 ) {
     let options = TrainingOptions {
-        augment,
         cutout,
         mix,
-        seed: 0,
-        batch_size: BATCH,
-        shuffle: true,
-        steps_per_epoch: Some(split.len().div_ceil(BATCH) as u64),
+        ..noise_options(split, augment, BATCH, 0)
     };
-    let source = BatchSource::training(Arc::clone(split), NORMALIZATION, options);
+    let source = BatchSource::training(Arc::clone(split), NOISE_NORMALIZATION, options);
     let mut batch = Batch::default();
     let mut step = 0;
     bencher.iter(|| {

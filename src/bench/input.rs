@@ -99,15 +99,31 @@ pub fn seconds_of_batches(source: &BatchSource, batch_size: usize) -> f64 {
     start.elapsed().as_secs_f64() / images as f64
 }
 
-/// Training batches of `split`, which is made of [`noise_records`]. An epoch has every image at least
-/// once.
+/// The mean and the deviation of bytes that are all equally likely.
+pub const NOISE_NORMALIZATION: Normalization = Normalization {
+    mean: [127.5; 3],
+    std: [73.9; 3],
+};
+
+/// Training batches of `split`: see [`noise_options`].
 pub(super) fn noise_source(
     split: Arc<Split>,
     augment: Augment,
     batch_size: usize,
     seed: u64,
 ) -> BatchSource {
-    let options = TrainingOptions {
+    let options = noise_options(&split, augment, batch_size, seed);
+    BatchSource::training(split, NOISE_NORMALIZATION, options)
+}
+
+/// How training batches of `split`, which is made of [`noise_records`], are made. An epoch has every image at least once.
+pub fn noise_options(
+    split: &Split,
+    augment: Augment,
+    batch_size: usize,
+    seed: u64,
+) -> TrainingOptions {
+    TrainingOptions {
         augment,
         cutout: 0,
         mix: None,
@@ -115,12 +131,7 @@ pub(super) fn noise_source(
         batch_size,
         shuffle: true,
         steps_per_epoch: Some(split.len().div_ceil(batch_size) as u64),
-    };
-    let normalization = Normalization {
-        mean: [127.5; 3],
-        std: [73.9; 3],
-    };
-    BatchSource::training(split, normalization, options)
+    }
 }
 
 /// How long [`RECORDS`] images took.

@@ -30,7 +30,7 @@ mod step;
 
 pub use build::Build;
 pub use host::{HostBench, HostReport};
-pub use input::{InputBench, InputReport, noise_records};
+pub use input::{InputBench, InputReport, NOISE_NORMALIZATION, noise_options, noise_records};
 #[cfg(feature = "trace")]
 pub use ops::{OpsBench, OpsReport, Pair};
 pub use pictures::{PicturesBench, PicturesReport};

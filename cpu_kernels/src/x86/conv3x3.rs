@@ -35,11 +35,7 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let (inputs, outputs) = (layer.inputs, layer.outputs);
-    let kernel = &match winograd::tile(layer) {
-        Some(results) => winograd::transformed::<F>(isa, kernel, [inputs, outputs], results),
-        None => F::pack(kernel, 9 * inputs, outputs),
-    };
+    let kernel = &winograd::packed::<F>(isa, layer, kernel, winograd::tile(layer));
     tasks::forward(layer, x, out, |share| {
         let task = Forward::<F> {
             layer,
@@ -56,7 +52,7 @@ pub fn forward<F: Format>(
 struct Forward<'a, F: Format> {
     layer: &'a Layer,
     norm: &'a Norm,
-    /// Packed, or [`winograd::transformed`].
+    /// [Packed](winograd::packed).
     kernel: &'a [f32],
     skip: Option<&'a [F::Lanes]>,
     share: ForwardShare<'a, F>,

@@ -70,7 +70,7 @@ pub fn forward<F: Format>(isa: Isa, input: &Input<F>, steps: &[Step], y: &mut [F
 struct Network<'a, F: Format> {
     input: &'a Input<'a, F>,
     steps: &'a [Step<'a>],
-    /// The kernel of each step, packed or [transformed](winograd::transformed).
+    /// The kernel of each step, [packed](winograd::packed).
     kernels: Vec<Aligned<f32>>,
     /// The buffer of each value but the last, which is the result. Without a stem, the first is not in its buffer.
     buffers: Vec<usize>,
@@ -98,15 +98,8 @@ struct Scratch<F: Format> {
 impl<'a, F: Format> Network<'a, F> {
     fn new(isa: Isa, input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
         let pack = |step: &Step| {
-            let layer = &step.layer;
-            let (inputs, outputs) = (layer.inputs, layer.outputs);
-            let packed = match winograd::tile_of_an_image(layer) {
-                Some(results) => {
-                    winograd::transformed::<F>(isa, step.kernel, [inputs, outputs], results)
-                }
-                None => F::pack(step.kernel, layer.side * layer.side * inputs, outputs),
-            };
-            Aligned::from(&packed[..])
+            let tile = winograd::tile_of_an_image(&step.layer);
+            Aligned::from(&winograd::packed::<F>(isa, &step.layer, step.kernel, tile)[..])
         };
         let mut bordered = Vec::new();
         for layer in steps.iter().map(|step| step.layer) {

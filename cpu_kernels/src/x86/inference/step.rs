@@ -21,7 +21,7 @@ use crate::x86::winograd::{self, Convolution};
 /// A step of an image.
 pub struct Share<'a, F: Format> {
     pub step: &'a Step<'a>,
-    /// Packed or [transformed](winograd::transformed).
+    /// [Packed](winograd::packed).
     pub kernel: &'a [f32],
     pub x: &'a [F::Lanes],
     pub sum: Sum<'a, F>,

@@ -25,7 +25,7 @@ mod weights;
 
 pub use convolution::Convolution;
 pub use kernel_gradient::KernelGradient;
-pub use weights::transformed;
+pub use weights::{packed, transformed};
 
 use super::layer::Layer;
 use super::tasks::images_of_a_task;

@@ -6,12 +6,23 @@ use rayon::prelude::*;
 
 use super::super::format::{F32, Format, Lanes};
 use super::super::gemm::PANEL;
+use super::super::layer::Layer;
 use super::super::norm::lanes;
 use super::super::sets::{self, Set, Task};
 use super::super::walk::TAPS;
 use super::transforms::{Transform, Weights};
 use super::{LARGE, places, square_steps};
 use crate::isa::Isa;
+
+/// The `kernel` `[side, side, C, O]` of a layer as its products take it: [`transformed`] for tiles with so many results along a
+/// side, or packed where it is computed directly.
+pub fn packed<F: Format>(isa: Isa, layer: &Layer, kernel: &[f32], tile: Option<usize>) -> Vec<f32> {
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    match tile {
+        Some(results) => transformed::<F>(isa, kernel, [inputs, outputs], results),
+        None => F::pack(kernel, layer.side * layer.side * inputs, outputs),
+    }
+}
 
 /// The places of a kernel `[3, 3, C, O]` for tiles with so many `results` along a side, as products over its channels C take
 /// them: `[O / 16, places, C / VALUES, 16]` elements of the format `F`.
