@@ -1,8 +1,9 @@
 //! Keeps freed memory in the process, but for what it needs only once.
 //!
 //! XLA's CPU backend takes gigabytes of temporaries with `malloc` for every step and frees them
-//! after it. By default glibc gives blocks that large back to the kernel at once, so that every step
-//! faults all its pages in again; that was the largest single cost of a step on a CPU.
+//! after it, and the CPU's kernels take tens of megabytes on each of their threads. By default glibc gives
+//! blocks that large back to the kernel at once, so that every step faults all its pages in again; that was
+//! the largest single cost of a step on a CPU.
 
 /// Makes the C allocator serve large blocks from its heap and keep them there.
 ///
@@ -10,11 +11,15 @@
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: mallopt only sets parameters of the allocator, which it locks; both values are ones
+        /// The size of a heap of another thread than the main one. glibc unmaps the last heap of a thread when all of it
+        /// is free, whatever the threshold, unless less than the pad is free in the heap before.
+        const HEAP: libc::c_int = 64 << 20;
+        // SAFETY: mallopt only sets parameters of the allocator, which it locks; the values are ones
         // that glibc documents, and -1 is "never": the largest number would still be only 2 GiB.
         unsafe {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+            libc::mallopt(libc::M_TOP_PAD, HEAP);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The list of all settings.
 
-use super::Preset::{Fast, Quick};
+use super::Preset::{Fast, Fast95, Quick};
 use super::{Preset, Setting};
 use crate::data::{self, Augment, DatasetKind, HeldOut, Size};
 use crate::device::DeviceChoice;
@@ -19,6 +19,7 @@ pub fn list() -> Vec<Setting> {
         .default("keras")
         .in_preset(Quick, "quick")
         .in_preset(Fast, "fast")
+        .in_preset(Fast95, "fast95")
         .stated("keras")
         .free();
     let mut all = vec![preset];
@@ -114,6 +115,7 @@ fn network() -> [Setting; 8] {
         Setting::choice::<NetworkKind>("model", "Kind of network")
             .default("resnet-v2")
             .in_preset(Fast, "fast")
+            .in_preset(Fast95, "fast-deep")
             .came_with("lr-schedule"),
         Setting::new(
             "widths",
@@ -124,6 +126,7 @@ fn network() -> [Setting; 8] {
         .value_name("A,B,C")
         .default(Widths::FORMER)
         .in_preset(Fast, Widths::OF_PRESET)
+        .in_preset(Fast95, "128,384,384")
         .came_with("weight-decay"),
         Setting::new(
             "stage-units",
@@ -162,6 +165,7 @@ fn optimiser() -> [Setting; 9] {
             .default("100")
             .in_preset(Quick, "3")
             .in_preset(Fast, "24")
+            .in_preset(Fast95, "30")
             .free(),
         // The moving statistics need a few hundred steps to forget their initial values; with the sample, 3 epochs
         // have that many only if the batches are small.
@@ -374,6 +378,7 @@ fn run() -> [Setting; 8] {
             .default("runs/keras")
             .in_preset(Quick, "runs/quick")
             .in_preset(Fast, "runs/fast")
+            .in_preset(Fast95, "runs/fast95")
             .stated("runs/PRESET")
             .free(),
         Setting::path(

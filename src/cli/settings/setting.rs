@@ -154,7 +154,11 @@ impl Setting {
     /// The default in `preset`, as written on a command line.
     pub fn default_in(&self, preset: Preset) -> Option<&'static str> {
         let own = self.presets.iter().find(|(of, _)| *of == preset);
-        own.map(|(_, value)| *value).or(self.default)
+        match (own, preset.base()) {
+            (Some((_, value)), _) => Some(value),
+            (None, Some(base)) => self.default_in(base),
+            (None, None) => self.default,
+        }
     }
 
     /// The command-line option, with its environment variable.
