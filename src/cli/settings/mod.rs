@@ -89,9 +89,24 @@ mod tests {
     }
 
     #[test]
+    fn the_preset_fast95_is_fast_with_a_larger_network_and_more_epochs() {
+        let [fast, fast95] = [Preset::Fast, Preset::Fast95].map(defaults);
+        let own: Vec<_> = fast95
+            .into_iter()
+            .filter(|option| !fast.contains(option))
+            .collect();
+        let expected = "--preset=fast95 --model=fast-deep --widths=128,384,384 --epochs=30 --out-dir=runs/fast95";
+        assert_eq!(own.join(" "), expected);
+    }
+
+    #[test]
     fn the_help_ends_with_the_default_of_each_preset() {
         for (name, ending) in [
             ("depth", "9n+2 [default: 164; quick: 11]"),
+            (
+                "epochs",
+                "training images [default: 100; quick: 3; fast: 24; fast95: 30]",
+            ),
             ("l2", "default with adamw [default: 1e-4; fast: 0]"),
             ("out-dir", "of the run [default: runs/PRESET]"),
             (

@@ -14,7 +14,7 @@ use super::aligned::Aligned;
 use super::format::{Format, Lanes};
 use super::layer::Layer;
 use super::norm::Norm;
-use super::pointwise::TILE;
+use super::pointwise::tile::TILE;
 use super::{sets, winograd};
 use crate::isa::Isa;
 use stem::Convolution;

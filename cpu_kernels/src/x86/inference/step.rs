@@ -10,7 +10,7 @@ use crate::x86::gemm::PANEL;
 use crate::x86::layer::Layer;
 use crate::x86::norm::Norm;
 use crate::x86::padded::Padded;
-use crate::x86::pointwise::{self, TILE};
+use crate::x86::pointwise::tile::{self, TILE};
 use crate::x86::pool;
 use crate::x86::prefetch::Ahead;
 use crate::x86::result::store_one;
@@ -162,16 +162,16 @@ impl<F: Format> Task for Pointwise<'_, F> {
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
             for (p, start) in starts[..count].iter_mut().enumerate() {
-                *start = pointwise::input_pixel(layer, first + p) * parts;
+                *start = tile::input_pixel(layer, first + p) * parts;
             }
             activate::<S, F>(set, norm, self.share.x, &starts[..count], tile);
             let kernel = self.share.kernel;
             if let Some((y, add)) = self.share.place(first, count) {
-                pointwise::product::<S, F>(set, tile, kernel, count, y, add);
+                tile::product::<S, F>(set, tile, kernel, count, y, add);
                 continue;
             }
             let output = &mut self.output[..count * layer.output_parts()];
-            pointwise::product::<S, F>(set, tile, kernel, count, output, false);
+            tile::product::<S, F>(set, tile, kernel, count, output, false);
             self.share.store(set, first, output);
         }
     }
@@ -196,7 +196,7 @@ fn activate<S: Set, F: Format>(
             }
         }
     }
-    pointwise::end_pairs::<F>(tile, starts.len());
+    tile::end_pairs::<F>(tile, starts.len());
 }
 
 /// The image with a border that a 3x3 layer reads, and its tiles where it is computed in them.

@@ -1,20 +1,26 @@
 //! The CPUs of several processes, joined by MPI: the library that `./setup mpi` makes (`xla_mpi/`).
 //!
 //! The library is loaded only where several processes are asked for. This module is the fence around its C interface.
+//!
+//! ```text
+//!  join, watch, leave ─┐
+//!                      ├─► functions ─► libxla_mpi.so
+//!  client ─────────────┘
+//! ```
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+mod client;
+mod functions;
+
+use std::ffi::c_int;
 use std::io::Write;
 use std::path::PathBuf;
-use std::ptr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use half::bf16;
+use anyhow::{Context, Result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::device::backend::{Backend, Collectives, DeviceArray, Executable, Values, boxed, own};
 use crate::device::error::DeviceError;
 use crate::device::heartbeat::{self, Heartbeat};
 use crate::device::leave::{End, LINGERING};
@@ -22,67 +28,11 @@ use crate::device::processes::Processes;
 use crate::device::runtime;
 use crate::system::{proc, watch};
 
-/// XLA's numbers of element types.
-const S32: c_int = 4;
-const F32: c_int = 11;
-const BF16: c_int = 16;
+pub use client::MpiCpu;
+use functions::{Functions, check};
 
 /// Bytes that each process tells when they join.
 const GATHERED: usize = 128;
-
-/// A null pointer, or a message to be freed.
-type Answer = *mut c_char;
-
-/// Declares the functions of the library: a field for each, which has the symbol's name without `xla_mpi_`.
-macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        struct Functions {
-            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-        }
-
-        impl Functions {
-            /// # Safety
-            /// `library` is the one that `xla_mpi/` was made into, and is never unloaded.
-            unsafe fn of(library: &Library) -> Result<Self, libloading::Error> {
-                Ok(Self {
-                    // SAFETY: the types are those in `xla_mpi/`.
-                    $($name: unsafe {
-                        *library.get(concat!("xla_mpi_", stringify!($name), "\0").as_bytes())?
-                    },)*
-                })
-            }
-        }
-    };
-}
-
-functions! {
-    join: fn(*mut c_int, *mut c_int) -> Answer;
-    gather: fn(*const u8, c_int, *mut u8) -> Answer;
-    meet: fn();
-    part: fn();
-    abort: fn(c_int);
-    open_beats: fn(*mut c_int) -> Answer;
-    beat: fn(*mut u64, *mut c_int);
-    totals: fn(*mut u64, *mut u64, *mut u64);
-    open: fn(c_int, c_int, *mut *mut c_void) -> Answer;
-    close: fn(*mut c_void);
-    compile: fn(*mut c_void, *const u8, usize, *mut *mut c_void) -> Answer;
-    free_executable: fn(*mut c_void);
-    upload: fn(*mut c_void, c_int, *const i64, usize, *const c_void, *mut *mut c_void) -> Answer;
-    free_buffer: fn(*mut c_void);
-    run: fn(*mut c_void, *const *mut c_void, usize, *mut *mut *mut c_void, *mut usize) -> Answer;
-    wait: fn(*mut c_void) -> Answer;
-    count: fn(*mut c_void, *mut usize) -> Answer;
-    read: fn(*mut c_void, *mut f32, usize) -> Answer;
-}
-
-impl Functions {
-    /// Ends all processes with this exit code.
-    fn end_all(&self, code: u8) {
-        // SAFETY: MPI was initialised, and this process ends after this.
-        unsafe { (self.abort)(code.into()) }
-    }
-}
 
 /// From the message of one that hangs until this process ends all: each of the others has its own message to write.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -100,21 +50,6 @@ static JOINED: OnceLock<Functions> = OnceLock::new();
 
 /// What notices others that hang, and lets them notice this process.
 static HEARTBEAT: Mutex<Option<Heartbeat>> = Mutex::new(None);
-
-/// Turns the answer of a function of the library into an error.
-fn check(answer: Answer) -> Result<()> {
-    if answer.is_null() {
-        return Ok(());
-    }
-    // SAFETY: the library returned this text, which ends with a zero, for the caller to free.
-    let text = unsafe {
-        let text = CStr::from_ptr(answer).to_string_lossy().into_owned();
-        libc::free(answer.cast());
-        text
-    };
-    // XLA adds where in its source it happened.
-    anyhow::bail!("{}", text.lines().next().unwrap_or_default().to_owned())
-}
 
 /// Where `./setup mpi` puts the library: beside the runtime that it was made for.
 pub fn library_path() -> Option<PathBuf> {
@@ -287,197 +222,6 @@ fn stop_heartbeat() {
     let mut heartbeat = HEARTBEAT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(heartbeat) = heartbeat.take() {
         heartbeat.stop();
-    }
-}
-
-/// The CPUs of several processes, one device in each.
-pub struct MpiCpu {
-    client: Arc<Client>,
-    processes: (usize, usize),
-}
-
-struct Client {
-    functions: &'static Functions,
-    raw: *mut c_void,
-}
-
-// SAFETY: XLA's clients, executables and buffers may be used from any thread.
-unsafe impl Send for Client {}
-// SAFETY: as above.
-unsafe impl Sync for Client {}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // SAFETY: the library made it, and nothing of it is left: what it made holds on to it.
-        unsafe { (self.functions.close)(self.raw) }
-    }
-}
-
-impl MpiCpu {
-    /// Opens this process's device, after [`join`].
-    pub fn open(processes: &Processes) -> Result<Self> {
-        let functions = JOINED.get().context("MPI was not joined")?;
-        let mut raw = ptr::null_mut();
-        let (index, count) = (processes.index as c_int, processes.count as c_int);
-        // SAFETY: the pointer is valid for the call.
-        check(unsafe { (functions.open)(index, count, &mut raw) })?;
-        let client = Arc::new(Client { functions, raw });
-        let processes = (processes.index, processes.count);
-        Ok(Self { client, processes })
-    }
-}
-
-impl Backend for MpiCpu {
-    fn device_count(&self) -> usize {
-        1
-    }
-
-    fn processes(&self) -> (usize, usize) {
-        self.processes
-    }
-
-    fn device_kind(&self) -> &str {
-        "cpu"
-    }
-
-    fn report(&self) -> Result<Vec<String>> {
-        let (index, count) = self.processes;
-        Ok(vec![format!("process {index} of {count}, joined by MPI")])
-    }
-
-    fn collectives(&self) -> Option<Collectives> {
-        let (mut count, mut bytes, mut nanoseconds) = (0, 0, 0);
-        // SAFETY: the pointers are valid for the call.
-        unsafe { (self.client.functions.totals)(&mut count, &mut bytes, &mut nanoseconds) };
-        Some(Collectives {
-            count,
-            bytes,
-            time: Duration::from_nanos(nanoseconds),
-        })
-    }
-
-    fn compile(&self, hlo: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
-        let client = Arc::clone(&self.client);
-        let mut raw = ptr::null_mut();
-        // SAFETY: the bytes and the pointer are valid for the call.
-        check(unsafe {
-            (client.functions.compile)(client.raw, hlo.as_ptr(), hlo.len(), &mut raw)
-        })?;
-        Ok(Box::new(MpiExecutable { client, raw }))
-    }
-
-    fn upload(
-        &self,
-        values: Values<'_>,
-        dims: &[usize],
-        device: usize,
-    ) -> Result<Box<dyn DeviceArray>> {
-        ensure!(device == 0, "there is no device {device}, only one");
-        let (kind, data, len): (c_int, *const c_void, usize) = match &values {
-            Values::F32(values) => (F32, values.as_ptr().cast(), values.len()),
-            Values::I32(values) => (S32, values.as_ptr().cast(), values.len()),
-            Values::Bf16(values) => (BF16, values.as_ptr().cast::<bf16>().cast(), values.len()),
-            Values::Shared(values) => (F32, values.as_ptr().cast(), values.len()),
-        };
-        let expected: usize = dims.iter().product();
-        ensure!(
-            len == expected,
-            "an array of {dims:?}: expected {expected} values, got {len}"
-        );
-        let dims: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
-        let client = Arc::clone(&self.client);
-        let mut raw = ptr::null_mut();
-        // SAFETY: there are as many values as the dimensions say, and XLA is done with them when the call returns.
-        check(unsafe {
-            let upload = client.functions.upload;
-            upload(client.raw, kind, dims.as_ptr(), dims.len(), data, &mut raw)
-        })?;
-        Ok(Box::new(MpiArray { client, raw }))
-    }
-}
-
-struct MpiExecutable {
-    client: Arc<Client>,
-    raw: *mut c_void,
-}
-
-// SAFETY: as for [`Client`].
-unsafe impl Send for MpiExecutable {}
-// SAFETY: as above.
-unsafe impl Sync for MpiExecutable {}
-
-impl Drop for MpiExecutable {
-    fn drop(&mut self) {
-        // SAFETY: the library made it, and nobody else has it.
-        unsafe { (self.client.functions.free_executable)(self.raw) }
-    }
-}
-
-impl Executable for MpiExecutable {
-    fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
-        let inputs = own::<MpiArray>(inputs)?;
-        let [inputs] = inputs.as_slice() else {
-            anyhow::bail!("expected the inputs of one replica, got {}", inputs.len());
-        };
-        let inputs: Vec<*mut c_void> = inputs.iter().map(|array| array.raw).collect();
-        let (mut outputs, mut count) = (ptr::null_mut(), 0);
-        // SAFETY: the inputs are buffers of this client, and all pointers are valid for the call.
-        check(unsafe {
-            let run = self.client.functions.run;
-            run(
-                self.raw,
-                inputs.as_ptr(),
-                inputs.len(),
-                &mut outputs,
-                &mut count,
-            )
-        })?;
-        // SAFETY: the library returned an array of so many buffers, for the caller to keep, and the array to free.
-        let arrays = unsafe {
-            let arrays = std::slice::from_raw_parts(outputs, count).to_vec();
-            libc::free(outputs.cast());
-            arrays
-        };
-        let array = |raw| MpiArray {
-            client: Arc::clone(&self.client),
-            raw,
-        };
-        Ok(boxed(vec![arrays.into_iter().map(array).collect()]))
-    }
-}
-
-struct MpiArray {
-    client: Arc<Client>,
-    raw: *mut c_void,
-}
-
-// SAFETY: as for [`Client`].
-unsafe impl Send for MpiArray {}
-// SAFETY: as above.
-unsafe impl Sync for MpiArray {}
-
-impl Drop for MpiArray {
-    fn drop(&mut self) {
-        // SAFETY: the library made it, and nobody else has it.
-        unsafe { (self.client.functions.free_buffer)(self.raw) }
-    }
-}
-
-impl DeviceArray for MpiArray {
-    fn wait(&self) -> Result<()> {
-        // SAFETY: the buffer is there as long as this is.
-        check(unsafe { (self.client.functions.wait)(self.raw) })
-    }
-
-    fn to_f32(&self) -> Result<Vec<f32>> {
-        let functions = self.client.functions;
-        let mut count = 0;
-        // SAFETY: the buffer is there as long as this is, and the pointer is valid for the call.
-        check(unsafe { (functions.count)(self.raw, &mut count) })?;
-        let mut values = vec![0.0; count];
-        // SAFETY: there is room for as many values.
-        check(unsafe { (functions.read)(self.raw, values.as_mut_ptr(), count) })?;
-        Ok(values)
     }
 }
 
