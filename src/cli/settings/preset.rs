@@ -11,7 +11,7 @@ pub enum Preset {
     Quick,
     /// A wide and shallow network on CIFAR-10, 24 epochs: about 94 % in less than an hour on 2 cores
     Fast,
-    /// As fast, with a deeper and wider network and 30 epochs
+    /// As fast, with a deeper and wider network and 30 epochs: about 95 % with flips
     Fast95,
 }
 
