@@ -36,35 +36,28 @@ pub fn forward<F: Format>(
     out: &mut Output<F>,
 ) {
     let kernel = &winograd::packed::<F>(isa, layer, kernel, winograd::tile(layer));
-    tasks::forward(layer, x, out, |share| {
-        let task = Forward::<F> {
-            layer,
-            norm,
-            kernel,
-            skip: skip.map(|skip| &skip[share.start..]),
-            share,
-        };
-        sets::run::<F, _>(isa, task)
+    tasks::forward(layer, norm, x, kernel, skip, out, |share| {
+        sets::run::<F, _>(isa, Forward(share))
     });
 }
 
 /// [`forward`] of some images.
-struct Forward<'a, F: Format> {
-    layer: &'a Layer,
-    norm: &'a Norm,
-    /// [Packed](winograd::packed).
-    kernel: &'a [f32],
-    skip: Option<&'a [F::Lanes]>,
-    share: ForwardShare<'a, F>,
-}
+struct Forward<'a, F: Format>(ForwardShare<'a, F>);
 
 impl<F: Format> Task for Forward<'_, F> {
     type Output = Moments;
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Moments {
-        let (layer, norm) = (self.layer, self.norm);
-        let ForwardShare { x, y, chosen, .. } = self.share;
+        let ForwardShare {
+            layer,
+            norm,
+            x,
+            kernel,
+            skip,
+            y,
+            chosen,
+        } = self.0;
         let (input_len, output_len) = (layer.input_len(), layer.output_len());
         let len = layer.result_len();
         let mut tiles = winograd::tile(layer).map(|results| Convolution::forward(layer, results));
@@ -76,7 +69,7 @@ impl<F: Format> Task for Forward<'_, F> {
         let mut pooled = vec![[0.0; PANEL]; len];
         let mut results = Results::new(layer.output_parts());
         let walks = Walk::forward(layer);
-        let skips = self.skip.unwrap_or_default();
+        let skips = skip.unwrap_or_default();
         let (mut first, mut rest) = (0, y);
         while !rest.is_empty() {
             let images = together.min(rest.len() / len);
@@ -91,11 +84,11 @@ impl<F: Format> Task for Forward<'_, F> {
                 padded.activate(set, norm, x);
             }
             match &mut tiles {
-                Some(tiles) => tiles.compute(set, padded, self.kernel, &mut output, ahead),
+                Some(tiles) => tiles.compute(set, padded, kernel, &mut output, ahead),
                 None => {
                     for padded in padded {
                         let width = layer.output_width();
-                        padded.convolve(set, walks, width, self.kernel, &mut output, ahead);
+                        padded.convolve(set, walks, width, kernel, &mut output, ahead);
                     }
                 }
             }
@@ -107,7 +100,7 @@ impl<F: Format> Task for Forward<'_, F> {
                     pool::largest::<S, F>(set, layer, output, &mut pooled, chosen);
                     results.store::<S, F>(set, &pooled, None, y);
                 } else {
-                    let skip = self.skip.map(|skip| &skip[start..]);
+                    let skip = skip.map(|skip| &skip[start..]);
                     results.store::<S, F>(set, output, skip, y);
                 }
             }

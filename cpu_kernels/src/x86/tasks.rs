@@ -36,10 +36,13 @@ pub fn images_of_a_task(layer: &Layer) -> usize {
 
 /// One task of a forward kernel: some of the images.
 pub struct ForwardShare<'a, F: Format> {
-    /// From its first image on.
+    pub layer: &'a Layer,
+    pub norm: &'a Norm,
+    /// From its first image on, and so is `skip`.
     pub x: &'a [F::Lanes],
-    /// Where its results begin in those of all tasks.
-    pub start: usize,
+    /// Packed, for the way in which the layer is computed.
+    pub kernel: &'a [f32],
+    pub skip: Option<&'a [F::Lanes]>,
     pub y: &'a mut [F::Lanes],
     pub chosen: &'a mut [F::Lanes],
 }
@@ -47,7 +50,10 @@ pub struct ForwardShare<'a, F: Format> {
 /// Runs `task` on each share of the images, for a layer's results `out`.
 pub fn forward<F: Format>(
     layer: &Layer,
+    norm: &Norm,
     x: &[F::Lanes],
+    kernel: &[f32],
+    skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
     task: impl Fn(ForwardShare<F>) -> Moments + Sync,
 ) {
@@ -56,8 +62,11 @@ pub fn forward<F: Format>(
     let mut chosen = out.chosen.chunks_mut(len);
     let shares = out.y.chunks_mut(len).enumerate();
     let shares = shares.map(|(index, y)| ForwardShare {
+        layer,
+        norm,
         x: &x[index * images * layer.input_len()..],
-        start: index * len,
+        kernel,
+        skip: skip.map(|skip| &skip[index * len..]),
         y,
         chosen: chosen.next().unwrap_or_default(),
     });

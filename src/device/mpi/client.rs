@@ -86,12 +86,13 @@ impl Backend for MpiCpu {
 
     fn compile(&self, hlo: &[u8], _replicas: usize) -> Result<Box<dyn Executable>> {
         let client = Arc::clone(&self.client);
+        let free = client.functions.free_executable;
         let mut raw = ptr::null_mut();
         // SAFETY: the bytes and the pointer are valid for the call.
         check(unsafe {
             (client.functions.compile)(client.raw, hlo.as_ptr(), hlo.len(), &mut raw)
         })?;
-        Ok(Box::new(MpiExecutable { client, raw }))
+        Ok(Box::new(MpiExecutable(Owned { client, raw, free })))
     }
 
     fn upload(
@@ -113,33 +114,37 @@ impl Backend for MpiCpu {
             "an array of {dims:?}: expected {expected} values, got {len}"
         );
         let dims: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
-        let client = Arc::clone(&self.client);
+        let client = &self.client;
         let mut raw = ptr::null_mut();
         // SAFETY: there are as many values as the dimensions say, and XLA is done with them when the call returns.
         check(unsafe {
             let upload = client.functions.upload;
             upload(client.raw, kind, dims.as_ptr(), dims.len(), data, &mut raw)
         })?;
-        Ok(Box::new(MpiArray { client, raw }))
+        Ok(Box::new(MpiArray::new(client, raw)))
     }
 }
 
-struct MpiExecutable {
+/// An executable or a buffer of a client.
+struct Owned {
     client: Arc<Client>,
     raw: *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void),
 }
 
 // SAFETY: as for [`Client`].
-unsafe impl Send for MpiExecutable {}
+unsafe impl Send for Owned {}
 // SAFETY: as above.
-unsafe impl Sync for MpiExecutable {}
+unsafe impl Sync for Owned {}
 
-impl Drop for MpiExecutable {
+impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: the library made it, and nobody else has it.
-        unsafe { (self.client.functions.free_executable)(self.raw) }
+        // SAFETY: the library made it, to be freed by this function, and nobody else has it.
+        unsafe { (self.free)(self.raw) }
     }
 }
+
+struct MpiExecutable(Owned);
 
 impl Executable for MpiExecutable {
     fn run(&self, inputs: &[Vec<&dyn DeviceArray>]) -> Result<Vec<Vec<Box<dyn DeviceArray>>>> {
@@ -147,13 +152,14 @@ impl Executable for MpiExecutable {
         let [inputs] = inputs.as_slice() else {
             anyhow::bail!("expected the inputs of one replica, got {}", inputs.len());
         };
-        let inputs: Vec<*mut c_void> = inputs.iter().map(|array| array.raw).collect();
+        let inputs: Vec<*mut c_void> = inputs.iter().map(|array| array.0.raw).collect();
         let (mut outputs, mut count) = (ptr::null_mut(), 0);
+        let executable = &self.0;
         // SAFETY: the inputs are buffers of this client, and all pointers are valid for the call.
         check(unsafe {
-            let run = self.client.functions.run;
+            let run = executable.client.functions.run;
             run(
-                self.raw,
+                executable.raw,
                 inputs.as_ptr(),
                 inputs.len(),
                 &mut outputs,
@@ -166,45 +172,39 @@ impl Executable for MpiExecutable {
             libc::free(outputs.cast());
             arrays
         };
-        let array = |raw| MpiArray {
-            client: Arc::clone(&self.client),
-            raw,
-        };
+        let array = |raw| MpiArray::new(&executable.client, raw);
         Ok(boxed(vec![arrays.into_iter().map(array).collect()]))
     }
 }
 
-struct MpiArray {
-    client: Arc<Client>,
-    raw: *mut c_void,
-}
+struct MpiArray(Owned);
 
-// SAFETY: as for [`Client`].
-unsafe impl Send for MpiArray {}
-// SAFETY: as above.
-unsafe impl Sync for MpiArray {}
-
-impl Drop for MpiArray {
-    fn drop(&mut self) {
-        // SAFETY: the library made it, and nobody else has it.
-        unsafe { (self.client.functions.free_buffer)(self.raw) }
+impl MpiArray {
+    /// The buffer `raw`, which the library made for `client`.
+    fn new(client: &Arc<Client>, raw: *mut c_void) -> Self {
+        Self(Owned {
+            client: Arc::clone(client),
+            raw,
+            free: client.functions.free_buffer,
+        })
     }
 }
 
 impl DeviceArray for MpiArray {
     fn wait(&self) -> Result<()> {
         // SAFETY: the buffer is there as long as this is.
-        check(unsafe { (self.client.functions.wait)(self.raw) })
+        check(unsafe { (self.0.client.functions.wait)(self.0.raw) })
     }
 
     fn to_f32(&self) -> Result<Vec<f32>> {
-        let functions = self.client.functions;
+        let Owned { client, raw, .. } = &self.0;
+        let functions = client.functions;
         let mut count = 0;
         // SAFETY: the buffer is there as long as this is, and the pointer is valid for the call.
-        check(unsafe { (functions.count)(self.raw, &mut count) })?;
+        check(unsafe { (functions.count)(*raw, &mut count) })?;
         let mut values = vec![0.0; count];
         // SAFETY: there is room for as many values.
-        check(unsafe { (functions.read)(self.raw, values.as_mut_ptr(), count) })?;
+        check(unsafe { (functions.read)(*raw, values.as_mut_ptr(), count) })?;
         Ok(values)
     }
 }

@@ -35,36 +35,29 @@ pub fn forward<F: Format>(
     out: &mut Output<F>,
 ) {
     let kernel = &F::pack(kernel, layer.inputs, layer.outputs);
-    tasks::forward(layer, x, out, |share| {
-        let task = Forward::<F> {
-            layer,
-            norm,
-            kernel,
-            skip: skip.map(|skip| &skip[share.start..]),
-            share,
-        };
-        sets::run::<F, _>(isa, task)
+    tasks::forward(layer, norm, x, kernel, skip, out, |share| {
+        sets::run::<F, _>(isa, Forward(share))
     });
 }
 
 /// [`forward`] of some images.
-struct Forward<'a, F: Format> {
-    layer: &'a Layer,
-    norm: &'a Norm,
-    /// Packed.
-    kernel: &'a [f32],
-    skip: Option<&'a [F::Lanes]>,
-    share: ForwardShare<'a, F>,
-}
+struct Forward<'a, F: Format>(ForwardShare<'a, F>);
 
 impl<F: Format> Task for Forward<'_, F> {
     type Output = Moments;
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> Moments {
-        let layer = self.layer;
+        let ForwardShare {
+            layer,
+            norm,
+            x,
+            kernel,
+            skip,
+            y,
+            ..
+        } = self.0;
         let parts = layer.output_parts();
-        let ForwardShare { x, y, .. } = self.share;
         let pixels = y.len() / parts;
         let mut inputs = Inputs::<F>::new(layer);
         let mut a = vec![F::ZERO; TILE * layer.input_parts()];
@@ -72,18 +65,18 @@ impl<F: Format> Task for Forward<'_, F> {
         let mut results = Results::new(parts);
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
-            let skips = self.skip.unwrap_or_default();
+            let skips = skip.unwrap_or_default();
             let next_skip = some(skips, (first + TILE) * parts, TILE * parts);
             let next = [inputs.of_next_tile(x, first), next_skip, &[], &[]];
             let (y, y_later) = y[first * parts..].split_at_mut(count * parts);
             let next_y = some(&*y_later, 0, TILE * parts);
             let ahead = &mut Ahead::new(next, next_y, multiplications::<F>(layer));
             let x = inputs.of_tile(x, first, count);
-            activate::<S, F>(set, self.norm, x, &mut a);
+            activate::<S, F>(set, norm, x, &mut a);
             let mut tile = ForwardTile::<F> {
                 a: &a,
-                kernel: self.kernel,
-                skip: self.skip.map(|skip| &skip[first * parts..]),
+                kernel,
+                skip: skip.map(|skip| &skip[first * parts..]),
                 y,
                 parts,
                 out: &mut out,
