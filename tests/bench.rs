@@ -81,8 +81,20 @@ fn bench_of_exported_computations_has_the_losses_of_traced_ones() {
     ] {
         assert_eq!(of_folder[key], traced[key], "{key}");
     }
-    // They have a size already.
-    assert!(fail(&[&bench[..], &["--batch-size", "4"]].concat(), 2).contains("--batch-size"));
+    // They have all that already.
+    for (option, value) in [
+        ("--batch-size", "4"),
+        ("--optimizer", "sgd"),
+        ("--classes", "10"),
+        ("--image-size", "32"),
+        ("--stage-units", "2,2,2"),
+        ("--block", "basic"),
+        ("--precision", "f32"),
+        ("--units", "unrolled"),
+    ] {
+        let message = fail(&[&bench[..], &[option, value]].concat(), 2);
+        assert!(message.contains(option), "{message}");
+    }
 }
 
 #[test]

@@ -139,6 +139,21 @@ fn a_run_cut_short_by_max_steps_goes_on_to_the_same_end() {
 }
 
 #[test]
+fn a_run_stopped_before_its_first_evaluation_goes_on_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reference, run) = (folder.path().join("reference"), folder.path().join("run"));
+    finish(&reference, &["--max-steps", "4"]);
+    finish(&run, &["--max-steps", "4"]);
+    // What a signal in the evaluation leaves: all steps, and neither a record of the epoch nor a result.
+    let history = fs::read_to_string(run.join("history.csv")).unwrap();
+    let (header, _) = history.split_once('\n').unwrap();
+    fs::write(run.join("history.csv"), format!("{header}\n")).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    succeed(&["--resume", "--out-dir", text(&run)]);
+    assert_same_end(&run, &reference);
+}
+
+#[test]
 fn a_finished_run_says_so_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

@@ -124,8 +124,9 @@ impl Dataset {
     /// When there are fewer training images.
     pub fn divide(self, held_out: usize, seed: u64) -> RunImages {
         let mut training = self.train;
-        let of_its_own = self.validation.is_some();
-        let split = match (held_out, self.validation) {
+        let own = self.validation.filter(|split| !split.is_empty());
+        let of_its_own = own.is_some();
+        let split = match (held_out, own) {
             (0, Some(validation)) => validation,
             (0, None) => self.test,
             _ if self.stratified => {
@@ -288,6 +289,16 @@ mod tests {
         let images = own.clone().divide(0, 0).validation;
         assert_eq!((images.name(), images.split), ("validation", numbered(3)));
         assert_eq!(own.divide(4, 0).validation.split.len(), 4);
+    }
+
+    #[test]
+    fn a_part_for_validation_without_images_counts_as_none() {
+        let without = Dataset {
+            validation: Some(Split::empty(SIDE)),
+            ..dataset()
+        };
+        let images = without.divide(0, 0).validation;
+        assert_eq!((images.name(), images.split), ("test", numbered(5)));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn named(kind: &PluginKind) -> Result<Option<PathBuf>, DeviceError> {
 
 /// The plugin that [`PLUGIN_VARIABLE`] names, whatever its kind.
 pub fn in_variable() -> Result<Option<(PluginKind, PathBuf)>, DeviceError> {
-    let Some(value) = std::env::var_os(PLUGIN_VARIABLE) else {
+    let Some(value) = std::env::var_os(PLUGIN_VARIABLE).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     match value.to_str() {

@@ -35,6 +35,11 @@ impl StepLog {
         }
     }
 
+    /// Steps of the run whose metrics are known.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
     /// The number of the last step and the mean since the last point, if that step is a point that was not taken yet.
     pub fn take(&mut self) -> Option<(u64, Mean)> {
         let due = self.step.is_multiple_of(self.every) && self.mean.count() > 0;

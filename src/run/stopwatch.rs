@@ -18,7 +18,7 @@ pub enum Lap {
     /// Between training steps: progress, signals.
     BetweenSteps,
     Evaluation,
-    /// Copying checkpoints off the device, and waiting for the previous one to be written.
+    /// Copying checkpoints off the device.
     Checkpoint,
     /// Plots, events, report.
     Report,
@@ -109,7 +109,7 @@ pub struct TimingSplit {
     /// runs the previous step meanwhile.
     pub between_steps_s: f64,
     pub evaluation_s: f64,
-    /// Copying checkpoints off the device, and waiting for the previous one to be written.
+    /// Copying checkpoints off the device.
     pub checkpoint_s: f64,
     /// Plots, events and report.
     pub report_s: f64,

@@ -60,6 +60,14 @@ fn an_empty_variable_counts_as_not_set() {
     let output = command.output().unwrap();
     let message = errors(&output);
     assert_eq!(output.status.code(), Some(4), "{message}");
+    let mut command = program(&["summary", "--depth", "11"]);
+    assert!(
+        command
+            .env("XLA_PJRT_PLUGIN", "")
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]

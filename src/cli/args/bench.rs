@@ -70,7 +70,7 @@ pub struct BenchArgs {
     pub init_weights: Option<PathBuf>,
 
     /// Time the traced training step in this folder, which `export --program` wrote
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["pipeline", "ops", "lowering", "model", "widths", "depth", "batch_size"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pipeline", "ops", "lowering", "model", "widths", "depth", "stage_units", "block", "classes", "image_size", "batch_size", "optimizer", "precision", "units"])]
     pub program: Option<PathBuf>,
 
     #[command(flatten)]

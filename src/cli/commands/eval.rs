@@ -1,6 +1,6 @@
 //! `eval`: loss, accuracy and confusion matrix of a checkpoint on the test images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -209,6 +209,21 @@ fn width(names: &[String]) -> usize {
     longest.unwrap_or(0).clamp(10, 30)
 }
 
+/// The class names, with its label behind one that several classes have.
+fn keys(names: &[String]) -> impl Iterator<Item = String> {
+    let mut classes: HashMap<&str, usize> = HashMap::new();
+    for name in names {
+        *classes.entry(name).or_default() += 1;
+    }
+    names
+        .iter()
+        .enumerate()
+        .map(move |(label, name)| match classes[name.as_str()] {
+            1 => name.clone(),
+            _ => format!("{name} ({label})"),
+        })
+}
+
 fn as_json(
     evaluation: &Evaluation,
     spec: &DatasetSpec,
@@ -216,10 +231,9 @@ fn as_json(
     averaged: Option<&Averaged>,
 ) -> Value {
     let names = &spec.class_names;
-    let classes: serde_json::Map<String, Value> = names
-        .iter()
+    let classes: serde_json::Map<String, Value> = keys(names)
         .zip(scores.classes())
-        .map(|(name, class)| (name.clone(), json!(class)))
+        .map(|(name, class)| (name, json!(class)))
         .collect();
     let confusions = scores.confusions(MOST_IN_JSON).into_iter().map(|pair| {
         json!({ "true": names[pair.truth], "predicted": names[pair.predicted], "images": pair.images })
@@ -252,4 +266,16 @@ fn write_npy(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
     let mut bytes = npy_header([logits.len() / classes, classes]);
     bytes.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
     Ok(files::write_bytes(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_one_name_are_told_apart_by_their_labels() {
+        let names = ["owl", "crane", "cat", "crane"].map(str::to_owned);
+        let keys: Vec<String> = keys(&names).collect();
+        assert_eq!(keys, ["owl", "crane (1)", "cat", "crane (3)"]);
+    }
 }

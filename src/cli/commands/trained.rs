@@ -156,7 +156,8 @@ fn divided(mut dataset: Dataset, args: &CheckpointArgs, info: &CheckpointInfo) -
     if (1..dataset.train.len()).contains(&held_out) {
         return dataset.divide(held_out, saved.seed);
     }
-    if dataset.validation.is_none() && dataset.test.is_empty() {
+    let has_validation = (dataset.validation.as_ref()).is_some_and(|split| !split.is_empty());
+    if !has_validation && dataset.test.is_empty() {
         let none = Split::empty(dataset.spec.side);
         dataset.test = std::mem::replace(&mut dataset.train, none);
     }

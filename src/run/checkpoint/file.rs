@@ -7,7 +7,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use half::bf16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
-use xla_graphs::{TensorSpec, average};
+use xla_graphs::{GraphError, Layout, TensorSpec, average};
 
 use super::{CheckpointError, CheckpointInfo, foreign};
 use crate::data;
@@ -22,10 +22,29 @@ const INFO_KEY: &str = "resnet-xla";
 /// The metadata key of the SHA-256 sum over the info and all tensors, in the order of the layout.
 const DIGEST_KEY: &str = "sha256";
 
-/// Longer files are not read. The deepest network's checkpoint fits.
+/// Longer files are not read.
 const MAX_LEN: u64 = 1 << 30;
 /// Nor are files with a longer header: its table takes many times its size in memory.
 const MAX_HEADER_LEN: u64 = 16 << 20;
+
+/// Refuses a `layout` whose checkpoints would be too long to be read again.
+///
+/// # Errors
+/// [`GraphError::Shape`].
+pub fn check_len(layout: &Layout) -> Result<(), GraphError> {
+    let values: usize = layout.state().iter().map(TensorSpec::len).sum();
+    let (most, got) = (MAX_LEN - MAX_HEADER_LEN, 4 * values as u64);
+    match got <= most {
+        true => Ok(()),
+        false => Err(GraphError::Shape {
+            what: "checkpoints",
+            expected: format!(
+                "at most {most} bytes: fewer classes, no --ema, or an --optimizer that keeps less for each weight"
+            ),
+            got: got.to_string(),
+        }),
+    }
+}
 
 /// Writes the tensors `specs` with the values in `state` to `path`, atomically.
 pub(super) fn save(

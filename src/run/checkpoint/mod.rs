@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use xla_graphs::{Layout, TensorSpec};
 
-pub use file::load_info;
+pub use file::{check_len, load_info};
 pub use info::{CheckpointInfo, Position};
 pub use saver::Saver;
 pub use source::Source;
@@ -165,7 +165,7 @@ pub fn count(folder: &Path) -> usize {
 }
 
 /// Writes a checkpoint into `folder` and returns its path. Only once it is on disk are the oldest removed,
-/// until `keep` are left.
+/// until it and `keep` - 1 before it are left. Later ones stay: the run went back behind them because they are damaged.
 fn commit(
     storage: &impl Storage,
     folder: &Path,
@@ -174,15 +174,22 @@ fn commit(
     state: &HostState,
     info: &CheckpointInfo,
 ) -> Result<PathBuf, CheckpointError> {
-    let path = folder.join(file_name(info.position.step));
+    let step = info.position.step;
+    let path = folder.join(file_name(step));
     file::save(storage, &path, specs, state, info)?;
-    prune(storage, folder, keep)?;
+    prune(storage, folder, step, keep)?;
     Ok(path)
 }
 
-/// Removes the oldest checkpoints of `folder` until `keep` are left.
-fn prune(storage: &impl Storage, folder: &Path, keep: usize) -> Result<(), CheckpointError> {
-    let all = list(storage, folder)?;
+/// Removes the oldest checkpoints of `folder` until `keep` of those up to `step` are left.
+fn prune(
+    storage: &impl Storage,
+    folder: &Path,
+    step: u64,
+    keep: usize,
+) -> Result<(), CheckpointError> {
+    let mut all = list(storage, folder)?;
+    all.retain(|path| step_of(path) <= Some(step));
     for path in &all[..all.len().saturating_sub(keep)] {
         storage
             .remove(path)
@@ -220,7 +227,10 @@ fn step_of(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
+    use crate::model::network::{Network, NetworkKind};
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -248,10 +258,37 @@ mod tests {
         let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
         all.push("step-x.safetensors");
         let folder = folder_with(&all);
-        prune(&Disk, folder.path(), 2).unwrap();
+        prune(&Disk, folder.path(), 20, 2).unwrap();
         let left = list(&Disk, folder.path()).unwrap();
         assert_eq!(left, [15, 20].map(|s| folder.path().join(file_name(s))));
         assert!(folder.path().join("step-x.safetensors").exists());
+    }
+
+    #[test]
+    fn later_checkpoints_are_not_counted_among_those_to_keep() {
+        let names = [80, 85, 90, 100].map(file_name);
+        let folder = folder_with(&names.each_ref().map(String::as_str));
+        prune(&Disk, folder.path(), 85, 2).unwrap();
+        assert_eq!(list(&Disk, folder.path()).unwrap().len(), 4);
+        prune(&Disk, folder.path(), 85, 1).unwrap();
+        let left = list(&Disk, folder.path()).unwrap();
+        assert_eq!(
+            left,
+            [85, 90, 100].map(|s| folder.path().join(file_name(s)))
+        );
+    }
+
+    #[test]
+    fn a_network_whose_checkpoints_could_not_be_read_is_refused() {
+        let network = Network {
+            kind: NetworkKind::from_str("resnet101-v2", false).unwrap(),
+            ..Network::resnet_v2(164)
+        };
+        let layout = |slots: &[&'static str]| network.layout(21_841, slots).unwrap();
+        check_len(&layout(&["m", "v"])).unwrap();
+        let error = check_len(&layout(&["m", "v", "average"])).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("at most 1056964608 bytes"), "{message}");
     }
 
     #[test]

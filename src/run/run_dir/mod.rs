@@ -288,12 +288,18 @@ impl RunDir {
         Ok(())
     }
 
-    /// A link in place of a sub-folder would make the run write somewhere else.
+    /// A link in place of a sub-folder, or of one on the way to it, would make the run write somewhere else.
     fn refuse_links(&self) -> Result<(), RunDirError> {
         for folder in SUB_FOLDERS {
-            let path = self.root.join(folder);
-            if path.is_symlink() {
-                return Err(RunDirError::Link { path });
+            for part in Path::new(folder).ancestors() {
+                // The last one is the root itself, which may be a link.
+                if part == Path::new("") {
+                    break;
+                }
+                let path = self.root.join(part);
+                if path.is_symlink() {
+                    return Err(RunDirError::Link { path });
+                }
             }
         }
         Ok(())

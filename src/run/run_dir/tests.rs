@@ -187,12 +187,14 @@ fn overwrite_does_not_reach_through_symbolic_links() {
 
 #[test]
 fn a_link_in_the_place_of_a_sub_folder_is_refused_in_every_mode() {
-    for name in ["checkpoints", "plots", "events"] {
+    for name in ["checkpoints", "plots", "events", "events/plugins/profile"] {
         for mode in [RunDirMode::Fresh, RunDirMode::Overwrite, RunDirMode::Resume] {
             let outside = tempfile::tempdir().unwrap();
             touch(outside.path(), &["step-00000390.safetensors"]);
             let folder = tempfile::tempdir().unwrap();
-            symlink(outside.path(), folder.path().join(name)).unwrap();
+            let link = folder.path().join(name);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(outside.path(), link).unwrap();
             let error = RunDir::create(folder.path(), mode).unwrap_err();
             assert!(matches!(error, RunDirError::Link { .. }), "{error}");
             let untouched = ["step-00000390.safetensors"];

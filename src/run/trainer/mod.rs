@@ -154,6 +154,9 @@ impl Trainer<'_> {
         // All steps were taken earlier; only the result is missing.
         if last_evaluation.logits.is_empty() {
             let evaluation = self.validate(&state)?;
+            if let Some(signal) = self.stop.asked()? {
+                return Err(self.interrupt(signal));
+            }
             last_evaluation = evaluation.context("the evaluation ended early")?;
         }
         self.tell(|observer| observer.finish());
@@ -224,7 +227,6 @@ impl Trainer<'_> {
         let metrics: BatchMetrics = pending.read()?;
         self.enter(lap);
         self.log.add(&metrics);
-        let learning_rate = self.last_learning_rate();
         let position = self.position();
         if metrics.is_finite() {
             position.non_finite_in_a_row = 0;
@@ -238,13 +240,14 @@ impl Trainer<'_> {
         if position.non_finite_in_a_row < NON_FINITE_LIMIT {
             return Ok(());
         }
-        let step = position.step;
         self.tell(|observer| observer.finish());
+        // The position may be a step ahead.
+        let step = self.log.step();
         Err(NonFiniteLoss {
             count: NON_FINITE_LIMIT,
             step,
             epoch,
-            learning_rate,
+            learning_rate: self.learning_rate(step - 1),
         }
         .into())
     }

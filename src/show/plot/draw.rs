@@ -17,6 +17,8 @@ const LEFT: u32 = 80;
 /// Width to the right of the plotting area.
 const RIGHT: u32 = 28;
 const MARGIN: u32 = 12;
+/// Runs in the legend of a plot of the usual height.
+const USUAL_RUNS: u32 = 8;
 
 const TEXT: RGBColor = RGBColor(38, 38, 38);
 const FAINT_TEXT: RGBColor = RGBColor(110, 110, 110);
@@ -28,6 +30,19 @@ const DOTS_UP_TO: usize = 40;
 
 type DrawResult<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 type Plot<'a, DB> = ChartContext<'a, DB, Cartesian2d<Axis, Axis>>;
+
+/// Width and height of the chart in pixels.
+pub fn size(chart: &Chart) -> (u32, u32) {
+    let runs = match &chart.legend {
+        Legend::Inline => 0,
+        Legend::Lines(lines) => lines.len() as u32,
+    };
+    let (width, height) = SIZE;
+    (
+        width,
+        height + LEGEND_LINE * runs.saturating_sub(USUAL_RUNS),
+    )
+}
 
 /// Draws the chart on any backend, all lengths multiplied by `scale`.
 pub fn draw<DB: DrawingBackend>(

@@ -11,9 +11,9 @@ use crate::show::raster::{self, OVERSAMPLING, PictureError};
 use crate::system::files;
 use chart::Chart;
 pub use chart::has_moving_rate;
-use draw::draw;
+use draw::{draw, size};
 
-/// Width and height of a plot in pixels.
+/// Width of a plot in pixels, and its height for up to eight runs; each further one makes it higher by a line of the legend.
 pub const SIZE: (u32, u32) = (960, 600);
 
 /// What a plot shows.
@@ -61,7 +61,7 @@ pub struct Run<'a> {
 /// A picture that cannot be drawn or written.
 pub fn save(stem: &Path, quantity: Quantity, runs: &[Run]) -> Result<(), PictureError> {
     let chart = chart(quantity, runs);
-    let png = raster::png(SIZE, |area| draw(area, OVERSAMPLING, &chart))?;
+    let png = raster::png(size(&chart), |area| draw(area, OVERSAMPLING, &chart))?;
     files::write_bytes(&stem.with_extension("png"), &png)?;
     Ok(files::write_text(
         &stem.with_extension("svg"),
@@ -76,7 +76,7 @@ pub fn save(stem: &Path, quantity: Quantity, runs: &[Run]) -> Result<(), Picture
 /// A picture that cannot be drawn.
 pub fn svg(quantity: Quantity, runs: &[Run]) -> Result<String, PictureError> {
     let chart = chart(quantity, runs);
-    raster::svg(SIZE, |area| draw(area, 1, &chart))
+    raster::svg(size(&chart), |area| draw(area, 1, &chart))
 }
 
 fn chart(quantity: Quantity, runs: &[Run]) -> Chart {
@@ -244,6 +244,28 @@ mod tests {
             "#D55E00",
         ] {
             assert!(svg.contains(text), "no {text} in {svg}");
+        }
+    }
+
+    #[test]
+    fn many_runs_have_a_higher_picture_and_the_same_room_for_curves() {
+        let folder = tempfile::tempdir().unwrap();
+        let stem = folder.path().join("accuracy");
+        let records = [record(0, 0.475, Some(0.425), 0.1)];
+        let run = Run {
+            name: "run",
+            records: &records,
+        };
+        for (runs, top) in [(8, 232), (30, 716)] {
+            save(&stem, Quantity::Accuracy, &vec![run; runs]).unwrap();
+            let picture = image::open(stem.with_extension("png")).unwrap().to_rgb8();
+            assert_eq!(picture.dimensions(), (960, top + 368));
+            // 308 rows for 0.42 to 0.48, in which the last run's colour is on top.
+            let last = RUN_COLOURS[(runs - 1) % RUN_COLOURS.len()];
+            for from_top in [5.0, 55.0] {
+                let row = top + (308.0 * from_top / 60.0) as u32;
+                assert_eq!(picture[(506, row)], Rgb([last.0, last.1, last.2]), "{row}");
+            }
         }
     }
 

@@ -98,10 +98,7 @@ fn host(args: &BenchArgs) -> Result<HostReport> {
 /// The step in `folder`, on as many devices as it is for.
 fn step_of_folder(args: &BenchArgs, folder: ProgramFolder) -> Result<StepReport> {
     let made_for = NonZeroUsize::new(folder.replicas()).map(ReplicaChoice::Count);
-    let cache = args.device.compile_cache.as_deref();
-    // What compiling takes is measured too, unless a cache is asked for.
-    let cache = cache.unwrap_or(Path::new(compile_cache::NONE));
-    let device = open_with(args, args.device.replicas.or(made_for))?.with_cache(Some(cache));
+    let device = open_with(args, args.device.replicas.or(made_for))?;
     let settings = *folder.settings();
     let program = Program::of(&device, &settings, Use::Training, Some(folder))?;
     time_step(args, settings.network, &program, &device)
@@ -128,7 +125,10 @@ fn open(args: &BenchArgs) -> Result<Device> {
 fn open_with(args: &BenchArgs, replicas: Option<ReplicaChoice>) -> Result<Device> {
     let choice = args.device.device.unwrap_or(DeviceChoice::Auto);
     let plugin = args.device.plugin.as_deref();
-    Ok(Device::open(choice, plugin, replicas)?)
+    let cache = args.device.compile_cache.as_deref();
+    // What compiling takes is measured too, unless a cache is asked for.
+    let cache = cache.unwrap_or(Path::new(compile_cache::NONE));
+    Ok(Device::open(choice, plugin, replicas)?.with_cache(Some(cache)))
 }
 
 /// Refuses a size of images that `--input` without pictures would not read.

@@ -10,7 +10,7 @@ use xla_graphs::Layout;
 
 use super::together;
 use crate::cli::args::TrainArgs;
-use crate::cli::config::{Config, check_side, divide};
+use crate::cli::config::{Config, ConfigError, check_side, divide};
 use crate::data::{self, DatasetSpec, Normalization, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::model::choose::ModelSettings;
@@ -121,6 +121,7 @@ fn program<'a>(
     let settings = config.model(spec, device.replicas);
     let folder = config.program.as_deref().map(ProgramFolder::open);
     let program = Program::of(device, &settings, Use::Training, folder.transpose()?)?;
+    checkpoint::check_len(program.layout()).map_err(ConfigError::from)?;
     Ok((program, settings))
 }
 

@@ -147,7 +147,9 @@ pub fn is_done(
     match position.step.cmp(&total) {
         Ordering::Less => false,
         Ordering::Equal => {
-            has_result(run_dir) || before.is_none_or(|history| history.records().is_empty())
+            // A run that was stopped before the evaluation of its first epoch has no records either, and goes on.
+            let records_are_lost = || before.is_none_or(|history| history.records().is_empty());
+            has_result(run_dir) || (position.step_in_epoch == 0 && records_are_lost())
         }
         Ordering::Greater => true,
     }
