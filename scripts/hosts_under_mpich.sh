@@ -9,7 +9,7 @@ if ! { command -v mpicxx.mpich && command -v mpirun.mpich; } >/dev/null; then
     exit
 fi
 # Each library stays for the next time, beside the other.
-runtime=$(readlink -f .xla)
+runtime=$(readlink -f "${XLA_EXTENSION_DIR:-.xla}")
 move() {
     [[ -e $1 ]] || return 0
     rm -rf "$2"
@@ -20,8 +20,9 @@ take_turns() {
     move "$runtime/mpi-$2" "$runtime/mpi"
 }
 folder=$(mktemp -d)
-trap 'take_turns mpich open-mpi; rm -r "$folder"' EXIT
+trap 'rm -r "$folder"' EXIT
 take_turns open-mpi mpich
+trap 'take_turns mpich open-mpi; rm -r "$folder"' EXIT
 MPICXX=mpicxx.mpich ./setup mpi
 
 # The tests start `mpirun`.

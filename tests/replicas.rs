@@ -503,3 +503,21 @@ fn the_users_own_number_of_devices_stays() {
         "{message}"
     );
 }
+
+#[test]
+fn flags_in_a_file_hold_beside_the_number_of_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flags");
+    let printed = |flags: &str| {
+        fs::write(&file, flags).unwrap();
+        let mut command = program::program(&["doctor", "--device", "cpu", "--replicas", "2"]);
+        let output = command.env("XLA_FLAGS", &file).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let flags = program::xla_flags(program::COMPILE_FAST);
+    let two = printed(&flags);
+    assert!(two.contains("works, 2 replicas"), "{two}");
+    // XLA reads those of the file too.
+    let message = printed(&format!("{flags} --xla_no_such_flag=1"));
+    assert!(message.contains("xla_no_such_flag"), "{message}");
+}

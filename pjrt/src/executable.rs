@@ -60,7 +60,9 @@ impl Executable {
             ..Default::default()
         };
         match self.api.call(&mut args) {
-            Err(PjrtError::Unimplemented { .. }) => return Ok(None),
+            Err(PjrtError::Unimplemented { .. } | PjrtError::MissingFunction(_)) => {
+                return Ok(None);
+            }
             called => called?,
         }
         // SAFETY: the plugin returned this array; it lives as long as the executable.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::device::error::DeviceError;
 use crate::device::plugin_kind::PluginKind;
+use crate::system::files::{Disk, Storage};
 use crate::system::rehearsal;
 use pjrt::{Plugin, Program};
 
@@ -13,6 +14,19 @@ pub const XLA_FLAGS: &str = "XLA_FLAGS";
 
 /// The source file that XLA names when it rejects the flags.
 const READER: &str = "parse_flags_from_env.cc";
+
+/// Longer files of flags are not read.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// The content of the file that a variable of flags with this `value` names: XLA takes a value that does not begin with a
+/// dash for the file that its flags are in. `None` where it names none, or one that cannot be read.
+pub fn in_file(value: &str) -> Option<Vec<u8>> {
+    let value = value.trim_ascii();
+    if value.is_empty() || value.starts_with('-') {
+        return None;
+    }
+    Disk.read(Path::new(value), FILE_LIMIT).ok()
+}
 
 /// The smallest program.
 const ONE: &[u8] = b"func.func @main() -> tensor<f32> {

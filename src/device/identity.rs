@@ -4,8 +4,7 @@ use std::env;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::device::flags::XLA_FLAGS;
-use crate::system::files::{Disk, Storage};
+use crate::device::flags::{self, XLA_FLAGS};
 use crate::system::{proc, sha256};
 
 /// Variables that change what is compiled.
@@ -17,8 +16,6 @@ const VARIABLES: [&str; 5] = [
     // How many processors XLA counts.
     "NPROC",
 ];
-/// Longer files of flags are not read.
-const FLAG_FILE_LIMIT: u64 = 1 << 20;
 
 /// Of whatever the library at `compiler` compiles in this process.
 pub fn of(compiler: &Path) -> Vec<String> {
@@ -70,15 +67,11 @@ fn file_identity(path: &Path) -> String {
     format!("{path:?} {facts:?}")
 }
 
-/// The `value` of a variable of flags. XLA takes one that does not begin with a dash for the file that the flags are
-/// in, whose content then belongs to it.
+/// The `value` of a variable of flags, with the content of the file that it names, if it does.
 fn with_flag_file(value: &str) -> String {
-    if value.is_empty() || value.trim_start().starts_with('-') {
-        return value.to_owned();
-    }
-    match Disk.read(Path::new(value), FLAG_FILE_LIMIT) {
-        Ok(content) => format!("{value} {}", sha256::sum(&content)),
-        Err(_) => value.to_owned(),
+    match flags::in_file(value) {
+        Some(content) => format!("{value} {}", sha256::sum(&content)),
+        None => value.to_owned(),
     }
 }
 

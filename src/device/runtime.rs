@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::device::embedded;
-use crate::device::flags::XLA_FLAGS;
+use crate::device::flags::{self, XLA_FLAGS};
 
 /// The XLA runtime's version, as `./setup` recorded it.
 pub const VERSION: &str = env!("RESNET_XLA_RUNTIME");
@@ -57,19 +57,24 @@ fn log_level(text: &str) -> Option<u8> {
 ///
 /// The rules of [`add_xla_flags`] apply.
 pub fn divide_cpu(devices: usize) {
-    let said = std::env::var(XLA_FLAGS).is_ok_and(|flags| flags.contains(DEVICE_COUNT));
-    if devices > 1 && !said {
+    if devices > 1 && !said_flags().contains(DEVICE_COUNT) {
         add_xla_flags(&format!("{DEVICE_COUNT}={devices} {COLLECTIVE_TIMEOUT}"));
     }
 }
 
-/// Appends `flags` to `XLA_FLAGS`.
+/// The flags in `XLA_FLAGS`, or in the file that it names: XLA reads either, not both.
+fn said_flags() -> String {
+    let value = env::var(XLA_FLAGS).unwrap_or_default();
+    let in_file = flags::in_file(&value).and_then(|content| String::from_utf8(content).ok());
+    in_file.unwrap_or(value)
+}
+
+/// Appends `flags` to those in `XLA_FLAGS`.
 ///
 /// Call it before the first client is made, and before starting any thread that may read the
 /// environment from C.
 pub fn add_xla_flags(flags: &str) {
-    let before = std::env::var(XLA_FLAGS).unwrap_or_default();
-    let all = format!("{before} {flags}");
+    let all = format!("{} {flags}", said_flags());
     set_variable(XLA_FLAGS, all.trim_start());
 }
 

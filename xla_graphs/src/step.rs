@@ -63,9 +63,13 @@ pub fn train_step(model: &Model) -> Result<Vec<u8>> {
     let frozen = model.network.frozen_tensors();
     let trained = |array| Trained::of(&layout, array, &frozen);
     let trained = (trained(Array::Weights), trained(Array::Statistics));
+    let statistics = match trained.1.tensors.is_empty() {
+        true => trained.1.take(state.array(Array::Statistics))?,
+        false => batch.join(&trained.1.tensors)?,
+    };
     let shares = Shares {
         gradient: gradients.join(&trained.0.tensors)?,
-        statistics: batch.join(&trained.1.tensors)?,
+        statistics,
         metrics: image_sums(&loss, &inputs.ones(model.batch)?)?,
     };
     let whole = shares.combine(model)?;
@@ -128,7 +132,8 @@ impl Shares {
     /// replicas did not share their batch statistics, the mean of those.
     fn combine(&self, model: &Model) -> Result<Self> {
         let (gradient, statistics, metrics);
-        if model.sync_batch_norm {
+        let has_no_statistics = self.statistics.dims()?[0] == 0;
+        if model.sync_batch_norm || has_no_statistics {
             let shares = [&self.gradient, &self.metrics];
             [gradient, metrics] = model.replicas.sum_all(shares)?;
             statistics = self.statistics.clone();

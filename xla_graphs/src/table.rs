@@ -13,6 +13,8 @@
 
 /// Colour channels of an image: the inputs of the first convolution's kernel.
 pub const IMAGE_CHANNELS: usize = 3;
+/// The first convolution's kernel, in every network.
+pub const FIRST_KERNEL: &str = "conv_in/kernel";
 
 /// How a tensor gets its first value.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -57,8 +57,11 @@ impl<'a> Trained<'a> {
             .sum()
     }
 
-    /// The part of `array`, one tensor after another.
+    /// The part of `array`, one tensor after another; empty where all are frozen.
     pub fn take(&self, array: &XlaOp) -> Result<XlaOp> {
+        if self.ranges.is_empty() {
+            return slice(array, &(0..0));
+        }
         let parts = self.ranges.iter().map(|range| slice(array, range));
         join(parts.collect::<Result<_>>()?)
     }

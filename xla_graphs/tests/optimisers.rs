@@ -206,9 +206,10 @@ fn orthogonal(flat: &[f64], columns: usize) -> Vec<f64> {
 #[test]
 fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nesterov() {
     let tensors = [
-        // More rows than columns, fewer, the first convolution, the classifier, a vector.
+        // More rows than columns, fewer, as many inputs as the first convolution, that one, the classifier, a vector.
         tensor("tall/kernel", &[3, 3, 2, 4]),
         tensor("wide/kernel", &[1, 1, 4, 6]),
+        tensor("narrow/kernel", &[3, 3, 3, 3]),
         tensor("conv_in/kernel", &[3, 3, 3, 4]),
         tensor("dense/kernel", &[6, 5]),
         tensor("dense/bias", &[5]),
@@ -228,7 +229,7 @@ fn muon_turns_hidden_kernels_by_orthogonal_matrices_and_moves_the_rest_as_nester
             let (w, d) = (&mut weights[part.clone()], &direction[part]);
             start += tensor.len();
             let (scale, step): (f64, Vec<f64>) = match tensor.name.as_str() {
-                "tall/kernel" | "wide/kernel" => {
+                "tall/kernel" | "wide/kernel" | "narrow/kernel" => {
                     let columns = tensor.dims[3];
                     ((columns as f64).sqrt() / norm(w), orthogonal(d, columns))
                 }

@@ -7,7 +7,7 @@ use crate::arrays::{scalar_like, to_i64};
 use crate::error::{GraphError, Result};
 use crate::optimiser::rule::{Optimiser, Update, Updated};
 use crate::optimiser::slots;
-use crate::table::{IMAGE_CHANNELS, TensorSpec};
+use crate::table::{FIRST_KERNEL, TensorSpec};
 
 /// The odd polynomial a·s + b·s³ + c·s⁵ that takes each singular value s in (0, 1] close to 1 when it is
 /// applied a few times.
@@ -62,7 +62,7 @@ fn moved(
     rest: f32,
 ) -> Result<XlaOp> {
     if let [h, width, inputs, outputs] = tensor.dims[..]
-        && inputs != IMAGE_CHANNELS
+        && tensor.name != FIRST_KERNEL
     {
         let matrix = to_i64(&[h * width * inputs, outputs]);
         let orthogonal = orthogonal(&d.reshape(&matrix)?)?.reshape(&[tensor.len() as i64])?;

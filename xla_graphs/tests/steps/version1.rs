@@ -82,6 +82,26 @@ fn a_frozen_stem_of_version_1_keeps_its_batch_norm_too() {
 }
 
 #[test]
+fn a_classifier_alone_is_trained_behind_layers_of_version_1() {
+    let images = input("images", &[BATCH * 4 * SIDE * SIDE * 3]).values;
+    for sync_batch_norm in [true, false] {
+        let plain = v1(Block::Basic, Downsampling::Unit, Lowering::Dots);
+        let trainer = Trainer::new(Model {
+            network: plain.network.clone().with_frozen(Some(2)),
+            sync_batch_norm,
+            ..plain
+        });
+        let state = without_kinks(&trainer.layout, initial(&trainer.layout));
+        let (next, _) = trainer.step(&state, &images);
+        check_gradient_of(&trainer, &state, &next, &images, "dense/kernel");
+        for (index, spec) in trainer.layout.network().iter().enumerate() {
+            let is_frozen = !spec.name.starts_with("dense/");
+            assert_eq!(state[index] == next[index], is_frozen, "{}", spec.name);
+        }
+    }
+}
+
+#[test]
 fn what_no_network_of_version_1_has_is_refused() {
     let mut architecture = Architecture::v1(Block::Basic, &[1], &[16]).unwrap();
     let refused = |architecture: &Architecture, lowering| {
