@@ -47,6 +47,8 @@ def load(path):
     tensors, info = read(path)
     if info.get("model", "resnet-v2") != "resnet-v2":
         sys.exit(f"{path}: the network is `{info['model']}`; only resnet-v2 can be converted to Keras")
+    if spec := info.get("spec"):
+        keras_resnet.SIDE, keras_resnet.CLASSES = spec["side"], len(spec["class_names"])
     model = keras_resnet.build(info["depth"], info["l2"])
     for name, variable in keras_resnet.variables(model).items():
         variable.assign(tensors[name])

@@ -81,6 +81,16 @@ fn bench_of_exported_computations_has_the_losses_of_traced_ones() {
     ] {
         assert_eq!(of_folder[key], traced[key], "{key}");
     }
+    // A step that mixes labels is timed with images that are not mixed.
+    fs::write(&settings, "depth = 11\nbatch-size = 4\nmixup = 0.2\n").unwrap();
+    let mixing = folder.path().join("mixing");
+    let export = ["export", "--program", text(&mixing), "--on", "cpu"];
+    succeed(&[&export[..], &["--settings", text(&settings)]].concat());
+    let of_mixing = ["bench", "--program", text(&mixing), "--device", "cpu"];
+    let of_mixing = report(&[&of_mixing[..], &steps].concat());
+    let loss = |report: &Value| report["first_loss"].as_f64().unwrap();
+    let off = (loss(&of_mixing) - loss(&traced)).abs();
+    assert!(off < 1e-4, "{of_mixing}");
     // They have all that already.
     for (option, value) in [
         ("--batch-size", "4"),
@@ -239,7 +249,8 @@ fn the_step_computes_the_same_in_every_formulation() {
         // Before the weights have moved: later losses grow apart as any two trainings do.
         (name, report["first_loss"].as_f64().unwrap())
     };
-    let (_, chosen) = loss(&[]);
+    let (name, chosen) = loss(&[]);
+    assert_eq!(name == "kernels", cpu_kernels::supported());
     for asked in ["native", "dots"] {
         let (name, loss) = loss(&["--lowering", asked]);
         assert_eq!(name, asked);
@@ -295,7 +306,7 @@ fn the_reports_name_the_instruction_set() {
     let own = of_json(&String::from_utf8(own.stdout).unwrap());
     assert_eq!(own, Isa::of_processor().to_string());
     if !Isa::Avx2.is_present() {
-        println!("skipped for the kernels: this processor has no AVX2");
+        println!("skipped: the kernels: this processor has no AVX2");
         return;
     }
     let printed = report(&[&["bench"][..], &small].concat(), Isa::Avx2);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use program::plugins::cpu_plugin;
 use program::runs::{PATIENCE, assert_same_end, checkpoints, finish, run_with_checkpoints};
 use program::shims::compile;
-use program::{fail, program, program_as_shipped, text};
+use program::{fail, program, program_as_shipped, take_over, text};
 use tempfile::TempDir;
 
 /// A run that nothing happened to.
@@ -142,17 +142,10 @@ fn a_limit_on_the_size_of_files_ends_the_run_with_an_error_that_names_the_file()
     // 512 blocks of 1 KiB. Without the trap the system kills the process instead.
     let limited = "trap '' XFSZ; ulimit -f 512; exec \"$0\" \"$@\"";
     let whole = to_the_end(&run);
-    let output = Command::new("bash")
-        .args(["-c", limited])
-        .arg(whole.get_program())
-        .args(whole.get_args())
-        .envs(
-            whole
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .output()
-        .unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-c", limited]);
+    take_over(&mut bash, &whole);
+    let output = bash.output().unwrap();
     let message = errors(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("step-00000006.safetensors"), "{message}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use program::runs::{checkpoints, run_with_checkpoints, signal, wait_for_checkpoint};
-use program::{COMPILE_FAST, program, run, text};
+use program::{program, run, take_over, text};
 
 /// So many epochs that no signal comes too late.
 const ENDLESS: [&str; 2] = ["--epochs", "100000"];
@@ -69,12 +69,11 @@ fn a_signal_that_was_inherited_as_ignored_stays_ignored() {
     let run = folder.path().join("run");
     let said = folder.path().join("said");
     // As nohup does with SIGHUP, and a shell without job control with SIGINT of its background jobs.
-    let mut child = Command::new("sh")
-        .args(["-c", "trap '' HUP INT USR1; exec \"$0\" \"$@\""])
-        .arg(env!("CARGO_BIN_EXE_resnet-xla"))
-        .args(run_with_checkpoints(&run))
-        .args(ENDLESS)
-        .env("XLA_FLAGS", COMPILE_FAST)
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP INT USR1; exec \"$0\" \"$@\""]);
+    let endless = [&run_with_checkpoints(&run)[..], &ENDLESS].concat();
+    take_over(&mut shell, &program(&endless));
+    let mut child = shell
         .stdout(Stdio::null())
         .stderr(File::create(&said).unwrap())
         .spawn()

@@ -70,6 +70,7 @@ impl Moved {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.folder.path().join("resnet-xla"));
+        program::take_environment(&mut command, &program(args));
         command.args(args).env_remove("LD_LIBRARY_PATH");
         command
     }
@@ -257,13 +258,7 @@ fn limited(limit: usize, user: u32, args: &[&str]) -> Option<Output> {
     }
     let plain = program(args);
     command.arg(format!("--nproc={limit}"));
-    command.arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    program::take_over(&mut command, &plain);
     let output = command.output().map_err(|error| error.to_string());
     let refused = |output: &Output| {
         let errors = words(&output.stderr);

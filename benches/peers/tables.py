@@ -249,7 +249,7 @@ def op_row(operation, step):
 
 
 def input_lines(results):
-    measured = [result for result in results.get("input", []) if "error" not in result]
+    measured = newest_of([result for result in results.get("input", []) if "error" not in result])
     machine = results["machine"][-1]
     lines = [
         f"{machine['cpu']}, {measured[-1]['date']}:",
@@ -267,7 +267,8 @@ def input_lines(results):
         ratio = "-"
         if peer in same_kind:
             ours = {result["round"]: result["images_per_sec"] for result in measured if result["peer"] == same_kind[peer]}
-            ratio = f"{statistics.median(ours[result['round']] / result['images_per_sec'] for result in own):.0f} times as fast"
+            ratios = [ours[result["round"]] / result["images_per_sec"] for result in own if result["round"] in ours]
+            ratio = f"{statistics.median(ratios):.0f} times as fast" if ratios else "-"
         spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
         lines.append(row([name, f"{statistics.median(rates):,.0f}", spread, sum(result["n"] for result in own), ratio]))
     return lines

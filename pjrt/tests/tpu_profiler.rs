@@ -33,4 +33,5 @@ fn libtpu_gives_a_recording_that_is_an_xspace() {
     let space = XSpace::decode(&recorded[..]).unwrap();
     let names: Vec<_> = space.planes.iter().map(|plane| &plane.name).collect();
     println!("{} bytes, planes {names:?}", recorded.len());
+    assert!(!names.is_empty());
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use xla_graphs::Model;
 
 use super::{Build, Spread};
-use crate::data::Batch;
+use crate::data::{Batch, Mixed};
 use crate::device::Device;
 use crate::device::runtime;
 use crate::model::network::Network;
@@ -224,9 +224,15 @@ pub fn synthetic_batch(model: &Model) -> Batch {
     let size = model.global_batch();
     let values = model.image_dims().iter().product::<usize>() * model.replicas.0;
     let classes = model.network.dense.outputs;
+    let labels = (0..size).map(|image| (image % classes) as i32);
     Batch {
-        images: (0..values as u32).map(noise).collect(),
-        labels: (0..size).map(|image| (image % classes) as i32).collect(),
+        images: (0..values).map(|position| noise(position as u32)).collect(),
+        labels: labels.clone().collect(),
+        // Read where labels are mixed; each image is all of the first.
+        mixed: Mixed {
+            labels: labels.collect(),
+            shares: vec![1.0; size],
+        },
         weights: vec![1.0; size],
         count: size,
         ..Batch::default()

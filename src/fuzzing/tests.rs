@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn random_input_is_refused_within_the_limits(
+    fn random_input_stays_within_the_limits(
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
         for parser in &PARSERS {

@@ -66,7 +66,12 @@ fn hold_lock() -> Option<Child> {
         fcntl.lockf(file, fcntl.LOCK_EX)\n\
         print('locked', flush=True)\n\
         sys.stdin.read()";
-    let lock_file = File::options().append(true).open("/tmp/libtpu_lockfile");
+    // As Python opens it: a system may let root open another user's file, but not with leave to create it.
+    let mut options = File::options();
+    let lock_file = options
+        .append(true)
+        .create(true)
+        .open("/tmp/libtpu_lockfile");
     if let Err(error) = lock_file
         && error.kind() == ErrorKind::PermissionDenied
     {

@@ -10,8 +10,8 @@ use image::{Rgb, RgbImage};
 use resnet_xla::system::{env_info, sha256};
 
 use crate::program::runs::{checkpoints, copy_folder, quick_run};
-use crate::program::{executable, program, succeed, text};
-use crate::together::{errors, mpirun_options, side_by_side, take_over, together_with};
+use crate::program::{executable, program, succeed, take_over, text};
+use crate::together::{errors, mpirun_options, side_by_side, together_with};
 
 #[test]
 fn processes_with_different_settings_all_end_with_the_name_of_the_setting() {

@@ -18,10 +18,10 @@ use crate::program::runs::{
     assert_same_end, checkpoints, quick_run, run_with_checkpoints, wait_for_another_checkpoint,
     wait_for_checkpoint,
 };
-use crate::program::{program, text};
+use crate::program::{program, take_over, text};
 use crate::together::{
     errors, lets_all_end, mpirun_options, processes_of, side_by_side, spawn, succeed_together,
-    take_over, together, together_with, wait,
+    together, together_with, wait,
 };
 
 fn send(signal: i32, process: u32) {
@@ -30,34 +30,51 @@ fn send(signal: i32, process: u32) {
     assert_eq!(sent, 0);
 }
 
+/// The arguments of a run in `out_dir` that has not ended when it is interrupted, however late that is.
+fn endless(out_dir: &Path) -> Vec<&str> {
+    [&run_with_checkpoints(out_dir)[..], &["--epochs", "100000"]].concat()
+}
+
 /// Starts a run of two processes in `out_dir`, with `options` of mpirun, and returns once it has a checkpoint.
 fn start_two(out_dir: &Path, options: &[&str]) -> Option<Child> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let args = run_with_checkpoints(out_dir);
+    let args = endless(out_dir);
     let mut command = together_with(options, &[(here, args.clone()), (here, args)])?;
     let mut mpirun = spawn(&mut command);
     wait_for_checkpoint(out_dir, &mut mpirun);
     Some(mpirun)
 }
 
-/// A run of two processes in `folder` that nothing stops.
-fn uninterrupted(folder: &Path) -> Option<PathBuf> {
-    let run = folder.join("uninterrupted");
-    succeed_together(together(2, &run_with_checkpoints(&run))?);
-    Some(run)
+/// The step of the newest checkpoint.
+fn saved_step(run: &Path) -> u64 {
+    let newest = checkpoints(run).pop().unwrap();
+    let name = newest.file_stem().unwrap().to_str().unwrap();
+    name.trim_start_matches("step-").parse().unwrap()
 }
 
-/// Resumes the run with two processes; it must come to the end of `reference`.
-fn goes_on_to_the_same_end(run: &Path, reference: &Path) {
-    let resumed = [&run_with_checkpoints(run)[..], &["--resume"]].concat();
-    succeed_together(together(2, &resumed).unwrap());
-    assert_same_end(run, reference);
+/// Resumes the run with two processes; it must come to the same end as one that nothing stops.
+fn goes_on_to_the_same_end(run: &Path) {
+    // An epoch has 6 steps; at least a whole one is left.
+    let epochs = (saved_step(run) / 6 + 2).to_string();
+    let two = |out_dir: &Path, more: &[&str]| {
+        let args = [
+            &run_with_checkpoints(out_dir)[..],
+            &["--epochs", &epochs],
+            more,
+        ]
+        .concat();
+        succeed_together(together(2, &args).unwrap());
+    };
+    two(run, &["--resume"]);
+    let reference = run.with_extension("uninterrupted");
+    two(&reference, &[]);
+    assert_same_end(run, &reference);
 }
 
 #[test]
 fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(reference) = uninterrupted(folder.path()) else {
+    let Some(options) = mpirun_options() else {
         return;
     };
     // The exit code goes into the file that is named first, too. mpirun ends the shell of a process when another has ended
@@ -68,10 +85,9 @@ fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     let noted = codes.iter().map(|file| {
         let mut shell = Command::new("sh");
         shell.args(["-c", NOTE, text(file)]);
-        take_over(&mut shell, &program(&run_with_checkpoints(&run)));
+        take_over(&mut shell, &program(&endless(&run)));
         shell
     });
-    let options = mpirun_options().unwrap();
     let mut mpirun = spawn(&mut side_by_side(&options, &[], noted));
     wait_for_checkpoint(&run, &mut mpirun);
     // Not the one that saves.
@@ -84,18 +100,17 @@ fn a_signal_to_any_process_ends_all_at_the_same_step_and_the_run_goes_on() {
     }
     let said = errors.matches("SIGTERM received: the state after step");
     assert_eq!(said.count(), 1, "{errors}");
-    goes_on_to_the_same_end(&run, &reference);
+    goes_on_to_the_same_end(&run);
 }
 
 #[test]
 fn a_killed_process_ends_all_and_the_resumed_run_has_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(reference) = uninterrupted(folder.path()) else {
-        return;
-    };
     for process in [0, 1] {
         let run = folder.path().join(format!("run-{process}"));
-        let mpirun = start_two(&run, &[]).unwrap();
+        let Some(mpirun) = start_two(&run, &[]) else {
+            return;
+        };
         let killed = processes_of(&mpirun)[process];
         send(libc::SIGKILL, killed);
         let output = wait(mpirun);
@@ -108,7 +123,7 @@ fn a_killed_process_ends_all_and_the_resumed_run_has_the_same_bits() {
             format!("PID {killed}"),
         ];
         assert!(names.iter().any(|name| errors.contains(name)), "{errors}");
-        goes_on_to_the_same_end(&run, &reference);
+        goes_on_to_the_same_end(&run);
     }
 }
 
@@ -138,22 +153,22 @@ fn a_killed_process_ends_the_others_even_if_mpirun_does_not() {
 #[test]
 fn killed_in_every_round_a_run_of_two_processes_ends_with_the_same_bits() {
     const ROUNDS: usize = 20;
-    let options = "--epochs 10 --steps-per-epoch 20 --eval-steps 1 --checkpoint-every 1 --keep 3";
+    const STEPS: u64 = 20;
+    let options = format!("--steps-per-epoch {STEPS} --eval-steps 1 --checkpoint-every 1 --keep 3");
     let folder = tempfile::tempdir().unwrap();
-    let reference = folder.path().join("reference");
-    let Some(command) = together(2, &quick_run(&reference, options)) else {
-        return;
-    };
-    succeed_together(command);
     let run = folder.path().join("run");
     let mut rng = ChaCha8Rng::seed_from_u64(17);
     let mut random = |limit: u32| rng.next_u32() % limit;
     for round in 0..ROUNDS {
+        // It has not ended when it is killed, however late that is.
         let options = match round {
-            0 => options.to_owned(),
-            _ => format!("{options} --resume"),
+            0 => format!("{options} --epochs 100000"),
+            _ => format!("{options} --epochs 100000 --resume"),
         };
-        let mut mpirun = spawn(&mut together(2, &quick_run(&run, &options)).unwrap());
+        let Some(mut command) = together(2, &quick_run(&run, &options)) else {
+            return;
+        };
+        let mut mpirun = spawn(&mut command);
         for _ in 0..=random(3) {
             wait_for_another_checkpoint(&run, &mut mpirun);
         }
@@ -163,22 +178,24 @@ fn killed_in_every_round_a_run_of_two_processes_ends_with_the_same_bits() {
         assert!(!wait(mpirun).status.success());
         assert!(checkpoints(&run).pop() >= saved, "round {round}");
     }
-    let options = format!("{options} --resume");
-    succeed_together(together(2, &quick_run(&run, &options)).unwrap());
+    let options = format!("{options} --epochs {}", saved_step(&run) / STEPS + 2);
+    let resumed = format!("{options} --resume");
+    succeed_together(together(2, &quick_run(&run, &resumed)).unwrap());
+    let reference = folder.path().join("reference");
+    succeed_together(together(2, &quick_run(&reference, &options)).unwrap());
     assert_same_end(&run, &reference);
 }
 
 #[test]
 fn a_process_that_hangs_is_named_by_the_others_which_end_and_the_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(reference) = uninterrupted(folder.path()) else {
-        return;
-    };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (processes, hanging) in [(2, 1), (4, 0)] {
         let run = folder.path().join(format!("run-{processes}"));
-        let args = vec![(here, run_with_checkpoints(&run)); processes];
-        let mut command = together_with(&[], &args).unwrap();
+        let args = vec![(here, endless(&run)); processes];
+        let Some(mut command) = together_with(&[], &args) else {
+            return;
+        };
         let mut mpirun = spawn(command.env("RESNET_XLA_HANG_SECONDS", "3"));
         wait_for_checkpoint(&run, &mut mpirun);
         send(libc::SIGSTOP, processes_of(&mpirun)[hanging]);
@@ -191,7 +208,7 @@ fn a_process_that_hangs_is_named_by_the_others_which_end_and_the_run_goes_on() {
         );
         assert!(errors.contains(&expected), "{errors}");
         if processes == 2 {
-            goes_on_to_the_same_end(&run, &reference);
+            goes_on_to_the_same_end(&run);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use resnet_xla::device::mpi;
 
 use crate::program::runs::quick_run;
-use crate::program::{fail, program, text};
-use crate::together::{errors, take_over, together};
+use crate::program::{fail, program, take_over, text};
+use crate::together::{errors, together};
 
 #[test]
 fn a_command_that_shares_no_work_is_refused_in_several_processes() {
@@ -60,7 +60,7 @@ fn without_the_library_for_mpi_several_processes_are_refused_and_told_how_to_mak
     let alone = program(&quick_run(&run, "--processes 2 --process 0"));
     let library = mpi::library_path().filter(|path| path.is_file());
     let Some(library) = library else {
-        // The test above has seen it.
+        println!("skipped: there is no library for MPI to hide; ./setup mpi makes it");
         return;
     };
     let hidden = |alone: &Command| {

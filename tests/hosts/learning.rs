@@ -7,10 +7,8 @@ use std::process::Command;
 use image::{Rgb, RgbImage};
 
 use crate::program::runs::{assert_same_end, checkpoints, quick_run};
-use crate::program::{program, succeed, text};
-use crate::together::{
-    errors, mpirun_options, succeed_together, take_over, together, together_with,
-};
+use crate::program::{program, succeed, take_over, text};
+use crate::together::{errors, mpirun_options, succeed_together, together, together_with};
 
 /// Epochs of five steps, and all test images after each. The learning rate is low because the network is chaotic at its
 /// usual one: there, one process with two replicas and with four differ by 1 % after eight steps.

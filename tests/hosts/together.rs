@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use resnet_xla::device::mpi;
 
 use crate::program::runs::PATIENCE;
-use crate::program::{program, text};
+use crate::program::{program, take_over, text};
 
 /// The options of this machine's `mpirun` to start more processes than there are cores; none where the tests must skip.
 pub fn mpirun_options() -> Option<Vec<&'static str>> {
@@ -73,17 +73,6 @@ pub fn lets_all_end(options: &[&str]) -> &'static [&'static str] {
     match options.is_empty() {
         true => &[],
         false => &["--mca", "orte_abort_on_non_zero_status", "0"],
-    }
-}
-
-/// Adds `alone` to the arguments of `launcher`, and its changes of the environment to the launcher's.
-pub fn take_over(launcher: &mut Command, alone: &Command) {
-    launcher.arg(alone.get_program()).args(alone.get_args());
-    for (name, value) in alone.get_envs() {
-        match value {
-            Some(value) => launcher.env(name, value),
-            None => launcher.env_remove(name),
-        };
     }
 }
 

@@ -10,8 +10,10 @@ pub mod shims;
 pub mod small;
 pub mod tensorboard;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -35,6 +37,22 @@ pub fn program(args: &[&str]) -> Command {
     let mut command = program_as_shipped(args);
     command.env("XLA_FLAGS", xla_flags(COMPILE_FAST));
     command
+}
+
+/// Adds `alone` to the arguments of `launcher`, and its changes of the environment to the launcher's.
+pub fn take_over(launcher: &mut Command, alone: &Command) {
+    launcher.arg(alone.get_program()).args(alone.get_args());
+    take_environment(launcher, alone);
+}
+
+/// Changes the environment of `command` as that of `other` is.
+pub fn take_environment(command: &mut Command, other: &Command) {
+    for (name, value) in other.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
 }
 
 /// [`program`], compiling as it does for users.
@@ -109,4 +127,20 @@ pub fn predict(checkpoint: &Path, more: &[&str]) -> Vec<Value> {
 /// `path` as text for a command line.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// All that is under `root`, by path; files with their content.
+pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert(path.clone(), fs::read(&path).ok());
+        }
+    }
+    found
 }

@@ -1,27 +1,9 @@
 //! What a start that is refused leaves as it was.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use crate::program::runs::quick_run;
-use crate::program::{fail, succeed, text};
-
-/// All that is under `root`, by path; files with their content.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path.clone());
-            }
-            found.insert(path.clone(), fs::read(&path).ok());
-        }
-    }
-    found
-}
+use crate::program::{fail, snapshot, succeed, text};
 
 #[test]
 fn a_start_that_fails_leaves_the_folder_as_it_was() {

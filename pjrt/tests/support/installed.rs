@@ -9,7 +9,13 @@ pub fn installed(file: &str, setup: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))
         .map(|folder| folder.join("resnet-xla"));
-    let plugin = cache.or(user)?.join("plugins").join(file);
+    let Some(cache) = cache.or(user) else {
+        println!(
+            "skipped: no RESNET_XLA_CACHE, XDG_CACHE_HOME or HOME says where ./setup {setup} puts {file}"
+        );
+        return None;
+    };
+    let plugin = cache.join("plugins").join(file);
     if !plugin.is_file() {
         println!(
             "skipped: no {}; ./setup {setup} puts it there",

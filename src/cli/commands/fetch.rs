@@ -14,7 +14,7 @@ use crate::show::pictures::{self, Caption, Tile, Tone};
 use crate::show::raster::PictureError;
 use crate::system::text::shown;
 
-/// Images shown, all in one row of the picture.
+/// Images shown in the picture, and how many in a row.
 const IMAGES: usize = 10;
 const COLUMNS: usize = 5;
 const PICTURE: &str = "first_ten.png";

@@ -59,7 +59,8 @@ impl Client {
                     });
                 }
                 Err(Unconnected::Refused(reason)) => return Err(reason),
-                Err(Unconnected::Silent(reason)) if Instant::now() >= until => {
+                // A try at the very end would have no time, and say nothing but that.
+                Err(Unconnected::Silent(reason)) if Instant::now() + RETRY >= until => {
                     let reason = reason.to_string();
                     return Err(StoreError::new(StoreErrorKind::TimedOut, reason));
                 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The number of images is free, sides are fixed. Everything else that a program needs to use the model is in its
-//! metadata: the names of the classes, the kind of the network, what it was trained on.
+//! metadata: the names of the classes, the kind of the network, what it takes, the step.
 //!
 //! | file | job |
 //! | --- | --- |

@@ -37,10 +37,18 @@ pub struct EpochRecord {
     pub lr: f64,
     /// Wall-clock time of the epoch, evaluation included.
     pub seconds: f64,
-    /// Training images per second, evaluation left out.
+    /// Training images per second, evaluation left out. 0 where the program was started anew with only the evaluation
+    /// left to do.
     pub images_per_sec: f64,
     /// Share of the training time spent waiting for the next batch.
     pub input_wait_frac: f64,
+}
+
+impl EpochRecord {
+    /// Training images per second, if it is known.
+    pub fn rate(&self) -> Option<f64> {
+        Some(self.images_per_sec).filter(|rate| *rate > 0.0)
+    }
 }
 
 pub fn parse_row(path: &Path, row: &csv::StringRecord) -> Result<EpochRecord, HistoryError> {

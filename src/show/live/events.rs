@@ -88,15 +88,16 @@ impl Observer for Events<'_> {
 
     fn epoch_end(&mut self, end: &EpochEnd) -> Result<()> {
         let record = end.record;
-        let step_ms = 1000.0 * self.batch_size as f64 / record.images_per_sec;
         let mut scalars = vec![
             ("train/loss", record.loss),
             ("train/acc", record.acc),
             ("train/lr", record.lr),
-            ("perf/images_per_sec", record.images_per_sec),
-            ("perf/step_ms", step_ms),
             ("perf/input_wait_frac", record.input_wait_frac),
         ];
+        if let Some(rate) = record.rate() {
+            let step_ms = 1000.0 * self.batch_size as f64 / rate;
+            scalars.extend([("perf/images_per_sec", rate), ("perf/step_ms", step_ms)]);
+        }
         scalars.extend(record.val_loss.map(|loss| ("val/loss", loss)));
         scalars.extend(record.val_acc.map(|acc| ("val/acc", acc)));
         self.writer.scalars(end.step, &scalars)?;
@@ -115,7 +116,11 @@ impl Observer for Events<'_> {
 
 fn has_histogram(name: &str) -> bool {
     ["conv_in/kernel", "dense/kernel"].contains(&name)
-        || (name.starts_with("stage") && name.ends_with("/unit01/conv2/kernel"))
+        // The first convolution of 3x3 with as many channels on both sides; units of `fast` have one convolution each.
+        || (name.starts_with("stage")
+            && ["/unit01/conv2/kernel", "/pool/conv1/kernel"]
+                .iter()
+                .any(|end| name.ends_with(end)))
 }
 
 /// The first step for which a process that starts at `position` writes events. Readers drop earlier events from it on;
@@ -149,4 +154,28 @@ fn first_images(
         })
         .collect();
     Ok(pictures::grid(&tiles, BATCH_COLUMNS)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use xla_graphs::ops::Lowering;
+    use xla_graphs::{Architecture, ResNet};
+
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_kernel_and_one_of_each_stage_have_histograms() {
+        for architecture in [
+            Architecture::resnet_v2(20).unwrap(),
+            Architecture::fast([16, 32, 32], 1),
+        ] {
+            let network = ResNet::new(&architecture, 10, Lowering::Dots).unwrap();
+            let tensors = network.tensors();
+            let shown = tensors.iter().filter(|spec| has_histogram(&spec.name));
+            let stages: Vec<&str> = shown
+                .map(|spec| spec.name.split('/').next().unwrap())
+                .collect();
+            assert_eq!(stages, ["conv_in", "stage1", "stage2", "stage3", "dense"]);
+        }
+    }
 }

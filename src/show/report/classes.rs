@@ -7,8 +7,9 @@ use crate::score::scores::{ClassScore, MOST_IN_A_MATRIX, Scores};
 pub struct ClassRow<'a> {
     pub name: &'a str,
     pub images: usize,
-    /// In percent.
-    pub acc: f64,
+    pub acc: String,
+    /// Of the bar beside it, in percent.
+    pub width: f64,
     pub precision: String,
 }
 
@@ -56,7 +57,11 @@ fn class_row<'a>(name: &'a str, score: &ClassScore) -> ClassRow<'a> {
     ClassRow {
         name,
         images: score.images,
-        acc: 100.0 * score.acc.unwrap_or(0.0),
+        acc: match score.acc {
+            Some(acc) => format!("{:.1} %", 100.0 * acc),
+            None => "–".to_owned(),
+        },
+        width: 100.0 * score.acc.unwrap_or(0.0),
         precision: score.precision.map_or("–".to_owned(), percent),
     }
 }
@@ -94,4 +99,23 @@ pub fn matrix<'a>(names: &'a [String], scores: &Scores) -> Vec<MatrixRow<'a>> {
         }
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_without_images_has_no_accuracy() {
+        // One image of the first class, taken for it.
+        let scores = Scores::of(&[1.0, 0.0], 2, &[0]);
+        let spec = DatasetSpec {
+            side: 32,
+            class_names: vec!["cat".to_owned(), "dog".to_owned()],
+        };
+        let rows = class_rows(&spec, &scores);
+        let shown = |row: &ClassRow| (row.acc.clone(), row.width);
+        assert_eq!(shown(&rows[0]), ("100.0 %".to_owned(), 100.0));
+        assert_eq!(shown(&rows[1]), ("–".to_owned(), 0.0));
+    }
 }

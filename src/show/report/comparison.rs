@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::units::{duration, percent};
 use super::{ReportError, Run};
+use crate::run::history::EpochRecord;
 use crate::show::plot::{self, Quantity};
 
 /// Runs differ in their folder whatever they are.
@@ -78,7 +79,8 @@ fn result_row(run: &Run) -> ResultRow {
                 .map_or_else(unknown, percent),
             last_loss.map_or_else(unknown, |loss| format!("{loss:.4}")),
             duration(seconds),
-            last.map_or_else(unknown, |last| format!("{:.0}", last.images_per_sec)),
+            last.and_then(EpochRecord::rate)
+                .map_or_else(unknown, |rate| format!("{rate:.0}")),
         ],
     }
 }

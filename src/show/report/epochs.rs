@@ -45,7 +45,7 @@ pub fn epoch_row(record: &EpochRecord) -> EpochRow {
             optional(record.val_acc),
             in_short(record.lr),
             duration(record.seconds),
-            format!("{:.0}", record.images_per_sec),
+            (record.rate()).map_or("–".to_owned(), |rate| format!("{rate:.0}")),
             format!("{:.1} %", 100.0 * record.input_wait_frac),
         ],
     }

@@ -7,6 +7,7 @@ use super::units::{duration, percent};
 use crate::data::{DatasetSpec, Validation, groups};
 use crate::model::network::{BlockChoice, Network, NetworkKind};
 use crate::model::summary::grouped;
+use crate::run::history::EpochRecord;
 use crate::score::scores::Scores;
 
 /// A number at the top of the page.
@@ -53,8 +54,8 @@ pub fn figures(
     figures.push(Figure {
         name: "time",
         value: duration(seconds),
-        note: match run.history.records().last() {
-            Some(last) => format!("{} images/s", grouped(last.images_per_sec.round() as usize)),
+        note: match run.history.records().last().and_then(EpochRecord::rate) {
+            Some(rate) => format!("{} images/s", grouped(rate.round() as usize)),
             None => String::new(),
         },
     });

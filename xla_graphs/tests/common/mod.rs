@@ -245,7 +245,7 @@ pub fn lowerings() -> Vec<Lowering> {
     if cpu_kernels::supported() {
         return vec![Lowering::Dots, Lowering::Kernels];
     }
-    println!("skipped for the fused kernels: {NO_KERNELS}");
+    println!("skipped: the fused kernels: {NO_KERNELS}");
     vec![Lowering::Dots]
 }
 
