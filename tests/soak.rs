@@ -13,13 +13,13 @@ use program::shims::HeldWrite;
 use program::{program, program_as_shipped, text};
 
 const STEPS: &str = "RESNET_XLA_SOAK_STEPS";
-const STEPS_IN_CI: u64 = 80;
+const STEPS_IN_CI: u64 = 160;
 const MORE_ARGS: &str = "RESNET_XLA_SOAK_ARGS";
 /// Epochs of the run: the process is looked at at the end of each.
 const EPOCHS: u64 = 20;
 /// What memory may grow by from the second quarter of the run to its last, in kB: caches of the
-/// allocator, histories. A leak of one batch a step would be 100 MB in 500 steps.
-const GROWTH_KB: u64 = 32 << 10;
+/// allocator, histories. A leak of one batch a step would be 15 MiB in CI: 80 steps of 192 KiB.
+const GROWTH_KB: u64 = 8 << 10;
 
 /// Files and threads that are there only while a checkpoint or a report is written. A leak of one an epoch
 /// would be ten.

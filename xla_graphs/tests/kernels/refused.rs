@@ -157,7 +157,7 @@ fn a_wrong_call_is_an_error_that_says_what_is_wrong() {
         true,
         "result 0: expected the place of operand 2",
     );
-    refused(&good, false, "operand 0: expected s32, got f32");
+    refused(&elsewhere, false, "operand 0: expected s32, got f32");
     // Over what it reads.
     let over = format!(
         "{{in_place = 1 : i64, {}}}",
