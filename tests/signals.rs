@@ -6,11 +6,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use program::runs::{checkpoints, run_with_checkpoints, signal, wait_for_checkpoint};
+use program::runs::{ENDLESS, checkpoints, run_with_checkpoints, signal, wait_for_checkpoint};
 use program::{program, run, take_over, text};
-
-/// So many epochs that no signal comes too late.
-const ENDLESS: [&str; 2] = ["--epochs", "100000"];
 
 #[test]
 fn each_signal_that_asks_to_end_saves_and_ends_with_its_exit_code() {

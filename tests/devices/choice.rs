@@ -6,7 +6,7 @@ use std::path::Path;
 use resnet_xla::device::plugin_kind::PluginKind;
 
 use crate::program::plugins::{cpu_plugin, has_hardware, libtpu};
-use crate::program::text;
+use crate::program::{self, text};
 use crate::{device_error, doctor, errors};
 
 #[test]
@@ -199,4 +199,41 @@ fn a_plugin_that_the_environment_names_is_not_passed_over_when_it_is_bad() {
         message.contains("/no/such/libtpu.so cannot be loaded: it is not there"),
         "{message}"
     );
+}
+
+#[test]
+fn the_users_own_number_of_devices_stays() {
+    let doctor = |replicas: &str| {
+        let mut command = program::program(&["doctor", "--device", "cpu", "--replicas", replicas]);
+        let four = "--xla_force_host_platform_device_count=4";
+        let flags = program::xla_flags(&format!("{} {four}", program::COMPILE_FAST));
+        command.env("XLA_FLAGS", flags).output().unwrap()
+    };
+    let printed = String::from_utf8(doctor("all").stdout).unwrap();
+    assert!(printed.contains("works, 4 replicas"), "{printed}");
+    let refused = doctor("8");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(4), "{message}");
+    assert!(
+        message.contains("--replicas 8: expected at most 4"),
+        "{message}"
+    );
+}
+
+#[test]
+fn flags_in_a_file_hold_beside_the_number_of_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flags");
+    let printed = |flags: &str| {
+        fs::write(&file, flags).unwrap();
+        let mut command = program::program(&["doctor", "--device", "cpu", "--replicas", "2"]);
+        let output = command.env("XLA_FLAGS", &file).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let flags = program::xla_flags(program::COMPILE_FAST);
+    let two = printed(&flags);
+    assert!(two.contains("works, 2 replicas"), "{two}");
+    // XLA reads those of the file too.
+    let message = printed(&format!("{flags} --xla_no_such_flag=1"));
+    assert!(message.contains("xla_no_such_flag"), "{message}");
 }

@@ -15,8 +15,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use resnet_xla::system::proc;
 
 use crate::program::runs::{
-    assert_same_end, checkpoints, quick_run, run_with_checkpoints, wait_for_another_checkpoint,
-    wait_for_checkpoint,
+    ENDLESS, assert_same_end, checkpoints, quick_run, run_with_checkpoints,
+    wait_for_another_checkpoint, wait_for_checkpoint,
 };
 use crate::program::{program, take_over, text};
 use crate::together::{
@@ -32,7 +32,7 @@ fn send(signal: i32, process: u32) {
 
 /// The arguments of a run in `out_dir` that has not ended when it is interrupted, however late that is.
 fn endless(out_dir: &Path) -> Vec<&str> {
-    [&run_with_checkpoints(out_dir)[..], &["--epochs", "100000"]].concat()
+    [&run_with_checkpoints(out_dir)[..], &ENDLESS].concat()
 }
 
 /// Starts a run of two processes in `out_dir`, with `options` of mpirun, and returns once it has a checkpoint.
@@ -160,10 +160,10 @@ fn killed_in_every_round_a_run_of_two_processes_ends_with_the_same_bits() {
     let mut rng = ChaCha8Rng::seed_from_u64(17);
     let mut random = |limit: u32| rng.next_u32() % limit;
     for round in 0..ROUNDS {
-        // It has not ended when it is killed, however late that is.
+        let endless = format!("{options} {}", ENDLESS.join(" "));
         let options = match round {
-            0 => format!("{options} --epochs 100000"),
-            _ => format!("{options} --epochs 100000 --resume"),
+            0 => endless,
+            _ => format!("{endless} --resume"),
         };
         let Some(mut command) = together(2, &quick_run(&run, &options)) else {
             return;

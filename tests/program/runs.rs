@@ -27,6 +27,9 @@ pub fn run_with_checkpoints(out_dir: &Path) -> Vec<&str> {
     quick_run(out_dir, options)
 }
 
+/// So many epochs that no signal comes too late.
+pub const ENDLESS: [&str; 2] = ["--epochs", "100000"];
+
 /// Starts the run in `out_dir` with `more` arguments.
 pub fn start(out_dir: &Path, more: &[&str]) -> Child {
     program(&run_with_checkpoints(out_dir))

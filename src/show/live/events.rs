@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use xla_graphs::table::FIRST_KERNEL;
 
 use crate::data::{Batch, BatchSource, CHANNELS, DatasetSpec, Normalization, Split};
 use crate::run::checkpoint::Position;
@@ -115,12 +116,10 @@ impl Observer for Events<'_> {
 }
 
 fn has_histogram(name: &str) -> bool {
-    ["conv_in/kernel", "dense/kernel"].contains(&name)
-        // The first convolution of 3x3 with as many channels on both sides; units of `fast` have one convolution each.
-        || (name.starts_with("stage")
-            && ["/unit01/conv2/kernel", "/pool/conv1/kernel"]
-                .iter()
-                .any(|end| name.ends_with(end)))
+    // Units of `fast` have one convolution each.
+    let of_stage = ["/unit01/conv2/kernel", "/pool/conv1/kernel"];
+    [FIRST_KERNEL, "dense/kernel"].contains(&name)
+        || (name.starts_with("stage") && of_stage.iter().any(|end| name.ends_with(end)))
 }
 
 /// The first step for which a process that starts at `position` writes events. Readers drop earlier events from it on;

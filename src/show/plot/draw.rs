@@ -17,8 +17,8 @@ const LEFT: u32 = 80;
 /// Width to the right of the plotting area.
 const RIGHT: u32 = 28;
 const MARGIN: u32 = 12;
-/// Runs in the legend of a plot of the usual height.
-const USUAL_RUNS: u32 = 8;
+/// As high as the header may be, with eight runs, in a plot of the usual height.
+const USUAL_HEADER: u32 = HEADER - 12 + 8 * LEGEND_LINE;
 
 const TEXT: RGBColor = RGBColor(38, 38, 38);
 const FAINT_TEXT: RGBColor = RGBColor(110, 110, 110);
@@ -33,15 +33,9 @@ type Plot<'a, DB> = ChartContext<'a, DB, Cartesian2d<Axis, Axis>>;
 
 /// Width and height of the chart in pixels.
 pub fn size(chart: &Chart) -> (u32, u32) {
-    let runs = match &chart.legend {
-        Legend::Inline => 0,
-        Legend::Lines(lines) => lines.len() as u32,
-    };
     let (width, height) = SIZE;
-    (
-        width,
-        height + LEGEND_LINE * runs.saturating_sub(USUAL_RUNS),
-    )
+    let more = header_height(&chart.legend).saturating_sub(USUAL_HEADER);
+    (width, height + more)
 }
 
 /// Draws the chart on any backend, all lengths multiplied by `scale`.

@@ -57,10 +57,7 @@ fn class_row<'a>(name: &'a str, score: &ClassScore) -> ClassRow<'a> {
     ClassRow {
         name,
         images: score.images,
-        acc: match score.acc {
-            Some(acc) => format!("{:.1} %", 100.0 * acc),
-            None => "–".to_owned(),
-        },
+        acc: (score.acc).map_or("–".to_owned(), |acc| format!("{:.1} %", 100.0 * acc)),
         width: 100.0 * score.acc.unwrap_or(0.0),
         precision: score.precision.map_or("–".to_owned(), percent),
     }
