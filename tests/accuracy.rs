@@ -15,6 +15,7 @@ struct Row {
     folder: PathBuf,
     /// Of the test images, in percent.
     accuracy: f64,
+    loss: f64,
 }
 
 fn docs() -> PathBuf {
@@ -36,7 +37,7 @@ fn rows() -> Vec<Row> {
 
 fn row(line: &str) -> Row {
     let cells: Vec<&str> = line.trim_start_matches("| ").split(" | ").collect();
-    let [options, link, accuracy, ..] = cells[..] else {
+    let [options, link, accuracy, _, _, loss, ..] = cells[..] else {
         panic!("{line}");
     };
     let link = link.split_once("](").and_then(|(_, to)| to.split_once(')'));
@@ -46,6 +47,7 @@ fn row(line: &str) -> Row {
         options: options.trim_matches('`').to_owned(),
         folder: docs().join(folder),
         accuracy: accuracy.parse().unwrap(),
+        loss: loss.trim_end_matches(" with L2").parse().unwrap(),
     }
 }
 
@@ -93,10 +95,12 @@ fn the_options_of_each_row_have_the_settings_of_its_run() {
 }
 
 #[test]
-fn each_row_has_the_accuracy_of_its_run() {
+fn each_row_has_the_accuracy_and_the_loss_of_its_run() {
     for row in rows() {
         let result = fs::read_to_string(row.folder.join("result.json")).unwrap();
         let result: Value = serde_json::from_str(&result).unwrap();
+        let apart = result["val_loss"].as_f64().unwrap() - row.loss;
+        assert!(apart.abs() <= 0.0005 + 1e-9, "{}: {apart}", row.options);
         // The page's figure is that of f32; a run in bf16 scored itself in bf16.
         let scored_alike = saved(&row).get("precision").is_none();
         let bound = if scored_alike { 0.005 } else { 0.1 };

@@ -81,6 +81,41 @@ fn mixing_in_two_ways_at_once_is_refused() {
     assert!(!run.exists());
 }
 
+#[test]
+fn an_unknown_optimiser_and_a_cutout_larger_than_the_images_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    for (options, parts) in [
+        ("--optimizer rmsprop", ["rmsprop", "muon"]),
+        ("--cutout 33", ["--cutout: expected 0 to 32", "got 33"]),
+    ] {
+        let said = fail(&quick_run(&run, options), 2);
+        for part in parts {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+        assert!(!run.exists(), "{options}");
+    }
+}
+
+#[test]
+fn kernels_may_begin_as_the_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // With such a rate nothing moves.
+    succeed(&quick_run(
+        &run,
+        "--max-steps 1 --eval-steps 1 --optimizer sgd --l2 0 --lr 1e-30 --dirac true",
+    ));
+    let saved = tensors(checkpoints(&run).last().unwrap());
+    // [3, 3, 16, 16]: where the row, the column and the channels are the same as in the image.
+    let mut expected = vec![0f32; 9 * 16 * 16];
+    for c in 0..16 {
+        expected[(4 * 16 + c) * 16 + c] = 1.0;
+    }
+    let expected: Vec<u8> = expected.into_iter().flat_map(f32::to_le_bytes).collect();
+    assert!(saved["stage1/unit01/conv2/kernel"] == expected);
+}
+
 /// The loss that `eval` finds, with `more` arguments.
 fn loss(checkpoint: &Path, more: &[&str]) -> f64 {
     let args = ["eval", "--json", "--dataset", "sample", "--device", "cpu"];

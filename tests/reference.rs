@@ -84,6 +84,16 @@ fn depth_11_trains_as_keras_does() {
     compare(&committed(11), DeviceKind::Cpu, |class, _| allowed(class));
 }
 
+/// Tests of this file with bottlenecks, and with basic blocks: 3x3 layers with a skip, and with a stride.
+const OF_KERAS: [&str; 2] = [
+    "depth_11_trains_as_keras_does",
+    "depth_20_trains_as_keras_does",
+];
+const OF_PYTORCH: [&str; 2] = [
+    "a_shortcut_without_weights_trains_as_in_pytorch",
+    "a_large_stem_with_pooling_trains_as_in_pytorch",
+];
+
 #[test]
 fn depth_11_without_the_fused_kernels_trains_as_keras_does() {
     compare(&committed(11), DeviceKind::CpuPlugin, |class, _| {
@@ -97,7 +107,7 @@ fn depth_20_trains_as_keras_does() {
 }
 
 #[test]
-fn depths_11_and_20_train_as_keras_does_on_every_instruction_set() {
+fn every_instruction_set_trains_as_keras_and_pytorch_do() {
     for isa in Isa::ALL {
         if !isa.is_present() {
             println!("skipped: {isa}, which this processor does not have");
@@ -108,7 +118,10 @@ fn depths_11_and_20_train_as_keras_does_on_every_instruction_set() {
             continue;
         }
         let isa = isa.to_string();
-        train_elsewhere((isa::VARIABLE, &isa), &format!(" on cpu, {isa}"));
+        let device = format!(" on cpu, {isa}");
+        let tests = [&OF_KERAS[..], &OF_PYTORCH].concat();
+        // Those of PyTorch run without the kernels too.
+        train_elsewhere((isa::VARIABLE, &isa), &tests, (&device, 6));
     }
 }
 
@@ -116,16 +129,17 @@ fn depths_11_and_20_train_as_keras_does_on_every_instruction_set() {
 fn depths_11_and_20_train_as_keras_does_on_a_cpu_plugin() {
     let Some(plugin) = cpu_plugin() else { return };
     let device = format!(" on cpu-plugin, {}", cpu_kernels::isa());
-    train_elsewhere((PLUGIN, text(&plugin)), &device);
+    train_elsewhere((PLUGIN, text(&plugin)), &OF_KERAS, (&device, 2));
 }
 
-/// Has another process, with a variable set, run depths 11 and 20, and checks that it did so on `device`.
-fn train_elsewhere((variable, value): (&str, &str), device: &str) {
+/// Has another process, with a variable set, run `tests`, and checks that it made so many comparisons on `device`.
+fn train_elsewhere(
+    (variable, value): (&str, &str),
+    tests: &[&str],
+    (device, comparisons): (&str, usize),
+) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "depth_11_trains_as_keras_does",
-            "depth_20_trains_as_keras_does",
-        ])
+        .args(tests)
         .args(["--exact", "--nocapture"])
         .env(variable, value)
         .output()
@@ -136,7 +150,7 @@ fn train_elsewhere((variable, value): (&str, &str), device: &str) {
     let said = format!("{device}: largest deviations");
     assert_eq!(
         printed.matches(&said).count(),
-        2,
+        comparisons,
         "{device}: {printed}{errors}"
     );
 }

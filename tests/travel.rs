@@ -288,8 +288,14 @@ fn a_program_for_other_settings_names_the_setting() {
             &["--precision", "bf16"],
             "precision \"f32\", and \"bf16\" is asked for",
         ),
+        (
+            &["--mixup", "0.2"],
+            "mixup or cutmix false, and true is asked for",
+        ),
+        (&["--ema", "0.9"], "ema null, and 0.9 is asked for"),
+        (&["--optimizer", "muon"], "optimizer "),
     ] {
-        let message = refusal(&exported(), more, 3);
+        let message = refusal(&exported(), more, 2);
         assert!(message.contains(expected), "{message}");
     }
 }

@@ -5,7 +5,7 @@ pub const HEADER: usize = 4;
 /// The first number of every plan: "RNXL" in ASCII.
 pub const MAGIC: i32 = 0x524e_584c;
 /// Raise it whenever a plan, a result or the meaning of a kernel changes.
-pub const VERSION: i32 = 6;
+pub const VERSION: i32 = 7;
 
 /// The name of the attribute that holds a call's plan, as an array of s32.
 pub const PLAN: &str = "plan";

@@ -59,6 +59,7 @@ pub struct Config {
     pub stage_units: StageUnits,
     pub block: BlockChoice,
     pub whiten: bool,
+    pub dirac: bool,
     pub depth: usize,
     pub epochs: usize,
     pub batch_size: usize,

@@ -119,6 +119,15 @@ impl Config {
         }
     }
 
+    /// Refuses to cut squares out of images of `side` rows and columns that are larger than these.
+    pub fn check_cutout(&self, side: usize) -> Result<(), ConfigError> {
+        let cutout = self.cutout;
+        match cutout <= side {
+            true => Ok(()),
+            false => Err(ConfigError::Cutout { cutout, side }),
+        }
+    }
+
     /// Refuses a warm-up that does not end before the last of all epochs of `per_epoch` steps does.
     pub fn check_warmup(&self, per_epoch: u64) -> Result<(), ConfigError> {
         let all = self.all_steps(per_epoch);

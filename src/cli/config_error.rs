@@ -82,6 +82,10 @@ pub enum ConfigError {
     #[error("--mixup and --cutmix do not go together; set one of them to 0")]
     TwoMixes,
     #[error(
+        "--cutout: expected 0 to {side}, since images have {side} x {side} pixels, got {cutout}"
+    )]
+    Cutout { cutout: usize, side: usize },
+    #[error(
         "--warmup: expected 0 to {}, fewer than the {all} steps of {epochs} epochs of {per_epoch} steps, got {warmup}; \
          take fewer, or more --epochs", .all - 1
     )]

@@ -125,7 +125,7 @@ fn code_of_program(error: &ProgramFolderError) -> u8 {
         ProgramFolderError::Device { .. }
         | ProgramFolderError::Kernels { .. }
         | ProgramFolderError::Compile { .. } => DEVICE,
-        ProgramFolderError::Occupied(_) => USAGE,
+        ProgramFolderError::Setting { .. } | ProgramFolderError::Occupied(_) => USAGE,
         _ => DATA,
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod fetch;
 mod folder;
 mod images;
 mod npz;
-mod parquet;
+pub(crate) mod parquet;
 pub mod picture;
 pub(crate) mod pipeline;
 pub(crate) mod progress;

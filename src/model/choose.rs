@@ -207,10 +207,12 @@ pub fn lowering(device: DeviceKind) -> Lowering {
     }
 }
 
-/// The instruction set that a device of kind `device` chooses its kernels by, if it does.
-pub fn instructions(device: DeviceKind) -> Option<String> {
-    let chooses = [DeviceKind::Cpu, DeviceKind::CpuPluginWithKernels].contains(&device);
-    chooses.then(|| cpu_kernels::isa().to_string())
+/// The instruction set that a device of kind `device` chooses its kernels by; the kind of one that runs none.
+pub fn instructions(device: DeviceKind) -> String {
+    match device {
+        DeviceKind::Cpu | DeviceKind::CpuPluginWithKernels => cpu_kernels::isa().to_string(),
+        _ => device.to_string(),
+    }
 }
 
 fn units(choice: Option<UnitsChoice>) -> Units {
@@ -295,5 +297,18 @@ mod tests {
             model(DeviceKind::CpuPlugin, None).network.stem.lowering,
             Lowering::Dots
         );
+    }
+
+    #[test]
+    fn what_computes_is_the_kernels_instruction_set_or_the_kind_of_device() {
+        let isa = cpu_kernels::isa().to_string();
+        for (device, expected) in [
+            (DeviceKind::Cpu, isa.as_str()),
+            (DeviceKind::CpuPluginWithKernels, &isa),
+            (DeviceKind::CpuPlugin, "cpu-plugin"),
+            (DeviceKind::Tpu, "tpu"),
+        ] {
+            assert_eq!(instructions(device), expected);
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod catalogue;
 pub mod choose;
+pub mod dirac;
 pub mod initialise;
 pub mod metrics;
 pub mod network;

@@ -60,13 +60,15 @@ impl<F: Format> Task for Forward<'_, F> {
         } = self.0;
         let (input_len, output_len) = (layer.input_len(), layer.output_len());
         let len = layer.result_len();
-        let mut tiles = winograd::tile(layer).map(|results| Convolution::forward(layer, results));
+        let all = y.len() / len;
+        let tile = winograd::tile(layer);
+        let mut tiles = tile.map(|results| Convolution::forward(layer, results, all));
         let together = tiles.as_ref().map_or(1, Convolution::images::<F>);
-        let together = together.min(y.len() / len);
+        let together = together.min(all);
         let size = [layer.height, layer.width];
         let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
         let mut output = Aligned::zeros(together * output_len);
-        let mut pooled = vec![[0.0; PANEL]; len];
+        let mut pooled = vec![[0.0; PANEL]; if layer.pools { len } else { 0 }];
         let mut results = Results::new(layer.output_parts());
         let walks = Walk::forward(layer);
         let skips = skip.unwrap_or_default();
@@ -183,15 +185,16 @@ impl<F: Format> Task for Backward<'_, F> {
         } = self.0;
         let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
+        let all = dz.len() / input_len;
         let mut tiles = winograd::tile(layer).map(|results| {
-            let back = Convolution::back(layer, results);
-            (back, KernelGradient::new(layer, results))
+            let back = Convolution::back(layer, results, all);
+            (back, KernelGradient::new::<F>(layer, results, all))
         });
         let together = match &tiles {
             Some((back, gradient)) => back.images::<F>().max(gradient.images::<F>()),
             None => 1,
         };
-        let together = together.min(dz.len() / input_len);
+        let together = together.min(all);
         let size = [layer.height, layer.width];
         let mut a = padded_images::<F>(together, size, layer.input_parts(), layer.stride);
         let size = [layer.output_height(), layer.output_width()];

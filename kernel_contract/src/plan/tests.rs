@@ -207,8 +207,8 @@ fn every_plan_comes_back_from_its_numbers() {
 
 #[test]
 fn an_unwritten_array_is_these_numbers() {
-    // "RNXL", version 6, the fourth kernel, ten numbers in all, the second array, of bf16, with three axes.
-    let expected = [0x524e_584c, 6, 3, 10, 2, 1, 3, 7, 8, 16];
+    // "RNXL", version 7, the fourth kernel, ten numbers in all, the second array, of bf16, with three axes.
+    let expected = [0x524e_584c, 7, 3, 10, 2, 1, 3, 7, 8, 16];
     assert_eq!(unwritten().encode().unwrap(), expected);
 }
 

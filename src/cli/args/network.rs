@@ -17,7 +17,7 @@ pub struct NetworkArgs {
     pub depth: Option<usize>,
 
     /// Channels of the stages: of the models fast and fast-deep three multiples of 16, of custom and custom-v1 one number
-    /// for each of --stage-units [default: 128,256,384 for fast, 64,256,256 for fast-deep, 16,32,64 for the others]
+    /// for each of --stage-units [default: 128,256,384 for fast, 128,384,384 for fast-deep, 16,32,64 for the others]
     #[arg(long, value_name = "A,B,C", value_parser = str::parse::<Widths>)]
     pub widths: Option<Widths>,
 

@@ -9,7 +9,6 @@ use cpu_kernels::isa::{self, Isa};
 use super::output::stdout;
 use crate::cli::args::DoctorArgs;
 use crate::device::Device;
-use crate::device::DeviceChoice;
 use crate::device::coordinator::{Group, address};
 use crate::device::flags;
 use crate::device::hardware;
@@ -19,6 +18,7 @@ use crate::device::plugins;
 use crate::device::processes::{Asked, Processes};
 use crate::device::replicas::Counted;
 use crate::device::runtime;
+use crate::device::{DeviceChoice, DeviceKind};
 use crate::system::text::{self, shown};
 
 pub fn run(args: &DoctorArgs) -> Result<()> {
@@ -71,6 +71,12 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         "device      {}: works, {replicas}",
         device.description()
     )?;
+    if device.kind == DeviceKind::CpuPlugin {
+        writeln!(
+            out,
+            "            XLA's own operations compute: it takes none of this program's kernels"
+        )?;
+    }
     let (process, count) = (device.process(), device.processes());
     if count > 1 {
         writeln!(

@@ -94,7 +94,7 @@ fn device() -> [Setting; 10] {
     ]
 }
 
-fn network() -> [Setting; 8] {
+fn network() -> [Setting; 9] {
     [
         Setting::choice::<BatchNormMode>(
             "bn",
@@ -148,6 +148,13 @@ fn network() -> [Setting; 8] {
         .in_preset(Quick, "true")
         .in_preset(Fast, "true")
         .came_with("lr-schedule"),
+        Setting::flag(
+            "dirac",
+            "Start with 3x3 kernels that pass their channels on, instead of random ones, but for the first convolution's; with \
+             --init-weights those of the file stay",
+        )
+        .stated("false")
+        .came_with("dirac"),
         Setting::new(
             "depth",
             "Layers of resnet-v2, 9n+2",

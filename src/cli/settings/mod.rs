@@ -47,8 +47,10 @@ mod tests {
 
     use super::*;
     use crate::cli::config::Config;
-    use crate::data::cifar10_spec;
+    use crate::data::{Augment, cifar10_spec};
     use crate::model::choose::ModelSettings;
+    use crate::model::optimisers::OptimiserSettings;
+    use crate::run::schedule::ScheduleChoice;
 
     #[test]
     fn the_list_and_the_struct_name_the_same_settings() {
@@ -83,9 +85,29 @@ mod tests {
 
     #[test]
     fn the_preset_keras_trains_the_tutorials_model() {
-        let model = Config::preset(Preset::Keras).unwrap();
-        let model = model.model(&cifar10_spec(), 1);
+        let config = Config::preset(Preset::Keras).unwrap();
+        let model = config.model(&cifar10_spec(), 1);
         assert_eq!(model, ModelSettings::tutorial(164, 128));
+    }
+
+    /// As the tutorial's script has them.
+    #[test]
+    fn the_preset_keras_trains_as_the_tutorial_does() {
+        let config = Config::preset(Preset::Keras).unwrap();
+        let model = config.model(&cifar10_spec(), 1);
+        assert_eq!(model.optimiser, OptimiserSettings::sgd(0.9));
+        assert_eq!((model.l2, model.bn_momentum), (1e-4, 0.99));
+        assert_eq!((config.lr, config.lr_schedule), (0.1, ScheduleChoice::Step));
+        assert_eq!(config.lr_drops.to_string(), "80:0.01,120:0.001");
+        assert_eq!((config.epochs, config.warmup), (100, 0));
+        assert_eq!((config.augment, config.cutout), (Augment::Keras, 0));
+        let none = [
+            model.label_smoothing,
+            config.mixup,
+            config.cutmix,
+            config.ema,
+        ];
+        assert_eq!(none, [0.0; 4]);
     }
 
     #[test]

@@ -28,6 +28,19 @@ const BYTES_OF_A_ROW: u64 = 224;
 
 /// Loads all pictures as images of `options.side` rows and columns.
 pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, DataError> {
+    let (collection, rows) = open(folder)?;
+    collection::load(collection, rows, options)
+}
+
+/// The number of pictures in `folder`, all read, none decoded.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_all(folder: &Path) -> Result<usize, DataError> {
+    let (_collection, mut rows) = open(folder)?;
+    rows.try_fold(0, |number, row| row.map(|_| number + 1))
+}
+
+/// The labels and names in `folder`, and its pictures, not yet read.
+fn open(folder: &Path) -> Result<(Collection<'_>, Rows), DataError> {
     let parts = Shards::of(folder)?.parts;
     let mut room = Room::of(folder, "take fewer files");
     let mut names: Option<(PathBuf, Vec<String>)> = None;
@@ -67,7 +80,7 @@ pub(super) fn load(folder: &Path, options: PictureOptions) -> Result<Dataset, Da
         labels,
         files: shards.iter().map(|shard| shard.path.clone()).collect(),
     };
-    collection::load(collection, Rows::of(shards), options)
+    Ok((collection, Rows::of(shards)))
 }
 
 #[cfg(test)]

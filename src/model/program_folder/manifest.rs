@@ -33,6 +33,19 @@ const TRAINING_ONLY: [&str; 8] = [
     "averaging",
 ];
 
+/// What the option is called that the field `name` of [`ModelSettings`] comes from.
+fn option(name: &str) -> String {
+    match name {
+        "network" => "model".to_owned(),
+        "frozen" => "freeze-until".to_owned(),
+        "image_side" => "image-size".to_owned(),
+        "mixes_labels" => "mixup or cutmix".to_owned(),
+        "optimiser" => "optimizer".to_owned(),
+        "averaging" => "ema".to_owned(),
+        _ => name.replace('_', "-"),
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -152,7 +165,7 @@ impl Manifest {
             let read = used == Use::Training || !TRAINING_ONLY.contains(&setting.as_str());
             (read && asked[setting] != *made).then(|| ProgramFolderError::Setting {
                 folder: folder.to_owned(),
-                setting: setting.replace('_', "-"),
+                setting: option(setting),
                 made: made.to_string(),
                 asked: asked[setting].to_string(),
             })

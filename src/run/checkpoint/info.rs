@@ -55,7 +55,8 @@ pub struct CheckpointInfo {
     /// Devices that shared each batch.
     #[serde(default = "one_replica")]
     pub replicas: usize,
-    /// The instruction set that the CPU's kernels were chosen by; `None`: not on a CPU, or in an older checkpoint.
+    /// The instruction set that the CPU's kernels were chosen by, or the kind of a device without them; `None`: in an older
+    /// checkpoint, or in one without a run.
     #[serde(default)]
     pub instructions: Option<String>,
     #[serde(default)]

@@ -128,7 +128,7 @@ fn a_wrong_call_is_an_error_that_says_what_is_wrong() {
     };
     for (place, reason) in [
         (0, "it begins with 0x4d2 instead of 0x524e584c"),
-        (1, "expected version 6 of the plans, got 1234"),
+        (1, "expected version 7 of the plans, got 1234"),
         (2, "expected the plan of kernel 2, got that of kernel 1234"),
     ] {
         let mut plan = norm_backward(0, 1);

@@ -210,7 +210,7 @@ impl<F: Format> Bordered<F> {
         let tiles = winograd::tile_of_an_image(layer);
         Self {
             padded: Padded::new([layer.height, layer.width], layer.input_parts(), 1),
-            tiles: tiles.map(|results| Convolution::forward(layer, results)),
+            tiles: tiles.map(|results| Convolution::forward(layer, results, 1)),
         }
     }
 

@@ -168,7 +168,10 @@ impl<F: Format> Buffers<F> {
             a: vec![F::ZERO; inputs],
             d: vec![F::ZERO; outputs],
             da: vec![[0.0; PANEL]; TILE * parts::MOST],
-            pairs: [inputs, outputs].map(|len| vec![[0.0; PANEL]; len / F::VALUES]),
+            pairs: [inputs, outputs].map(|len| match F::VALUES {
+                1 => Vec::new(),
+                values => vec![[0.0; PANEL]; len / values],
+            }),
         }
     }
 }

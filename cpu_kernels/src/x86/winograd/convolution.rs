@@ -21,27 +21,30 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// From a layer's input to its output, in tiles with so many `results` along a side.
-    pub fn forward(layer: &Layer, results: usize) -> Self {
-        Self::new(layer, results, layer.input_parts(), layer.output_parts())
+    /// From a layer's input to its output, in tiles with so many `results` along a side, for `images` images at most.
+    pub fn forward(layer: &Layer, results: usize, images: usize) -> Self {
+        let parts = [layer.input_parts(), layer.output_parts()];
+        Self::new(layer, results, images, parts)
     }
 
     /// From the gradient of a layer's output to that of its input.
-    pub fn back(layer: &Layer, results: usize) -> Self {
-        Self::new(layer, results, layer.output_parts(), layer.input_parts())
+    pub fn back(layer: &Layer, results: usize, images: usize) -> Self {
+        let parts = [layer.output_parts(), layer.input_parts()];
+        Self::new(layer, results, images, parts)
     }
 
-    fn new(layer: &Layer, results: usize, from: usize, to: usize) -> Self {
+    fn new(layer: &Layer, results: usize, images: usize, [from, to]: [usize; 2]) -> Self {
         // The products of a few parts stay in a core's cache until they are transformed.
         let (at_a_time, together) = match results {
             LARGE => (24, 4),
             _ => (small_at_a_time(layer), 2),
         };
         let grid = Grid::new(layer, results, at_a_time);
+        let tiles = grid.most(images, 1);
         Self {
             grid,
-            tiles: Matrices::new(grid, from),
-            products: Matrices::new(grid, to.min(together)),
+            tiles: Matrices::new(grid, tiles, from),
+            products: Matrices::new(grid, tiles, to.min(together)),
         }
     }
 

@@ -36,6 +36,11 @@ impl Grid {
         (F::VALUES * self.at_a_time / self.tiles()).max(1)
     }
 
+    /// Elements of `values` tiles in a run of `images` images, at most.
+    pub fn most(self, images: usize, values: usize) -> usize {
+        self.at_a_time.min((images * self.tiles()).div_ceil(values))
+    }
+
     /// Of each of the tiles `run`: its image, and the row and the column of its first result.
     #[inline(always)]
     pub fn corners(self, run: Range<usize>) -> impl Iterator<Item = [usize; 3]> {

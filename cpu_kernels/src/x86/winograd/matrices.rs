@@ -16,11 +16,11 @@ pub struct Matrices {
 }
 
 impl Matrices {
-    /// For as many tiles of a grid, or pairs of them, as are multiplied at a time, of `parts` times 16 channels.
-    pub fn new(grid: Grid, parts: usize) -> Self {
+    /// For so many tiles of a grid, or pairs of them, of `parts` times 16 channels.
+    pub fn new(grid: Grid, tiles: usize, parts: usize) -> Self {
         let row = places(grid.results) * parts + 1;
         Self {
-            values: Aligned::zeros(grid.at_a_time * row),
+            values: Aligned::zeros(tiles * row),
             parts,
             row,
         }

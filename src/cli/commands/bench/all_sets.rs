@@ -42,6 +42,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         }
         .into());
     }
+    let absent = Isa::ALL.iter().filter(|isa| !isa.is_present());
+    for isa in absent {
+        log::info!("{isa} is left out: this processor does not have it");
+    }
     for (index, isa) in sets.into_iter().enumerate() {
         if index > 0 && !args.json {
             writeln!(stdout())?;

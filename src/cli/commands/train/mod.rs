@@ -465,7 +465,7 @@ fn checkpoint_info(
         normalization,
         config: config.to_toml()?,
         replicas: device.replicas,
-        instructions: choose::instructions(device.kind),
+        instructions: Some(choose::instructions(device.kind)),
         position,
     })
 }

@@ -14,6 +14,7 @@ use crate::cli::config::{Config, ConfigError, check_side, divide};
 use crate::data::{self, DatasetSpec, Normalization, PictureOptions, RunImages};
 use crate::device::Device;
 use crate::model::choose::ModelSettings;
+use crate::model::dirac;
 use crate::model::initialise::initial_state;
 use crate::model::network::STEM;
 use crate::model::peers::Peers;
@@ -118,6 +119,7 @@ fn program<'a>(
     config: &Config,
 ) -> Result<(Program<'a>, ModelSettings)> {
     check_side(config.network(), spec.side)?;
+    config.check_cutout(spec.side)?;
     let settings = config.model(spec, device.replicas);
     let folder = config.program.as_deref().map(ProgramFolder::open);
     let program = Program::of(device, &settings, Use::Training, folder.transpose()?)?;
@@ -144,7 +146,10 @@ fn first_state(config: &Config, layout: &Layout) -> Result<HostState> {
         }
         None => {
             warn_of_random_layers(config);
-            random
+            match config.dirac {
+                true => dirac::begin(layout, random),
+                false => random,
+            }
         }
     })
 }

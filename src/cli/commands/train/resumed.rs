@@ -42,7 +42,7 @@ pub fn state(
     check_data(&info.spec, spec)?;
     check_pictures(info.data_sum.as_deref(), sum)?;
     check_replicas(info.replicas, settings)?;
-    compare_instructions(info.instructions, choose::instructions(device));
+    compare_instructions(info.instructions.as_deref(), &choose::instructions(device));
     Ok((state, info.position))
 }
 
@@ -121,15 +121,12 @@ fn check_replicas(before: usize, settings: &ModelSettings) -> Result<(), ConfigE
     Ok(())
 }
 
-/// Says so if the run goes on with another instruction set.
-fn compare_instructions(before: Option<String>, now: Option<String>) {
-    let (Some(before), Some(now)) = (before, now) else {
-        return;
-    };
-    if before != now {
+/// Says so if the run goes on with another instruction set, or on another kind of device.
+fn compare_instructions(before: Option<&str>, now: &str) {
+    if let Some(before) = before.filter(|before| *before != now) {
         log::warn!(
-            "the run used the instruction set {before} and goes on with {now}; its weights may differ in rounding from \
-             those of an uninterrupted run"
+            "the run was computed on {before} and now continues on {now}; its weights may differ in rounding from those of an \
+             uninterrupted run"
         );
     }
 }

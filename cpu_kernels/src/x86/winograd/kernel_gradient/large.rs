@@ -33,10 +33,11 @@ pub struct LargeTiles {
 }
 
 impl LargeTiles {
-    pub fn new(layer: &Layer) -> Self {
+    pub fn new<F: Format>(layer: &Layer, images: usize) -> Self {
         let grid = Grid::new(layer, LARGE, AT_A_TIME);
-        let inputs = Blocks::new(layer.input_parts(), INPUT_BLOCK);
-        let outputs = Blocks::new(layer.output_parts(), OUTPUT_BLOCK);
+        let elements = grid.most(images, F::VALUES);
+        let inputs = Blocks::new(elements, layer.input_parts(), INPUT_BLOCK);
+        let outputs = Blocks::new(elements, layer.output_parts(), OUTPUT_BLOCK);
         let products = PLACES * (inputs.channels() * outputs.block + 1);
         Self {
             grid,
@@ -164,10 +165,10 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Of `parts` times 16 channels.
-    fn new(parts: usize, block: usize) -> Self {
+    /// Of so many `elements` of `parts` times 16 channels.
+    fn new(elements: usize, parts: usize, block: usize) -> Self {
         let block = block.min(parts);
-        let place = AT_A_TIME * block + 1;
+        let place = elements * block + 1;
         Self {
             values: Aligned::zeros(parts.div_ceil(block) * PLACES * place),
             parts,

@@ -18,11 +18,11 @@ pub enum KernelGradient {
 }
 
 impl KernelGradient {
-    /// Of a layer in tiles with so many `results` along a side.
-    pub fn new(layer: &Layer, results: usize) -> Self {
+    /// Of a layer in tiles with so many `results` along a side, for `images` images at most.
+    pub fn new<F: Format>(layer: &Layer, results: usize, images: usize) -> Self {
         match results {
-            LARGE => Self::Large(LargeTiles::new(layer)),
-            _ => Self::Small(SmallTiles::new(layer)),
+            LARGE => Self::Large(LargeTiles::new::<F>(layer, images)),
+            _ => Self::Small(SmallTiles::new::<F>(layer, images)),
         }
     }
 

@@ -23,12 +23,13 @@ pub struct SmallTiles {
 }
 
 impl SmallTiles {
-    pub fn new(layer: &Layer) -> Self {
+    pub fn new<F: Format>(layer: &Layer, images: usize) -> Self {
         let grid = Grid::new(layer, SMALL, small_at_a_time(layer));
+        let elements = grid.most(images, F::VALUES);
         Self {
             grid,
-            inputs: Matrices::new(grid, layer.input_parts()),
-            outputs: Matrices::new(grid, layer.output_parts()),
+            inputs: Matrices::new(grid, elements, layer.input_parts()),
+            outputs: Matrices::new(grid, elements, layer.output_parts()),
         }
     }
 
