@@ -97,23 +97,46 @@ fn an_unknown_optimiser_and_a_cutout_larger_than_the_images_are_refused() {
     }
 }
 
+/// A kernel `[3, 3, 16, 16]` of the last checkpoint of `run`.
+fn kernel(run: &Path) -> Vec<f32> {
+    let saved = tensors(checkpoints(run).last().unwrap());
+    let (bytes, []) = saved["stage1/unit01/conv2/kernel"].as_chunks() else {
+        panic!("an f32 has four bytes");
+    };
+    bytes
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
+}
+
 #[test]
-fn kernels_may_begin_as_the_identity() {
+fn kernels_may_begin_as_the_identity_unless_a_file_has_them() {
     let folder = tempfile::tempdir().unwrap();
-    let run = folder.path().join("run");
-    // With such a rate nothing moves.
-    succeed(&quick_run(
-        &run,
-        "--max-steps 1 --eval-steps 1 --optimizer sgd --l2 0 --lr 1e-30 --dirac true",
-    ));
-    let saved = tensors(checkpoints(&run).last().unwrap());
-    // [3, 3, 16, 16]: where the row, the column and the channels are the same as in the image.
-    let mut expected = vec![0f32; 9 * 16 * 16];
+    let path = |name: &str| folder.path().join(name);
+    // With such a rate a weight moves by less than the bound.
+    let still = "--max-steps 1 --eval-steps 1 --optimizer sgd --l2 0 --lr 1e-30";
+    let assert_near = |got: &[f32], expected: &[f32]| {
+        assert_eq!(got.len(), expected.len());
+        let mut pairs = got.iter().zip(expected);
+        assert!(pairs.all(|(got, expected)| (got - expected).abs() < 1e-20));
+    };
+    let run = path("identity");
+    succeed(&quick_run(&run, &format!("{still} --dirac true")));
+    let mut expected = vec![0.0; 9 * 16 * 16];
     for c in 0..16 {
+        // The place in the middle, and the same channel on both sides.
         expected[(4 * 16 + c) * 16 + c] = 1.0;
     }
-    let expected: Vec<u8> = expected.into_iter().flat_map(f32::to_le_bytes).collect();
-    assert!(saved["stage1/unit01/conv2/kernel"] == expected);
+    assert_near(&kernel(&run), &expected);
+
+    let random = path("random");
+    succeed(&quick_run(&random, still));
+    let run = path("file");
+    let file = checkpoints(&random).pop().unwrap();
+    let from = format!("{still} --dirac true --init-weights {}", text(&file));
+    succeed(&quick_run(&run, &from));
+    assert_near(&kernel(&run), &kernel(&random));
+    assert!(kernel(&random)[0] != 0.0);
 }
 
 /// The loss that `eval` finds, with `more` arguments.

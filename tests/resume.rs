@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cpu_kernels::isa::{self, Isa};
+use program::plugins::cpu_plugin;
 use program::runs::{
     assert_same_end, checkpoints, finish, quick_run, run_with_checkpoints, signal, start,
     wait_for_checkpoint,
@@ -271,8 +272,15 @@ fn a_run_that_goes_on_with_other_instructions_says_so() {
     let resume = |steps| ["--resume", "--out-dir", text(&run), "--max-steps", steps];
     let warning = "was computed on avx2 and now continues on generic";
     assert!(!said(&resume("2"), Isa::Avx2).contains("now continues"));
-    let said = said(&resume("3"), Isa::Generic);
-    assert!(said.contains(warning), "{said}");
+    let warned = said(&resume("3"), Isa::Generic);
+    assert!(warned.contains(warning), "{warned}");
+
+    // A plugin without the kernels.
+    let Some(plugin) = cpu_plugin() else { return };
+    let on_plugin = [&resume("4")[..], &["--plugin", text(&plugin)]].concat();
+    let warned = said(&on_plugin, Isa::Generic);
+    let warning = "was computed on generic and now continues on cpu-plugin";
+    assert!(warned.contains(warning), "{warned}");
 }
 
 #[test]

@@ -294,6 +294,10 @@ fn a_program_for_other_settings_names_the_setting() {
         ),
         (&["--ema", "0.9"], "ema null, and 0.9 is asked for"),
         (&["--optimizer", "muon"], "optimizer "),
+        (
+            &["--bn", "local"],
+            "bn \"sync\", and \"local\" is asked for",
+        ),
     ] {
         let message = refusal(&exported(), more, 2);
         assert!(message.contains(expected), "{message}");

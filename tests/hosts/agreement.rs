@@ -139,7 +139,7 @@ fn processes_with_different_instruction_sets_all_end() {
         command
     };
     let command = side_by_side(&options, &[], [Isa::Avx2, Isa::Generic].map(with));
-    do_not_agree_on("instruction set", command);
+    do_not_agree_on("what computes", command);
 }
 
 /// Makes the training step in the folder of a program another one: its name.

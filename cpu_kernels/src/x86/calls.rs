@@ -122,10 +122,11 @@ fn layer_forward_in<F: Format>(mut call: Planned<plan::LayerForward>) -> Result<
             false => &mut [],
         },
     };
-    in_pool(|| match layer.side {
-        1 => pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out),
-        _ => conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out),
-    });
+    if layer.side == 1 {
+        pointwise::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
+    } else {
+        conv3x3::forward::<F>(*ISA, layer, &norm, x, kernel, skip, &mut out);
+    }
     Ok(())
 }
 
@@ -182,16 +183,12 @@ fn layer_backward_in<F: Format>(mut call: Planned<plan::LayerBackward>) -> Resul
         dbeta,
         kernel: call.call.next_result(layer.kernel_len())?,
     };
-    in_pool(|| match layer.side {
-        1 => pointwise::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients),
-        _ => conv3x3::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients),
-    });
+    if layer.side == 1 {
+        pointwise::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
+    } else {
+        conv3x3::backward(*ISA, layer, &norm, x, kernel, &dy, &mut gradients);
+    }
     Ok(())
-}
-
-/// Runs a kernel on a thread of the pool. From outside, each of its parallel loops would wake one, and wait to be woken.
-fn in_pool(kernel: impl FnOnce() + Send) {
-    rayon::scope(|_| kernel());
 }
 
 /// See [`plan::NormBackward`].

@@ -71,7 +71,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         "device      {}: works, {replicas}",
         device.description()
     )?;
-    if device.kind == DeviceKind::CpuPlugin {
+    if device.kind == DeviceKind::CpuPlugin && cpu_kernels::supported() {
         writeln!(
             out,
             "            XLA's own operations compute: it takes none of this program's kernels"

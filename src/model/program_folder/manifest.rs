@@ -38,6 +38,8 @@ fn option(name: &str) -> String {
     match name {
         "network" => "model".to_owned(),
         "frozen" => "freeze-until".to_owned(),
+        "classes" => "dataset".to_owned(),
+        "batch_norm" => "bn".to_owned(),
         "image_side" => "image-size".to_owned(),
         "mixes_labels" => "mixup or cutmix".to_owned(),
         "optimiser" => "optimizer".to_owned(),

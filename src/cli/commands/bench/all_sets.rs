@@ -44,7 +44,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     let absent = Isa::ALL.iter().filter(|isa| !isa.is_present());
     for isa in absent {
-        log::info!("{isa} is left out: this processor does not have it");
+        log::info!("{isa} is left out: it is not usable here");
     }
     for (index, isa) in sets.into_iter().enumerate() {
         if index > 0 && !args.json {

@@ -52,7 +52,7 @@ pub fn prepare<'a>(
     // Several processes go step by step, so that what one finds wrong ends them all.
     let spec = data::known_spec(config.dataset).filter(|_| !peers.are_there());
     if let Some(spec) = spec {
-        let (program, settings) = program(device, &spec, config)?;
+        let (program, settings) = program(device, &spec, config, args)?;
         let (images, first) = beside(load, || first(&program, config, args));
         return Ok(Prepared {
             images: images?,
@@ -63,7 +63,7 @@ pub fn prepare<'a>(
     }
     let images = together::one_after_another(peers, load)?;
     together::agree_on_data(peers, &images.images)?;
-    let (program, settings) = program(device, &images.images.spec, config)?;
+    let (program, settings) = program(device, &images.images.spec, config, args)?;
     let first = match is_first {
         true => first(&program, config, args)?,
         false => None,
@@ -117,9 +117,13 @@ fn program<'a>(
     device: &'a Device,
     spec: &DatasetSpec,
     config: &Config,
+    args: &TrainArgs,
 ) -> Result<(Program<'a>, ModelSettings)> {
     check_side(config.network(), spec.side)?;
-    config.check_cutout(spec.side)?;
+    // An earlier program took any, and its run can be finished.
+    if !args.resume {
+        config.check_cutout(spec.side)?;
+    }
     let settings = config.model(spec, device.replicas);
     let folder = config.program.as_deref().map(ProgramFolder::open);
     let program = Program::of(device, &settings, Use::Training, folder.transpose()?)?;

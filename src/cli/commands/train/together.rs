@@ -128,7 +128,7 @@ pub fn compile(shared: &Shared, position: &Position) -> Result<Duration> {
         let instructions = choose::instructions(shared.device.kind);
         shared.peers.agree(&[
             ("resume step", position.step.to_string()),
-            ("instruction set", instructions),
+            ("what computes", instructions),
             ("program", shared.program.train_digest()?),
         ])?;
     }
