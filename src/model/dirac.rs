@@ -1,7 +1,7 @@
 //! First values for 3x3 kernels that pass their input on ("Dirac" kernels: Zagoruyko and Komodakis,
 //! [DiracNets](https://arxiv.org/abs/1706.00388), 2017; PyTorch's `nn.init.dirac_`).
 
-use xla_graphs::table::FIRST_KERNEL;
+use xla_graphs::table::{FIRST_KERNEL, Role};
 use xla_graphs::{Layout, TensorSpec};
 
 use crate::model::state::HostState;
@@ -14,7 +14,7 @@ const SIDE: usize = 3;
 pub fn begin(layout: &Layout, state: HostState) -> HostState {
     let mut values = state.into_values();
     for (spec, kernel) in layout.state().iter().zip(&mut values) {
-        if let Some([inputs, outputs]) = channels(layout, spec) {
+        if let Some([inputs, outputs]) = channels(spec) {
             pass_on(kernel, inputs, outputs);
         }
     }
@@ -22,10 +22,9 @@ pub fn begin(layout: &Layout, state: HostState) -> HostState {
 }
 
 /// The channels of `spec`, if it is a kernel that can pass them on.
-fn channels(layout: &Layout, spec: &TensorSpec) -> Option<[usize; 2]> {
-    let is_weight = layout.network().iter().any(|own| own.name == spec.name);
-    match spec.dims[..] {
-        [SIDE, SIDE, inputs, outputs] if is_weight && spec.name != FIRST_KERNEL => {
+fn channels(spec: &TensorSpec) -> Option<[usize; 2]> {
+    match (spec.role, &spec.dims[..]) {
+        (Role::Weight { .. }, &[SIDE, SIDE, inputs, outputs]) if spec.name != FIRST_KERNEL => {
             Some([inputs, outputs])
         }
         _ => None,
