@@ -1,11 +1,11 @@
 //! AMX: eight registers that hold a matrix each. They have not yet run on a processor.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use crate::isa::Isa;
-use crate::x86::tiles::{Shapes, Tiles};
+use crate::x86::tiles::{SIDE, Shapes, Tile, Tiles};
 
 /// Shows that the processor has AVX-512 with products of bf16, and tiles, which this process may use.
 #[derive(Clone, Copy)]
@@ -166,5 +166,72 @@ impl Tiles for Amx {
                 _ => unreachable!("no sums are in register {sums}"),
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn turn(
+        &mut self,
+        from: *const f32,
+        row: usize,
+        [rows, columns]: [usize; 2],
+        to: &mut Tile,
+    ) {
+        let present = ((1_u32 << columns) - 1) as __mmask16;
+        unsafe {
+            let mut values = [_mm512_setzero_ps(); SIDE];
+            for (r, values) in values.iter_mut().enumerate() {
+                let from = from.add(r.min(rows - 1) * row);
+                *values = _mm512_maskz_loadu_ps(present, from);
+            }
+            let to: *mut f32 = to.as_mut_ptr().cast();
+            for (r, values) in transposed(values).into_iter().enumerate() {
+                _mm512_storeu_ps(to.add(r * SIDE), values);
+            }
+        }
+    }
+}
+
+/// The columns of 16 rows.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[inline(always)]
+unsafe fn transposed(rows: [__m512; SIDE]) -> [__m512; SIDE] {
+    // SAFETY: the caller's.
+    unsafe {
+        let zeros = [_mm512_setzero_ps(); SIDE];
+        // A register has four quarters. In each of them: squares of 2x2 values, then of 4x4.
+        let mut twos = zeros;
+        for i in (0..SIDE).step_by(2) {
+            twos[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+            twos[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+        }
+        let mut fours = zeros;
+        for i in (0..SIDE).step_by(4) {
+            for half in 0..2 {
+                let a = _mm512_castps_pd(twos[i + half]);
+                let b = _mm512_castps_pd(twos[i + half + 2]);
+                fours[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                fours[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+            }
+        }
+        // Column 4 q + i is quarter q of every fourth of them.
+        let mut columns = zeros;
+        for i in 0..4 {
+            let [a, b, c, d] = [0, 4, 8, 12].map(|first| fours[first + i]);
+            let lower = [
+                _mm512_shuffle_f32x4::<0x44>(a, b),
+                _mm512_shuffle_f32x4::<0x44>(c, d),
+            ];
+            let upper = [
+                _mm512_shuffle_f32x4::<0xee>(a, b),
+                _mm512_shuffle_f32x4::<0xee>(c, d),
+            ];
+            columns[i] = _mm512_shuffle_f32x4::<0x88>(lower[0], lower[1]);
+            columns[4 + i] = _mm512_shuffle_f32x4::<0xdd>(lower[0], lower[1]);
+            columns[8 + i] = _mm512_shuffle_f32x4::<0x88>(upper[0], upper[1]);
+            columns[12 + i] = _mm512_shuffle_f32x4::<0xdd>(upper[0], upper[1]);
+        }
+        columns
     }
 }

@@ -1,7 +1,7 @@
 //! The registers in plain Rust, after the description of the instructions in Intel's manual (Software Developer's Manual,
 //! volume 2, "TDPBF16PS" and "LDTILECFG").
 
-use super::{SIDE, Shapes, Tiles};
+use super::{SIDE, Shapes, Tile, Tiles};
 
 /// Fails where the processor would end the process.
 #[derive(Default)]
@@ -82,6 +82,23 @@ impl Tiles for Emulation {
                 *sum = flushed(flushed(*sum) + flushed(even + odd));
             }
         }
+    }
+
+    unsafe fn turn(
+        &mut self,
+        from: *const f32,
+        row: usize,
+        [rows, columns]: [usize; 2],
+        to: &mut Tile,
+    ) {
+        let mut values = [[f32::NAN; SIDE]; SIDE];
+        for r in 0..rows {
+            for c in 0..columns {
+                // SAFETY: the caller's.
+                values[c][r] = unsafe { *from.add(r * row + c) };
+            }
+        }
+        to.write(values);
     }
 }
 
