@@ -12,12 +12,13 @@ use super::format::{Format, Lanes, get, registers};
 use super::gemm::PANEL;
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
-use super::padded::{Padded, kernel_gradient, rows_at_a_time};
+use super::padded::{Padded, convolve, kernel_gradient, rows_at_a_time};
 use super::pool;
 use super::prefetch::{Ahead, some};
 use super::result::Results;
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
+use super::tiles::{self, tiles_for};
 use super::walk::{TAPS, Walk, groups};
 use super::winograd::{self, Convolution, KernelGradient};
 use crate::isa::Isa;
@@ -35,14 +36,19 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let kernel = &winograd::packed::<F>(isa, layer, kernel, winograd::tile(layer));
+    let tile = winograd::tile::<F>(isa, layer);
+    let kernel = winograd::packed::<F>(isa, layer, kernel, tile);
+    let kernel = &Aligned::from(&kernel[..]);
     tasks::forward(layer, norm, x, kernel, skip, out, |share| {
-        sets::run::<F, _>(isa, Forward(share))
+        sets::run::<F, _>(isa, Forward { share, tile })
     });
 }
 
-/// [`forward`] of some images.
-struct Forward<'a, F: Format>(ForwardShare<'a, F>);
+/// [`forward`] of some images, in [`winograd::tile`]s.
+struct Forward<'a, F: Format> {
+    share: ForwardShare<'a, F>,
+    tile: Option<usize>,
+}
 
 impl<F: Format> Task for Forward<'_, F> {
     type Output = Moments;
@@ -57,13 +63,17 @@ impl<F: Format> Task for Forward<'_, F> {
             skip,
             y,
             chosen,
-        } = self.0;
+        } = self.share;
         let (input_len, output_len) = (layer.input_len(), layer.output_len());
         let len = layer.result_len();
         let all = y.len() / len;
-        let tile = winograd::tile(layer);
-        let mut tiles = tile.map(|results| Convolution::forward(layer, results, all));
-        let together = tiles.as_ref().map_or(1, Convolution::images::<F>);
+        let mut tiles = self
+            .tile
+            .map(|results| Convolution::forward(layer, results, all));
+        let together = match &tiles {
+            Some(tiles) => tiles.images::<F>(),
+            None => images_at_a_time::<S, F>(set, layer),
+        };
         let together = together.min(all);
         let size = [layer.height, layer.width];
         let mut padded = padded_images::<F>(together, size, layer.input_parts(), 1);
@@ -88,10 +98,9 @@ impl<F: Format> Task for Forward<'_, F> {
             match &mut tiles {
                 Some(tiles) => tiles.compute(set, padded, kernel, &mut output, ahead),
                 None => {
-                    for padded in padded {
-                        let width = layer.output_width();
-                        padded.convolve(set, walks, width, kernel, &mut output, ahead);
-                    }
+                    let width = layer.output_width();
+                    let output = &mut output[..images * output_len];
+                    convolve(set, padded, walks, width, kernel, output, ahead);
                 }
             }
             let outputs = output.chunks_exact(output_len);
@@ -109,6 +118,14 @@ impl<F: Format> Task for Forward<'_, F> {
             (first, rest) = (first + images, later);
         }
         results.moments()
+    }
+}
+
+/// Images that are computed together where they are not [in tiles](winograd::tile).
+fn images_at_a_time<S: Set, F: Format>(set: S, layer: &Layer) -> usize {
+    match tiles_for::<S, F>(set) {
+        Some(_) if layer.stride == 1 => tiles::KernelGradient::images(layer),
+        _ => 1,
     }
 }
 
@@ -161,14 +178,19 @@ pub fn backward<F: Format>(
     dy: &OutputGradient<F>,
     out: &mut Gradients<F>,
 ) {
-    let turned = &turned::<F>(isa, kernel, layer);
+    let tile = winograd::tile::<F>(isa, layer);
+    let turned = turned::<F>(isa, kernel, layer, tile);
+    let turned = &Aligned::from(&turned[..]);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
-        sets::run::<F, _>(isa, Backward(share))
+        sets::run::<F, _>(isa, Backward { share, tile })
     });
 }
 
-/// [`backward`] of some images.
-struct Backward<'a, F: Format>(BackwardShare<'a, F>);
+/// [`backward`] of some images, in [`winograd::tile`]s.
+struct Backward<'a, F: Format> {
+    share: BackwardShare<'a, F>,
+    tile: Option<usize>,
+}
 
 impl<F: Format> Task for Backward<'_, F> {
     type Output = Part;
@@ -181,18 +203,20 @@ impl<F: Format> Task for Backward<'_, F> {
             x,
             dz,
             turned,
+            dy,
+            start,
             ..
-        } = self.0;
+        } = self.share;
         let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
         let all = dz.len() / input_len;
-        let mut tiles = winograd::tile(layer).map(|results| {
+        let mut in_tiles = self.tile.map(|results| {
             let back = Convolution::back(layer, results, all);
             (back, KernelGradient::new::<F>(layer, results, all))
         });
-        let together = match &tiles {
+        let together = match &in_tiles {
             Some((back, gradient)) => back.images::<F>().max(gradient.images::<F>()),
-            None => 1,
+            None => images_at_a_time::<S, F>(set, layer),
         };
         let together = together.min(all);
         let size = [layer.height, layer.width];
@@ -200,16 +224,18 @@ impl<F: Format> Task for Backward<'_, F> {
         let size = [layer.output_height(), layer.output_width()];
         let mut d = padded_images::<F>(together, size, layer.output_parts(), 1);
         let mut da = Aligned::zeros(together * input_len);
+        let mut on_tiles = tiles_for::<S, F>(set)
+            .filter(|_| layer.stride == 1)
+            .map(|_| tiles::KernelGradient::new(&a, &d));
         let mut sums = Sums::new(layer.input_parts());
         let mut kernel = vec![
             0.0;
-            match &tiles {
+            match &in_tiles {
                 Some((_, gradient)) => gradient.sums(),
                 None => layer.kernel_len(),
             }
         ];
-        let start = self.0.start;
-        let behind = self.0.dy.behind();
+        let behind = dy.behind();
         let behind = behind.map(|lanes| some(lanes, start, lanes.len()));
         let (mut first, mut rest) = (0, dz);
         while !rest.is_empty() {
@@ -219,25 +245,33 @@ impl<F: Format> Task for Backward<'_, F> {
             let [behind, x_behind] = behind.map(|lanes| group.next(lanes, len));
             let reads = [group.next(x, input_len), behind, x_behind, &[]];
             let writes = some(later, 0, images * input_len);
-            let back_in_tiles = tiles.as_ref().map(|(back, _)| back);
+            let back_in_tiles = in_tiles.as_ref().map(|(back, _)| back);
             let ahead = &mut Ahead::new(reads, writes, group.steps(layer, back_in_tiles));
             let (a, d) = (&mut a[..images], &mut d[..images]);
             let x = group.of(x, input_len);
             for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
                 a.activate(set, norm, x);
                 let start = start + (first + image) * len;
-                output_gradient(set, layer, self.0.dy, start, &mut d[image]);
+                output_gradient(set, layer, dy, start, &mut d[image]);
             }
-            match &mut tiles {
+            match &mut in_tiles {
                 Some((back, gradient)) => {
                     gradient.add(set, a, d, &mut kernel);
                     back.compute(set, d, turned, &mut da, ahead);
                 }
                 None => {
-                    for ((a, d), da) in a.iter_mut().zip(d).zip(da.chunks_exact_mut(input_len)) {
-                        kernel_gradient(set, a, d, forward, &mut kernel);
-                        activation_gradient(set, layer, &back, d, turned, da, ahead);
+                    match (&mut on_tiles, tiles_for::<S, F>(set)) {
+                        (Some(gradient), Some(tiles)) => {
+                            gradient.add(set, tiles, [a, d], &mut kernel);
+                        }
+                        _ => {
+                            for (a, d) in a.iter_mut().zip(&mut *d) {
+                                kernel_gradient(set, a, d, forward, &mut kernel);
+                            }
+                        }
                     }
+                    let da = &mut da[..images * input_len];
+                    activation_gradient(set, layer, &back, d, turned, da, ahead);
                 }
             }
             let activations = a.iter().zip(da.chunks_exact(input_len));
@@ -251,7 +285,7 @@ impl<F: Format> Task for Backward<'_, F> {
         }
         Part {
             sums: sums.finish(),
-            kernel: match tiles {
+            kernel: match in_tiles {
                 Some((_, gradient)) => gradient.finish(set, kernel),
                 None => kernel,
             },
@@ -283,14 +317,14 @@ fn output_gradient<S: Set, F: Format>(
     }
 }
 
-/// The gradient `da` of an image's activations, from the gradient `d` of its output. Where no tap leads, `da` stays as it
+/// The gradients `da` of images' activations, from the gradients `d` of their outputs. Where no tap leads, `da` stays as it
 /// is.
 #[inline(always)]
 fn activation_gradient<S: Set, F: Format>(
     set: S,
     layer: &Layer,
     [rows, columns]: &[Vec<Walk>; 2],
-    d: &Padded<F>,
+    d: &[Padded<F>],
     mut turned: &[f32],
     da: &mut [Lanes],
     ahead: &mut Ahead<F::Lanes>,
@@ -299,7 +333,8 @@ fn activation_gradient<S: Set, F: Format>(
         for columns in columns {
             let len = rows.taps * columns.taps * layer.inputs * layer.outputs / F::VALUES;
             let (kernel, others) = turned.split_at(len);
-            d.convolve(set, [*rows, *columns], layer.width, kernel, da, ahead);
+            let walks = [*rows, *columns];
+            convolve(set, d, walks, layer.width, kernel, da, ahead);
             turned = others;
         }
     }
@@ -347,11 +382,11 @@ fn input_gradient<S: Set, F: Format>(
 }
 
 /// The kernel `[3, 3, C, O]` as [`activation_gradient`] takes it: turned by half a turn and its channels exchanged,
-/// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Convolution::compute`] takes it.
-fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer) -> Vec<f32> {
+/// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Convolution::compute`] takes it in a `tile`.
+fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer, tile: Option<usize>) -> Vec<f32> {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let taps: Vec<_> = kernel.chunks_exact(inputs * outputs).collect();
-    if let Some(results) = winograd::tile(layer) {
+    if let Some(results) = tile {
         let turned = taps.par_iter().rev();
         let turned: Vec<_> = turned.map(|tap| transpose(tap, inputs, outputs)).collect();
         return winograd::transformed::<F>(isa, &turned.concat(), [outputs, inputs], results);

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::format::Format;
 use super::prefetch::{Ahead, Piece, Shares};
 use super::sets::{Set, Task};
-use super::tiles::OnTiles;
+use super::tiles::{OnTiles, Places, tiles_for};
 
 /// Steps along the summed axis between which memory is asked for.
 const STRETCH: usize = 8;
@@ -73,9 +73,7 @@ impl Product<'_> {
         add: bool,
         mut ahead: Option<&mut Ahead<F::Lanes>>,
     ) {
-        if F::VALUES > 1
-            && let Some(tiles) = set.tiles()
-        {
+        if let Some(tiles) = tiles_for::<S, F>(set) {
             if let Some(ahead) = ahead {
                 let piece = ahead.during(self.work(self.rows, self.panels));
                 piece.in_shares(1).ask();
@@ -84,11 +82,11 @@ impl Product<'_> {
                 product: self,
                 tiles,
                 out,
-                out_row,
+                places: Places::rows(out_row),
                 add,
             });
         }
-        if !self.has_terms(out.len(), out_row) {
+        if !self.has_terms(out.len(), self.rows.saturating_sub(1) * out_row) {
             return;
         }
         let Self { left, right, .. } = self;
@@ -125,9 +123,9 @@ impl Product<'_> {
     /// Whether there is anything to compute.
     ///
     /// # Panics
-    /// When a factor is too short, or `out` values for results of which rows begin `out_row` apart.
+    /// When a factor is too short, or `out` values for results of which the last row begins at `last_row`.
     #[inline(always)]
-    pub fn has_terms(&self, out: usize, out_row: usize) -> bool {
+    pub fn has_terms(&self, out: usize, last_row: usize) -> bool {
         let Self {
             left, right, depth, ..
         } = self;
@@ -142,7 +140,7 @@ impl Product<'_> {
         assert!(last_left < left.data.len());
         let last_right = last(right.segment, right.step) + (self.panels - 1) * right.panel;
         assert!(last_right + PANEL <= right.data.len());
-        assert!((self.rows - 1) * out_row + self.panels * PANEL <= out);
+        assert!(last_row + self.panels * PANEL <= out);
         true
     }
 

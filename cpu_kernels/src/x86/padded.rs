@@ -1,11 +1,14 @@
 //! Images with a border, and the products of a 3x3 convolution with them.
 
+use std::ops::Range;
+
 use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::norm::{Norm, NormGradient};
 use super::prefetch::Ahead;
 use super::sets::Set;
+use super::tiles::{Lines, OnTiles, Places, tiles_for};
 use super::walk::{TAPS, Walk};
 
 /// An image with a border of zeros one pixel wide, at the right and at the bottom wider where that fills the last tile or
@@ -128,6 +131,11 @@ impl<F: Format> Padded<F> {
         }
     }
 
+    /// Pixels with the border.
+    pub fn pixels(&self) -> usize {
+        self.values.len() / self.parts
+    }
+
     /// Height and width of the image without border.
     pub fn size(&self) -> [usize; 2] {
         [self.height, self.width]
@@ -151,59 +159,177 @@ impl<F: Format> Padded<F> {
         [self.row, self.parts]
     }
 
-    /// The results `y` `[_, width, O]` of the stops along `rows` and `columns`: the image convolved with `kernel`
-    /// (packed), which has the taps of both.
-    #[inline(always)]
-    pub fn convolve<S: Set>(
-        &self,
-        set: S,
-        [rows, columns]: [Walk; 2],
-        width: usize,
-        kernel: &[f32],
-        y: &mut [Lanes],
-        ahead: &mut Ahead<F::Lanes>,
-    ) {
-        if columns.stops == 0 {
-            return;
-        }
-        let channels = self.parts * F::ELEMENTS;
-        let runs = Depth {
+    /// All pixels as elements of the format along the channels.
+    fn elements(&self, row: usize, column: usize) -> &[f32] {
+        F::elements(self.lanes_from(row, column))
+    }
+}
+
+/// How often [`convolve`] [asks](Ahead::step) for what lies ahead of an image.
+pub fn steps(rows: &Walk) -> usize {
+    rows.stops
+}
+
+/// The results `y` `[n, _, width, O]` of the stops along `rows` and `columns`: the `images` convolved with `kernel`
+/// (packed), which has the taps of both.
+#[inline(always)]
+pub fn convolve<S: Set, F: Format>(
+    set: S,
+    images: &[Padded<F>],
+    walks: [Walk; 2],
+    width: usize,
+    kernel: &[f32],
+    y: &mut [Lanes],
+    ahead: &mut Ahead<F::Lanes>,
+) {
+    let [rows, columns] = walks;
+    if columns.stops == 0 || rows.stops == 0 {
+        return;
+    }
+    let convolution = Convolution {
+        walks,
+        kernel,
+        depth: Depth {
             segments: rows.taps,
-            length: columns.taps * channels,
-        };
-        let depth = runs.segments * runs.length;
-        let panels = kernel.len() / (depth * PANEL);
-        let y = y.as_flattened_mut();
-        for first in (0..panels).step_by(S::PANELS) {
-            let right = Right {
-                data: &kernel[first * depth * PANEL..],
-                step: PANEL,
-                segment: runs.length * PANEL,
-                panel: depth * PANEL,
-            };
-            for i in 0..rows.stops {
-                if first == 0 {
-                    ahead.step();
+            length: columns.taps * images[0].parts * F::ELEMENTS,
+        },
+        width,
+    };
+    let len = y.len() / images.len();
+    let panels = convolution.panels();
+    let at_a_time = convolution.panels_at_a_time::<S, F>(set);
+    for first in (0..panels).step_by(at_a_time) {
+        let some = first..panels.min(first + at_a_time);
+        for (image, y) in images.iter().zip(y.chunks_exact_mut(len)) {
+            let y = y.as_flattened_mut();
+            match tiles_for::<S, F>(set) {
+                Some(tiles) if columns.stride == 1 && rows.stride == 1 => {
+                    if first == 0 {
+                        (0..steps(&rows)).for_each(|_| ahead.step());
+                    }
+                    convolution.image_on_tiles(set, tiles, image, some.clone(), y);
                 }
-                let start = (rows.from + i * rows.stride) * self.row + columns.from * self.parts;
-                let left = Left {
-                    data: F::elements(&self.values[start..]),
-                    row: columns.stride * channels,
-                    step: 1,
-                    segment: self.row * F::ELEMENTS,
-                };
-                let product = Product {
-                    left,
-                    right,
-                    depth: runs,
-                    rows: columns.stops,
-                    panels: S::PANELS.min(panels - first),
-                };
-                let result = (rows.to + i * rows.step) * width + columns.to;
-                let out = &mut y[(result * panels + first) * PANEL..];
-                product.compute::<S, F>(set, out, columns.step * panels * PANEL, false);
+                _ => {
+                    for row in 0..rows.stops {
+                        if first == 0 {
+                            ahead.step();
+                        }
+                        convolution.row(set, image, row, some.clone(), y);
+                    }
+                }
             }
         }
+    }
+}
+
+/// A convolution of [`convolve`].
+struct Convolution<'a> {
+    walks: [Walk; 2],
+    kernel: &'a [f32],
+    depth: Depth,
+    width: usize,
+}
+
+impl Convolution<'_> {
+    /// Elements of the summed axis.
+    fn terms(&self) -> usize {
+        self.depth.segments * self.depth.length
+    }
+
+    fn panels(&self) -> usize {
+        self.kernel.len() / (self.terms() * PANEL)
+    }
+
+    /// Panels of the kernel that all images are multiplied with before others: on tiles, what a part of a second level
+    /// cache holds.
+    #[inline(always)]
+    fn panels_at_a_time<S: Set, F: Format>(&self, set: S) -> usize {
+        const CACHED: usize = 512 << 10;
+        match tiles_for::<S, F>(set) {
+            Some(_) => (CACHED / (self.terms() * PANEL * size_of::<f32>())).max(S::PANELS),
+            None => S::PANELS,
+        }
+    }
+
+    /// The kernel's panels from `first` on.
+    fn right(&self, first: usize) -> Right<'_> {
+        Right {
+            data: &self.kernel[first * self.terms() * PANEL..],
+            step: PANEL,
+            segment: self.depth.length * PANEL,
+            panel: self.terms() * PANEL,
+        }
+    }
+
+    /// Some `panels` of a row of results of `image`.
+    #[inline(always)]
+    fn row<S: Set, F: Format>(
+        &self,
+        set: S,
+        image: &Padded<F>,
+        row: usize,
+        panels: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let [rows, columns] = self.walks;
+        let product = Product {
+            left: Left {
+                data: image.elements(rows.from + row * rows.stride, columns.from),
+                row: columns.stride * image.parts * F::ELEMENTS,
+                step: 1,
+                segment: image.row * F::ELEMENTS,
+            },
+            right: self.right(panels.start),
+            depth: self.depth,
+            rows: columns.stops,
+            panels: panels.len(),
+        };
+        let pixel = (rows.to + row * rows.step) * self.width + columns.to;
+        let out = &mut y[(pixel * self.panels() + panels.start) * PANEL..];
+        product.compute::<S, F>(set, out, columns.step * self.panels() * PANEL, false);
+    }
+
+    /// Some `panels` of all results of `image`: a single product, whose rows go on over the borders between the image's
+    /// rows.
+    #[inline(always)]
+    fn image_on_tiles<S: Set, F: Format>(
+        &self,
+        set: S,
+        tiles: S::Tiles,
+        image: &Padded<F>,
+        panels: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let [rows, columns] = self.walks;
+        let line = image.row / image.parts;
+        let product = Product {
+            left: Left {
+                data: image.elements(rows.from, columns.from),
+                row: image.parts * F::ELEMENTS,
+                step: 1,
+                segment: image.row * F::ELEMENTS,
+            },
+            right: self.right(panels.start),
+            depth: self.depth,
+            rows: (rows.stops - 1) * line + columns.stops,
+            panels: panels.len(),
+        };
+        let pixel = self.panels() * PANEL;
+        let first = (rows.to * self.width + columns.to) * pixel + panels.start * PANEL;
+        set.run(OnTiles {
+            product: &product,
+            tiles,
+            out: &mut y[first..],
+            places: Places {
+                step: columns.step * pixel,
+                lines: Some(Lines {
+                    rows: line,
+                    width: columns.stops,
+                    step: rows.step * self.width * pixel,
+                }),
+            },
+            add: false,
+        });
     }
 }
 

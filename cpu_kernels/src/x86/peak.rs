@@ -33,9 +33,7 @@ impl<F: Format> Task for MultiplyAdds<F> {
 
     #[inline(always)]
     fn run<S: Set>(self, set: S) -> usize {
-        if F::VALUES > 1
-            && let Some(tiles) = set.tiles()
-        {
+        if let Some(tiles) = tiles::tiles_for::<S, F>(set) {
             return tiles::multiply_adds(tiles, self.rounds);
         }
         let factors = black_box([[0.0f32; PANEL]; 2]);

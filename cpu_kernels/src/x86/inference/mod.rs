@@ -60,7 +60,7 @@ pub fn forward<F: Format>(isa: Isa, input: &Input<F>, steps: &[Step], y: &mut [F
     };
     let results = y.par_chunks_exact_mut(last.layer.result_len());
     results.enumerate().for_each(|(image, y)| {
-        let mut scratch = take().unwrap_or_else(|| Scratch::new(&network));
+        let mut scratch = take().unwrap_or_else(|| Scratch::new(isa, &network));
         network.image(isa, &mut scratch, image, y);
         give(scratch);
     });
@@ -98,7 +98,7 @@ struct Scratch<F: Format> {
 impl<'a, F: Format> Network<'a, F> {
     fn new(isa: Isa, input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
         let pack = |step: &Step| {
-            let tile = winograd::tile_of_an_image(&step.layer);
+            let tile = winograd::tile_of_an_image::<F>(isa, &step.layer);
             Aligned::from(&winograd::packed::<F>(isa, &step.layer, step.kernel, tile)[..])
         };
         let mut bordered = Vec::new();
@@ -218,7 +218,8 @@ impl<'a, F: Format> Network<'a, F> {
 }
 
 impl<F: Format> Scratch<F> {
-    fn new(network: &Network<F>) -> Self {
+    fn new(isa: Isa, network: &Network<F>) -> Self {
+        let of_layers = network.bordered.iter();
         let layers = || network.steps.iter().map(|step| &step.layer);
         let most = |len: fn(&Layer) -> usize| layers().map(len).max().unwrap_or(0);
         let pooled = layers()
@@ -235,7 +236,7 @@ impl<F: Format> Scratch<F> {
                 Input::Value(_) => stem::Scratch::default(),
             },
             buffers: (0..buffers).map(|_| Aligned::zeros(value)).collect(),
-            bordered: network.bordered.iter().map(Bordered::new).collect(),
+            bordered: of_layers.map(|layer| Bordered::new(isa, layer)).collect(),
             tile: Aligned::zeros(TILE * most(Layer::input_parts)),
             output: Aligned::zeros(most(|layer| match layer.side {
                 1 => TILE * layer.output_parts(),

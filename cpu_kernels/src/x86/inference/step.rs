@@ -5,11 +5,12 @@ use std::slice;
 use kernel_contract::plan::Added;
 
 use super::Step;
+use crate::isa::Isa;
 use crate::x86::format::{Format, Lanes, registers};
 use crate::x86::gemm::PANEL;
 use crate::x86::layer::Layer;
 use crate::x86::norm::Norm;
-use crate::x86::padded::Padded;
+use crate::x86::padded::{Padded, convolve};
 use crate::x86::pointwise::tile::{self, TILE};
 use crate::x86::pool;
 use crate::x86::prefetch::Ahead;
@@ -206,8 +207,8 @@ pub struct Bordered<F: Format> {
 }
 
 impl<F: Format> Bordered<F> {
-    pub fn new(layer: &Layer) -> Self {
-        let tiles = winograd::tile_of_an_image(layer);
+    pub fn new(isa: Isa, layer: &Layer) -> Self {
+        let tiles = winograd::tile_of_an_image::<F>(isa, layer);
         Self {
             padded: Padded::new([layer.height, layer.width], layer.input_parts(), 1),
             tiles: tiles.map(|results| Convolution::forward(layer, results, 1)),
@@ -217,17 +218,13 @@ impl<F: Format> Bordered<F> {
     /// The convolution `y` of the image.
     #[inline(always)]
     fn convolve<S: Set>(&mut self, set: S, layer: &Layer, kernel: &[f32], y: &mut [Lanes]) {
-        let (padded, ahead) = (&self.padded, &mut Ahead::nothing());
+        let (image, ahead) = (slice::from_ref(&self.padded), &mut Ahead::nothing());
         match &mut self.tiles {
-            Some(tiles) => tiles.compute(set, slice::from_ref(padded), kernel, y, ahead),
-            None => padded.convolve(
-                set,
-                Walk::forward(layer),
-                layer.output_width(),
-                kernel,
-                y,
-                ahead,
-            ),
+            Some(tiles) => tiles.compute(set, image, kernel, y, ahead),
+            None => {
+                let (walks, width) = (Walk::forward(layer), layer.output_width());
+                convolve(set, image, walks, width, kernel, y, ahead);
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use tile::{
     rows_of_block,
 };
 
+use super::aligned::Aligned;
 use super::format::{Format, Lanes, get, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
@@ -34,7 +35,8 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let kernel = &F::pack(kernel, layer.inputs, layer.outputs);
+    let kernel = F::pack(kernel, layer.inputs, layer.outputs);
+    let kernel = &Aligned::from(&kernel[..]);
     tasks::forward(layer, norm, x, kernel, skip, out, |share| {
         sets::run::<F, _>(isa, Forward(share))
     });
@@ -60,8 +62,8 @@ impl<F: Format> Task for Forward<'_, F> {
         let parts = layer.output_parts();
         let pixels = y.len() / parts;
         let mut inputs = Inputs::<F>::new(layer);
-        let mut a = vec![F::ZERO; TILE * layer.input_parts()];
-        let mut out = vec![[0.0; PANEL]; TILE * parts::MOST];
+        let mut a = Aligned::zeros(TILE * layer.input_parts());
+        let mut out = Aligned::zeros(TILE * parts::MOST);
         let mut results = Results::new(parts);
         for first in (0..pixels).step_by(TILE) {
             let count = TILE.min(pixels - first);
@@ -140,7 +142,8 @@ pub fn backward<F: Format>(
     out: &mut Gradients<F>,
 ) {
     let turned = transpose(kernel, layer.inputs, layer.outputs);
-    let turned = &F::pack(&turned, layer.outputs, layer.inputs);
+    let turned = F::pack(&turned, layer.outputs, layer.inputs);
+    let turned = &Aligned::from(&turned[..]);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
         sets::run::<F, _>(isa, Backward(share))
     });
@@ -152,25 +155,25 @@ struct Backward<'a, F: Format>(BackwardShare<'a, F>);
 /// What a task's tiles are computed in.
 struct Buffers<F: Format> {
     /// The activations, in panels.
-    a: Vec<F::Lanes>,
+    a: Aligned<F::Lanes>,
     /// The gradient of the output, in panels.
-    d: Vec<F::Lanes>,
+    d: Aligned<F::Lanes>,
     /// The gradient of the activations, of some pixels and channels.
-    da: Vec<Lanes>,
+    da: Aligned<Lanes>,
     /// For `a` and `d` as pairs of pixels, in formats that have them.
-    pairs: [Vec<Lanes>; 2],
+    pairs: [Aligned<Lanes>; 2],
 }
 
 impl<F: Format> Buffers<F> {
     fn new(layer: &Layer) -> Self {
         let (inputs, outputs) = (TILE * layer.input_parts(), TILE * layer.output_parts());
         Self {
-            a: vec![F::ZERO; inputs],
-            d: vec![F::ZERO; outputs],
-            da: vec![[0.0; PANEL]; TILE * parts::MOST],
+            a: Aligned::zeros(inputs),
+            d: Aligned::zeros(outputs),
+            da: Aligned::zeros(TILE * parts::MOST),
             pairs: [inputs, outputs].map(|len| match F::VALUES {
-                1 => Vec::new(),
-                values => vec![[0.0; PANEL]; len / values],
+                1 => Aligned::zeros(0),
+                values => Aligned::zeros(len / values),
             }),
         }
     }
@@ -377,7 +380,7 @@ fn kernel_gradient<S: Set, F: Format>(
     a: &[F::Lanes],
     d: &[F::Lanes],
     count: usize,
-    [a_pairs, d_pairs]: &mut [Vec<Lanes>; 2],
+    [a_pairs, d_pairs]: &mut [Aligned<Lanes>; 2],
     kernel: &mut [f32],
     ahead: &mut Ahead<F::Lanes>,
 ) {

@@ -6,6 +6,7 @@ use crate::x86::layer::Layer;
 use crate::x86::norm::Norm;
 use crate::x86::prefetch::some;
 use crate::x86::sets::Set;
+use crate::x86::tiles::tiles_for;
 
 /// Pixels of a tile: what stays in a first or second level cache with all its channels. Even, for pairs of pixels.
 pub const TILE: usize = 96;
@@ -14,7 +15,7 @@ pub const TILE: usize = 96;
 /// next multiplications go on beside that. On tiles, all.
 #[inline(always)]
 pub fn rows_of_block<S: Set, F: Format>(set: S, panels: usize) -> usize {
-    if F::VALUES > 1 && set.tiles().is_some() {
+    if tiles_for::<S, F>(set).is_some() {
         return TILE;
     }
     S::height(TILE, panels.min(S::PANELS), F::VALUES > 1)

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use crate::isa::Isa;
-use crate::x86::tiles::{SIDE, Shapes, Tile, Tiles};
+use crate::x86::tiles::{SIDE, Shapes, Tiles};
 
 /// Shows that the processor has AVX-512 with products of bf16, and tiles, which this process may use.
 #[derive(Clone, Copy)]
@@ -172,9 +172,9 @@ impl Tiles for Amx {
     unsafe fn turn(
         &mut self,
         from: *const f32,
-        row: usize,
+        to: *mut f32,
+        [row, to_row]: [usize; 2],
         [rows, columns]: [usize; 2],
-        to: &mut Tile,
     ) {
         let present = ((1_u32 << columns) - 1) as __mmask16;
         unsafe {
@@ -183,9 +183,8 @@ impl Tiles for Amx {
                 let from = from.add(r.min(rows - 1) * row);
                 *values = _mm512_maskz_loadu_ps(present, from);
             }
-            let to: *mut f32 = to.as_mut_ptr().cast();
             for (r, values) in transposed(values).into_iter().enumerate() {
-                _mm512_storeu_ps(to.add(r * SIDE), values);
+                _mm512_storeu_ps(to.add(r * to_row), values);
             }
         }
     }

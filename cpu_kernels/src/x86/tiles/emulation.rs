@@ -1,7 +1,7 @@
 //! The registers in plain Rust, after the description of the instructions in Intel's manual (Software Developer's Manual,
 //! volume 2, "TDPBF16PS" and "LDTILECFG").
 
-use super::{SIDE, Shapes, Tile, Tiles};
+use super::{SIDE, Shapes, Tiles};
 
 /// Fails where the processor would end the process.
 #[derive(Default)]
@@ -87,18 +87,24 @@ impl Tiles for Emulation {
     unsafe fn turn(
         &mut self,
         from: *const f32,
-        row: usize,
+        to: *mut f32,
+        [row, to_row]: [usize; 2],
         [rows, columns]: [usize; 2],
-        to: &mut Tile,
     ) {
-        let mut values = [[f32::NAN; SIDE]; SIDE];
-        for r in 0..rows {
-            for c in 0..columns {
+        for r in 0..SIDE {
+            for c in 0..SIDE {
+                let is_inside = r < columns && c < rows;
                 // SAFETY: the caller's.
-                values[c][r] = unsafe { *from.add(r * row + c) };
+                unsafe {
+                    let value = if is_inside {
+                        *from.add(c * row + r)
+                    } else {
+                        f32::NAN
+                    };
+                    to.add(r * to_row + c).write(value);
+                }
             }
         }
-        to.write(values);
     }
 }
 

@@ -4,10 +4,19 @@
 //! wait for each other. The factors are read where they lie, but for a left one whose rows do not lie along the summed
 //! axis.
 
+mod block;
+mod kernel_gradient;
+mod places;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::gemm::{Left, PANEL, Product};
+use block::{Block, Factor};
+pub use kernel_gradient::KernelGradient;
+pub use places::{Lines, Places};
+
+use super::format::Format;
+use super::gemm::{PANEL, Product};
 use super::sets::{Set, Task};
 
 /// The most rows of a tile, and the most elements in each of them: sums, or pairs of bf16.
@@ -86,23 +95,31 @@ pub trait Tiles {
     /// The elements of a row on the left are multiplied by those of a column on the right.
     fn multiply_add<const LEFT: usize, const RIGHT: usize>(&mut self, sums: usize);
 
-    /// Writes to `to`, row by row, the columns of a matrix of so many rows and columns whose rows begin `row`
-    /// values apart. What else there is room for is filled with values of no use.
+    /// Writes to `to`, row by row, the columns of a matrix of so many rows and columns, a tile's at most. The rows of both
+    /// begin so many values apart. All 16 rows of 16 values are written: others than these are of no use.
     ///
     /// # Safety
-    /// All of it must lie at `from`.
-    unsafe fn turn(&mut self, from: *const f32, row: usize, shape: [usize; 2], to: &mut Tile);
+    /// The matrix must lie at `from`, and there must be room for a whole tile at `to`.
+    unsafe fn turn(&mut self, from: *const f32, to: *mut f32, rows: [usize; 2], shape: [usize; 2]);
 }
 
-/// The values of a tile.
-pub type Tile = MaybeUninit<[[f32; SIDE]; SIDE]>;
+/// Room for the values of a tile, each row in a line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Tile(MaybeUninit<[[f32; SIDE]; SIDE]>);
+
+impl Tile {
+    pub const fn uninit() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+}
 
 /// [`Product::compute`] of pairs of bf16.
 pub struct OnTiles<'a, T> {
     pub product: &'a Product<'a>,
     pub tiles: T,
     pub out: &'a mut [f32],
-    pub out_row: usize,
+    pub places: Places,
     pub add: bool,
 }
 
@@ -111,10 +128,11 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
 
     #[inline(always)]
     fn run<S: Set>(mut self, _set: S) {
-        if !self.product.has_terms(self.out.len(), self.out_row) {
+        let rows = self.product.rows;
+        let last_row = self.places.of(rows.saturating_sub(1)).unwrap_or(usize::MAX);
+        if !self.product.has_terms(self.out.len(), last_row) {
             return;
         }
-        let Product { rows, depth, .. } = *self.product;
         let whole = rows / SIDE * SIDE;
         for rows in [0..whole, whole..rows] {
             if rows.is_empty() {
@@ -122,7 +140,7 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
             }
             let height = rows.len().min(SIDE);
             let mut add = self.add;
-            for stretch in stretches(depth.length) {
+            for stretch in stretches(self.product) {
                 self.tiles.configure(&Shapes::new(height, stretch.step));
                 for segments in stretch.at_a_time(self.product) {
                     // SAFETY: `has_terms` has compared the product's sizes with the lengths of its factors and results.
@@ -142,9 +160,14 @@ struct Stretch {
     step: usize,
 }
 
-/// What segments of `length` elements are divided into, so that all tiles of a part have one depth: at least half a tile's
-/// where the length allows it.
-fn stretches(length: usize) -> impl Iterator<Item = Stretch> {
+/// What the segments of `product` are divided into, so that all tiles of a part have one depth: at least half a tile's where
+/// the length allows it.
+fn stretches(product: &Product) -> impl Iterator<Item = Stretch> + use<> {
+    let length = product.depth.length;
+    let most = match product.left.step {
+        1 => length,
+        _ => TURNED,
+    };
     let mut from = 0;
     std::iter::from_fn(move || {
         let rest = length - from;
@@ -152,7 +175,7 @@ fn stretches(length: usize) -> impl Iterator<Item = Stretch> {
             .rev()
             .find(|step| rest.is_multiple_of(*step));
         let step = evenly.unwrap_or(rest.min(SIDE));
-        let steps = (rest / step.max(1)).min(TURNED);
+        let steps = (rest / step.max(1)).min(most);
         let stretch = Stretch { from, steps, step };
         from += steps * step;
         (rest > 0).then_some(stretch)
@@ -194,7 +217,7 @@ impl<T: Tiles> OnTiles<'_, T> {
             panels,
             ..
         } = self.product;
-        let mut turned = [const { Tile::uninit() }; 2 * TURNED];
+        let mut turned = [Tile::uninit(); 2 * TURNED];
         let mut row = rows.start;
         while row < rows.end {
             let down = match (rows.end - row) / SIDE {
@@ -212,17 +235,11 @@ impl<T: Tiles> OnTiles<'_, T> {
             };
             if left.step != 1 {
                 let shape = [stretch.step, height];
-                let steps = [segments.len(), stretch.steps];
                 // SAFETY: the caller's, and `at_a_time` has left room for as many tiles.
                 unsafe {
-                    of_rows.turn(
-                        &mut self.tiles,
-                        left.step,
-                        shape,
-                        [down, steps[0], steps[1]],
-                        &mut turned,
-                    )
-                };
+                    let steps = [down, segments.len(), stretch.steps];
+                    of_rows.turn(&mut self.tiles, left.step, shape, steps, &mut turned);
+                }
             }
             let mut panel = 0;
             while panel < *panels {
@@ -244,8 +261,10 @@ impl<T: Tiles> OnTiles<'_, T> {
                         step: stretch.step * right.step,
                     },
                     steps: [segments.len(), stretch.steps],
-                    out: self.out[row * self.out_row + panel * PANEL..].as_mut_ptr(),
-                    out_row: self.out_row,
+                    out: self.out.as_mut_ptr().wrapping_add(panel * PANEL),
+                    places: self.places,
+                    row,
+                    height,
                     add,
                 };
                 let tiles = &mut self.tiles;
@@ -267,132 +286,10 @@ impl<T: Tiles> OnTiles<'_, T> {
     }
 }
 
-/// A factor's tiles: in a segment they begin `step` values apart, in the next rows or panel `tile` behind.
-#[derive(Clone, Copy)]
-struct Factor {
-    at: *const f32,
-    /// From a row of a tile to the next.
-    row: usize,
-    tile: usize,
-    segment: usize,
-    step: usize,
-}
-
-impl Factor {
-    /// Turns the tiles of a left factor whose elements along the summed axis are `row` values apart, of this shape, `down`
-    /// tiles of so many steps of so many segments, and becomes what that gives.
-    ///
-    /// # Safety
-    /// The tiles must lie there.
-    #[inline(always)]
-    unsafe fn turn<T: Tiles>(
-        &mut self,
-        tiles: &mut T,
-        row: usize,
-        shape: [usize; 2],
-        [down, segments, steps]: [usize; 3],
-        turned: &mut [Tile],
-    ) {
-        let mut to = turned.iter_mut();
-        for r in 0..down {
-            for segment in 0..segments {
-                for step in 0..steps {
-                    let Some(to) = to.next() else {
-                        unreachable!("{down} tiles of {segments} times {steps} steps")
-                    };
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let from = self
-                            .at
-                            .add(r * SIDE + segment * self.segment + step * self.step);
-                        tiles.turn(from, row, shape, to);
-                    }
-                }
-            }
-        }
-        let values = SIDE * SIDE;
-        *self = Self {
-            at: turned.as_ptr().cast(),
-            row: SIDE,
-            tile: segments * steps * values,
-            segment: steps * values,
-            step: values,
-        };
-    }
-}
-
-/// Some tiles of results.
-struct Block {
-    left: Factor,
-    right: Factor,
-    /// Segments, and steps of each.
-    steps: [usize; 2],
-    out: *mut f32,
-    out_row: usize,
-    add: bool,
-}
-
-impl Block {
-    /// Computes `DOWN` tiles of rows in each of `ACROSS` panels: four at most, and one panel where it is four tiles.
-    ///
-    /// # Safety
-    /// The factors and results must lie there.
-    #[inline(always)]
-    unsafe fn compute<T: Tiles, const DOWN: usize, const ACROSS: usize>(&self, tiles: &mut T) {
-        let Self { left, right, .. } = self;
-        let out = |r: usize, n: usize| self.out.wrapping_add(r * SIDE * self.out_row + n * PANEL);
-        // SAFETY: the caller's.
-        unsafe {
-            for r in 0..DOWN {
-                for n in 0..ACROSS {
-                    match self.add {
-                        true => tiles.load(n * DOWN + r, out(r, n), self.out_row),
-                        false => tiles.zero(n * DOWN + r),
-                    }
-                }
-            }
-            for segment in 0..self.steps[0] {
-                let mut a = left.at.add(segment * left.segment);
-                let mut b = right.at.add(segment * right.segment);
-                for _ in 0..self.steps[1] {
-                    for r in 0..DOWN.min(LEFT.len()) {
-                        tiles.load(LEFT[r], a.add(r * left.tile), left.row);
-                    }
-                    for n in 0..ACROSS {
-                        let right_tile = n % RIGHT.len();
-                        tiles.load(RIGHT[right_tile], b.add(n * right.tile), right.row);
-                        for r in 0..DOWN {
-                            let left_tile = r % LEFT.len();
-                            if r >= LEFT.len() {
-                                tiles.load(LEFT[left_tile], a.add(r * left.tile), left.row);
-                            }
-                            multiply_add(tiles, [left_tile, right_tile], n * DOWN + r);
-                        }
-                    }
-                    a = a.wrapping_add(left.step);
-                    b = b.wrapping_add(right.step);
-                }
-            }
-            for r in 0..DOWN {
-                for n in 0..ACROSS {
-                    tiles.store(n * DOWN + r, out(r, n), self.out_row);
-                }
-            }
-        }
-    }
-}
-
-/// Adds the product of one of either factor's registers to `sums`.
+/// The tiles of `set`, where it multiplies the format `F` on them.
 #[inline(always)]
-fn multiply_add<T: Tiles>(tiles: &mut T, factors: [usize; 2], sums: usize) {
-    const L: [usize; 2] = LEFT;
-    const R: [usize; 2] = RIGHT;
-    match factors {
-        [0, 0] => tiles.multiply_add::<{ L[0] }, { R[0] }>(sums),
-        [0, _] => tiles.multiply_add::<{ L[0] }, { R[1] }>(sums),
-        [_, 0] => tiles.multiply_add::<{ L[1] }, { R[0] }>(sums),
-        [_, _] => tiles.multiply_add::<{ L[1] }, { R[1] }>(sums),
-    }
+pub fn tiles_for<S: Set, F: Format>(set: S) -> Option<S::Tiles> {
+    if F::VALUES > 1 { set.tiles() } else { None }
 }
 
 /// Does `rounds` times four products of whole tiles, and returns their floating-point operations.

@@ -6,7 +6,7 @@ use super::emulation::Emulation;
 use super::*;
 use crate::isa::Isa;
 use crate::x86::format::Bf16;
-use crate::x86::gemm::{Depth, Right};
+use crate::x86::gemm::{Depth, Left, Right};
 use crate::x86::sets;
 
 /// Rows, panels, segments and elements of each: less than a tile, just one, and more.
@@ -167,7 +167,7 @@ impl Case {
                 product,
                 tiles: Emulation::default(),
                 out,
-                out_row,
+                places: Places::rows(out_row),
                 add,
             };
             sets::run::<Bf16, _>(Isa::Avx2, task);

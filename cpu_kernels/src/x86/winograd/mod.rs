@@ -27,17 +27,23 @@ pub use convolution::Convolution;
 pub use kernel_gradient::KernelGradient;
 pub use weights::{packed, transformed};
 
+use super::format::Format;
 use super::layer::Layer;
 use super::tasks::images_of_a_task;
 use super::walk::TAPS;
+use crate::isa::Isa;
 
 /// Results along a side of a tile.
 const SMALL: usize = 2;
 const LARGE: usize = 4;
 
 /// Results along a side of the tiles in which training computes the 3x3 layer `layer`, or `None` where it computes it
-/// directly. It depends on the layer alone, because the bits depend on it.
-pub fn tile(layer: &Layer) -> Option<usize> {
+/// directly: with a stride, and where registers multiply whole matrices, as the transforms take longer than the
+/// products that they save. It depends on nothing else, because the bits depend on it.
+pub fn tile<F: Format>(isa: Isa, layer: &Layer) -> Option<usize> {
+    if layer.stride != 1 || multiplies_matrices::<F>(isa) {
+        return None;
+    }
     let tiles = |results: usize| layer.height.div_ceil(results) * layer.width.div_ceil(results);
     let has_fewer_products = tiles(LARGE) * places(LARGE) < tiles(SMALL) * places(SMALL);
     // A transformed kernel is read from memory once for each run of a task's tiles, where it does not fit into a cache: for
@@ -45,14 +51,19 @@ pub fn tile(layer: &Layer) -> Option<usize> {
     let is_read_seldom =
         layer.inputs * layer.outputs <= 160 * 160 || images_of_a_task(layer) * tiles(LARGE) >= 16;
     let is_large = has_fewer_products && is_read_seldom;
-    (layer.stride == 1).then_some(if is_large { LARGE } else { SMALL })
+    Some(if is_large { LARGE } else { SMALL })
+}
+
+/// Whether products of the format `F` are computed on AMX's tiles.
+fn multiplies_matrices<F: Format>(isa: Isa) -> bool {
+    F::VALUES > 1 && isa == Isa::Amx
 }
 
 /// The same where inference takes each image through the layer on its own: the largest tiles of which an image has at least
 /// four along either side. With fewer, a kernel that is larger once it is transformed would be read for few products. How
 /// many images there are is left out, because no image's bits depend on the others.
-pub fn tile_of_an_image(layer: &Layer) -> Option<usize> {
-    if layer.side != TAPS || layer.stride != 1 {
+pub fn tile_of_an_image<F: Format>(isa: Isa, layer: &Layer) -> Option<usize> {
+    if layer.side != TAPS || layer.stride != 1 || multiplies_matrices::<F>(isa) {
         return None;
     }
     let side = layer.height.min(layer.width);
