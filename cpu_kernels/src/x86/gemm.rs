@@ -74,16 +74,14 @@ impl Product<'_> {
         mut ahead: Option<&mut Ahead<F::Lanes>>,
     ) {
         if let Some(tiles) = tiles_for::<S, F>(set) {
-            if let Some(ahead) = ahead {
-                let piece = ahead.during(self.work(self.rows, self.panels));
-                piece.in_shares(1).ask();
-            }
+            let piece = ahead.map(|ahead| ahead.during(self.work(self.rows, self.panels)));
             return set.run(OnTiles {
                 product: self,
                 tiles,
                 out,
                 places: Places::rows(out_row),
                 add,
+                piece: piece.unwrap_or(Piece::NONE),
             });
         }
         if !self.has_terms(out.len(), self.rows.saturating_sub(1) * out_row) {

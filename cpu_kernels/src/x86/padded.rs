@@ -6,7 +6,7 @@ use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::norm::{Norm, NormGradient};
-use super::prefetch::Ahead;
+use super::prefetch::{Ahead, Piece};
 use super::sets::Set;
 use super::tiles::{Lines, OnTiles, Places, tiles_for};
 use super::walk::{TAPS, Walk};
@@ -329,6 +329,7 @@ impl Convolution<'_> {
                 }),
             },
             add: false,
+            piece: Piece::NONE,
         });
     }
 }

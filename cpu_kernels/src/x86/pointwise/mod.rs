@@ -20,6 +20,7 @@ use super::prefetch::{Ahead, some};
 use super::result::{Results, Stored};
 use super::sets::{self, Set, Task};
 use super::tasks::{self, ForwardShare};
+use super::tiles::{tiles_for, turn};
 use crate::isa::Isa;
 
 /// y = conv(relu(norm(x))) `[N, h, w, O]`, with `skip` added where there is one. There is no pooling.
@@ -162,10 +163,12 @@ struct Buffers<F: Format> {
     da: Aligned<Lanes>,
     /// For `a` and `d` as pairs of pixels, in formats that have them.
     pairs: [Aligned<Lanes>; 2],
+    /// The pairs of `a` `[C, TILE / 2]`, where they are multiplied on tiles.
+    turned: Aligned<f32>,
 }
 
 impl<F: Format> Buffers<F> {
-    fn new(layer: &Layer) -> Self {
+    fn new<S: Set>(set: S, layer: &Layer) -> Self {
         let (inputs, outputs) = (TILE * layer.input_parts(), TILE * layer.output_parts());
         Self {
             a: Aligned::zeros(inputs),
@@ -174,6 +177,10 @@ impl<F: Format> Buffers<F> {
             pairs: [inputs, outputs].map(|len| match F::VALUES {
                 1 => Aligned::zeros(0),
                 values => Aligned::zeros(len / values),
+            }),
+            turned: Aligned::zeros(match tiles_for::<S, F>(set) {
+                Some(_) => inputs / F::VALUES * PANEL,
+                None => 0,
             }),
         }
     }
@@ -198,7 +205,7 @@ impl<F: Format> Task for Backward<'_, F> {
         let pixels = dz.len() / layer.input_len() * layer.output_pixels();
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
-        let mut buffers = Buffers::<F>::new(layer);
+        let mut buffers = Buffers::<F>::new(set, layer);
         let mut tiles = Inputs::<F>::new(layer);
         if layer.stride > 1 {
             dz.fill(F::ZERO);
@@ -216,11 +223,12 @@ impl<F: Format> Task for Backward<'_, F> {
             let later = [&*sum, tiles.of_next_tile(x, first), &*dz_later];
             let ahead = &mut ahead_of_tile(layer, dy, at + TILE * outputs, later);
 
-            let Buffers { a, d, da, pairs } = &mut buffers;
+            let Buffers { a, d, .. } = &mut buffers;
             let x = tiles.of_tile(x, first, count);
             activate::<S, F>(set, norm, x, a);
             output_gradient(set, dy, at, tile_sum, [count, outputs], d);
-            kernel_gradient::<S, F>(set, a, d, count, pairs, &mut kernel, ahead);
+            kernel_gradient::<S, F>(set, count, &mut buffers, &mut kernel, ahead);
+            let Buffers { a, d, da, .. } = &mut buffers;
             let mut tile = BackwardTile::<F> {
                 mean: &norm.mean,
                 turned,
@@ -377,10 +385,14 @@ impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
 #[inline(always)]
 fn kernel_gradient<S: Set, F: Format>(
     set: S,
-    a: &[F::Lanes],
-    d: &[F::Lanes],
     count: usize,
-    [a_pairs, d_pairs]: &mut [Aligned<Lanes>; 2],
+    Buffers {
+        a,
+        d,
+        pairs: [a_pairs, d_pairs],
+        turned,
+        ..
+    }: &mut Buffers<F>,
     kernel: &mut [f32],
     ahead: &mut Ahead<F::Lanes>,
 ) {
@@ -388,6 +400,38 @@ fn kernel_gradient<S: Set, F: Format>(
     let a = F::along_pixels(set, a, 1, 1, a_pairs);
     let d = F::along_pixels(set, d, 1, 1, d_pairs);
     let panel = TILE / F::VALUES * PANEL;
+    let right = Right {
+        data: d,
+        step: PANEL,
+        segment: 0,
+        panel,
+    };
+    let depth = Depth {
+        segments: 1,
+        length: count.div_ceil(F::VALUES),
+    };
+    let panels = outputs / PANEL;
+    if let Some(mut tiles) = tiles_for::<S, F>(set) {
+        let row = TILE / F::VALUES;
+        let parts = a.chunks_exact(panel).zip(turned.chunks_exact_mut(panel));
+        for (a, turned) in parts {
+            turn(&mut tiles, a, turned, [PANEL, row], depth.length);
+        }
+        let left = Left {
+            data: turned,
+            row,
+            step: 1,
+            segment: 0,
+        };
+        let product = Product {
+            left,
+            right,
+            depth,
+            rows: a.len() / row,
+            panels,
+        };
+        return product.compute_beside::<S, F>(set, kernel, outputs, true, Some(ahead));
+    }
     for (a, kernel) in a
         .chunks_exact(panel)
         .zip(kernel.chunks_exact_mut(PANEL * outputs))
@@ -399,18 +443,10 @@ fn kernel_gradient<S: Set, F: Format>(
                 step: PANEL,
                 segment: 0,
             },
-            right: Right {
-                data: d,
-                step: PANEL,
-                segment: 0,
-                panel,
-            },
-            depth: Depth {
-                segments: 1,
-                length: count.div_ceil(F::VALUES),
-            },
+            right,
+            depth,
             rows: PANEL,
-            panels: outputs / PANEL,
+            panels,
         };
         product.compute_beside::<S, F>(set, kernel, outputs, true, Some(&mut *ahead));
     }

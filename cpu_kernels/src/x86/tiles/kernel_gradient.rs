@@ -1,6 +1,6 @@
 //! The gradient of a 3x3 kernel without a stride: products over the pixels of some images.
 
-use super::{SIDE, Tiles};
+use super::{SIDE, Tiles, turn};
 use crate::x86::aligned::Aligned;
 use crate::x86::format::{Format, Lanes};
 use crate::x86::gemm::{Depth, Left, PANEL, Product, Right};
@@ -102,18 +102,15 @@ impl<F: Format, T: Tiles> Add<'_, F, T> {
         let pixels = self.a[image].lanes_from(0, odd);
         let pairs = F::along_pixels(set, pixels, parts, 1, pairs);
         for part in 0..parts {
-            for first in (0..count).step_by(SIDE) {
-                let to = &mut x[odd][part * PANEL * *row + image * count + first..];
-                assert!((SIDE - 1) * *row + SIDE <= to.len());
-                let shape = [SIDE.min(count - first), PANEL];
-                let rows = [parts * PANEL, *row];
-                let from = &pairs[(first * parts + part) * PANEL..];
-                assert!((shape[0] - 1) * rows[0] + PANEL <= from.len());
-                // SAFETY: both have the length. What is written behind the pairs is of no use: the next image's come later.
-                unsafe {
-                    self.tiles.turn(from.as_ptr(), to.as_mut_ptr(), rows, shape);
-                }
-            }
+            let to = &mut x[odd][part * PANEL * *row + image * count..];
+            // The next image's pairs overwrite what is of no use.
+            turn(
+                &mut self.tiles,
+                &pairs[part * PANEL..],
+                to,
+                [parts * PANEL, *row],
+                count,
+            );
         }
     }
 

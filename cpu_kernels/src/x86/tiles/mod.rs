@@ -17,6 +17,7 @@ pub use places::{Lines, Places};
 
 use super::format::Format;
 use super::gemm::{PANEL, Product};
+use super::prefetch::{Piece, Shares};
 use super::sets::{Set, Task};
 
 /// The most rows of a tile, and the most elements in each of them: sums, or pairs of bf16.
@@ -121,6 +122,8 @@ pub struct OnTiles<'a, T> {
     pub out: &'a mut [f32],
     pub places: Places,
     pub add: bool,
+    /// What to ask for meanwhile.
+    pub piece: Piece,
 }
 
 impl<T: Tiles> Task for OnTiles<'_, T> {
@@ -133,6 +136,8 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
         if !self.product.has_terms(self.out.len(), last_row) {
             return;
         }
+        let blocks = rows.div_ceil(2 * SIDE) * self.product.panels.div_ceil(2);
+        let mut piece = self.piece.in_shares(blocks);
         let whole = rows / SIDE * SIDE;
         for rows in [0..whole, whole..rows] {
             if rows.is_empty() {
@@ -144,7 +149,7 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
                 self.tiles.configure(&Shapes::new(height, stretch.step));
                 for segments in stretch.at_a_time(self.product) {
                     // SAFETY: `has_terms` has compared the product's sizes with the lengths of its factors and results.
-                    unsafe { self.add_stretch(&rows, height, &stretch, segments, add) };
+                    unsafe { self.add_stretch(&rows, height, &stretch, segments, add, &mut piece) };
                     add = true;
                 }
             }
@@ -210,6 +215,7 @@ impl<T: Tiles> OnTiles<'_, T> {
         stretch: &Stretch,
         segments: Range<usize>,
         add: bool,
+        piece: &mut Shares,
     ) {
         let Product {
             left,
@@ -268,6 +274,7 @@ impl<T: Tiles> OnTiles<'_, T> {
                     add,
                 };
                 let tiles = &mut self.tiles;
+                piece.ask();
                 // SAFETY: the caller's.
                 unsafe {
                     match [down, across] {
@@ -282,6 +289,32 @@ impl<T: Tiles> OnTiles<'_, T> {
                 panel += across;
             }
             row += down * SIDE;
+        }
+    }
+}
+
+/// Turns `count` rows of 16 values, which begin `row` values apart, into 16 rows at `to`, which begin `to_row` apart. Each of
+/// them gets whole tiles: what they have behind `count` is of no use.
+///
+/// # Panics
+/// When there are not so many values, or is not room for as many.
+#[inline(always)]
+pub fn turn<T: Tiles>(
+    tiles: &mut T,
+    from: &[f32],
+    to: &mut [f32],
+    [row, to_row]: [usize; 2],
+    count: usize,
+) {
+    for first in (0..count).step_by(SIDE) {
+        let rows = SIDE.min(count - first);
+        let (from, to) = (&from[first * row..], &mut to[first..]);
+        assert!((rows - 1) * row + PANEL <= from.len());
+        assert!((PANEL - 1) * to_row + SIDE <= to.len());
+        // SAFETY: both have the length.
+        unsafe {
+            let shape = [rows, PANEL];
+            tiles.turn(from.as_ptr(), to.as_mut_ptr(), [row, to_row], shape);
         }
     }
 }

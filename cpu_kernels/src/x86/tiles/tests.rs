@@ -169,6 +169,7 @@ impl Case {
                 out,
                 places: Places::rows(out_row),
                 add,
+                piece: Piece::NONE,
             };
             sets::run::<Bf16, _>(Isa::Avx2, task);
         })
