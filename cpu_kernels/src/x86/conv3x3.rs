@@ -12,7 +12,7 @@ use super::format::{Format, Lanes, get, registers};
 use super::gemm::PANEL;
 use super::layer::{BackwardShare, Gradients, Layer, Output, OutputGradient, Part, transpose};
 use super::norm::{Moments, Norm, Sums};
-use super::padded::{Padded, convolve, kernel_gradient, rows_at_a_time};
+use super::padded::{self, Padded, convolve, kernel_gradient, rows_at_a_time};
 use super::pool;
 use super::prefetch::{Ahead, some};
 use super::result::Results;
@@ -89,7 +89,11 @@ impl<F: Format> Task for Forward<'_, F> {
             let (y, later) = rest.split_at_mut(images * len);
             let reads = [group.next(x, input_len), group.next(skips, len), &[], &[]];
             let writes = some(later, 0, images * len);
-            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, tiles.as_ref()));
+            let work = match &tiles {
+                Some(tiles) => tiles.steps(images),
+                None => images * padded::work::<F>(walks, [layer.inputs, layer.outputs]),
+            };
+            let ahead = &mut Ahead::new(reads, writes, work);
             let padded = &mut padded[..images];
             let inputs = group.of(x, input_len).chunks_exact(input_len);
             for (padded, x) in padded.iter_mut().zip(inputs) {
@@ -145,11 +149,6 @@ impl Group {
     /// Those of the next group.
     fn next<T>(self, lanes: &[T], len: usize) -> &[T] {
         some(lanes, (self.first + self.images) * len, self.images * len)
-    }
-
-    /// How often their convolutions [ask](Ahead::step) for what lies ahead.
-    fn steps(self, layer: &Layer, tiles: Option<&Convolution>) -> usize {
-        tiles.map_or(self.images * layer.height, |tiles| tiles.steps(self.images))
     }
 }
 
@@ -209,6 +208,13 @@ impl<F: Format> Task for Backward<'_, F> {
         } = self.share;
         let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
+        let of_group = |rows: &Walk| {
+            let all = back[1].iter();
+            let walks = all.map(|columns| [*rows, *columns]);
+            let work = walks.map(|walks| padded::work::<F>(walks, [layer.outputs, layer.inputs]));
+            work.sum::<usize>()
+        };
+        let work_back: usize = back[0].iter().map(of_group).sum();
         let all = dz.len() / input_len;
         let mut in_tiles = self.tile.map(|results| {
             let back = Convolution::back(layer, results, all);
@@ -245,8 +251,12 @@ impl<F: Format> Task for Backward<'_, F> {
             let [behind, x_behind] = behind.map(|lanes| group.next(lanes, len));
             let reads = [group.next(x, input_len), behind, x_behind, &[]];
             let writes = some(later, 0, images * input_len);
-            let back_in_tiles = in_tiles.as_ref().map(|(back, _)| back);
-            let ahead = &mut Ahead::new(reads, writes, group.steps(layer, back_in_tiles));
+            let work = match (&in_tiles, &on_tiles) {
+                (Some((back, _)), _) => back.steps(images),
+                (None, Some(_)) => 2 * images * work_back,
+                (None, None) => images * work_back,
+            };
+            let ahead = &mut Ahead::new(reads, writes, work);
             let (a, d) = (&mut a[..images], &mut d[..images]);
             let x = group.of(x, input_len);
             for (image, (a, x)) in a.iter_mut().zip(x.chunks_exact(input_len)).enumerate() {
@@ -262,7 +272,7 @@ impl<F: Format> Task for Backward<'_, F> {
                 None => {
                     match (&mut on_tiles, tiles_for::<S, F>(set)) {
                         (Some(gradient), Some(tiles)) => {
-                            gradient.add(set, tiles, [a, d], &mut kernel);
+                            gradient.add(set, tiles, [a, d], &mut kernel, ahead);
                         }
                         _ => {
                             for (a, d) in a.iter_mut().zip(&mut *d) {
@@ -327,7 +337,7 @@ fn activation_gradient<S: Set, F: Format>(
     d: &[Padded<F>],
     mut turned: &[f32],
     da: &mut [Lanes],
-    ahead: &mut Ahead<F::Lanes>,
+    ahead: &mut Ahead,
 ) {
     for rows in rows {
         for columns in columns {

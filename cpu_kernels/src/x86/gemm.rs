@@ -42,6 +42,13 @@ pub struct Depth {
     pub length: usize,
 }
 
+impl Depth {
+    /// Elements of all segments.
+    pub fn terms(self) -> usize {
+        self.segments * self.length
+    }
+}
+
 /// A matrix product of `rows` rows and `panels` times 16 columns.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
@@ -71,17 +78,16 @@ impl Product<'_> {
         out: &mut [f32],
         out_row: usize,
         add: bool,
-        mut ahead: Option<&mut Ahead<F::Lanes>>,
+        mut ahead: Option<&mut Ahead>,
     ) {
         if let Some(tiles) = tiles_for::<S, F>(set) {
-            let piece = ahead.map(|ahead| ahead.during(self.work(self.rows, self.panels)));
             return set.run(OnTiles {
                 product: self,
                 tiles,
                 out,
                 places: Places::rows(out_row),
                 add,
-                piece: piece.unwrap_or(Piece::NONE),
+                ahead,
             });
         }
         if !self.has_terms(out.len(), self.rows.saturating_sub(1) * out_row) {
@@ -115,7 +121,7 @@ impl Product<'_> {
     /// Multiplications of a left value with a right panel for `rows` and `panels`.
     #[inline(always)]
     fn work(&self, rows: usize, panels: usize) -> usize {
-        rows * panels * self.depth.segments * self.depth.length
+        rows * panels * self.depth.terms()
     }
 
     /// Whether there is anything to compute.

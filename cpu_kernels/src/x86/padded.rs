@@ -6,7 +6,7 @@ use super::aligned::Aligned;
 use super::format::{Format, Lanes, registers};
 use super::gemm::{Depth, Left, PANEL, Product, Right};
 use super::norm::{Norm, NormGradient};
-use super::prefetch::{Ahead, Piece};
+use super::prefetch::Ahead;
 use super::sets::Set;
 use super::tiles::{Lines, OnTiles, Places, tiles_for};
 use super::walk::{TAPS, Walk};
@@ -165,9 +165,11 @@ impl<F: Format> Padded<F> {
     }
 }
 
-/// How often [`convolve`] [asks](Ahead::step) for what lies ahead of an image.
-pub fn steps(rows: &Walk) -> usize {
-    rows.stops
+/// Multiplications of a value of an image with a panel of a kernel from `inputs` to `outputs`, by which [`convolve`]
+/// [counts](Ahead::pass).
+pub fn work<F: Format>(walks: [Walk; 2], [inputs, outputs]: [usize; 2]) -> usize {
+    let along = walks.map(|walk| walk.stops * walk.taps);
+    along[0] * along[1] * (inputs / F::VALUES) * (outputs / PANEL)
 }
 
 /// The results `y` `[n, _, width, O]` of the stops along `rows` and `columns`: the `images` convolved with `kernel`
@@ -180,7 +182,7 @@ pub fn convolve<S: Set, F: Format>(
     width: usize,
     kernel: &[f32],
     y: &mut [Lanes],
-    ahead: &mut Ahead<F::Lanes>,
+    ahead: &mut Ahead,
 ) {
     let [rows, columns] = walks;
     if columns.stops == 0 || rows.stops == 0 {
@@ -204,16 +206,11 @@ pub fn convolve<S: Set, F: Format>(
             let y = y.as_flattened_mut();
             match tiles_for::<S, F>(set) {
                 Some(tiles) if columns.stride == 1 && rows.stride == 1 => {
-                    if first == 0 {
-                        (0..steps(&rows)).for_each(|_| ahead.step());
-                    }
-                    convolution.image_on_tiles(set, tiles, image, some.clone(), y);
+                    convolution.image_on_tiles(set, tiles, image, some.clone(), y, ahead);
                 }
                 _ => {
                     for row in 0..rows.stops {
-                        if first == 0 {
-                            ahead.step();
-                        }
+                        ahead.pass(columns.stops * some.len() * convolution.depth.terms());
                         convolution.row(set, image, row, some.clone(), y);
                     }
                 }
@@ -231,13 +228,8 @@ struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    /// Elements of the summed axis.
-    fn terms(&self) -> usize {
-        self.depth.segments * self.depth.length
-    }
-
     fn panels(&self) -> usize {
-        self.kernel.len() / (self.terms() * PANEL)
+        self.kernel.len() / (self.depth.terms() * PANEL)
     }
 
     /// Panels of the kernel that all images are multiplied with before others: on tiles, what a part of a second level
@@ -246,7 +238,7 @@ impl Convolution<'_> {
     fn panels_at_a_time<S: Set, F: Format>(&self, set: S) -> usize {
         const CACHED: usize = 512 << 10;
         match tiles_for::<S, F>(set) {
-            Some(_) => (CACHED / (self.terms() * PANEL * size_of::<f32>())).max(S::PANELS),
+            Some(_) => (CACHED / (self.depth.terms() * PANEL * size_of::<f32>())).max(S::PANELS),
             None => S::PANELS,
         }
     }
@@ -254,10 +246,10 @@ impl Convolution<'_> {
     /// The kernel's panels from `first` on.
     fn right(&self, first: usize) -> Right<'_> {
         Right {
-            data: &self.kernel[first * self.terms() * PANEL..],
+            data: &self.kernel[first * self.depth.terms() * PANEL..],
             step: PANEL,
             segment: self.depth.length * PANEL,
-            panel: self.terms() * PANEL,
+            panel: self.depth.terms() * PANEL,
         }
     }
 
@@ -299,6 +291,7 @@ impl Convolution<'_> {
         image: &Padded<F>,
         panels: Range<usize>,
         y: &mut [f32],
+        ahead: &mut Ahead,
     ) {
         let [rows, columns] = self.walks;
         let line = image.row / image.parts;
@@ -329,7 +322,7 @@ impl Convolution<'_> {
                 }),
             },
             add: false,
-            piece: Piece::NONE,
+            ahead: Some(ahead),
         });
     }
 }

@@ -10,9 +10,9 @@ const LINE: usize = 64;
 ///
 /// A core waits for a few dozen lines at a time. Asked for more at once, it stands still; so the pieces are small, and lie
 /// between multiplications. They go to the second level cache: a tile's own values fill the first.
-pub struct Ahead<'a, T> {
+pub struct Ahead {
     /// What was not yet asked for, reads before writes.
-    left: [&'a [T]; 5],
+    left: [Piece; 5],
     lines: usize,
     asked: usize,
     work: usize,
@@ -26,14 +26,14 @@ pub struct Piece {
     lines: usize,
 }
 
-impl<'a, T> Ahead<'a, T> {
+impl Ahead {
     /// For a tile that takes `work`, in any unit.
-    pub fn new(reads: [&'a [T]; 4], writes: &'a [T], work: usize) -> Self {
+    pub fn new<T>(reads: [&[T]; 4], writes: &[T], work: usize) -> Self {
         let [a, b, c, d] = reads;
-        let left = [a, b, c, d, writes];
+        let left = [a, b, c, d, writes].map(Piece::of);
         Self {
             left,
-            lines: left.iter().map(|values| lines(values)).sum(),
+            lines: left.iter().map(|piece| piece.lines).sum(),
             asked: 0,
             work: work.max(1),
             done: 0,
@@ -42,12 +42,12 @@ impl<'a, T> Ahead<'a, T> {
 
     /// Nothing lies ahead.
     pub fn nothing() -> Self {
-        Self::new([&[]; 4], &[], 1)
+        Self::new::<f32>([&[]; 4], &[], 1)
     }
 
-    /// Asks for what is due after one more unit of work.
-    pub fn step(&mut self) {
-        self.done += 1;
+    /// Asks for what is due after so much more `work`.
+    pub fn pass(&mut self, work: usize) {
+        self.done += work;
         loop {
             let piece = self.piece();
             if piece.lines == 0 {
@@ -66,18 +66,13 @@ impl<'a, T> Ahead<'a, T> {
 
     fn piece(&mut self) -> Piece {
         let due = (self.lines * self.done / self.work).min(self.lines) - self.asked;
-        let left = self.left.iter_mut().find(|values| !values.is_empty());
-        let Some(values) = left else {
+        let left = self.left.iter_mut().find(|piece| piece.lines > 0);
+        let Some(left) = left else {
             return Piece::NONE;
         };
-        let count = due.min(lines(values));
-        let (piece, later) = values.split_at((count * (LINE / size_of::<T>())).min(values.len()));
-        *values = later;
-        self.asked += count;
-        Piece {
-            start: piece.as_ptr().cast(),
-            lines: count,
-        }
+        let piece = left.first(due);
+        self.asked += piece.lines;
+        piece
     }
 }
 
@@ -86,6 +81,23 @@ impl Piece {
         start: std::ptr::null(),
         lines: 0,
     };
+
+    fn of<T>(values: &[T]) -> Self {
+        Self {
+            start: values.as_ptr().cast(),
+            lines: size_of_val(values).div_ceil(LINE),
+        }
+    }
+
+    /// Takes the first `count` lines from it, as far as there are any.
+    #[inline(always)]
+    fn first(&mut self, count: usize) -> Self {
+        let lines = count.min(self.lines);
+        let first = Self { lines, ..*self };
+        self.start = self.start.wrapping_add(lines * LINE);
+        self.lines -= lines;
+        first
+    }
 
     /// The same, to be asked for in `count` shares.
     #[inline(always)]
@@ -107,19 +119,13 @@ impl Shares {
     /// Asks for the next share.
     #[inline(always)]
     pub fn ask(&mut self) {
-        let lines = self.each.min(self.left.lines);
+        let Piece { mut start, lines } = self.left.first(self.each);
         for _ in 0..lines {
             // SAFETY: nothing is read, whatever lies there.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.left.start) };
-            self.left.start = self.left.start.wrapping_add(LINE);
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start) };
+            start = start.wrapping_add(LINE);
         }
-        self.left.lines -= lines;
     }
-}
-
-/// Lines that `values` take.
-fn lines<T>(values: &[T]) -> usize {
-    size_of_val(values).div_ceil(LINE)
 }
 
 /// `count` values from `first` on, as far as there are any.

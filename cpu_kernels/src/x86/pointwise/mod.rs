@@ -94,7 +94,7 @@ impl<F: Format> Task for Forward<'_, F> {
 }
 
 /// The results of a tile, from its activations `a`.
-struct ForwardTile<'a, 'n, F: Format> {
+struct ForwardTile<'a, F: Format> {
     a: &'a [F::Lanes],
     kernel: &'a [f32],
     skip: Option<&'a [F::Lanes]>,
@@ -104,10 +104,10 @@ struct ForwardTile<'a, 'n, F: Format> {
     /// For products.
     out: &'a mut [Lanes],
     results: &'a mut Results,
-    ahead: &'a mut Ahead<'n, F::Lanes>,
+    ahead: &'a mut Ahead,
 }
 
-impl<F: Format> OfParts for ForwardTile<'_, '_, F> {
+impl<F: Format> OfParts for ForwardTile<'_, F> {
     #[inline(always)]
     fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
         let rows = rows_of_block::<S, F>(set, P);
@@ -257,16 +257,15 @@ impl<F: Format> Task for Backward<'_, F> {
 /// What the next tile of the way back takes: the gradient of its result, which begins at `at` in `dy`, and what is left of
 /// the other branch's gradient, of the input and of the result `dz`.
 #[inline(always)]
-fn ahead_of_tile<'n, F: Format>(
+fn ahead_of_tile<F: Format>(
     layer: &Layer,
-    dy: &OutputGradient<'n, F>,
+    dy: &OutputGradient<F>,
     at: usize,
-    [sum, x, dz]: [&'n [F::Lanes]; 3],
-) -> Ahead<'n, F::Lanes> {
+    [sum, x, dz]: [&[F::Lanes]; 3],
+) -> Ahead {
     let (inputs, outputs) = (layer.input_parts(), layer.output_parts());
-    let of_result = |lanes, first| some(lanes, first, TILE * outputs);
-    let [behind, x_behind] = dy.behind().map(|lanes| of_result(lanes, at));
-    let reads = [behind, x_behind, of_result(sum, 0), x];
+    let [behind, x_behind] = dy.behind().map(|lanes| some(lanes, at, TILE * outputs));
+    let reads = [behind, x_behind, some(sum, 0, TILE * outputs), x];
     // Those for the kernel's gradient are as many as those for the activations'.
     let work = 2 * multiplications::<F>(layer);
     Ahead::new(reads, some(dz, 0, TILE * inputs), work)
@@ -331,7 +330,7 @@ fn put_together<S: Set, F: Format>(
 }
 
 /// The way from the gradient of a tile's result, `d`, to that of its input, of which `a` are the activations.
-struct BackwardTile<'t, 'n, F: Format> {
+struct BackwardTile<'t, F: Format> {
     mean: &'t [Lanes],
     turned: &'t [f32],
     a: &'t [F::Lanes],
@@ -342,10 +341,10 @@ struct BackwardTile<'t, 'n, F: Format> {
     /// For the gradient of the activations.
     da: &'t mut [Lanes],
     sums: &'t mut Sums,
-    ahead: &'t mut Ahead<'n, F::Lanes>,
+    ahead: &'t mut Ahead,
 }
 
-impl<F: Format> OfParts for BackwardTile<'_, '_, F> {
+impl<F: Format> OfParts for BackwardTile<'_, F> {
     #[inline(always)]
     fn run<S: Set, const P: usize>(&mut self, set: S, part: usize) {
         let parts = self.mean.len();
@@ -394,7 +393,7 @@ fn kernel_gradient<S: Set, F: Format>(
         ..
     }: &mut Buffers<F>,
     kernel: &mut [f32],
-    ahead: &mut Ahead<F::Lanes>,
+    ahead: &mut Ahead,
 ) {
     let outputs = d.len() / TILE * PANEL;
     let a = F::along_pixels(set, a, 1, 1, a_pairs);

@@ -6,6 +6,7 @@ use crate::x86::format::{Format, Lanes};
 use crate::x86::gemm::{Depth, Left, PANEL, Product, Right};
 use crate::x86::layer::Layer;
 use crate::x86::padded::Padded;
+use crate::x86::prefetch::Ahead;
 use crate::x86::sets::{Set, Task};
 use crate::x86::walk::TAPS;
 
@@ -52,6 +53,7 @@ impl KernelGradient {
         tiles: S::Tiles,
         [a, d]: [&[Padded<F>]; 2],
         kernel: &mut [f32],
+        ahead: &mut Ahead,
     ) {
         set.run(Add {
             gradient: self,
@@ -59,6 +61,7 @@ impl KernelGradient {
             a,
             d,
             kernel,
+            ahead,
         });
     }
 }
@@ -70,6 +73,7 @@ struct Add<'a, F: Format, T> {
     a: &'a [Padded<F>],
     d: &'a [Padded<F>],
     kernel: &'a mut [f32],
+    ahead: &'a mut Ahead,
 }
 
 impl<F: Format, T: Tiles> Task for Add<'_, F, T> {
@@ -158,7 +162,8 @@ impl<F: Format, T: Tiles> Add<'_, F, T> {
                 rows: inputs * PANEL,
                 panels: outputs,
             };
-            product.compute::<S, F>(set, kernel, outputs * PANEL, true);
+            let ahead = Some(&mut *self.ahead);
+            product.compute_beside::<S, F>(set, kernel, outputs * PANEL, true, ahead);
         }
     }
 }

@@ -17,7 +17,7 @@ pub use places::{Lines, Places};
 
 use super::format::Format;
 use super::gemm::{PANEL, Product};
-use super::prefetch::{Piece, Shares};
+use super::prefetch::Ahead;
 use super::sets::{Set, Task};
 
 /// The most rows of a tile, and the most elements in each of them: sums, or pairs of bf16.
@@ -122,8 +122,8 @@ pub struct OnTiles<'a, T> {
     pub out: &'a mut [f32],
     pub places: Places,
     pub add: bool,
-    /// What to ask for meanwhile.
-    pub piece: Piece,
+    /// What is asked for meanwhile.
+    pub ahead: Option<&'a mut Ahead>,
 }
 
 impl<T: Tiles> Task for OnTiles<'_, T> {
@@ -136,8 +136,6 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
         if !self.product.has_terms(self.out.len(), last_row) {
             return;
         }
-        let blocks = rows.div_ceil(2 * SIDE) * self.product.panels.div_ceil(2);
-        let mut piece = self.piece.in_shares(blocks);
         let whole = rows / SIDE * SIDE;
         for rows in [0..whole, whole..rows] {
             if rows.is_empty() {
@@ -149,7 +147,7 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
                 self.tiles.configure(&Shapes::new(height, stretch.step));
                 for segments in stretch.at_a_time(self.product) {
                     // SAFETY: `has_terms` has compared the product's sizes with the lengths of its factors and results.
-                    unsafe { self.add_stretch(&rows, height, &stretch, segments, add, &mut piece) };
+                    unsafe { self.add_stretch(&rows, height, &stretch, segments, add) };
                     add = true;
                 }
             }
@@ -215,7 +213,6 @@ impl<T: Tiles> OnTiles<'_, T> {
         stretch: &Stretch,
         segments: Range<usize>,
         add: bool,
-        piece: &mut Shares,
     ) {
         let Product {
             left,
@@ -274,7 +271,10 @@ impl<T: Tiles> OnTiles<'_, T> {
                     add,
                 };
                 let tiles = &mut self.tiles;
-                piece.ask();
+                if let Some(ahead) = &mut self.ahead {
+                    let terms = segments.len() * stretch.steps * stretch.step;
+                    ahead.pass(down * height * across * terms);
+                }
                 // SAFETY: the caller's.
                 unsafe {
                     match [down, across] {

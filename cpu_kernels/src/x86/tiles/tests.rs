@@ -169,7 +169,7 @@ impl Case {
                 out,
                 places: Places::rows(out_row),
                 add,
-                piece: Piece::NONE,
+                ahead: None,
             };
             sets::run::<Bf16, _>(Isa::Avx2, task);
         })

@@ -53,7 +53,7 @@ impl Convolution {
         self.grid.images::<F>()
     }
 
-    /// How often [`Self::compute`] [asks](Ahead::step) for what lies ahead of `images` images.
+    /// How often [`Self::compute`] [asks](Ahead::pass) for what lies ahead of `images` images.
     pub fn steps(&self, images: usize) -> usize {
         self.grid.runs(images, 1).count() * places(self.grid.results)
     }
@@ -67,7 +67,7 @@ impl Convolution {
         images: &[Padded<F>],
         kernel: &[f32],
         y: &mut [Lanes],
-        ahead: &mut Ahead<F::Lanes>,
+        ahead: &mut Ahead,
     ) {
         set.run(Compute {
             convolution: self,
@@ -80,15 +80,15 @@ impl Convolution {
 }
 
 /// [`Convolution::compute`].
-struct Compute<'a, 'b, F: Format> {
+struct Compute<'a, F: Format> {
     convolution: &'a mut Convolution,
     images: &'a [Padded<F>],
     kernel: &'a [f32],
     y: &'a mut [Lanes],
-    ahead: &'a mut Ahead<'b, F::Lanes>,
+    ahead: &'a mut Ahead,
 }
 
-impl<F: Format> Task for Compute<'_, '_, F> {
+impl<F: Format> Task for Compute<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -121,7 +121,7 @@ impl<F: Format> Task for Compute<'_, '_, F> {
                 let panels = first..parts.min(first + products.parts);
                 for place in 0..places {
                     if first == 0 {
-                        ahead.step();
+                        ahead.pass(1);
                     }
                     let product = Product {
                         left: Left {
