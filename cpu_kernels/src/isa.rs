@@ -16,7 +16,7 @@ pub enum Isa {
     Avx512,
     /// The same with products of bf16.
     Avx512Bf16,
-    /// The same with products of bf16 on tiles. It has not yet run on a processor, and so is taken only when it is named.
+    /// The same with products of bf16 on tiles.
     Amx,
 }
 
@@ -48,17 +48,16 @@ impl Isa {
     pub fn chosen() -> Result<Self, IsaError> {
         let name = std::env::var_os(VARIABLE).unwrap_or_default();
         let name = name.to_string_lossy();
-        Self::named(&name, Self::of_processor(), crate::has_tiles)
+        Self::named(&name, Self::of_processor())
     }
 
-    fn named(name: &str, best: Self, has_tiles: impl FnOnce() -> bool) -> Result<Self, IsaError> {
+    fn named(name: &str, best: Self) -> Result<Self, IsaError> {
         if ["", "auto"].contains(&name) {
             return Ok(best);
         }
         let isa = Self::ALL.into_iter().find(|isa| isa.name() == name);
         match isa {
             Some(isa) if isa <= best => Ok(isa),
-            Some(Self::Amx) if has_tiles() => Ok(Self::Amx),
             Some(wanted) => Err(IsaError::Missing { wanted, best }),
             None => Err(IsaError::Unknown {
                 got: name.to_owned(),
@@ -68,14 +67,19 @@ impl Isa {
 
     /// Whether the processor has it.
     pub fn is_present(self) -> bool {
-        match self {
-            Self::Amx => crate::has_tiles(),
-            isa => isa <= Self::of_processor(),
-        }
+        self <= Self::of_processor()
     }
 
-    /// The best that the processor has, but never [`Self::Amx`].
+    /// The best that the processor has.
     pub fn of_processor() -> Self {
+        if crate::has_tiles() {
+            return Self::Amx;
+        }
+        Self::of_registers()
+    }
+
+    /// The same, tiles left out.
+    pub(crate) fn of_registers() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             let has_avx512 = is_x86_feature_detected!("avx512f")
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn a_processor_can_be_treated_as_one_that_has_less_but_not_as_one_that_has_more() {
         for best in Isa::ALL {
-            let named = |name: &str| Isa::named(name, best, || false);
+            let named = |name: &str| Isa::named(name, best);
             assert_eq!(named(""), Ok(best));
             assert_eq!(named("auto"), Ok(best));
             assert_eq!(named("generic"), Ok(Isa::Generic));
@@ -130,20 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn tiles_are_taken_only_where_they_are_and_by_their_name() {
-        let best = Isa::Avx512Bf16;
-        assert_eq!(Isa::named("auto", best, || true), Ok(best));
-        assert_eq!(Isa::named("amx", best, || true), Ok(Isa::Amx));
-        let wanted = Isa::Amx;
-        let missing = Err(IsaError::Missing { wanted, best });
-        assert_eq!(Isa::named("amx", best, || false), missing);
-        assert!(Isa::of_processor() < Isa::Amx);
-    }
-
-    #[test]
     fn the_message_names_what_can_be_chosen() {
         let message = |name, best| {
-            let refused = Isa::named(name, best, || false);
+            let refused = Isa::named(name, best);
             refused.unwrap_err().to_string()
         };
         assert_eq!(

@@ -13,7 +13,7 @@ use super::{
 
 /// Images whose sizes divide nothing evenly, with more images than tasks and more pixels than a tile.
 const IMAGES: [[usize; 3]; 4] = [[3, 5, 7], [2, 33, 3], [19, 4, 4], [1, 1, 1]];
-/// Of kernels: side and stride. 3x3 layers without a stride are computed in tiles.
+/// Of kernels: side and stride. 3x3 layers without a stride are computed in Winograd's tiles, but on AMX in bf16.
 const SHAPES: [[usize; 2]; 4] = [[1, 1], [1, 2], [3, 2], [3, 3]];
 
 fn all_cases<F: Stored>() -> Vec<Case> {
@@ -61,7 +61,7 @@ fn sizes_of(case: &Case) -> Case {
     }
 }
 
-fn check<F: Stored>(case: &Case) {
+fn check<F: Stored>(case: &Case, sets: &[Isa]) {
     let (layer, sizes) = (&case.layer, sizes_of(case));
     let taps = layer.side * layer.side;
     let pixels = layer.images * layer.output_pixels();
@@ -69,7 +69,7 @@ fn check<F: Stored>(case: &Case) {
     let dy = in_f64(&case.dy);
     let [dz, _, _, kernel] = case.backward::<F32>(&dy);
     let [dz_terms, _, _, kernel_terms] = sizes.backward::<F32>(&in_f64(&sizes.dy));
-    for isa in sets() {
+    for isa in sets.iter().copied() {
         let name = |result| format!("{isa}, {:?}, {layer:?}, {result}", F::FORMAT);
         // On tiles, two roundings end each product, which has a pair of terms at least.
         let sum_of = |terms, factors| match isa {
@@ -115,12 +115,36 @@ fn check_sums(case: &Case, dz: &[f64], [dgamma, dbeta]: [&[f64]; 2], name: &str)
 
 #[test]
 fn direct_layers_are_as_near_to_f64_as_the_roundings_of_their_sums_allow() {
-    all_cases::<F32>().iter().for_each(check::<F32>);
+    let check = |case: &Case| check::<F32>(case, &sets());
+    all_cases::<F32>().iter().for_each(check);
 }
 
 #[test]
 fn in_bf16_they_are_as_near_as_the_rounding_of_each_factor_allows() {
-    all_cases::<Bf16>().iter().for_each(check::<Bf16>);
+    let check = |case: &Case| check::<Bf16>(case, &sets());
+    all_cases::<Bf16>().iter().for_each(check);
+}
+
+/// Among them images that lie together, with fewer pixels than a tile has rows, and wide kernels, of which some panels come
+/// before others.
+#[test]
+fn on_amx_so_are_3x3_layers_without_a_stride() {
+    let mut sets = sets();
+    sets.retain(|isa| *isa == Isa::Amx);
+    if sets.is_empty() {
+        return;
+    }
+    let mut cases = vec![
+        noisy_case::<Bf16>([300, 3, 2], [48, 16], [3, 1]),
+        noisy_case::<Bf16>([2, 4, 4], [384, 160], [3, 1]),
+        noisy_case::<Bf16>([35, 8, 8], [16, 48], [3, 1]),
+    ];
+    for images in IMAGES {
+        cases.push(noisy_case::<Bf16>(images, [32, 48], [3, 1]));
+    }
+    for case in cases {
+        check::<Bf16>(&case, &sets);
+    }
 }
 
 /// A batch norm of `channels`, none of whose results is exact.

@@ -305,6 +305,10 @@ fn check<F: Stored>(
     } = winograd.roundings();
     let mut on_first_set = None;
     for isa in sets() {
+        // `direct.rs` has these layers.
+        if F::VALUES > 1 && isa == Isa::Amx {
+            continue;
+        }
         let name = |result| format!("{isa}, {:?}, {result}", F::FORMAT);
         let (got, ..) = case.forward_on::<F>(isa);
         Bound::new::<F>(inputs + convolution + 1, 2)
@@ -325,12 +329,9 @@ fn check<F: Stored>(
             check_mean_deviation::<F>(&name("dz"), &got_dz, &dz);
             check_mean_deviation::<F>(&name("kernel"), &got_kernel, &dkernel);
         }
-        // AMX sums pairs of bf16 in another order.
-        if F::VALUES == 1 || isa != Isa::Amx {
-            let results = [got, got_dz, got_kernel];
-            let first = on_first_set.get_or_insert_with(|| results.clone());
-            assert!(results == *first, "{isa} has bits of its own");
-        }
+        let results = [got, got_dz, got_kernel];
+        let first = on_first_set.get_or_insert_with(|| results.clone());
+        assert!(results == *first, "{isa} has bits of its own");
     }
 }
 

@@ -97,11 +97,6 @@ fn kernels() -> String {
             "not used: this processor has no AVX2 with FMA".to_owned()
         }
         Ok(Isa::Generic) => format!("not used: see {}", isa::VARIABLE),
-        Ok(isa) if isa != Isa::Amx && Isa::Amx.is_present() => format!(
-            "for {isa}; {0}, which has not been tried yet, when {1} says {0}",
-            Isa::Amx,
-            isa::VARIABLE
-        ),
         Ok(isa) => format!("for {isa}"),
         Err(error) => error.to_string(),
     }

@@ -1,4 +1,4 @@
-//! AMX: eight registers that hold a matrix each. They have not yet run on a processor.
+//! AMX: eight registers that hold a matrix each.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -15,7 +15,7 @@ impl Amx {
     /// `None` when the processor does not have them, or the system does not let this process use them.
     pub fn new() -> Option<Self> {
         static USABLE: LazyLock<bool> =
-            LazyLock::new(|| Isa::of_processor() >= Isa::Avx512Bf16 && has_tiles() && permitted());
+            LazyLock::new(|| Isa::of_registers() == Isa::Avx512Bf16 && has_tiles() && permitted());
         USABLE.then_some(Self(()))
     }
 }

@@ -12,7 +12,7 @@ pub struct Avx2(());
 impl Avx2 {
     /// `None` when the processor does not have it.
     pub fn new() -> Option<Self> {
-        (Isa::of_processor() >= Isa::Avx2).then_some(Self(()))
+        (Isa::of_registers() >= Isa::Avx2).then_some(Self(()))
     }
 }
 

@@ -15,7 +15,7 @@ impl<const BF16: bool> Avx512<BF16> {
     /// `None` when the processor does not have it.
     pub fn new() -> Option<Self> {
         let needed = if BF16 { Isa::Avx512Bf16 } else { Isa::Avx512 };
-        (Isa::of_processor() >= needed).then_some(Self { tiles: None })
+        (Isa::of_registers() >= needed).then_some(Self { tiles: None })
     }
 }
 
