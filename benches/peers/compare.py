@@ -32,6 +32,7 @@ PEERS = {
     "ours-avx512": ["env", "RESNET_XLA_ISA=avx512", *BENCH, "--precision", "f32"],
     "ours-dots": [*BENCH, "--precision", "f32", "--lowering", "dots"],
     "ours-bf16": [*BENCH, "--precision", "bf16"],
+    "ours-bf16-avx512": ["env", "RESNET_XLA_ISA=avx512-bf16", *BENCH, "--precision", "bf16"],
     "pytorch": ["peer_pytorch.py"],
     "pytorch-compile": ["peer_pytorch.py", "--mode", "compile"],
     "pytorch-bf16": ["peer_pytorch.py", "--precision", "bf16"],
