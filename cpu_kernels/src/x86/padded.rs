@@ -153,15 +153,15 @@ impl<F: Format> Padded<F> {
         &self.values[row * self.row + column * self.parts..]
     }
 
+    /// The same as elements of the format along the channels.
+    fn elements(&self, row: usize, column: usize) -> &[f32] {
+        F::elements(self.lanes_from(row, column))
+    }
+
     /// Lanes from a row to the next, and from a pixel to the next.
     #[inline(always)]
     pub fn steps(&self) -> [usize; 2] {
         [self.row, self.parts]
-    }
-
-    /// All pixels as elements of the format along the channels.
-    fn elements(&self, row: usize, column: usize) -> &[f32] {
-        F::elements(self.lanes_from(row, column))
     }
 }
 

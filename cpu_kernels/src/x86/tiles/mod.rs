@@ -132,7 +132,9 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
     #[inline(always)]
     fn run<S: Set>(mut self, _set: S) {
         let rows = self.product.rows;
-        let last_row = self.places.of(rows.saturating_sub(1)).unwrap_or(usize::MAX);
+        let Some(last_row) = self.places.of(rows.saturating_sub(1)) else {
+            panic!("the last row of a product is no result");
+        };
         if !self.product.has_terms(self.out.len(), last_row) {
             return;
         }
@@ -293,11 +295,11 @@ impl<T: Tiles> OnTiles<'_, T> {
     }
 }
 
-/// Turns `count` rows of 16 values, which begin `row` values apart, into 16 rows at `to`, which begin `to_row` apart. Each of
-/// them gets whole tiles: what they have behind `count` is of no use.
+/// Turns `count` rows of 16 values, which begin `row` values apart, into 16 rows at `to`, which begin `to_row` apart. Whole
+/// tiles are written to each of them: what lies behind `count` values is of no use.
 ///
 /// # Panics
-/// When there are not so many values, or is not room for as many.
+/// When `from` has fewer values, or `to` has no room for the tiles.
 #[inline(always)]
 pub fn turn<T: Tiles>(
     tiles: &mut T,
