@@ -22,6 +22,7 @@ pub struct Aligned<T> {
 
 impl<T: Element> Aligned<T> {
     /// So many elements, all bits of which are zero.
+    #[inline(never)]
     pub fn zeros(len: usize) -> Self {
         const { assert!(align_of::<T>() <= LINE) };
         let lines = (len * size_of::<T>()).div_ceil(LINE);
@@ -34,6 +35,7 @@ impl<T: Element> Aligned<T> {
 }
 
 impl<T: Element> From<&[T]> for Aligned<T> {
+    #[inline(never)]
     fn from(values: &[T]) -> Self {
         let mut aligned = Self::zeros(values.len());
         aligned.copy_from_slice(values);

@@ -208,13 +208,6 @@ impl<F: Format> Task for Backward<'_, F> {
         } = self.share;
         let (input_len, len) = (layer.input_len(), layer.result_len());
         let (forward, back) = (Walk::forward(layer), Walk::back(layer));
-        let of_group = |rows: &Walk| {
-            let all = back[1].iter();
-            let walks = all.map(|columns| [*rows, *columns]);
-            let work = walks.map(|walks| padded::work::<F>(walks, [layer.outputs, layer.inputs]));
-            work.sum::<usize>()
-        };
-        let work_back: usize = back[0].iter().map(of_group).sum();
         let all = dz.len() / input_len;
         let mut in_tiles = self.tile.map(|results| {
             let back = Convolution::back(layer, results, all);
@@ -253,8 +246,8 @@ impl<F: Format> Task for Backward<'_, F> {
             let writes = some(later, 0, images * input_len);
             let work = match (&in_tiles, &on_tiles) {
                 (Some((back, _)), _) => back.steps(images),
-                (None, Some(_)) => 2 * images * work_back,
-                (None, None) => images * work_back,
+                (None, Some(_)) => 2 * images * work_back::<F>(layer, &back),
+                (None, None) => images * work_back::<F>(layer, &back),
             };
             let ahead = &mut Ahead::new(reads, writes, work);
             let (a, d) = (&mut a[..images], &mut d[..images]);
@@ -301,6 +294,18 @@ impl<F: Format> Task for Backward<'_, F> {
             },
         }
     }
+}
+
+/// The work of [`activation_gradient`] for an image.
+#[inline(never)]
+fn work_back<F: Format>(layer: &Layer, [rows, columns]: &[Vec<Walk>; 2]) -> usize {
+    let mut work = 0;
+    for rows in rows {
+        for columns in columns {
+            work += padded::work::<F>([*rows, *columns], [layer.outputs, layer.inputs]);
+        }
+    }
+    work
 }
 
 /// The gradient `d` of the output of the image whose result begins at `start` in `dy`.

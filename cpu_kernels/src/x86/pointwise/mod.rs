@@ -168,7 +168,7 @@ struct Buffers<F: Format> {
 }
 
 impl<F: Format> Buffers<F> {
-    fn new<S: Set>(set: S, layer: &Layer) -> Self {
+    fn new(layer: &Layer, on_tiles: bool) -> Self {
         let (inputs, outputs) = (TILE * layer.input_parts(), TILE * layer.output_parts());
         Self {
             a: Aligned::zeros(inputs),
@@ -178,9 +178,9 @@ impl<F: Format> Buffers<F> {
                 1 => Aligned::zeros(0),
                 values => Aligned::zeros(len / values),
             }),
-            turned: Aligned::zeros(match tiles_for::<S, F>(set) {
-                Some(_) => inputs / F::VALUES * PANEL,
-                None => 0,
+            turned: Aligned::zeros(match on_tiles {
+                true => inputs / F::VALUES * PANEL,
+                false => 0,
             }),
         }
     }
@@ -205,7 +205,7 @@ impl<F: Format> Task for Backward<'_, F> {
         let pixels = dz.len() / layer.input_len() * layer.output_pixels();
         let mut sums = Sums::new(inputs);
         let mut kernel = vec![0.0; layer.kernel_len()];
-        let mut buffers = Buffers::<F>::new(set, layer);
+        let mut buffers = Buffers::<F>::new(layer, tiles_for::<S, F>(set).is_some());
         let mut tiles = Inputs::<F>::new(layer);
         if layer.stride > 1 {
             dz.fill(F::ZERO);

@@ -3,6 +3,7 @@
 use super::places::Places;
 use super::{LEFT, RIGHT, SIDE, Tile, Tiles};
 use crate::x86::gemm::PANEL;
+use crate::x86::sets::{Set, Task};
 
 /// A factor's tiles: in a segment they begin `step` values apart, in the next rows or panel `tile` behind.
 #[derive(Clone, Copy)]
@@ -75,13 +76,17 @@ impl Block {
     /// # Safety
     /// The factors and results must lie there.
     #[inline(always)]
-    pub unsafe fn compute<T: Tiles, const DOWN: usize, const ACROSS: usize>(&self, tiles: &mut T) {
+    pub unsafe fn compute<S: Set, T: Tiles, const DOWN: usize, const ACROSS: usize>(
+        &self,
+        set: S,
+        tiles: &mut T,
+    ) {
         // SAFETY: the caller's.
         unsafe {
             for r in 0..DOWN {
                 for n in 0..ACROSS {
                     match self.add {
-                        true => self.load(tiles, n * DOWN + r, [r, n]),
+                        true => set.run(self.sums(tiles, n * DOWN + r, [r, n], false)),
                         false => tiles.zero(n * DOWN + r),
                     }
                 }
@@ -97,7 +102,7 @@ impl Block {
             }
             for r in 0..DOWN {
                 for n in 0..ACROSS {
-                    self.store(tiles, n * DOWN + r, [r, n]);
+                    set.run(self.sums(tiles, n * DOWN + r, [r, n], true));
                 }
             }
         }
@@ -133,46 +138,77 @@ impl Block {
         }
     }
 
-    /// Reads to `sums` what lies in the place of tile `r` of panel `n`.
-    ///
-    /// # Safety
-    /// It must lie there.
+    /// Tile `r` of panel `n`, which is in register `register`, to be stored or loaded. Whoever asks for it knows that there is
+    /// room for it.
     #[inline(always)]
-    unsafe fn load<T: Tiles>(&self, tiles: &mut T, sums: usize, [r, n]: [usize; 2]) {
-        let (first, out) = (self.row + r * SIDE, self.out.wrapping_add(n * PANEL));
-        // SAFETY: the caller's.
-        unsafe {
-            if let Some(at) = self.places.of_run(first, self.height) {
-                return tiles.load(sums, out.add(at), self.places.step);
-            }
-            let mut values = [[0.0; PANEL]; SIDE];
-            for (at, values) in self.places.of_rows(first).zip(&mut values[..self.height]) {
-                if let Some(at) = at {
-                    *values = out.add(at).cast::<[f32; PANEL]>().read();
-                }
-            }
-            tiles.load(sums, values.as_ptr().cast(), PANEL);
+    fn sums<'t, T>(
+        &self,
+        tiles: &'t mut T,
+        register: usize,
+        [r, n]: [usize; 2],
+        store: bool,
+    ) -> Sums<'t, T> {
+        Sums {
+            tiles,
+            register,
+            out: self.out.wrapping_add(n * PANEL),
+            places: self.places,
+            first: self.row + r * SIDE,
+            height: self.height,
+            store,
         }
     }
+}
 
-    /// Writes `sums` to the place of tile `r` of panel `n`.
-    ///
-    /// # Safety
-    /// There must be room.
+/// A tile of sums and its place: rows from `first` on, in a panel whose rows begin at `out`. A task of its own, because
+/// there would be many copies of it.
+struct Sums<'a, T> {
+    tiles: &'a mut T,
+    register: usize,
+    out: *mut f32,
+    places: Places,
+    first: usize,
+    height: usize,
+    store: bool,
+}
+
+impl<T: Tiles> Task for Sums<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn store<T: Tiles>(&self, tiles: &mut T, sums: usize, [r, n]: [usize; 2]) {
-        let (first, out) = (self.row + r * SIDE, self.out.wrapping_add(n * PANEL));
-        // SAFETY: the caller's.
+    fn run<S: Set>(self, _set: S) {
+        let Self {
+            tiles,
+            register,
+            out,
+            places,
+            ..
+        } = self;
+        let evenly = places.of_run(self.first, self.height);
+        let rows = || places.of_rows(self.first).take(self.height);
+        // SAFETY: whoever made the task knows that the tile has a place there.
         unsafe {
-            if let Some(at) = self.places.of_run(first, self.height) {
-                return tiles.store(sums, out.add(at), self.places.step);
-            }
-            let mut values = Tile::uninit();
-            tiles.store(sums, values.0.as_mut_ptr().cast(), PANEL);
-            let values: *const [f32; PANEL] = values.0.as_ptr().cast();
-            for (row, at) in self.places.of_rows(first).take(self.height).enumerate() {
-                if let Some(at) = at {
-                    out.add(at).cast::<[f32; PANEL]>().write(*values.add(row));
+            match (evenly, self.store) {
+                (Some(at), true) => tiles.store(register, out.add(at), places.step),
+                (Some(at), false) => tiles.load(register, out.add(at), places.step),
+                (None, true) => {
+                    let mut values = Tile::uninit();
+                    tiles.store(register, values.0.as_mut_ptr().cast(), PANEL);
+                    let values: *const [f32; PANEL] = values.0.as_ptr().cast();
+                    for (row, at) in rows().enumerate() {
+                        if let Some(at) = at {
+                            out.add(at).cast::<[f32; PANEL]>().write(*values.add(row));
+                        }
+                    }
+                }
+                (None, false) => {
+                    let mut values = [[0.0; PANEL]; SIDE];
+                    for (at, values) in rows().zip(&mut values) {
+                        if let Some(at) = at {
+                            *values = out.add(at).cast::<[f32; PANEL]>().read();
+                        }
+                    }
+                    tiles.load(register, values.as_ptr().cast(), PANEL);
                 }
             }
         }

@@ -130,7 +130,7 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Set>(mut self, _set: S) {
+    fn run<S: Set>(mut self, set: S) {
         let rows = self.product.rows;
         let Some(last_row) = self.places.of(rows.saturating_sub(1)) else {
             panic!("the last row of a product is no result");
@@ -149,7 +149,7 @@ impl<T: Tiles> Task for OnTiles<'_, T> {
                 self.tiles.configure(&Shapes::new(height, stretch.step));
                 for segments in stretch.at_a_time(self.product) {
                     // SAFETY: `has_terms` has compared the product's sizes with the lengths of its factors and results.
-                    unsafe { self.add_stretch(&rows, height, &stretch, segments, add) };
+                    unsafe { self.add_stretch(set, (&rows, height), &stretch, segments, add) };
                     add = true;
                 }
             }
@@ -208,10 +208,10 @@ impl<T: Tiles> OnTiles<'_, T> {
     /// # Safety
     /// The product's factors and results must lie where it says.
     #[inline(always)]
-    unsafe fn add_stretch(
+    unsafe fn add_stretch<S: Set>(
         &mut self,
-        rows: &Range<usize>,
-        height: usize,
+        set: S,
+        (rows, height): (&Range<usize>, usize),
         stretch: &Stretch,
         segments: Range<usize>,
         add: bool,
@@ -280,12 +280,12 @@ impl<T: Tiles> OnTiles<'_, T> {
                 // SAFETY: the caller's.
                 unsafe {
                     match [down, across] {
-                        [4, _] => block.compute::<T, 4, 1>(tiles),
-                        [2, 2] => block.compute::<T, 2, 2>(tiles),
-                        [2, _] => block.compute::<T, 2, 1>(tiles),
-                        [_, 4] => block.compute::<T, 1, 4>(tiles),
-                        [_, 2] => block.compute::<T, 1, 2>(tiles),
-                        _ => block.compute::<T, 1, 1>(tiles),
+                        [4, _] => block.compute::<S, T, 4, 1>(set, tiles),
+                        [2, 2] => block.compute::<S, T, 2, 2>(set, tiles),
+                        [2, _] => block.compute::<S, T, 2, 1>(set, tiles),
+                        [_, 4] => block.compute::<S, T, 1, 4>(set, tiles),
+                        [_, 2] => block.compute::<S, T, 1, 2>(set, tiles),
+                        _ => block.compute::<S, T, 1, 1>(set, tiles),
                     }
                 }
                 panel += across;
