@@ -122,8 +122,8 @@ impl Block {
         let Self { left, right, .. } = self;
         // SAFETY: the caller's.
         unsafe {
-            for r in 0..DOWN.min(LEFT.len()) {
-                tiles.load(LEFT[r], a.add(r * left.tile), left.row);
+            for (r, register) in LEFT.into_iter().enumerate().take(DOWN) {
+                tiles.load(register, a.add(r * left.tile), left.row);
             }
             for n in 0..ACROSS {
                 tiles.load(RIGHT[n % RIGHT.len()], b.add(n * right.tile), right.row);
