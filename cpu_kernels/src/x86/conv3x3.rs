@@ -37,8 +37,7 @@ pub fn forward<F: Format>(
     out: &mut Output<F>,
 ) {
     let tile = winograd::tile::<F>(isa, layer);
-    let kernel = winograd::packed::<F>(isa, layer, kernel, tile);
-    let kernel = &Aligned::from(&kernel[..]);
+    let kernel = &winograd::packed::<F>(isa, layer, kernel, tile);
     tasks::forward(layer, norm, x, kernel, skip, out, |share| {
         sets::run::<F, _>(isa, Forward { share, tile })
     });
@@ -178,8 +177,7 @@ pub fn backward<F: Format>(
     out: &mut Gradients<F>,
 ) {
     let tile = winograd::tile::<F>(isa, layer);
-    let turned = turned::<F>(isa, kernel, layer, tile);
-    let turned = &Aligned::from(&turned[..]);
+    let turned = &turned::<F>(isa, kernel, layer, tile);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
         sets::run::<F, _>(isa, Backward { share, tile })
     });
@@ -398,7 +396,7 @@ fn input_gradient<S: Set, F: Format>(
 
 /// The kernel `[3, 3, C, O]` as [`activation_gradient`] takes it: turned by half a turn and its channels exchanged,
 /// `[taps, O, C]` for each group of rows and each of columns, packed. Or as [`Convolution::compute`] takes it in a `tile`.
-fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer, tile: Option<usize>) -> Vec<f32> {
+fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer, tile: Option<usize>) -> Aligned<f32> {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let taps: Vec<_> = kernel.chunks_exact(inputs * outputs).collect();
     if let Some(results) = tile {
@@ -415,8 +413,8 @@ fn turned<F: Format>(isa: Isa, kernel: &[f32], layer: &Layer, tile: Option<usize
                     turned.extend(transpose(taps[a * TAPS + b], inputs, outputs));
                 }
             }
-            packed.extend(F::pack(&turned, turned.len() / inputs, inputs));
+            packed.extend_from_slice(&F::pack(&turned, turned.len() / inputs, inputs));
         }
     }
-    packed
+    Aligned::from(&packed[..])
 }

@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::aligned::Aligned;
 use super::gemm::PANEL;
 use super::sets::Set;
 use crate::ffi::Element;
@@ -63,7 +64,7 @@ pub trait Format: Copy + Send + Sync + 'static {
 
     /// `matrix` `[rows, columns]` as panels of 16 columns, `[columns / 16, rows / VALUES, 16]` elements: what a product
     /// reads fastest.
-    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32>;
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Aligned<f32>;
 }
 
 /// Registers of 16 values.
@@ -143,8 +144,8 @@ impl Format for F32 {
         pixels.as_flattened()
     }
 
-    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-        let mut panels = vec![0.0; rows * columns];
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Aligned<f32> {
+        let mut panels = Aligned::zeros(rows * columns);
         for (row, values) in matrix.chunks_exact(columns).enumerate() {
             for (panel, part) in values.chunks_exact(PANEL).enumerate() {
                 let start = (panel * rows + row) * PANEL;
@@ -224,8 +225,8 @@ impl Format for Bf16 {
         out.as_flattened()
     }
 
-    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-        let mut panels = vec![0.0; rows / 2 * columns];
+    fn pack(matrix: &[f32], rows: usize, columns: usize) -> Aligned<f32> {
+        let mut panels = Aligned::zeros(rows / 2 * columns);
         for (row, pair) in matrix.chunks_exact(2 * columns).enumerate() {
             let (even, odd) = pair.split_at(columns);
             let (even, odd) = (even.as_chunks::<PANEL>().0, odd.as_chunks::<PANEL>().0);

@@ -99,7 +99,7 @@ impl<'a, F: Format> Network<'a, F> {
     fn new(isa: Isa, input: &'a Input<'a, F>, steps: &'a [Step]) -> Self {
         let pack = |step: &Step| {
             let tile = winograd::tile_of_an_image::<F>(isa, &step.layer);
-            Aligned::from(&winograd::packed::<F>(isa, &step.layer, step.kernel, tile)[..])
+            winograd::packed::<F>(isa, &step.layer, step.kernel, tile)
         };
         let mut bordered = Vec::new();
         for layer in steps.iter().map(|step| step.layer) {

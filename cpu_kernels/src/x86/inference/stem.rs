@@ -20,7 +20,7 @@ impl Stem {
     /// Of these `sizes`, with `kernel` `[side, side, channels, outputs]`.
     pub fn new(sizes: plan::Stem, kernel: &[f32], outputs: usize) -> Self {
         Self {
-            kernel: Aligned::from(&F32::pack(kernel, sizes.depth(), outputs)[..]),
+            kernel: F32::pack(kernel, sizes.depth(), outputs),
             sizes,
             parts: outputs / PANEL,
         }

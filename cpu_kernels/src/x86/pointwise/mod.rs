@@ -36,8 +36,7 @@ pub fn forward<F: Format>(
     skip: Option<&[F::Lanes]>,
     out: &mut Output<F>,
 ) {
-    let kernel = F::pack(kernel, layer.inputs, layer.outputs);
-    let kernel = &Aligned::from(&kernel[..]);
+    let kernel = &F::pack(kernel, layer.inputs, layer.outputs);
     tasks::forward(layer, norm, x, kernel, skip, out, |share| {
         sets::run::<F, _>(isa, Forward(share))
     });
@@ -143,8 +142,7 @@ pub fn backward<F: Format>(
     out: &mut Gradients<F>,
 ) {
     let turned = transpose(kernel, layer.inputs, layer.outputs);
-    let turned = F::pack(&turned, layer.outputs, layer.inputs);
-    let turned = &Aligned::from(&turned[..]);
+    let turned = &F::pack(&turned, layer.outputs, layer.inputs);
     tasks::backward(layer, norm, x, turned, dy, out, |share| {
         sets::run::<F, _>(isa, Backward(share))
     });

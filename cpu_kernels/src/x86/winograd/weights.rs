@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
+use super::super::aligned::Aligned;
 use super::super::format::{F32, Format, Lanes};
 use super::super::gemm::PANEL;
 use super::super::layer::Layer;
@@ -16,7 +17,12 @@ use crate::isa::Isa;
 
 /// The `kernel` `[side, side, C, O]` of a layer as its products take it: [`transformed`] for tiles with so many results along a
 /// side, or packed where it is computed directly.
-pub fn packed<F: Format>(isa: Isa, layer: &Layer, kernel: &[f32], tile: Option<usize>) -> Vec<f32> {
+pub fn packed<F: Format>(
+    isa: Isa,
+    layer: &Layer,
+    kernel: &[f32],
+    tile: Option<usize>,
+) -> Aligned<f32> {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     match tile {
         Some(results) => transformed::<F>(isa, kernel, [inputs, outputs], results),
@@ -31,11 +37,11 @@ pub fn transformed<F: Format>(
     kernel: &[f32],
     [inputs, outputs]: [usize; 2],
     results: usize,
-) -> Vec<f32> {
+) -> Aligned<f32> {
     let parts = outputs / PANEL;
     let len = places(results) * inputs / F::VALUES;
-    let mut places = vec![[0.0; PANEL]; len * parts];
-    let panels = places.par_chunks_mut(len).enumerate();
+    let mut places = Aligned::zeros(len * parts * PANEL);
+    let panels = places.as_chunks_mut().0.par_chunks_mut(len).enumerate();
     panels.for_each(|(panel, places)| {
         let task = TransformedPanel::<F> {
             kernel: &lanes(kernel)[panel..],
@@ -47,7 +53,7 @@ pub fn transformed<F: Format>(
         };
         sets::run::<F, _>(isa, task);
     });
-    places.into_flattened()
+    places
 }
 
 /// One panel of [`transformed`].
